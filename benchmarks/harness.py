@@ -1,0 +1,75 @@
+"""What every benchmark shares: a fair clock, the machine, and the speed of its memory."""
+
+import csv
+import datetime
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def machine() -> dict[str, str | int]:
+    """Describe what the numbers were measured on."""
+    return {
+        "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M"),
+        "processor": processor_name(),
+        "cores": os.cpu_count() or 0,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def processor_name() -> str:
+    """Name of the processor, as the system tells it."""
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def alternating_medians(
+    functions: dict[str, Callable[[], object]], *, rounds: int = 21, warm_up: int = 3
+) -> dict[str, float]:
+    """Median seconds of each function.
+
+    The functions take turns, so that a change of the clock rate or a busy neighbour hits all alike.
+    """
+    for _ in range(warm_up):
+        for function in functions.values():
+            function()
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(rounds):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def copy_function(size: int) -> Callable[[], object]:
+    """Copy `size` bytes between two tensors: reads and writes 2 * `size` bytes in all."""
+    source = torch.zeros(size, dtype=torch.uint8)
+    target = torch.zeros(size, dtype=torch.uint8)
+    return lambda: target.copy_(source)
+
+
+def save_row(name: str, row: dict[str, str | int | float]) -> Path:
+    """Append one row to ``results/<name>.csv``."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.csv"
+    is_new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(row), lineterminator="\n")
+        if is_new:
+            writer.writeheader()
+        writer.writerow(row)
+    return path

@@ -1,0 +1,269 @@
+// Noise injection: out = images + std * normal + uniform_width * uniform.
+//
+// Random numbers cost far more than the memory traffic, so the arithmetic is laid out for vector
+// units: a block makes the words of kLanes counters side by side, then turns them into the noise of
+// 4 * kLanes consecutive elements. Neither the order of the blocks nor the threads that make them
+// matter, because a counter says where its numbers belong.
+#include <algorithm>
+#include <cstdint>
+
+#include "common/element.h"
+#include "common/normal.h"
+#include "cpu/parallel.h"
+#include "cpu/philox_block.h"
+#include "cpu/simd.h"
+#include "ops.h"
+
+namespace fvfast::cpu {
+namespace {
+
+constexpr int kBlock = 4 * kLanes;      // elements of one block
+constexpr int64_t kTile = 16 * kBlock;  // elements of one unit of work, at most
+constexpr int64_t kGrain = 32 * 1024;   // elements worth a thread
+
+// A dimension to walk along: what one step adds to each position.
+struct Dim {
+  int64_t size;
+  int64_t image_stride;
+  int64_t out_stride;
+  int64_t element_stride;  // to the number of the element within its image
+  int64_t stream_stride;   // to the index of the image
+};
+
+struct Position {
+  int64_t image;
+  int64_t out;
+  int64_t element;
+  int64_t stream;
+};
+
+// The images as a set of rows: one inner dimension, and the outer ones in the order of memory.
+struct Rows {
+  Dim row;
+  Dim outer[kMaxDims];
+  int outer_count;
+  int64_t tiles;  // per row
+  int64_t units;  // tiles in all
+};
+
+// What a kernel is given besides its range of units.
+struct Task {
+  const NoiseParams* params;
+  Rows rows;
+};
+
+Rows rows_of(const NoiseParams& params) {
+  // Dimensions that are contiguous with their inner neighbour merge with it, those of size 1
+  // vanish. The row starts as a single element, and grows or is pushed out as the loop goes
+  // outwards.
+  Rows rows{};
+  rows.row = {1, 1, 1, 1, 0};
+  int64_t elements = 1;
+  bool row_is_empty = true;
+  Dim inner[kMaxDims];
+  int count = 0;
+  for (int d = params.dims - 1; d >= 1; --d) {
+    const Dim dim = {params.sizes[d], params.image_strides[d], params.out_strides[d], elements, 0};
+    elements *= dim.size;
+    if (dim.size == 1) continue;
+    Dim& last = count > 0 ? inner[count - 1] : rows.row;
+    if (row_is_empty) {
+      rows.row = dim;
+      row_is_empty = false;
+    } else if (dim.image_stride == last.size * last.image_stride &&
+               dim.out_stride == last.size * last.out_stride) {
+      last.size *= dim.size;
+    } else {
+      inner[count++] = dim;
+    }
+  }
+  inner[count++] = {params.sizes[0], params.image_strides[0], params.out_strides[0], 0, 1};
+
+  // Rows are visited in the order in which they lie in memory, whatever their numbers: of a
+  // channels_last image, each line is read once for all its channels.
+  std::stable_sort(inner, inner + count,
+                   [](const Dim& a, const Dim& b) { return a.out_stride > b.out_stride; });
+  int64_t row_count = 1;
+  for (int d = 0; d < count; ++d) {
+    rows.outer[d] = inner[d];
+    row_count *= inner[d].size;
+  }
+  rows.outer_count = count;
+  rows.tiles = (rows.row.size + kTile - 1) / kTile;
+  rows.units = row_count * rows.tiles;
+  return rows;
+}
+
+// Walks the rows from a given one on, like the wheels of an odometer.
+class RowWalk {
+ public:
+  RowWalk(const Rows& rows, int64_t row) : rows_(rows) {
+    for (int d = rows.outer_count - 1; d >= 0; --d) {
+      index_[d] = row % rows.outer[d].size;
+      row /= rows.outer[d].size;
+      move(rows.outer[d], index_[d]);
+    }
+  }
+
+  const Position& position() const { return position_; }
+
+  void next() {
+    for (int d = rows_.outer_count - 1; d >= 0; --d) {
+      move(rows_.outer[d], 1);
+      if (++index_[d] < rows_.outer[d].size) return;
+      move(rows_.outer[d], -index_[d]);
+      index_[d] = 0;
+    }
+  }
+
+ private:
+  void move(const Dim& dim, int64_t steps) {
+    position_.image += steps * dim.image_stride;
+    position_.out += steps * dim.out_stride;
+    position_.element += steps * dim.element_stride;
+    position_.stream += steps * dim.stream_stride;
+  }
+
+  const Rows& rows_;
+  int64_t index_[kMaxDims] = {};
+  Position position_ = {};
+};
+
+// The noise of kBlock consecutive elements.
+template <typename Real, SimdLevel level>
+FVFAST_HOST_DEVICE void block_noise(const PhiloxBlock& philox, uint32_t first_counter, Real std,
+                                    Real uniform_width, Real noise[kBlock]) {
+  alignas(64) BlockWords normal, uniform;
+  philox_words<level>(philox, Purpose::kNormalNoise, first_counter, normal);
+  philox_words<level>(philox, Purpose::kUniformNoise, first_counter, uniform);
+  for (int lane = 0; lane < kLanes; ++lane) {
+    Real normals[4];
+    normal_pair(normal[0][lane], normal[1][lane], &normals[0], &normals[1]);
+    normal_pair(normal[2][lane], normal[3][lane], &normals[2], &normals[3]);
+    for (int word = 0; word < 4; ++word) {
+      const Real centred = to_uniform<Real>(uniform[word][lane]) - Real(0.5);
+      noise[4 * lane + word] = std * normals[word] + uniform_width * centred;
+    }
+  }
+}
+
+// Adds noise to `count` <= kBlock elements. Two loops, because out may be images: the compiler need
+// not wonder whether a store changes a later load.
+template <typename Element, typename Storage, typename Real>
+FVFAST_HOST_DEVICE void add_noise(const Storage* images, int64_t image_stride, Storage* out,
+                                  int64_t out_stride, int count, const Real* noise) {
+  Real values[kBlock];
+  for (int i = 0; i < count; ++i) {
+    values[i] = Element::load(images[i * image_stride]) + noise[i];
+  }
+  for (int i = 0; i < count; ++i) out[i * out_stride] = Element::store(values[i]);
+}
+
+// One tile of a row: its elements [begin, end).
+template <typename Element, SimdLevel level>
+FVFAST_HOST_DEVICE void noise_tile(const Task& task, const Position& position, int64_t begin,
+                                   int64_t end) {
+  using Storage = typename Element::Storage;
+  using Real = typename Element::Real;
+  const NoiseParams& params = *task.params;
+  const Dim& row = task.rows.row;
+  const PhiloxBlock philox(params.seed, params.step, params.streams[position.stream]);
+  const Real std = static_cast<Real>(params.std);
+  const Real uniform_width = static_cast<Real>(params.uniform_width);
+  const Storage* images = static_cast<const Storage*>(params.images) + position.image;
+  Storage* out = static_cast<Storage*>(params.out) + position.out;
+  alignas(64) Real noise[kBlock];
+
+  int64_t i = begin;
+  while (i < end) {
+    // A row may start in the middle of a counter, whose first numbers belong to the row before.
+    const int64_t element = position.element + i;
+    const int skipped = static_cast<int>(element % 4);
+    const int count = static_cast<int>(std::min<int64_t>(kBlock - skipped, end - i));
+    block_noise<Real, level>(philox, static_cast<uint32_t>(element / 4), std, uniform_width, noise);
+
+    const Storage* from = images + i * row.image_stride;
+    Storage* to = out + i * row.out_stride;
+    if (count == kBlock && row.image_stride == 1 && row.out_stride == 1) {
+      add_noise<Element>(from, 1, to, 1, kBlock, noise);  // constants: whole vectors
+    } else {
+      add_noise<Element>(from, row.image_stride, to, row.out_stride, count, noise + skipped);
+    }
+    i += count;
+  }
+}
+
+template <typename Element, SimdLevel level>
+FVFAST_HOST_DEVICE void noise_units(const Task& task, int64_t begin, int64_t end) {
+  const Rows& rows = task.rows;
+  RowWalk walk(rows, begin / rows.tiles);
+  int64_t tile = begin % rows.tiles;
+  for (int64_t unit = begin; unit < end; ++unit) {
+    const int64_t first = tile * kTile;
+    noise_tile<Element, level>(task, walk.position(), first,
+                               std::min(first + kTile, rows.row.size));
+    if (++tile == rows.tiles) {
+      tile = 0;
+      walk.next();
+    }
+  }
+}
+
+template <typename Element>
+void noise_baseline(const Task& task, int64_t begin, int64_t end) {
+  noise_units<Element, SimdLevel::kBaseline>(task, begin, end);
+}
+
+#if FVFAST_X86
+template <typename Element>
+FVFAST_TARGET_AVX2 void noise_avx2(const Task& task, int64_t begin, int64_t end) {
+  noise_units<Element, SimdLevel::kAvx2>(task, begin, end);
+}
+
+template <typename Element>
+FVFAST_TARGET_AVX512 void noise_avx512(const Task& task, int64_t begin, int64_t end) {
+  noise_units<Element, SimdLevel::kAvx512>(task, begin, end);
+}
+#endif
+
+using Kernel = void(const Task& task, int64_t begin, int64_t end);
+
+template <typename Element>
+Kernel* kernel() {
+#if FVFAST_X86
+  constexpr Versions<Kernel> versions = {noise_baseline<Element>, noise_avx2<Element>,
+                                         noise_avx512<Element>};
+#else
+  constexpr Versions<Kernel> versions = {noise_baseline<Element>, nullptr, nullptr};
+#endif
+  return versions.select();
+}
+
+Kernel* kernel(DType dtype) {
+  switch (dtype) {
+    case DType::kFloat32:
+      return kernel<Float32>();
+    case DType::kFloat64:
+      return kernel<Float64>();
+    case DType::kBFloat16:
+      return kernel<BFloat16>();
+    case DType::kFloat16:
+      return kernel<Float16>();
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+void inject_noise(const NoiseParams& params) {
+  for (int d = 0; d < params.dims; ++d) {
+    if (params.sizes[d] == 0) return;
+  }
+  const Task task = {&params, rows_of(params)};
+  Kernel* run = kernel(params.dtype);
+  const int64_t unit_elements = std::min(task.rows.row.size, kTile);
+  parallel_for(task.rows.units, std::max<int64_t>(1, kGrain / unit_elements),
+               [&](int64_t begin, int64_t end) { run(task, begin, end); });
+}
+
+}  // namespace fvfast::cpu

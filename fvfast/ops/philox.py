@@ -1,0 +1,129 @@
+"""Counter-based random numbers: Philox4x32-10, written in PyTorch.
+
+A random number is a function of *what* it is for and *where* it is used, never of how many were
+drawn before it. The same seed therefore gives the same numbers on every device, for any number of
+threads, in any order, and whether an image is made alone or in a batch.
+
+The counter of one block of four numbers is ``(element // 4, step, image, purpose)`` and the key is
+the 64-bit seed.
+
+Source: J. Salmon, M. Moraes, R. Dror, D. Shaw, "Parallel random numbers: as easy as 1, 2, 3"
+(SC 2011).
+"""
+
+import enum
+import math
+import zlib
+from collections.abc import Sequence
+
+import torch
+
+_MASK = 0xFFFFFFFF
+_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+_KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
+_ROUNDS = 10
+
+
+class Purpose(enum.IntEnum):
+    """What a random number is for: the last word of its counter."""
+
+    PHASE = 0
+    BOX = 1
+    NORMAL_NOISE = 2
+    UNIFORM_NOISE = 3
+    BUFFER = 4
+
+
+def philox4x32(
+    counter: Sequence[torch.Tensor], key: tuple[int, int]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Philox4x32 with 10 rounds.
+
+    Parameters
+    ----------
+    counter
+        Four int64 tensors that broadcast together, each word in [0, 2^32).
+    key
+        Two words in [0, 2^32).
+
+    Returns
+    -------
+    words
+        Four int64 tensors of random words in [0, 2^32).
+    """
+    c0, c1, c2, c3 = torch.broadcast_tensors(*counter)
+    k0, k1 = key
+    for _ in range(_ROUNDS):
+        # int64 products wrap around, and their 64 bits are those of the unsigned product.
+        product0, product1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
+        high0, low0 = (product0 >> 32) & _MASK, product0 & _MASK
+        high1, low1 = (product1 >> 32) & _MASK, product1 & _MASK
+        c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
+        k0, k1 = (k0 + _KEY_STEPS[0]) & _MASK, (k1 + _KEY_STEPS[1]) & _MASK
+    return c0, c1, c2, c3
+
+
+def random_words(
+    count: int,
+    *,
+    seed: int,
+    purpose: Purpose,
+    images: Sequence[int],
+    step: int = 0,
+    device: torch.device | str = "cpu",
+) -> torch.Tensor:
+    """Random 32-bit words, ``count`` for each image.
+
+    Parameters
+    ----------
+    count
+        Words per image, at most 2^34.
+    seed
+        Any integer; its lowest 64 bits are the key.
+    purpose, step
+        What the words are for, and the optimisation step in [0, 2^32).
+    images
+        The identity of each image, in [0, 2^32): see `image_identity`.
+    device
+        Where the words are computed. They are the same everywhere.
+
+    Returns
+    -------
+    words
+        int64 tensor (len(images), count), values in [0, 2^32).
+    """
+    blocks = torch.arange((count + 3) // 4, dtype=torch.int64, device=device)
+    counter = (
+        blocks[None, :],
+        torch.tensor(step, device=device),
+        torch.tensor(list(images), dtype=torch.int64, device=device)[:, None],
+        torch.tensor(int(purpose), device=device),
+    )
+    words = philox4x32(counter, (seed & _MASK, (seed >> 32) & _MASK))
+    return torch.stack(words, dim=-1).flatten(1)[:, :count]  # (N, blocks, 4) -> (N, count)
+
+
+def to_uniform(words: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """Numbers in [0, 1) from the upper 24 bits of each word: exact in float32 and float64."""
+    return (words >> 8).to(dtype) * 2.0**-24
+
+
+def to_normal(words: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """Turn an even number of words in the last dimension into standard normal numbers.
+
+    Box-Muller: words 2i and 2i + 1 give numbers 2i (cosine) and 2i + 1 (sine). The radius uses
+    (0, 1], so its logarithm is finite; the largest number is sqrt(-2 ln 2^-24) = 5.77.
+    """
+    pairs = words.unflatten(-1, (-1, 2))  # (..., pairs, 2)
+    radius = ((pairs[..., 0] >> 8).to(dtype) + 1).mul(2.0**-24).log().mul(-2).sqrt()
+    angle = to_uniform(pairs[..., 1], dtype) * (2 * math.pi)
+    return torch.stack((radius * angle.cos(), radius * angle.sin()), dim=-1).flatten(-2)
+
+
+def image_identity(name: str) -> int:
+    """Identity of an image in the counter: a checksum (CRC-32) of its objective's name.
+
+    It depends on nothing but the name, so an image draws the same numbers alone and in any batch,
+    while different objectives draw different ones.
+    """
+    return zlib.crc32(name.encode())

@@ -1,0 +1,61 @@
+"""Every operation once more in plain PyTorch: any floating-point type, any device, to be read.
+
+It is what the kernels are tested against, what runs where there is no kernel, and the baseline of
+the benchmarks. Arithmetic is float32, or float64 for float64; results are rounded once, at the end.
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+from fvfast.ops.philox import Purpose, random_words, to_normal, to_uniform
+
+
+def inject_noise_reference(
+    images: torch.Tensor,
+    std: float,
+    *,
+    seed: int,
+    streams: Sequence[int],
+    step: int,
+    uniform_width: float | None = None,
+) -> torch.Tensor:
+    """Add normal and uniform noise: see `fvfast.ops.inject_noise`.
+
+    Parameters
+    ----------
+    images
+        Floating-point tensor (N, ...).
+    std
+        Standard deviation of the normal noise, >= 0.
+    seed, streams, step
+        What the noise depends on: any integer, N integers, and an integer, the latter in [0, 2^32).
+    uniform_width
+        Width of the interval of the uniform noise, >= 0; `std` if None.
+
+    Returns
+    -------
+    noisy
+        Tensor (N, ...) of the type of `images`.
+    """
+    if images.numel() == 0:
+        return images.clone()
+    real = torch.promote_types(images.dtype, torch.float32)
+    count = images[0].numel()  # M elements of one image, in row-major order
+
+    def words(purpose: Purpose, words_per_image: int) -> torch.Tensor:
+        return random_words(
+            words_per_image,
+            seed=seed,
+            purpose=purpose,
+            images=streams,
+            step=step,
+            device=images.device,
+        )
+
+    # Normal numbers come in pairs: an odd M leaves one over.
+    normal = to_normal(words(Purpose.NORMAL_NOISE, count + count % 2), real)[:, :count]  # (N, M)
+    uniform = to_uniform(words(Purpose.UNIFORM_NOISE, count), real) - 0.5  # (N, M)
+    width = std if uniform_width is None else uniform_width
+    noise = (std * normal + width * uniform).reshape(images.shape)  # (N, M) -> (N, ...)
+    return (images.to(real) + noise).to(images.dtype)
