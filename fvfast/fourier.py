@@ -1,0 +1,159 @@
+"""The Fourier parametrisation of `optimize`: images from a free, scaled half spectrum.
+
+Source: C. Olah, A. Mordvintsev, L. Schubert, "Feature Visualization" (Distill, 2017) and their
+library Lucid; names and constants follow Xplique 2.0.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from fvfast.ops.philox import Purpose, random_words, to_normal
+
+
+def fft_2d_freq(width: int, height: int) -> torch.Tensor:
+    """Length of the frequency vector of each bin of a half spectrum.
+
+    Parameters
+    ----------
+    width, height
+        Size of the image in pixels, each at least 1.
+
+    Returns
+    -------
+    frequencies
+        (height, width // 2 + 1), cycles per pixel in [0, sqrt(1/2)], float64. (Xplique 2.0 has one
+        column too many for odd widths.)
+
+    Raises
+    ------
+    ValueError
+        If a size is below 1.
+    """
+    if width < 1 or height < 1:
+        raise ValueError(
+            f"fft_2d_freq: width and height are {width} and {height}; expected at least 1."
+        )
+    vertical = torch.fft.fftfreq(height, dtype=torch.float64)[:, None]
+    horizontal = torch.fft.rfftfreq(width, dtype=torch.float64)[None, :]
+    return torch.hypot(vertical, horizontal)
+
+
+def get_fft_scale(width: int, height: int, decay_power: float = 1.0) -> torch.Tensor:
+    """Factor of each bin that makes white noise look like a natural image.
+
+    Scale = sqrt(width * height) / max(frequency, 1 / max(width, height)) ** decay_power.
+
+    Parameters
+    ----------
+    width, height
+        Size of the image in pixels, each at least 1.
+    decay_power
+        Larger values leave less energy to the high frequencies.
+
+    Returns
+    -------
+    fft_scale
+        (height, width // 2 + 1), float32.
+
+    Raises
+    ------
+    ValueError
+        If a size is below 1.
+    """
+    frequencies = fft_2d_freq(width, height).clamp(min=1 / max(width, height))
+    return (frequencies**-decay_power * math.sqrt(width * height)).to(torch.float32)
+
+
+def fft_image(
+    shape: Sequence[int],
+    std: float = 0.01,
+    *,
+    seed: int = 0,
+    images: Sequence[int] | None = None,
+    device: torch.device | str = "cpu",
+) -> torch.Tensor:
+    """Random first buffer of the Fourier parametrisation.
+
+    Parameters
+    ----------
+    shape
+        (N, C, H, W) of the images.
+    std
+        Standard deviation of the normal numbers.
+    seed
+        The same seed gives the same buffer on every device.
+    images
+        N identities, integers in [0, 2^32): an image's buffer is a function of its identity and
+        the seed, not of the batch. Default: 0 to N - 1.
+    device
+        Where the buffer is put.
+
+    Returns
+    -------
+    buffer
+        (2, N, C, H, W // 2 + 1), real and imaginary parts, float32.
+
+    Raises
+    ------
+    ValueError
+        If ``shape`` is not (N, C, H, W) or ``images`` does not have N identities.
+    """
+    batch, channels, height, width = _image_shape(shape, "fft_image")
+    images = range(batch) if images is None else images
+    if len(images) != batch:
+        raise ValueError(
+            f"fft_image: images has {len(images)} identities and shape asks for {batch} images; "
+            "expected one identity per image."
+        )
+    buffer_shape = (2, channels, height, width // 2 + 1)
+    words = random_words(
+        math.prod(buffer_shape), seed=seed, purpose=Purpose.BUFFER, images=images, device=device
+    )
+    return (to_normal(words) * std).reshape(batch, *buffer_shape).transpose(0, 1).contiguous()
+
+
+def fft_to_rgb(shape: Sequence[int], buffer: torch.Tensor, fft_scale: torch.Tensor) -> torch.Tensor:
+    """Images of a Fourier buffer.
+
+    Parameters
+    ----------
+    shape
+        (N, C, H, W) of the images.
+    buffer
+        (2, N, C, H, W // 2 + 1), real and imaginary parts.
+    fft_scale
+        (H, W // 2 + 1): see `get_fft_scale`.
+
+    Returns
+    -------
+    images
+        (N, C, H, W): a quarter (as in Lucid and Xplique) of the inverse transform of buffer *
+        fft_scale. Unbounded and decorrelated: see `to_valid_rgb`.
+
+    Raises
+    ------
+    ValueError
+        If ``buffer`` or ``fft_scale`` does not fit ``shape``.
+    """
+    batch, channels, height, width = _image_shape(shape, "fft_to_rgb")
+    half = (height, width // 2 + 1)
+    if buffer.shape != (2, batch, channels, *half) or fft_scale.shape != half:
+        raise ValueError(
+            f"fft_to_rgb: buffer and fft_scale have shapes {tuple(buffer.shape)} and "
+            f"{tuple(fft_scale.shape)}; expected {(2, batch, channels, *half)} and {half} for "
+            f"images {tuple(shape)}. fft_image and get_fft_scale(width, height) make them."
+        )
+    spectrum = torch.complex(buffer[0], buffer[1]) * fft_scale
+    images: torch.Tensor = torch.fft.irfft2(spectrum, s=(height, width))
+    return images / 4
+
+
+def _image_shape(shape: Sequence[int], function: str) -> tuple[int, int, int, int]:
+    if len(shape) != 4 or min(shape) < 1:
+        raise ValueError(
+            f"{function}: shape is {tuple(shape)}; expected (N, C, H, W), each at least 1."
+        )
+    batch, channels, height, width = shape
+    return batch, channels, height, width

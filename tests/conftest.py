@@ -1,0 +1,72 @@
+"""Fixtures that several test files share."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+class GoldenArrays(dict):
+    """Arrays of one golden file as tensors (names of objectives stay arrays of strings)."""
+
+    @classmethod
+    def load(cls, path):
+        with np.load(path) as file:
+            return cls(
+                (key, file[key] if file[key].dtype.kind == "U" else torch.from_numpy(file[key]))
+                for key in file.files
+            )
+
+    @property
+    def values_range(self):
+        low, high = self["values_range"].tolist()
+        return low, high
+
+    @property
+    def width(self):
+        return self["image"].shape[-1]
+
+    def model(self):
+        """The golden convolutional network, in evaluation mode."""
+        model = nn.Sequential()
+        model.add_module("conv1", nn.Conv2d(3, 8, 3))
+        model.add_module("relu1", nn.ReLU())
+        model.add_module("conv2_linear", nn.Conv2d(8, 16, 3, stride=2))
+        model.add_module("conv2", nn.ReLU())
+        model.add_module("pool", nn.AdaptiveAvgPool2d(1))
+        model.add_module("flatten", nn.Flatten())
+        model.add_module("logits", nn.Linear(16, 10))
+        for ours, theirs in (("conv1", "conv1"), ("conv2_linear", "conv2"), ("logits", "logits")):
+            layer = model.get_submodule(ours)
+            layer.load_state_dict(
+                {kind: self[f"{theirs}.{kind}"].clone() for kind in ("weight", "bias")}
+            )
+        return model.eval()
+
+
+@pytest.fixture(scope="session", params=["48x48", "40x64"])
+def golden(request):
+    return GoldenArrays.load(GOLDEN / f"xplique_{request.param}.npz")
+
+
+@pytest.fixture
+def network():
+    """A small convolutional network on 3 x 20 x 20 images, in evaluation mode."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3),
+        nn.BatchNorm2d(8),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(8, 16, 3, stride=2),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(16, 10),
+    ).eval()
+
+
+INPUT = (3, 20, 20)
