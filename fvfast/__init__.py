@@ -1,0 +1,18 @@
+"""Fast, faithful feature visualisation for PyTorch: MaCo and Fourier feature visualisation.
+
+>>> from fvfast import Objective, maco
+>>> from fvfast.plot import plot_maco
+>>> image, transparency = maco(Objective.neuron(model, "fc", 504))  # doctest: +SKIP
+>>> plot_maco(image, transparency)  # doctest: +SKIP
+"""
+
+from importlib.metadata import version
+
+from fvfast.maco import MacoBatch, maco, maco_batch
+from fvfast.objectives import Objective
+from fvfast.optim import optimize
+from fvfast.spectrum import Spectrum
+
+__version__ = version("fvfast")
+
+__all__ = ["MacoBatch", "Objective", "Spectrum", "maco", "maco_batch", "optimize"]

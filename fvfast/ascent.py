@@ -1,0 +1,279 @@
+"""Gradient ascent on images: the loop that `maco` and `optimize` share.
+
+It loses nothing: an interrupt, a callback or a number that is not finite ends the run of the images
+concerned, and what they were at their last good step is kept.
+"""
+
+import dataclasses
+import functools
+import warnings
+from collections.abc import Callable
+
+import torch
+from tqdm.auto import tqdm
+
+from fvfast.optimizers import ascend
+
+PATIENCE_WITHOUT_GRADIENT = 10
+"""Steps without any gradient after which the user is told."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Gradients:
+    """What one step computes for N images.
+
+    Attributes
+    ----------
+    scores
+        (N,), before the update.
+    variable
+        Gradient of the scores with respect to what is optimised, (N, ...).
+    image
+        Gradient with respect to the images (N, C, H, W), added up to the transparency; or None.
+    """
+
+    scores: torch.Tensor
+    variable: torch.Tensor
+    image: torch.Tensor | None = None
+
+
+class StepReport:
+    """What a callback is told after each step.
+
+    Attributes
+    ----------
+    step
+        Index of the step that has just been taken, from 0.
+    nb_steps
+        Number of steps of the run.
+    names
+        Names of the N objectives.
+    scores
+        (N,) scores of this step, computed before its update.
+    """
+
+    def __init__(
+        self,
+        step: int,
+        nb_steps: int,
+        names: list[str],
+        scores: torch.Tensor,
+        render: Callable[[], torch.Tensor],
+    ) -> None:
+        self.step = step
+        self.nb_steps = nb_steps
+        self.names = names
+        self.scores = scores
+        self._render = render
+
+    @functools.cached_property
+    def images(self) -> torch.Tensor:
+        """The images (N, C, H, W) after this step, computed when asked for."""
+        return self._render()
+
+
+Callback = Callable[[StepReport], bool | None]
+"""Called after each step; returning True ends the run and keeps its result."""
+
+
+@dataclasses.dataclass
+class Ascent:
+    """Result of a run.
+
+    Attributes
+    ----------
+    images
+        Each batch of images (N, C, H, W) that was asked for; the last one is the final one.
+    transparencies
+        For each of these batches, the sum of the absolute image gradients until then (N, C, H, W);
+        empty where steps give no image gradient.
+    scores
+        (N, steps taken).
+    interrupted
+        Whether the user interrupted the run.
+    """
+
+    images: list[torch.Tensor] = dataclasses.field(default_factory=list)
+    transparencies: list[torch.Tensor] = dataclasses.field(default_factory=list)
+    scores: torch.Tensor = dataclasses.field(default_factory=lambda: torch.empty(0, 0))
+    interrupted: bool = False
+
+
+def run_ascent(
+    variable: torch.Tensor,
+    optimizer: torch.optim.Optimizer,
+    gradients: Callable[[int], Gradients],
+    render: Callable[[], torch.Tensor],
+    *,
+    names: list[str],
+    nb_steps: int,
+    progress: bool = True,
+    callback: Callback | None = None,
+    save_every: int | None = None,
+) -> Ascent:
+    """Take up to ``nb_steps`` steps of gradient ascent.
+
+    Parameters
+    ----------
+    variable
+        What is optimised, (N, ...), updated in place.
+    optimizer
+        Bound to the variable.
+    gradients
+        Computes one step's scores and gradients.
+    render
+        Computes the images of the variable as it is.
+    names
+        Names of the N objectives, for messages.
+    nb_steps, progress, callback, save_every
+        See `fvfast.maco`.
+
+    Returns
+    -------
+    ascent
+        Images, transparencies and scores.
+
+    Warns
+    -----
+    RuntimeWarning
+        A score or gradient is not finite, the gradient stays zero, or the run is interrupted.
+    """
+    loop = _Loop(variable, optimizer, render, names, nb_steps, callback, save_every)
+    bar = tqdm(
+        total=nb_steps,
+        desc=names[0] if len(names) == 1 else f"{len(names)} objectives",
+        unit="step",
+        disable=not progress,
+    )
+    try:
+        for step in range(nb_steps):
+            if not loop.take(step, gradients(step)):
+                break
+            bar.update()
+            if progress:
+                bar.set_postfix(score=f"{loop.scores[-1].mean().item():.4g}", refresh=False)
+    except KeyboardInterrupt:
+        loop.result.interrupted = True
+        warnings.warn(
+            f"interrupted after {len(loop.scores)} of {nb_steps} steps: the images are what they "
+            "were then.",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+    finally:
+        bar.close()
+    return loop.finish()
+
+
+class _Loop:
+    """State of a run."""
+
+    def __init__(
+        self,
+        variable: torch.Tensor,
+        optimizer: torch.optim.Optimizer,
+        render: Callable[[], torch.Tensor],
+        names: list[str],
+        nb_steps: int,
+        callback: Callback | None,
+        save_every: int | None,
+    ) -> None:
+        self.variable = variable
+        self.optimizer = optimizer
+        self.render = render
+        self.names = names
+        self.nb_steps = nb_steps
+        self.callback = callback
+        self.save_every = save_every
+        self.result = Ascent()
+        self.scores: list[torch.Tensor] = []
+        self.transparency: torch.Tensor | None = None
+        self.running = torch.ones(len(names), dtype=torch.bool, device=variable.device)
+        self.has_gradient = torch.zeros_like(self.running)
+        self.last_good = variable.detach().clone()
+        self.saved_step = -1
+
+    def take(self, step: int, gradients: Gradients) -> bool:
+        """Update the images with one step's gradients; False ends the run."""
+        self._stop_images_that_are_not_finite(step, gradients)
+        if not bool(self.running.any()):
+            return False
+        self.scores.append(gradients.scores)
+        self._accumulate(gradients.image)
+        self._watch_for_missing_gradient(step, gradients.variable)
+        self._update(gradients.variable)
+        if self.save_every and (step + 1) % self.save_every == 0:
+            self._save(step)
+        report = StepReport(step, self.nb_steps, self.names, gradients.scores, self.render)
+        return not (self.callback is not None and self.callback(report))
+
+    def finish(self) -> Ascent:
+        """Add the final images, unless the last step has saved them."""
+        if self.saved_step != len(self.scores) - 1 or not self.result.images:
+            self._save(len(self.scores) - 1)
+        if self.scores:
+            self.result.scores = torch.stack(self.scores, dim=1).cpu()
+        else:
+            self.result.scores = torch.empty(len(self.names), 0)
+        return self.result
+
+    def _stop_images_that_are_not_finite(self, step: int, gradients: Gradients) -> None:
+        finite = gradients.scores.isfinite() & gradients.variable.isfinite().flatten(1).all(1)
+        failed = self.running & ~finite
+        if bool(failed.any()):
+            names = [self.names[index] for index in failed.nonzero().flatten().tolist()]
+            warnings.warn(
+                f"step {step}: the score or its gradient is not finite for {', '.join(names)}; the "
+                "image of the last finite step is kept. Check the model's output, values_range "
+                "and the learning rate.",
+                RuntimeWarning,
+                stacklevel=5,
+            )
+            self.running = self.running & finite
+            with torch.no_grad():
+                self.variable[failed] = self.last_good[failed]
+        else:
+            self.last_good.copy_(self.variable.detach())
+
+    def _accumulate(self, image_gradient: torch.Tensor | None) -> None:
+        if image_gradient is None:
+            return
+        if self.transparency is None:
+            self.transparency = torch.zeros_like(image_gradient)
+        self.transparency[self.running] += image_gradient[self.running].abs()
+
+    def _watch_for_missing_gradient(self, step: int, gradient: torch.Tensor) -> None:
+        if step >= PATIENCE_WITHOUT_GRADIENT:
+            return
+        self.has_gradient |= gradient.flatten(1).any(1)
+        without = self.running & ~self.has_gradient
+        if step == min(PATIENCE_WITHOUT_GRADIENT, self.nb_steps) - 1 and bool(without.any()):
+            names = [self.names[index] for index in without.nonzero().flatten().tolist()]
+            warnings.warn(
+                f"the gradient was zero in each of the first {step + 1} steps for "
+                f"{', '.join(names)}: the unit is dead on these images, or values_range is not "
+                "the range that the model expects. (optimize(warmup_steps=...) can wake units "
+                "behind a ReLU.)",
+                RuntimeWarning,
+                stacklevel=5,
+            )
+
+    def _update(self, gradient: torch.Tensor) -> None:
+        if bool(self.running.all()):
+            ascend(self.optimizer, self.variable, gradient)
+            return
+        stopped = ~self.running
+        gradient[stopped] = 0
+        ascend(self.optimizer, self.variable, gradient)
+        # Momentum would still move the images that have ended.
+        with torch.no_grad():
+            self.variable[stopped] = self.last_good[stopped]
+
+    def _save(self, step: int) -> None:
+        self.saved_step = step
+        images = self.render().cpu()
+        self.result.images.append(images)
+        if self.transparency is not None:
+            self.result.transparencies.append(self.transparency.cpu().clone())
+        elif step < 0:
+            self.result.transparencies.append(torch.zeros_like(images))

@@ -1,0 +1,54 @@
+"""Finds the shape of the images that a model expects, where the model says so."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+DEFAULT_INPUT_SHAPE = (3, 224, 224)
+
+
+def find_input_shape(model: nn.Module | None) -> tuple[int, int, int]:
+    """Shape (C, H, W) of one input image.
+
+    Read, in this order, from: ``model.input_shape``; timm's ``pretrained_cfg`` or ``default_cfg``;
+    a ``config`` with ``image_size`` (transformers); ``image_size`` or ``input_image_size``; the
+    first convolution (number of channels only). What nothing tells is taken from (3, 224, 224).
+    """
+    if model is None:
+        return DEFAULT_INPUT_SHAPE
+    declared = getattr(model, "input_shape", None)
+    if isinstance(declared, Sequence) and _is_shape(tuple(declared)[-3:]):
+        channels, height, width = (int(size) for size in tuple(declared)[-3:])
+        return channels, height, width
+    for attribute in ("pretrained_cfg", "default_cfg"):
+        settings = getattr(model, attribute, None)
+        size = settings.get("input_size") if isinstance(settings, Mapping) else None
+        if size is not None and _is_shape(tuple(size)):
+            channels, height, width = (int(entry) for entry in size)
+            return channels, height, width
+    channels = _first_channels(model)
+    height, width = _declared_size(model) or DEFAULT_INPUT_SHAPE[1:]
+    return channels, height, width
+
+
+def _is_shape(shape: tuple[Any, ...]) -> bool:
+    return len(shape) == 3 and all(isinstance(size, int) and size > 0 for size in shape)
+
+
+def _first_channels(model: nn.Module) -> int:
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            return module.in_channels
+    return DEFAULT_INPUT_SHAPE[0]
+
+
+def _declared_size(model: nn.Module) -> tuple[int, int] | None:
+    for holder in (getattr(model, "config", None), model):
+        for attribute in ("image_size", "input_image_size", "img_size"):
+            size = getattr(holder, attribute, None)
+            if isinstance(size, int) and size > 0:
+                return size, size
+            if isinstance(size, Sequence) and len(size) == 2:
+                return int(size[0]), int(size[1])
+    return None

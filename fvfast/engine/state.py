@@ -1,0 +1,114 @@
+"""Borrows a user's model for a run and gives it back exactly as it was."""
+
+import contextlib
+import itertools
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """Return the network inside the wrappers on which forward hooks do not see every layer.
+
+    Replicas of `torch.nn.DataParallel` are copies, and the submodules of a compiled model are
+    inlined, so hooks registered on either would stay silent.
+    """
+    while True:
+        if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            model = model.module
+        elif isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
+            model = inner
+        else:
+            return model
+
+
+def model_device(model: nn.Module | None) -> torch.device:
+    """Device of the model's first parameter or buffer; the CPU when it has none."""
+    tensors = itertools.chain(model.parameters(), model.buffers()) if model is not None else ()
+    return next((tensor.device for tensor in tensors), torch.device("cpu"))
+
+
+def model_dtype(model: nn.Module | None) -> torch.dtype:
+    """Floating-point type of the model's first such parameter; float32 when it has none."""
+    parameters = model.parameters() if model is not None else ()
+    return next((p.dtype for p in parameters if p.is_floating_point()), torch.float32)
+
+
+@contextlib.contextmanager
+def borrowed(
+    model: nn.Module | None, device: torch.device | str | None = None, *, warn: bool = True
+) -> Iterator[torch.device]:
+    """Run a model frozen and in evaluation mode, then restore it, also after an exception.
+
+    Parameters
+    ----------
+    model
+        The network, or None when the objective is a plain function.
+    device
+        Where to run it. None leaves it where it is. A model moved for the run comes back with its
+        own tensors: they are kept, not copied back.
+    warn
+        Whether to tell the user of a model in training mode.
+
+    Yields
+    ------
+    device
+        The device the model is on.
+    """
+    if model is None:
+        yield torch.device(device) if device is not None else torch.device("cpu")
+        return
+
+    modes = [(module, module.training) for module in model.modules()]
+    gradients = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    if warn and any(training for _, training in modes):
+        warnings.warn(
+            f"the model ({type(model).__name__}) is in training mode: it runs in evaluation mode "
+            "here and is set back afterwards. Call model.eval() to silence this warning.",
+            UserWarning,
+            stacklevel=4,
+        )
+    try:
+        # The flags are set directly: train() and eval() may be overridden with side effects.
+        for module, _ in modes:
+            module.training = False
+        for parameter, _ in gradients:
+            parameter.requires_grad_(False)
+        with _moved(model, device):
+            yield model_device(model)
+    finally:
+        for module, training in modes:
+            module.training = training
+        for parameter, requires_grad in gradients:
+            parameter.requires_grad_(requires_grad)
+
+
+@contextlib.contextmanager
+def _moved(model: nn.Module, device: torch.device | str | None) -> Iterator[None]:
+    tensors = [*model.parameters(), *model.buffers()]
+    if device is None or all(tensor.device == torch.device(device) for tensor in tensors):
+        yield
+        return
+    if len({tensor.device for tensor in tensors}) > 1:
+        raise ValueError(
+            f"device={str(device)!r} was asked for, but the model's parameters are spread over "
+            "several devices; leave device=None to run it where it is."
+        )
+    # Moving either swaps a tensor's data or replaces the tensor: both are undone.
+    originals: list[tuple[Any, str, torch.Tensor, torch.Tensor]] = [
+        (holder, name, tensor, tensor.data)
+        for module in model.modules()
+        for holder in (module._parameters, module._buffers)
+        for name, tensor in holder.items()
+        if tensor is not None
+    ]
+    try:
+        model.to(device)
+        yield
+    finally:
+        for holder, name, tensor, data in originals:
+            tensor.data = data
+            holder[name] = tensor

@@ -1,0 +1,82 @@
+"""Runs a model up to the last layer that is needed and returns what the layers put out."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from fvfast.engine.layers import Layer, Preprocess, select_output
+from fvfast.engine.state import model_dtype
+
+
+class _LastTapReached(BaseException):
+    """Ends the forward pass early.
+
+    Not an `Exception`: networks that catch those must not swallow it.
+    """
+
+
+class TappedModel:
+    """A model reconfigured to return the outputs of chosen layers.
+
+    Calling it with images (B, C, H, W) returns a list with one tensor per layer, in the order
+    given. The forward pass ends at the last of these layers. Hooks exist only during a call.
+
+    A layer that is called several times in one forward pass gives the output of its last call.
+
+    Parameters
+    ----------
+    model
+        The network, or None when only the images are read.
+    layers
+        The layers to read.
+    preprocess
+        Applied to the images before the model.
+    """
+
+    def __init__(
+        self, model: nn.Module | None, layers: Sequence[Layer], preprocess: Preprocess | None = None
+    ) -> None:
+        self.model = model
+        self.layers = list(layers)
+        self.preprocess = preprocess
+
+    def __call__(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """Run images (B, C, H, W) and return the layers' outputs."""
+        images = self.preprocess(images) if self.preprocess is not None else images
+        outputs = self._run(images)
+        return [images if layer.module is None else outputs[layer] for layer in self.layers]
+
+    def _run(self, images: torch.Tensor) -> dict[Layer, torch.Tensor]:
+        tapped = {layer for layer in self.layers if layer.module is not None}
+        remaining = {layer.module: layer.calls for layer in tapped}
+        outputs: dict[Layer, torch.Tensor] = {}
+        if self.model is None or not tapped:
+            return outputs
+
+        def keep(module: nn.Module, _inputs: Any, output: Any) -> None:
+            remaining[module] -= 1
+            finished = all(calls <= 0 for calls in remaining.values())
+            for layer in tapped:
+                tensor = select_output(output, layer.key) if layer.module is module else None
+                if tensor is not None:
+                    # What runs next may work in place on this output (ReLU(inplace=True)).
+                    outputs[layer] = tensor if finished else tensor.clone()
+            if finished:
+                raise _LastTapReached
+
+        handles = [module.register_forward_hook(keep) for module in remaining if module is not None]
+        try:
+            self.model(images.to(model_dtype(self.model)))
+        except _LastTapReached:
+            pass
+        finally:
+            for handle in handles:
+                handle.remove()
+        for layer in tapped - outputs.keys():
+            raise RuntimeError(
+                f"layer {layer.name!r} was called in the probe run but gave no tensor in this one: "
+                "the model's forward pass depends on its input."
+            )
+        return outputs

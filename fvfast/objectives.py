@@ -1,0 +1,535 @@
+"""Objectives: what an image is optimised for."""
+
+import itertools
+import math
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from fvfast.engine.inputs import find_input_shape
+from fvfast.engine.layers import IMAGES, Layer, LayerSpec, Preprocess, find_layer
+from fvfast.engine.state import unwrap
+from fvfast.engine.taps import TappedModel
+from fvfast.scores import (
+    CallableScore,
+    DirectionScore,
+    ElementScore,
+    LayerScore,
+    MaskScore,
+    Score,
+)
+from fvfast.targets import (
+    Ids,
+    Units,
+    as_ids,
+    as_units,
+    check_index,
+    checked_direction,
+    find_channel_axis,
+    is_number,
+    neuron_coordinates,
+)
+
+Names = str | Sequence[str] | None
+
+
+class Objective:
+    """A weighted sum of sub-objectives, each of which reads one layer of a model.
+
+    A sub-objective may have several targets (channels, neurons, directions). When sub-objectives
+    are added, every combination of their targets is an objective of its own: neurons 1 to 10 plus
+    channels 3 to 7 make 50 combinations, the last target varying fastest. The name of a
+    combination joins its targets' names with " & ".
+
+    Objectives are immutable in use: ``+``, ``-``, ``*``, ``/`` and unary minus return new ones.
+
+    Build one with `Objective.layer`, `Objective.direction`, `Objective.channel`, `Objective.neuron`
+    or `Objective.from_callable`; the constructor is for sub-objectives of your own.
+
+    Parameters
+    ----------
+    model
+        The network; None when the sub-objectives only read the images.
+    layers
+        The layer that each sub-objective reads: dotted name, index, module, or (one of these, key).
+    masks
+        For each sub-objective, its targets: masks of the layer's shape when its function is a plain
+        callable.
+    funcs
+        For each sub-objective, a callable ``func(outputs (K, ...), mask (1, ...))`` that returns a
+        scalar or K scores, or a `fvfast.scores.Score`.
+    multipliers
+        For each sub-objective, its weight in the sum.
+    names
+        For each sub-objective, the names of its targets.
+    input_shape
+        Shape (C, H, W) of the images that the model takes. Default: what the model declares, else
+        (3, 224, 224).
+    preprocess
+        Applied to the images before the model, for example a normalisation with ImageNet's mean and
+        standard deviation.
+
+    Raises
+    ------
+    ValueError
+        The lists differ in length, or a layer is not found.
+
+    References
+    ----------
+    Interface: Xplique, https://deel-ai.github.io/xplique/. Unlike Xplique 2.0, each multiplier
+    weighs its own sub-objective only, and operators never change their operands.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | None,
+        layers: Sequence[LayerSpec | Layer],
+        masks: Sequence[Sequence[Any]],
+        funcs: Sequence[Callable[..., torch.Tensor] | Score],
+        multipliers: Sequence[float],
+        names: Sequence[str | Sequence[str]],
+        *,
+        input_shape: Sequence[int] | None = None,
+        preprocess: Preprocess | None = None,
+    ) -> None:
+        self.model = unwrap(model) if model is not None else None
+        self.image_shape = _checked_input_shape(input_shape, self.model)
+        self.preprocess = preprocess
+        self.layers = [
+            layer if isinstance(layer, Layer) else self._find_layer(layer) for layer in layers
+        ]
+        self.masks = [list(targets) for targets in masks]
+        self.funcs = [func if isinstance(func, Score) else MaskScore(func) for func in funcs]
+        self.multipliers = [float(multiplier) for multiplier in multipliers]
+        self.names = [[name] if isinstance(name, str) else list(name) for name in names]
+        self._check()
+
+    def _find_layer(self, layer: LayerSpec) -> Layer:
+        if self.model is None:
+            raise ValueError("an objective on a layer needs a model, got model=None.")
+        return find_layer(self.model, layer, self.image_shape, self.preprocess)
+
+    def _check(self) -> None:
+        counts = {
+            "layers": len(self.layers),
+            "masks": len(self.masks),
+            "funcs": len(self.funcs),
+            "multipliers": len(self.multipliers),
+            "names": len(self.names),
+        }
+        if len(set(counts.values())) > 1 or not self.layers:
+            raise ValueError(f"each list needs one entry per sub-objective, got {counts}.")
+        for targets, names in zip(self.masks, self.names, strict=True):
+            if not targets:
+                raise ValueError("a sub-objective needs at least one target, got none.")
+            if len(targets) != len(names):
+                raise ValueError(
+                    f"expected one name per target: {len(targets)} targets, {len(names)} names "
+                    f"({names})."
+                )
+        for multiplier in self.multipliers:
+            if not math.isfinite(multiplier):
+                raise ValueError(f"multipliers must be finite, got {multiplier}.")
+
+    # Algebra
+
+    def _weighted(self, factor: float) -> "Objective":
+        return Objective(
+            self.model, self.layers, self.masks, self.funcs,
+            [multiplier * factor for multiplier in self.multipliers], self.names,
+            input_shape=self.image_shape, preprocess=self.preprocess,
+        )  # fmt: skip
+
+    def __add__(self, term: "Objective") -> "Objective":
+        if not isinstance(term, Objective):
+            return NotImplemented
+        for what, mine, other in (
+            ("model", self.model, term.model),
+            ("input_shape", self.image_shape, term.image_shape),
+            ("preprocess", self.preprocess, term.preprocess),
+        ):
+            if mine != other and not (what == "model" and (mine is None or other is None)):
+                raise ValueError(
+                    f"objectives can be combined only when they have the same {what}; got "
+                    f"{_brief(mine)} and {_brief(other)}."
+                )
+        return Objective(
+            self.model if self.model is not None else term.model,
+            self.layers + term.layers,
+            self.masks + term.masks,
+            self.funcs + term.funcs,
+            self.multipliers + term.multipliers,
+            self.names + term.names,
+            input_shape=self.image_shape,
+            preprocess=self.preprocess,
+        )
+
+    def __radd__(self, start: object) -> "Objective":
+        # sum() starts from 0.
+        return self if isinstance(start, int) and start == 0 else NotImplemented
+
+    def __neg__(self) -> "Objective":
+        return self._weighted(-1.0)
+
+    def __sub__(self, term: "Objective") -> "Objective":
+        return self + (-term) if isinstance(term, Objective) else NotImplemented
+
+    def __mul__(self, factor: float) -> "Objective":
+        return self._weighted(float(factor)) if is_number(factor) else NotImplemented
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, divisor: float) -> "Objective":
+        return self._weighted(1.0 / float(divisor)) if is_number(divisor) else NotImplemented
+
+    def __repr__(self) -> str:
+        terms = (
+            f"{multiplier:+g} * {names[0] if len(names) == 1 else f'{names[0]} ... {names[-1]}'}"
+            for multiplier, names in zip(self.multipliers, self.names, strict=True)
+        )
+        return f"Objective({' '.join(terms)})"
+
+    # Compilation
+
+    @property
+    def combination_names(self) -> list[str]:
+        """Names of all combinations of targets, the last sub-objective varying fastest."""
+        return [" & ".join(names) for names in itertools.product(*self.names)]
+
+    def compile(
+        self, combinations: Sequence[int] | None = None
+    ) -> tuple[
+        TappedModel,
+        Callable[[Sequence[torch.Tensor]], torch.Tensor],
+        list[str],
+        tuple[int, int, int, int],
+    ]:
+        """Turn the objective into what an optimisation needs.
+
+        Parameters
+        ----------
+        combinations
+            Indices of the combinations to compile; default all.
+
+        Returns
+        -------
+        model_reconfigured
+            Maps images (N*K, C, H, W) to a list with the output of each sub-objective's layer.
+        objective_function
+            Maps that list to float32 scores (N,): the weighted sum of the sub-objectives for each
+            combination, averaged over its K images, which stand next to each other in the batch.
+        names
+            The N names.
+        input_shape
+            (N, C, H, W): one image per combination.
+        """
+        names = self.combination_names
+        chosen = range(len(names)) if combinations is None else combinations
+        counts = [len(targets) for targets in self.masks]
+        picks = np.stack(np.unravel_index(np.asarray(chosen, dtype=np.int64), counts), axis=-1)
+        scorers = [
+            func.for_targets([targets[pick] for pick in picks[:, term]])
+            for term, (func, targets) in enumerate(zip(self.funcs, self.masks, strict=True))
+        ]
+
+        def objective_function(model_outputs: Sequence[torch.Tensor]) -> torch.Tensor:
+            terms = [
+                multiplier * scorer(output)
+                for multiplier, scorer, output in zip(
+                    self.multipliers, scorers, model_outputs, strict=True
+                )
+            ]
+            return torch.stack(terms).sum(0)
+
+        model_reconfigured = TappedModel(self.model, self.layers, self.preprocess)
+        input_shape = (len(picks), *self.image_shape)
+        return model_reconfigured, objective_function, [names[i] for i in chosen], input_shape
+
+    # Constructors
+
+    @staticmethod
+    def layer(
+        model: nn.Module,
+        layer: LayerSpec,
+        reducer: str = "magnitude",
+        multiplier: float = 1.0,
+        name: str | None = None,
+        *,
+        input_shape: Sequence[int] | None = None,
+        preprocess: Preprocess | None = None,
+    ) -> "Objective":
+        """Maximise a whole layer (DeepDream).
+
+        Parameters
+        ----------
+        model
+            The network.
+        layer
+            Dotted name; index in the order in which the network calls its leaf modules (-1 is the
+            last); the module; or (one of these, key) to read one entry of a tuple or mapping
+            output.
+        reducer
+            "magnitude" maximises the mean of the squared activations, "mean" their mean.
+        multiplier
+            Weight of the objective.
+        name
+            Name of the objective; default "Layer#<layer>".
+        input_shape, preprocess
+            See `Objective`.
+
+        Returns
+        -------
+        objective
+            An objective with one combination.
+
+        Raises
+        ------
+        ValueError
+            Unknown layer or reducer.
+        """
+        return _on_layer(
+            model, layer, multiplier, input_shape, preprocess,
+            lambda found: (
+                [None], LayerScore(reducer), name if name is not None else f"Layer#{found.name}"
+            ),
+        )  # fmt: skip
+
+    @staticmethod
+    def direction(
+        model: nn.Module,
+        layer: LayerSpec,
+        vectors: Any,
+        multiplier: float = 1.0,
+        cossim_pow: float = 2.0,
+        names: Names = None,
+        *,
+        input_shape: Sequence[int] | None = None,
+        preprocess: Preprocess | None = None,
+        channel_axis: int | None = None,
+    ) -> "Objective":
+        """Maximise a direction of a layer: dot product times cosine similarity to a power.
+
+        Parameters
+        ----------
+        model, layer, multiplier, input_shape, preprocess
+            See `Objective.layer`.
+        vectors
+            One vector (tensor or array), or a list or tuple of vectors. A vector has the shape of
+            the layer's output, or (C,): then it is the direction of the channels at every position.
+        cossim_pow
+            Power of the cosine similarity; higher values care more about the angle.
+        names
+            Names of the directions; default "Direction#<layer>_<i>".
+        channel_axis
+            See `Objective.channel`.
+
+        Returns
+        -------
+        objective
+            An objective with one combination per vector.
+
+        Raises
+        ------
+        ValueError
+            Unknown layer, a vector of another shape, or one that is zero or not finite.
+
+        References
+        ----------
+        Lucid, https://github.com/tensorflow/lucid/issues/116.
+        """
+
+        def targets(found: Layer) -> tuple[list[torch.Tensor], Score, Names]:
+            given = list(vectors) if isinstance(vectors, (list, tuple)) else [vectors]
+            axis = find_channel_axis(found.shape, channel_axis)
+            directions = [checked_direction(vector, found, axis) for vector in given]
+            default = [f"Direction#{found.name}_{i}" for i in range(len(directions))]
+            return directions, DirectionScore(cossim_pow), default if names is None else names
+
+        return _on_layer(model, layer, multiplier, input_shape, preprocess, targets)
+
+    @staticmethod
+    def channel(
+        model: nn.Module,
+        layer: LayerSpec,
+        channel_ids: Ids,
+        multiplier: float = 1.0,
+        names: Names = None,
+        *,
+        input_shape: Sequence[int] | None = None,
+        preprocess: Preprocess | None = None,
+        channel_axis: int | None = None,
+    ) -> "Objective":
+        """Maximise channels of a layer: the mean activation over all positions.
+
+        The score is the mean over *all* elements of the layer with the other channels at zero, as
+        in Xplique: the mean activation of the channel divided by the number of channels.
+
+        Parameters
+        ----------
+        model, layer, multiplier, input_shape, preprocess
+            See `Objective.layer`.
+        channel_ids
+            One index, or several (list, tuple, range, array). Negative ones count from the end.
+        names
+            Names of the channels; default "Channel#<layer>_<id>".
+        channel_axis
+            Axis of the channels in the layer's output, without the batch. Default: the first one
+            for convolutions (C, H, W), the last one for tokens (T, C).
+
+        Returns
+        -------
+        objective
+            An objective with one combination per channel.
+
+        Raises
+        ------
+        ValueError
+            Unknown layer, or an index out of range.
+        """
+
+        def targets(found: Layer) -> tuple[list[tuple[int]], Score, Names]:
+            axis = find_channel_axis(found.shape, channel_axis)
+            ids = as_ids(channel_ids, "channel_ids")
+            channels = [
+                (check_index(index, found.shape[axis], f"channel of layer {found.name!r}"),)
+                for index in ids
+            ]
+            default = [f"Channel#{found.name}_{index}" for index in ids]
+            return channels, ElementScore((axis,)), default if names is None else names
+
+        return _on_layer(model, layer, multiplier, input_shape, preprocess, targets)
+
+    @staticmethod
+    def neuron(
+        model: nn.Module,
+        layer: LayerSpec,
+        neurons_ids: Units,
+        multiplier: float = 1.0,
+        names: Names = None,
+        *,
+        input_shape: Sequence[int] | None = None,
+        preprocess: Preprocess | None = None,
+    ) -> "Objective":
+        """Maximise single neurons of a layer, for example logits.
+
+        The score is the neuron's activation divided by the number of neurons of the layer, as in
+        Xplique.
+
+        Parameters
+        ----------
+        model, layer, multiplier, input_shape, preprocess
+            See `Objective.layer`.
+        neurons_ids
+            A neuron, or several. A neuron is an int, the flat index into the layer's output (for a
+            convolution in the order channel, row, column), or a tuple of coordinates, one per axis.
+            A tuple of ints is one neuron when it has as many entries as a layer of two or more axes
+            has axes, and several flat indices otherwise.
+        names
+            Names of the neurons; default "Neuron#<layer>_<id>".
+
+        Returns
+        -------
+        objective
+            An objective with one combination per neuron.
+
+        Raises
+        ------
+        ValueError
+            Unknown layer, or an index out of range.
+        """
+
+        def targets(found: Layer) -> tuple[list[tuple[int, ...]], Score, Names]:
+            units = as_units(neurons_ids, len(found.shape))
+            neurons = [neuron_coordinates(unit, found) for unit in units]
+            default = [
+                f"Neuron#{found.name}_{unit if isinstance(unit, int) else ','.join(map(str, unit))}"
+                for unit in units
+            ]
+            score = ElementScore(tuple(range(len(found.shape))))
+            return neurons, score, default if names is None else names
+
+        return _on_layer(model, layer, multiplier, input_shape, preprocess, targets)
+
+    @staticmethod
+    def from_callable(
+        model: nn.Module | None,
+        f: Callable[[torch.Tensor], torch.Tensor]
+        | Sequence[Callable[[torch.Tensor], torch.Tensor]],
+        multiplier: float = 1.0,
+        names: Names = None,
+        *,
+        input_shape: Sequence[int] | None = None,
+        preprocess: Preprocess | None = None,
+    ) -> "Objective":
+        """Maximise any function of the images.
+
+        Parameters
+        ----------
+        model
+            The network that the function runs, so that it is frozen, put in evaluation mode and
+            restored; or None.
+        f
+            Function, or list of functions, from images (K, C, H, W) to a scalar or K scores.
+        multiplier
+            Weight of the objective.
+        names
+            Names; default "Callable#<name of the function>".
+        input_shape, preprocess
+            See `Objective`.
+
+        Returns
+        -------
+        objective
+            An objective with one combination per function.
+        """
+        functions = list(f) if isinstance(f, Sequence) else [f]
+        for function in functions:
+            if not callable(function):
+                raise TypeError(f"f must be callable, got {type(function).__name__}.")
+        if names is None:
+            names = [
+                f"Callable#{getattr(function, '__name__', type(function).__name__)}"
+                for function in functions
+            ]
+        return Objective(
+            model, [IMAGES], [functions], [CallableScore()], [multiplier], [names],
+            input_shape=input_shape, preprocess=preprocess,
+        )  # fmt: skip
+
+
+def _on_layer(
+    model: nn.Module,
+    layer: LayerSpec,
+    multiplier: float,
+    input_shape: Sequence[int] | None,
+    preprocess: Preprocess | None,
+    targets: Callable[[Layer], tuple[list[Any], Score, Names]],
+) -> Objective:
+    """Build an objective with one sub-objective, whose targets depend on the layer's shape."""
+    network = unwrap(model)
+    shape = _checked_input_shape(input_shape, network)
+    found = find_layer(network, layer, shape, preprocess)
+    masks, score, names = targets(found)
+    return Objective(
+        network, [found], [masks], [score], [multiplier], [names or []],
+        input_shape=shape, preprocess=preprocess,
+    )  # fmt: skip
+
+
+def _checked_input_shape(
+    input_shape: Sequence[int] | None, model: nn.Module | None
+) -> tuple[int, int, int]:
+    if input_shape is None:
+        return find_input_shape(model)
+    sizes = tuple(operator.index(size) for size in input_shape)
+    if len(sizes) != 3 or min(sizes) < 1:
+        raise ValueError(f"input_shape must be (C, H, W) with positive sizes, got {input_shape}.")
+    return sizes
+
+
+def _brief(value: object) -> str:
+    return type(value).__name__ if isinstance(value, nn.Module) else repr(value)

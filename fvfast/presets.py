@@ -1,0 +1,131 @@
+"""Published recipes of MaCo: three sets of settings that go by that name."""
+
+import dataclasses
+import functools
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeVar, cast
+
+import numpy as np
+import torch
+
+from fvfast.ops.boxes import BoxDistribution
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Schedule = Callable[[int], float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """Settings of one recipe.
+
+    Attributes
+    ----------
+    arguments
+        Values of `fvfast.maco`'s arguments that the caller leaves out.
+    boxes
+        How boxes scatter around the box size.
+    phase
+        Distribution of the initial phase: "normal" (standard) or "uniform" (-pi to pi).
+    normal_noise, uniform_noise
+        Standard deviation of the normal part and full width of the uniform part of the noise, each
+        as a multiple of the noise intensity.
+    """
+
+    arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    boxes: BoxDistribution = dataclasses.field(default_factory=BoxDistribution)
+    phase: str = "normal"
+    normal_noise: float = 1.0
+    uniform_noise: float = 1.0
+
+
+def _torch_nadam(parameters: list[torch.Tensor]) -> torch.optim.Optimizer:
+    return torch.optim.NAdam(parameters, lr=1.0)
+
+
+PRESETS: dict[str, Preset] = {
+    # The defaults of fvfast.maco are those of Xplique 2.0.
+    "xplique": Preset(),
+    # Horama 0.3's maco, with the box sizes that its documentation gives: uniform in [0.20, 0.25].
+    "horama": Preset(
+        arguments={
+            "optimizer": _torch_nadam,
+            "nb_steps": 1000,
+            "noise_intensity": 0.05,
+            "box_size": 0.225,
+            "nb_crops": 6,
+            "values_range": (-2.5, 2.5),
+            "custom_shape": (1280, 1280),
+        },
+        boxes=BoxDistribution(shape="uniform", spread=0.025),
+    ),
+    # Fel et al., NeurIPS 2023: uniform phase, crops of N(0.25, 0.1), noise U(-0.1, 0.1).
+    "paper": Preset(
+        arguments={"noise_intensity": 0.1, "box_size": 0.25},
+        boxes=BoxDistribution(spread=0.1),
+        phase="uniform",
+        normal_noise=0.0,
+        uniform_noise=2.0,
+    ),
+}
+
+
+def find_preset(name: str) -> Preset:
+    """Return the preset of this name; raise ValueError with the known names otherwise."""
+    if name not in PRESETS:
+        raise ValueError(f"preset must be one of {sorted(PRESETS)}, got {name!r}.")
+    return PRESETS[name]
+
+
+def takes_preset(function: Callable[P, R]) -> Callable[P, R]:
+    """Let a preset replace the arguments that a caller of ``maco`` leaves out.
+
+    Also accepts the positional order of Xplique 1.1 to 1.3, where nb_steps came third: a number
+    there cannot be a data set.
+    """
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        if len(args) > 2 and isinstance(args[2], (int, np.integer)):
+            args = cast(Any, (*args[:2], None, *args[2:]))
+        given = signature.bind(*args, **kwargs).arguments
+        preset = find_preset(given.get("preset", "xplique"))
+        return cast(Any, function)(**{**preset.arguments, **given})
+
+    return call
+
+
+def box_schedule(box_size: float | Schedule | None, nb_steps: int) -> Schedule:
+    """Mean box side of each step: a number, a function of the step, or None (50 % to 5 %)."""
+    default = np.linspace(0.5, 0.05, nb_steps)
+    return _schedule("box_size", box_size, default, smallest=0.0)
+
+
+def noise_schedule(noise_intensity: float | Schedule | None, nb_steps: int) -> Schedule:
+    """Noise of each step: a number, a function of the step, or None (1 down to 1e-4)."""
+    default = np.logspace(0, -4, nb_steps)
+    return _schedule("noise_intensity", noise_intensity, default, smallest=0.0)
+
+
+def _schedule(
+    argument: str, value: float | Schedule | None, default: np.ndarray, smallest: float
+) -> Schedule:
+    def checked(result: Any) -> float:
+        number = float(result)
+        if not math.isfinite(number) or number < smallest:
+            raise ValueError(f"{argument} must be finite and at least {smallest:g}, got {number}.")
+        return number
+
+    if value is None:
+        return lambda step: float(default[step])
+    if callable(value):
+        return lambda step: checked(value(step))
+    if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
+        constant = checked(value)
+        return lambda _step: constant
+    raise TypeError(
+        f"{argument} must be a number, a function of the step, or None; got {type(value).__name__}."
+    )

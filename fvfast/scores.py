@@ -1,0 +1,197 @@
+"""How the output of a layer becomes the score of an objective.
+
+A `Score` is told once which targets it scores (channels, neurons, directions, ...) and returns a
+function from a layer's output to one number per target. Targets are read by index: no mask of the
+layer's shape is ever built.
+
+The output's batch holds the crops of all images, image after image: (N*K, ...) for N targets with K
+crops each. Scales are those of Xplique: means run over *all* elements of the layer, also those that
+the target leaves out.
+"""
+
+import abc
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from fvfast.losses import dot_cossim
+
+Scorer = Callable[[torch.Tensor], torch.Tensor]
+"""Maps a layer's output (N*K, ...) to float32 scores (N,)."""
+
+
+class Score(abc.ABC):
+    """Rule that scores a layer's output for each of several targets."""
+
+    @abc.abstractmethod
+    def for_targets(self, targets: Sequence[Any]) -> Scorer:
+        """Return the function that scores these targets, one image per target."""
+
+
+class LayerScore(Score):
+    """Mean of a whole layer, or mean of its squares.
+
+    Parameters
+    ----------
+    reducer
+        "magnitude" for the mean of squares (as Xplique computes it), "mean" for the mean.
+    """
+
+    def __init__(self, reducer: str = "magnitude") -> None:
+        if reducer not in ("magnitude", "mean"):
+            raise ValueError(f"reducer must be 'magnitude' or 'mean', got {reducer!r}.")
+        self.reducer = reducer
+
+    def for_targets(self, targets: Sequence[Any]) -> Scorer:
+        """Score the layer once per target; the targets carry nothing."""
+        count = len(targets)
+
+        def score(output: torch.Tensor) -> torch.Tensor:
+            values = _by_image(output, count).flatten(1).float()  # (N, K * elements)
+            return (values.square() if self.reducer == "magnitude" else values).mean(1)
+
+        return score
+
+
+class ElementScore(Score):
+    """Mean of the elements at an index of each sample's output, over the size of that output.
+
+    Parameters
+    ----------
+    axes
+        The axes of the output (without batch) that a target's coordinates address: one axis for a
+        channel, all of them for a neuron.
+    """
+
+    def __init__(self, axes: tuple[int, ...]) -> None:
+        self.axes = axes
+
+    def for_targets(self, targets: Sequence[tuple[int, ...]]) -> Scorer:
+        """Score targets given as tuples of non-negative coordinates, one per axis."""
+        coordinates = _OnDevice(torch.tensor(targets, dtype=torch.int64).T)  # (axes, N)
+        count = len(targets)
+
+        def score(output: torch.Tensor) -> torch.Tensor:
+            values = _by_image(output, count)  # (N, K, *shape)
+            values = values.movedim(
+                [axis + 2 for axis in self.axes], list(range(2, 2 + len(self.axes)))
+            )
+            indices = coordinates.on(output.device)
+            image = torch.arange(count, device=output.device)
+            # The slice between the indices puts the images first: (N, K, *other axes).
+            index = (image, slice(None), *indices)
+            selected = values[index].flatten(1).float()
+            share = selected[0].numel() / values[0].numel()
+            return selected.mean(1) * share
+
+        return score
+
+
+class DirectionScore(Score):
+    """Dot product times a power of the cosine similarity (`fvfast.losses.dot_cossim`).
+
+    The dot products are summed over an image's crops, as Xplique sums them over its batch; images
+    do not interact.
+
+    Parameters
+    ----------
+    cossim_pow
+        Power of the cosine similarity.
+    """
+
+    def __init__(self, cossim_pow: float = 2.0) -> None:
+        self.cossim_pow = cossim_pow
+
+    def for_targets(self, targets: Sequence[torch.Tensor]) -> Scorer:
+        """Score direction vectors that broadcast to the layer's output."""
+        vectors = _OnDevice(torch.stack(list(targets)).float())
+        count = len(targets)
+
+        def score(output: torch.Tensor) -> torch.Tensor:
+            values = _by_image(output, count).float()  # (N, K, *shape)
+            directions = vectors.on(output.device).unsqueeze(1).expand_as(values)
+            product = torch.vmap(lambda a, b: dot_cossim(a, b, self.cossim_pow))
+            return torch.as_tensor(product(values, directions)).mean(1)
+
+        return score
+
+
+class CallableScore(Score):
+    """Scores images with functions of the user: each target is a function."""
+
+    def for_targets(self, targets: Sequence[Callable[[torch.Tensor], torch.Tensor]]) -> Scorer:
+        """Score each image's crops with its function."""
+        functions = list(targets)
+
+        def score(images: torch.Tensor) -> torch.Tensor:
+            crops = _by_image(images, len(functions))  # (N, K, C, H, W)
+            return torch.stack(
+                [_mean_score(f(crops[n]), crops.shape[1]) for n, f in enumerate(functions)]
+            )
+
+        return score
+
+
+class MaskScore(Score):
+    """Xplique's form of a score: ``func(outputs, mask)`` with a mask of the layer's shape.
+
+    Parameters
+    ----------
+    func
+        Takes outputs (K, ...) and a mask (1, ...), returns a scalar or one score per sample (K,).
+    """
+
+    def __init__(self, func: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> None:
+        self.func = func
+
+    def for_targets(self, targets: Sequence[Any]) -> Scorer:
+        """Score each image's crops with its mask."""
+        masks = [_OnDevice(torch.as_tensor(np.asarray(mask))) for mask in targets]
+
+        def score(output: torch.Tensor) -> torch.Tensor:
+            values = _by_image(output, len(masks)).float()
+            scores = [
+                self.func(values[n], mask.on(output.device).to(values.dtype).unsqueeze(0))
+                for n, mask in enumerate(masks)
+            ]
+            return torch.stack([_mean_score(value, values.shape[1]) for value in scores])
+
+        return score
+
+
+class _OnDevice:
+    """A constant tensor, copied once to each device that asks for it."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._copies = {tensor.device: tensor}
+        self._tensor = tensor
+
+    def on(self, device: torch.device) -> torch.Tensor:
+        if device not in self._copies:
+            self._copies[device] = self._tensor.to(device)
+        return self._copies[device]
+
+
+def _by_image(output: torch.Tensor, count: int) -> torch.Tensor:
+    """Split the batch by image: (N*K, ...) -> (N, K, ...)."""
+    if output.shape[0] % count:
+        raise ValueError(
+            f"a batch of {output.shape[0]} samples cannot be shared by {count} objectives: "
+            "expected a multiple."
+        )
+    return output.unflatten(0, (count, -1))
+
+
+def _mean_score(value: torch.Tensor, crops: int) -> torch.Tensor:
+    """Average what a user's function returned: a scalar, or one score per crop."""
+    value = torch.as_tensor(value)
+    if value.ndim > 1 and value.numel() == crops:
+        value = value.flatten()
+    if value.ndim > 1 or (value.ndim == 1 and len(value) != crops):
+        raise ValueError(
+            f"the score function returned shape {tuple(value.shape)} for {crops} images; expected "
+            f"a scalar or one score per image, ({crops},)."
+        )
+    return value.float().mean()

@@ -1,0 +1,100 @@
+"""Reads the targets a user names - channels, neurons, directions - against a layer's shape."""
+
+import math
+import operator
+from collections.abc import Iterable, Sequence
+from typing import Any, SupportsIndex
+
+import numpy as np
+import torch
+
+from fvfast.engine.layers import Layer
+
+Ids = int | Iterable[int]
+Units = int | Iterable[int] | Iterable[Sequence[int]]
+
+
+def is_number(value: object) -> bool:
+    """Whether a value can weigh an objective: an int or a float, of Python or numpy."""
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+
+
+def as_ids(ids: Ids, argument: str) -> list[int]:
+    """Read one index or any collection of them."""
+    try:
+        if isinstance(ids, (torch.Tensor, np.ndarray)):
+            ids = ids.tolist()
+        if isinstance(ids, SupportsIndex):
+            return [operator.index(ids)]
+        return [operator.index(index) for index in ids]
+    except TypeError as error:
+        raise TypeError(
+            f"{argument} must be an int or a collection of ints, got {ids!r}."
+        ) from error
+
+
+def as_units(ids: Units, axes: int) -> list[int | tuple[int, ...]]:
+    """Read neurons: flat indices, or tuples of coordinates."""
+    if isinstance(ids, tuple) and 1 < axes == len(ids) and all(is_number(i) for i in ids):
+        return [tuple(as_ids(ids, "neurons_ids"))]
+    if isinstance(ids, (torch.Tensor, np.ndarray)):
+        ids = ids.tolist()
+    if isinstance(ids, SupportsIndex):
+        return [operator.index(ids)]
+    return [
+        operator.index(unit)
+        if isinstance(unit, SupportsIndex)
+        else tuple(as_ids(unit, "neurons_ids"))
+        for unit in ids
+    ]
+
+
+def check_index(index: int, size: int, what: str) -> int:
+    """Return the index counted from 0; raise ValueError when it is out of range."""
+    if not -size <= index < size:
+        raise ValueError(
+            f"{what}: index {index} is out of range for size {size} (0 to {size - 1})."
+        )
+    return index % size
+
+
+def neuron_coordinates(unit: int | tuple[int, ...], layer: Layer) -> tuple[int, ...]:
+    """Coordinates of a neuron given by its flat index or by (possibly negative) coordinates."""
+    what = f"neuron of layer {layer.name!r} with output {layer.shape}"
+    if isinstance(unit, int):
+        flat = check_index(unit, math.prod(layer.shape), what)
+        return tuple(int(i) for i in np.unravel_index(flat, layer.shape))
+    if len(unit) != len(layer.shape):
+        raise ValueError(
+            f"{what}: expected a flat index or {len(layer.shape)} coordinates, got {unit}."
+        )
+    return tuple(
+        check_index(index, size, what) for index, size in zip(unit, layer.shape, strict=True)
+    )
+
+
+def find_channel_axis(shape: tuple[int, ...], axis: int | None) -> int:
+    """Axis of the channels: the one given, else the last of tokens (T, C), the first otherwise."""
+    if axis is None:
+        return len(shape) - 1 if len(shape) == 2 else 0
+    return check_index(axis, len(shape), f"channel_axis of an output {shape}")
+
+
+def checked_direction(vector: Any, layer: Layer, channel_axis: int) -> torch.Tensor:
+    """Bring a direction into a shape that broadcasts to the layer's output."""
+    direction = torch.as_tensor(vector).detach().float().cpu()
+    channels = layer.shape[channel_axis]
+    if tuple(direction.shape) != layer.shape and tuple(direction.shape) != (channels,):
+        several = direction.ndim == 2 and direction.shape[1] == channels
+        raise ValueError(
+            f"a direction of layer {layer.name!r} has the shape of its output {layer.shape} or "
+            f"({channels},); got {tuple(direction.shape)}."
+            + (" Pass list(vectors) for several directions." if several else "")
+        )
+    if not bool(torch.isfinite(direction).all()) or not bool(direction.any()):
+        raise ValueError(f"a direction of layer {layer.name!r} is zero or not finite.")
+    if tuple(direction.shape) == layer.shape:
+        return direction
+    return direction.view(
+        [channels if axis == channel_axis else 1 for axis in range(len(layer.shape))]
+    )

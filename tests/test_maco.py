@@ -1,0 +1,420 @@
+import copy
+import functools
+import sys
+
+import numpy as np
+import pytest
+import torch
+from engine.test_state import assert_same, fingerprint
+from torch import nn
+
+from fvfast import Objective, Spectrum, maco, maco_batch
+from fvfast.ops.boxes import BoxDistribution, draw_boxes
+
+INPUT = (3, 20, 20)
+SHORT = {"nb_steps": 4, "nb_crops": 3, "custom_shape": (32, 32), "progress": False}
+maco_module = sys.modules["fvfast.maco"]  # the package's attribute of that name is the function
+
+
+@pytest.fixture
+def objective(network):
+    return Objective.neuron(network, "7", 3, input_shape=INPUT)
+
+
+def test_image_and_transparency(objective):
+    image, transparency = maco(objective, **SHORT, values_range=(-2, 3))
+    assert image.shape == transparency.shape == (3, 32, 32)
+    assert image.dtype == transparency.dtype == torch.float32
+    assert not image.requires_grad
+    assert -2 <= float(image.min()) < float(image.max()) <= 3
+    assert float(transparency.min()) >= 0
+    assert float(transparency.max()) > 0
+
+
+def test_score_rises(objective):
+    scores = maco_batch(objective, **{**SHORT, "nb_steps": 60, "nb_crops": 8}, noise_intensity=0.0)
+    assert scores.scores[0, -10:].mean() > scores.scores[0, :5].mean()
+
+
+@pytest.mark.parametrize("shape", [(64, 48), (33, 47), (20, 225), (2, 3), (2, 2)])
+def test_any_size(objective, shape):
+    image, transparency = maco(objective, **{**SHORT, "custom_shape": shape})
+    assert image.shape == transparency.shape == (3, *shape)
+    assert image.isfinite().all()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4])
+def test_any_number_of_channels(channels):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(channels, 4, 3), nn.ReLU()).eval()
+    image, _ = maco(Objective.channel(model, 0, 1, input_shape=(channels, 16, 16)), **SHORT)
+    assert image.shape == (channels, 32, 32)
+
+
+def test_whole_image_and_model_size(objective):
+    image, _ = maco(objective, **{**SHORT, "nb_crops": 0, "custom_shape": None})
+    assert image.shape == INPUT
+
+
+def test_one_objective_over_several_layers(network):
+    combined = Objective.neuron(network, "7", 0, input_shape=INPUT) - Objective.layer(
+        network, "0", input_shape=INPUT
+    )
+    image, _ = maco(combined, **SHORT)
+    assert image.isfinite().all()
+
+
+def test_several_combinations_need_maco_batch(network):
+    with pytest.raises(ValueError, match=r"2 combinations .* use maco_batch"):
+        maco(Objective.neuron(network, "7", [0, 1], input_shape=INPUT), **SHORT)
+
+
+def test_same_seed_same_image_and_other_seed_another(objective):
+    first, second, other = (maco(objective, **SHORT, seed=seed)[0] for seed in (5, 5, 6))
+    assert torch.equal(first, second)
+    assert not torch.allclose(first, other, atol=0.05)
+
+
+def test_global_random_state_plays_no_part(objective):
+    torch.manual_seed(1)
+    first, _ = maco(objective, **SHORT)
+    state = torch.get_rng_state()
+    torch.manual_seed(2)
+    second, _ = maco(objective, **SHORT)
+    assert torch.equal(first, second)
+    maco(objective, **SHORT)
+    torch.manual_seed(1)
+    maco(objective, **SHORT)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def recorded_draws(monkeypatch, run):
+    """Every initial phase, box and crop with noise of a run."""
+    draws = {"phase": [], "boxes": [], "noise": []}
+    start, boxes, noise = (
+        getattr(maco_module, name) for name in ("init_maco_buffer", "draw_boxes", "inject_noise")
+    )
+
+    def record_start(*args, **settings):
+        magnitude, phase = start(*args, **settings)
+        draws["phase"].append(phase.detach().clone())
+        return magnitude, phase
+
+    def record_boxes(*args, **settings):
+        draws["boxes"].append(boxes(*args, **settings))
+        return draws["boxes"][-1]
+
+    def record_noise(crops, *args, **settings):
+        draws["noise"].append(noise(torch.zeros_like(crops), *args, **settings).detach())
+        return noise(crops, *args, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(maco_module, "init_maco_buffer", record_start)
+        patch.setattr(maco_module, "draw_boxes", record_boxes)
+        patch.setattr(maco_module, "inject_noise", record_noise)
+        result = run()
+    return result, {name: torch.stack(values) for name, values in draws.items()}
+
+
+def test_alone_or_in_a_batch(network, monkeypatch):
+    settings = {**SHORT, "nb_steps": 8}
+    together = Objective.neuron(network, "7", [2, 3, 7], input_shape=INPUT)
+    batch, batch_draws = recorded_draws(monkeypatch, lambda: maco_batch(together, **settings))
+    assert batch.names == ["Neuron#7_2", "Neuron#7_3", "Neuron#7_7"]
+    assert batch.scores.shape == (3, 8)
+    for n, index in enumerate([2, 3, 7]):
+        (image, transparency), draws = recorded_draws(
+            monkeypatch,
+            functools.partial(
+                maco, Objective.neuron(network, "7", index, input_shape=INPUT), **settings
+            ),
+        )
+        for name in draws:
+            assert torch.equal(draws[name][:, 0], batch_draws[name][:, n]), name
+        assert (batch.images[n] - image).abs().max() <= 1e-3 * image.abs().max()
+        assert (batch.transparencies[n] - transparency).abs().max() <= 1e-3 * transparency.max()
+    assert not torch.equal(batch_draws["phase"][:, 0], batch_draws["phase"][:, 1])
+    assert not torch.equal(batch_draws["boxes"][:, 0], batch_draws["boxes"][:, 1])
+
+
+def test_batch_size_does_not_matter(network):
+    objective = Objective.neuron(network, "7", range(5), input_shape=INPUT)
+    whole = maco_batch(objective, **SHORT)
+    parts = maco_batch(objective, **SHORT, batch_size=2)
+    assert whole.names == parts.names
+    assert (whole.images - parts.images).abs().max() <= 1e-3 * whole.images.abs().max()
+    assert (whole.scores - parts.scores).abs().max() <= 1e-3 * whole.scores.abs().max()
+
+
+def test_number_of_threads(objective, monkeypatch):
+    settings = {**SHORT, "nb_steps": 8}
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        (one, _), one_draws = recorded_draws(monkeypatch, lambda: maco(objective, **settings))
+        torch.set_num_threads(2)
+        (two, _), two_draws = recorded_draws(monkeypatch, lambda: maco(objective, **settings))
+    finally:
+        torch.set_num_threads(threads)
+    for name in one_draws:
+        assert torch.equal(one_draws[name], two_draws[name]), name
+    assert (one - two).abs().max() <= 1e-3 * one.abs().max()
+
+
+def test_model_is_left_as_it_was(network):
+    network.train()
+    network[0].register_forward_hook(lambda *_: None)
+    network[0].weight.requires_grad_(False)
+    before = fingerprint(network)
+    objective = Objective.neuron(network, "7", 3, input_shape=INPUT)
+    with pytest.warns(UserWarning, match="training mode"):
+        maco(objective, **SHORT)
+    assert_same(before, fingerprint(network))
+
+
+def test_model_is_left_as_it_was_after_an_error(network):
+    before = fingerprint(network)
+
+    def fail(report):
+        if report.step == 1:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        maco(Objective.neuron(network, "7", 3, input_shape=INPUT), **SHORT, callback=fail)
+    assert_same(before, fingerprint(network))
+
+
+def interrupt_at(step):
+    def interrupt(report):
+        if report.step == step:
+            raise KeyboardInterrupt
+
+    return interrupt
+
+
+def test_interrupt_keeps_the_image_so_far(network):
+    before = fingerprint(network)
+    objective = Objective.neuron(network, "7", 3, input_shape=INPUT)
+    with pytest.warns(RuntimeWarning, match="interrupted after 2 of 4 steps"):
+        image, transparency = maco(objective, **SHORT, callback=interrupt_at(1))
+    assert_same(before, fingerprint(network))
+    # The box schedule depends on nb_steps, so two steps alone need the same one.
+    two, two_transparency = maco(
+        objective,
+        **{**SHORT, "nb_steps": 2},
+        box_size=lambda step: float(np.linspace(0.5, 0.05, 4)[step]),
+    )
+    assert torch.equal(image, two)
+    assert torch.equal(transparency, two_transparency)
+
+
+def test_interrupt_before_the_first_step(monkeypatch, objective):
+    def interrupt(*_args, **_settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(maco_module, "draw_boxes", interrupt)
+    with pytest.warns(RuntimeWarning, match="interrupted after 0"):
+        image, transparency = maco(objective, **SHORT)
+    assert image.isfinite().all()
+    assert not transparency.any()
+
+
+def test_interrupted_batch_returns_what_was_begun(network):
+    objective = Objective.neuron(network, "7", range(6), input_shape=INPUT)
+    with pytest.warns(RuntimeWarning, match="interrupted"):
+        result = maco_batch(objective, **SHORT, batch_size=2, callback=interrupt_at(1))
+    assert len(result.names) == len(result.images) == 2
+    assert result.scores[:, :2].isfinite().all()
+    assert result.scores[:, 2:].isnan().all()
+
+
+def test_callback_sees_images_and_can_stop(objective):
+    seen = []
+
+    def stop(report):
+        seen.append((report.step, report.images.clone(), report.scores))
+        return report.step == 1
+
+    image, _ = maco(objective, **SHORT, callback=stop)
+    assert [step for step, _, _ in seen] == [0, 1]
+    assert torch.equal(seen[-1][1][0], image)
+
+
+def test_save_every(objective):
+    images, transparencies = maco(objective, **{**SHORT, "nb_steps": 5}, save_every=2)
+    assert images.shape == transparencies.shape == (3, 3, 32, 32)
+    final, transparency = maco(objective, **{**SHORT, "nb_steps": 5})
+    assert torch.equal(images[-1], final)
+    assert torch.equal(transparencies[-1], transparency)
+    assert (transparencies[1] >= transparencies[0]).all()
+
+
+class Failing(nn.Module):
+    """Gives NaN for some images from the fourth call on (the first one is the probe)."""
+
+    def __init__(self, network, failing):
+        super().__init__()
+        self.network = network
+        self.failing = failing
+        self.calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        y = self.network(x)
+        if self.calls > 3:
+            bad = torch.zeros(len(y), 1, dtype=torch.bool)
+            bad[self.failing] = True
+            y = torch.where(bad, float("nan"), y)
+        return y
+
+
+def test_not_finite_stops_and_keeps_the_last_finite_image(network):
+    model = Failing(network, slice(None)).eval()
+    with pytest.warns(RuntimeWarning, match="step 2: the score or its gradient is not finite"):
+        image, transparency = maco(Objective.neuron(model, "", 3, input_shape=INPUT), **SHORT)
+    assert image.isfinite().all()
+    assert transparency.isfinite().all()
+    assert transparency.any()
+
+
+def test_one_image_that_is_not_finite_does_not_stop_the_others(network):
+    settings = {**SHORT, "nb_crops": 1}
+    good = maco_batch(Objective.neuron(network, "7", [1, 2], input_shape=INPUT), **settings)
+    model = Failing(network, slice(0, 1)).eval()
+    objective = Objective.neuron(model, "network.7", [1, 2], input_shape=INPUT)
+    # The images' identities follow their names.
+    objective.names = [["Neuron#7_1", "Neuron#7_2"]]
+    objective.layers = Objective.neuron(model, "", [1, 2], input_shape=INPUT).layers
+    model.calls = 1
+    with pytest.warns(RuntimeWarning, match=r"not finite for Neuron#7_1; "):
+        result = maco_batch(objective, **settings)
+    assert result.images.isfinite().all()
+    assert torch.allclose(result.images[1], good.images[1], atol=1e-5)
+    assert not torch.allclose(result.images[0], good.images[0], atol=1e-5)
+
+
+def test_missing_gradient_is_reported(network):
+    with torch.no_grad():
+        network[3].bias.fill_(-100)
+        network[7].bias.fill_(1)
+    with pytest.warns(RuntimeWarning, match=r"gradient was zero .* Neuron#7_3: the unit is dead"):
+        maco(Objective.neuron(network, "7", 3, input_shape=INPUT), **SHORT)
+
+
+def test_score_without_a_gradient_is_refused():
+    objective = Objective.from_callable(None, lambda x: x.detach().mean(), input_shape=INPUT)
+    with pytest.raises(ValueError, match="does not depend on the image"):
+        maco(objective, **SHORT)
+
+
+def test_from_callable(network):
+    def score(images):
+        return network(images)[:, 3] / 10
+
+    by_name = Objective.neuron(network, "7", 3, names="same", input_shape=INPUT)
+    by_function = Objective.from_callable(network, score, names="same", input_shape=INPUT)
+    assert torch.allclose(
+        maco(by_name, **SHORT)[0], maco(by_function, **SHORT)[0], rtol=1e-3, atol=1e-3
+    )
+
+
+def test_positional_order_of_xplique_1(objective):
+    old = maco(objective, None, 4, 0.1, 0.3, 3, (0, 1), (32, 32), progress=False)
+    new = maco(objective, None, None, 4, 0.1, 0.3, 3, (0, 1), (32, 32), progress=False)
+    assert torch.equal(old[0], new[0])
+
+
+def test_reversed_values_range_is_sorted(objective):
+    assert torch.equal(
+        maco(objective, **SHORT, values_range=(3, -2))[0],
+        maco(objective, **SHORT, values_range=(-2, 3))[0],
+    )
+
+
+def test_presets(objective):
+    settings = {"nb_steps": 2, "custom_shape": (32, 32), "progress": False}
+    xplique, horama, paper = (
+        maco(objective, **settings, preset=preset)[0] for preset in ("xplique", "horama", "paper")
+    )
+    assert -2.5 <= horama.min() < 1 < horama.max() <= 2.5
+    assert -1 <= xplique.min() < xplique.max() <= 1
+    assert -1 <= paper.min() < paper.max() <= 1
+    assert not torch.allclose(xplique, paper)
+    explicit = maco(objective, **settings, preset="horama", values_range=(0, 1))[0]
+    assert 0 <= explicit.min() < explicit.max() <= 1
+
+
+def test_spectrum_with_other_channels_is_refused(objective):
+    gray = Spectrum.from_images(torch.rand(2, 1, 16, 16))
+    with pytest.raises(ValueError, match="channel"):
+        maco(objective, maco_dataset=gray, **SHORT)
+
+
+def test_spectrum_from_tensors(objective):
+    photographs = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    image, _ = maco(objective, maco_dataset=photographs, **SHORT)
+    default, _ = maco(objective, **SHORT)
+    assert not torch.allclose(image, default, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"nb_steps": 0}, "nb_steps must be at least 1"),
+        ({"nb_crops": -1}, "nb_crops must be at least 0"),
+        ({"custom_shape": (1, 32)}, "at least 2 x 2"),
+        ({"values_range": (1, 1)}, "values_range"),
+        ({"values_range": (0, float("inf"))}, "values_range"),
+        ({"values_range": (float("nan"), 1)}, "values_range"),
+        ({"noise_intensity": -0.1}, "noise_intensity"),
+        ({"noise_intensity": lambda _: float("nan")}, "noise_intensity"),
+        ({"box_size": float("inf")}, "box_size"),
+        ({"preset": "lucid"}, r"preset must be one of \['horama', 'paper', 'xplique'\]"),
+    ],
+)
+def test_mistakes_are_explained(objective, settings, message):
+    with pytest.raises(ValueError, match=message):
+        maco(objective, **{**SHORT, **settings})
+
+
+def test_mistaken_types_are_explained(objective, network):
+    with pytest.raises(TypeError, match="must be an Objective, got Sequential"):
+        maco(network, **SHORT)
+    with pytest.raises(TypeError, match="box_size must be a number"):
+        maco(objective, **SHORT, box_size="large")
+    with pytest.raises(TypeError, match="optimizer must be"):
+        maco(objective, optimizer="adam", **SHORT)
+
+
+@pytest.mark.parametrize("box_size", [1, 1.0, np.float32(0.3), lambda step: 0.5 / (step + 1)])
+@pytest.mark.parametrize("noise", [0, np.float64(0.1), None, lambda _: 0.1])
+def test_numbers_and_schedules(objective, box_size, noise):
+    image, _ = maco(objective, **SHORT, box_size=box_size, noise_intensity=noise)
+    assert image.isfinite().all()
+
+
+def test_objective_can_be_used_again(objective):
+    expected = copy.deepcopy(objective.names), list(objective.multipliers)
+    maco(objective, **SHORT)
+    maco(objective, **SHORT)
+    assert (objective.names, objective.multipliers) == expected
+
+
+def test_boxes_follow_their_distribution():
+    count = 20_000
+    boxes = draw_boxes(0.4, count, seed=1, images=[0], step=0)[0]
+    sides = boxes[:, 2] - boxes[:, 0]
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2
+    assert torch.allclose(boxes[:, 3] - boxes[:, 1], sides, atol=1e-6)
+    # Five standard errors of the mean and of the standard deviation.
+    for values, mean, deviation in ((sides, 0.4, 0.05), (centers, 0.5, 0.15)):
+        error = 5 * deviation / values.numel() ** 0.5
+        assert abs(float(values.mean()) - mean) < error
+        assert abs(float(values.std()) - deviation) < error
+    uniform = draw_boxes(
+        0.4, count, seed=1, images=[0], step=0, distribution=BoxDistribution("uniform", 0.1)
+    )[0]
+    sides = uniform[:, 2] - uniform[:, 0]
+    assert 0.3 - 1e-6 <= sides.min() < 0.301 < 0.499 < sides.max() <= 0.5 + 1e-6
+    smallest = draw_boxes(0.0, count, seed=1, images=[0], step=0)[0]
+    assert torch.allclose((smallest[:, 2] - smallest[:, 0]).min(), torch.tensor(0.05), atol=1e-6)
