@@ -164,7 +164,11 @@ def _run_trace(
         calls[module] = calls.get(module, 0) + 1
         shapes[module] = _shapes_of(output)
 
-    handles = [module.register_forward_hook(record) for module in model.modules()]
+    handles = [
+        module.register_forward_hook(record)
+        for module in model.modules()
+        if not isinstance(module, torch.jit.ScriptModule)  # these take no hooks
+    ]
     try:
         with borrowed(model, warn=False), torch.no_grad():
             image = torch.zeros(1, *input_shape, device=model_device(model))
@@ -260,7 +264,8 @@ def find_layer(
     if info.calls == 0:
         raise ValueError(
             f"layer {label!r} is never called when the model runs; `fvfast layers` lists the "
-            "layers that are. (Scripted and fused modules do not call their submodules.)"
+            "layers that are. (Scripted and fused modules do not show the calls inside; "
+            "Objective.from_callable takes any function of the model's output.)"
         )
     entries = shapes if isinstance(shapes, _Shapes) else {}
     shape = info.shape if key is None else entries.get(key)

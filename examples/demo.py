@@ -1,0 +1,99 @@
+"""Draw what a network looks for, and let another network tell what it sees.
+
+Six ImageNet classes and two channels of EfficientNet-Lite0 are drawn with MaCo at 512 x 512 pixels.
+Then EfficientNet-Lite1, which had no part in it, classifies the pictures of the classes. The exit
+status is 1 unless it has at least five of the six among its first five guesses.
+
+    python examples/demo.py [FOLDER]
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from fvfast import Objective, maco
+from fvfast.models import LoadedModel, load_model
+from fvfast.png import check_writable, contact_sheet, save_png
+
+CLASSES = ("coffee mug", "macaw", "goldfish", "jellyfish", "strawberry", "school bus")
+CHANNELS = (("_blocks.5", 10), ("_blocks.9", 30))
+STEPS = 40
+CROPS = 6
+LARGEST_BOX, SMALLEST_BOX = 0.9, 0.4
+REQUIRED = 5
+
+
+def box_size(step: int) -> float:
+    """Side of the crops: large from first to last, so that one whole object is drawn."""
+    return LARGEST_BOX + (SMALLEST_BOX - LARGEST_BOX) * step / (STEPS - 1)
+
+
+def draw(objective: Objective, loaded: LoadedModel) -> tuple[torch.Tensor, torch.Tensor]:
+    """Picture and transparency (C, H, W) of an objective."""
+    begin = time.perf_counter()
+    image, transparency = maco(
+        objective,
+        nb_steps=STEPS,
+        nb_crops=CROPS,
+        box_size=box_size,
+        values_range=loaded.values_range,
+        progress=sys.stderr.isatty(),
+    )
+    (name,) = objective.combination_names
+    print(f"{name}: {time.perf_counter() - begin:.1f} s", flush=True)
+    return image, transparency
+
+
+def rank_and_probability(image: torch.Tensor, index: int, judge: LoadedModel) -> tuple[int, float]:
+    """Rank (1 is the best) and probability that the judge gives a class for the whole picture."""
+    small = F.interpolate(image[None], judge.input_shape[1:], mode="bilinear", align_corners=False)
+    with torch.no_grad():
+        probabilities = judge.model(small)[0].softmax(0)
+    rank = int((probabilities > probabilities[index]).sum()) + 1
+    return rank, float(probabilities[index])
+
+
+def main(folder: Path) -> int:
+    """Draw, save and judge; return the exit status."""
+    check_writable(folder)
+    begin = time.perf_counter()
+    artist, judge = load_model("efficientnet_lite0"), load_model("efficientnet_lite1")
+    feeding = {"input_shape": artist.input_shape, "preprocess": artist.preprocess}
+    indices = [artist.class_index(name) for name in CLASSES]
+    objectives = [
+        Objective.neuron(artist.model, -1, [index], names=[name], **feeding)
+        for name, index in zip(CLASSES, indices, strict=True)
+    ] + [Objective.channel(artist.model, layer, [index], **feeding) for layer, index in CHANNELS]
+
+    images, transparencies, names = [], [], []
+    for objective in objectives:
+        image, transparency = draw(objective, artist)
+        (name,) = objective.combination_names
+        file = f"{name.replace(' ', '_').replace('#', '_')}.png"
+        save_png(folder / file, image, transparency, metadata={"Title": name})
+        images.append(image)
+        transparencies.append(transparency)
+        names.append(name)
+
+    recognised = 0
+    print(f"\n{judge.name} sees in the pictures of the classes:")
+    for position, index in enumerate(indices):
+        rank, probability = rank_and_probability(images[position], index, judge)
+        recognised += rank <= 5
+        print(f"  {names[position]}: rank {rank}, probability {probability:.1%}")
+        names[position] += f"\n{judge.name}: rank {rank}, {probability:.0%}"
+    sheet = folder / "contact_sheet.png"
+    contact_sheet(images, names, sheet, alphas=transparencies, columns=4)
+    print(
+        f"\n{recognised} of {len(CLASSES)} recognised, {REQUIRED} required; "
+        f"{time.perf_counter() - begin:.0f} s in all"
+    )
+    print(f"pictures in {folder.resolve()}, all of them in {sheet.resolve()}")
+    return 0 if recognised >= REQUIRED else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1] if len(sys.argv) > 1 else "demo")))

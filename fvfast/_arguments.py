@@ -1,0 +1,71 @@
+"""Reads what a user typed on the command line: lists of numbers, sizes, names of files."""
+
+import re
+from collections.abc import Iterable
+
+import typer
+
+_LONGEST_NAME = 100
+
+
+def parse_ids(text: str) -> list[int]:
+    """Numbers of a list such as ``3,5-9``, in the order given and each once.
+
+    Raises
+    ------
+    typer.BadParameter
+        The text is no such list.
+    """
+    ids: dict[int, None] = {}
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part, re.ASCII)
+        if match is None:
+            raise typer.BadParameter(
+                f"{text!r} is no list of numbers; expected numbers and ranges, such as 3,5-9."
+            )
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise typer.BadParameter(f"the range {part.strip()} ends before it begins.")
+        ids.update(dict.fromkeys(range(first, last + 1)))
+    return list(ids)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """(height, width) of ``512`` or ``480x640``.
+
+    Raises
+    ------
+    typer.BadParameter
+        The text is no size, or a side is below 2 pixels.
+    """
+    match = re.fullmatch(r"\s*(\d+)\s*(?:[xX]\s*(\d+)\s*)?", text, re.ASCII)
+    if match is None:
+        raise typer.BadParameter(
+            f"{text!r} is no size; expected a side in pixels such as 512, or HEIGHTxWIDTH such as "
+            "480x640."
+        )
+    height, width = int(match[1]), int(match[2] or match[1])
+    if min(height, width) < 2:
+        raise typer.BadParameter(f"{text!r} is too small; expected at least 2 x 2 pixels.")
+    return height, width
+
+
+def parse_layer(text: str) -> str | int:
+    """Index of a layer if the text is a whole number, else its name."""
+    return int(text) if re.fullmatch(r"[+-]?\d+", text, re.ASCII) else text
+
+
+def file_names(names: Iterable[str], prefix: str) -> list[str]:
+    """PNG file names for objectives: letters, digits, and ``. _ -`` only; no name twice."""
+    taken: set[str] = set()
+    files = []
+    for name in names:
+        stem = re.sub(r"[^A-Za-z0-9._-]+", "_", f"{prefix} {name}")[:_LONGEST_NAME].strip("._")
+        candidate, number = stem, 1
+        # Some file systems do not tell upper from lower case.
+        while candidate.casefold() in taken:
+            number += 1
+            candidate = f"{stem}_{number}"
+        taken.add(candidate.casefold())
+        files.append(f"{candidate}.png")
+    return files

