@@ -28,13 +28,10 @@ class Gradients:
         (N,), before the update.
     variable
         Gradient of the scores with respect to what is optimised, (N, ...).
-    image
-        Gradient with respect to the images (N, C, H, W), added up to the transparency; or None.
     """
 
     scores: torch.Tensor
     variable: torch.Tensor
-    image: torch.Tensor | None = None
 
 
 class StepReport:
@@ -86,7 +83,7 @@ class Ascent:
         Each batch of images (N, C, H, W) that was asked for; the last one is the final one.
     transparencies
         For each of these batches, the sum of the absolute image gradients until then (N, C, H, W);
-        empty where steps give no image gradient.
+        empty where the run has no transparency.
     scores
         (N, steps taken).
     interrupted
@@ -107,6 +104,7 @@ def run_ascent(
     *,
     names: list[str],
     nb_steps: int,
+    transparency: torch.Tensor | None = None,
     progress: bool = True,
     callback: Callback | None = None,
     save_every: int | None = None,
@@ -125,6 +123,8 @@ def run_ascent(
         Computes the images of the variable as it is.
     names
         Names of the N objectives, for messages.
+    transparency
+        (N, C, H, W), to which ``gradients`` adds the absolute gradient of the images; or None.
     nb_steps, progress, callback, save_every
         See `fvfast.maco`.
 
@@ -138,7 +138,7 @@ def run_ascent(
     RuntimeWarning
         A score or gradient is not finite, the gradient stays zero, or the run is interrupted.
     """
-    loop = _Loop(variable, optimizer, render, names, nb_steps, callback, save_every)
+    loop = _Loop(variable, optimizer, render, names, nb_steps, transparency, callback, save_every)
     bar = tqdm(
         total=nb_steps,
         desc=names[0] if len(names) == 1 else f"{len(names)} objectives",
@@ -175,6 +175,7 @@ class _Loop:
         render: Callable[[], torch.Tensor],
         names: list[str],
         nb_steps: int,
+        transparency: torch.Tensor | None,
         callback: Callback | None,
         save_every: int | None,
     ) -> None:
@@ -187,7 +188,8 @@ class _Loop:
         self.save_every = save_every
         self.result = Ascent()
         self.scores: list[torch.Tensor] = []
-        self.transparency: torch.Tensor | None = None
+        self.transparency = transparency
+        self.final_transparency: dict[int, torch.Tensor] = {}  # of images that have ended
         self.running = torch.ones(len(names), dtype=torch.bool, device=variable.device)
         self.has_gradient = torch.zeros_like(self.running)
         self.last_good = variable.detach().clone()
@@ -199,7 +201,6 @@ class _Loop:
         if not bool(self.running.any()):
             return False
         self.scores.append(gradients.scores)
-        self._accumulate(gradients.image)
         self._watch_for_missing_gradient(step, gradients.variable)
         self._update(gradients.variable)
         if self.save_every and (step + 1) % self.save_every == 0:
@@ -218,10 +219,12 @@ class _Loop:
         return self.result
 
     def _stop_images_that_are_not_finite(self, step: int, gradients: Gradients) -> None:
-        finite = gradients.scores.isfinite() & gradients.variable.isfinite().flatten(1).all(1)
+        # One number that is not finite makes a sum not finite.
+        finite = (gradients.scores + gradients.variable.flatten(1).sum(1)).isfinite()
         failed = self.running & ~finite
         if bool(failed.any()):
-            names = [self.names[index] for index in failed.nonzero().flatten().tolist()]
+            indices = failed.nonzero().flatten().tolist()
+            names = [self.names[index] for index in indices]
             warnings.warn(
                 f"step {step}: the score or its gradient is not finite for {', '.join(names)}; the "
                 "image of the last finite step is kept. Check the model's output, values_range "
@@ -232,15 +235,11 @@ class _Loop:
             self.running = self.running & finite
             with torch.no_grad():
                 self.variable[failed] = self.last_good[failed]
+            if self.transparency is not None:
+                for index in indices:
+                    self.final_transparency[index] = self.transparency[index].clone()
         else:
             self.last_good.copy_(self.variable.detach())
-
-    def _accumulate(self, image_gradient: torch.Tensor | None) -> None:
-        if image_gradient is None:
-            return
-        if self.transparency is None:
-            self.transparency = torch.zeros_like(image_gradient)
-        self.transparency[self.running] += image_gradient[self.running].abs()
 
     def _watch_for_missing_gradient(self, step: int, gradient: torch.Tensor) -> None:
         if step >= PATIENCE_WITHOUT_GRADIENT:
@@ -271,9 +270,9 @@ class _Loop:
 
     def _save(self, step: int) -> None:
         self.saved_step = step
-        images = self.render().cpu()
-        self.result.images.append(images)
+        self.result.images.append(self.render().cpu())
         if self.transparency is not None:
-            self.result.transparencies.append(self.transparency.cpu().clone())
-        elif step < 0:
-            self.result.transparencies.append(torch.zeros_like(images))
+            transparency = self.transparency.cpu().clone()
+            for index, final in self.final_transparency.items():
+                transparency[index] = final.cpu()
+            self.result.transparencies.append(transparency)

@@ -297,6 +297,9 @@ class MacoRun:
                 device=where,
             )
             phase.requires_grad_()
+            transparency = torch.zeros(
+                len(names), self.channels, self.height, self.width, device=where
+            )
 
             def image() -> torch.Tensor:
                 return maco_image_parametrization(magnitude, phase, self.values_range, self.width)
@@ -314,7 +317,8 @@ class MacoRun:
                     phase_gradient, image_gradient = torch.autograd.grad(
                         scores.sum(), (phase, images)
                     )
-                return Gradients(scores.detach(), phase_gradient, image_gradient)
+                transparency.add_(image_gradient.abs().nan_to_num(0, 0, 0))
+                return Gradients(scores.detach(), phase_gradient)
 
             def render() -> torch.Tensor:
                 with torch.no_grad():
@@ -327,6 +331,7 @@ class MacoRun:
                 render,
                 names=names,
                 nb_steps=self.nb_steps,
+                transparency=transparency,
                 progress=progress,
                 callback=callback,
                 save_every=save_every,
