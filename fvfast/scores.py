@@ -49,10 +49,31 @@ class LayerScore(Score):
         count = len(targets)
 
         def score(output: torch.Tensor) -> torch.Tensor:
-            values = _by_image(output, count).flatten(1).float()  # (N, K * elements)
-            return (values.square() if self.reducer == "magnitude" else values).mean(1)
+            values = _by_image(output, count).flatten(1)  # (N, K * elements)
+            if self.reducer == "mean":
+                return values.float().mean(1)
+            return torch.as_tensor(_MeanSquare.apply(values))
 
         return score
+
+
+class _MeanSquare(torch.autograd.Function):
+    """Mean of squares over the last dimension, (N, M) -> (N,).
+
+    The score of a whole layer passes over all of it: here the gradient takes one pass over memory,
+    where autograd's own takes three.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, values: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(values)
+        return values.float().square().mean(1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
+        (values,) = ctx.saved_tensors
+        scale = gradients[0] * (2 / values.shape[1])
+        return values * scale.to(values.dtype).unsqueeze(1)
 
 
 class ElementScore(Score):

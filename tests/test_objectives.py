@@ -8,6 +8,7 @@ from torch import nn
 
 from fvfast import Objective
 from fvfast.losses import dot_cossim
+from fvfast.scores import LayerScore
 
 INPUT = (3, 20, 20)
 
@@ -36,6 +37,20 @@ def test_scores_of_linear_and_convolution_outputs_by_hand(network, images):
     single = Objective.neuron(network, "3", [(5, 2, 7)], input_shape=INPUT)
     expected = convolution[:, 5, 2, 7].mean()[None] / convolution[0].numel()
     assert torch.allclose(scores(single, images), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("reducer", ["magnitude", "mean"])
+def test_gradient_of_a_layer(reducer, dtype):
+    score = LayerScore(reducer).for_targets([None, None])
+    output = torch.randn(6, 4, 5, 5).to(dtype).requires_grad_()
+    (gradient,) = torch.autograd.grad(score(output) @ torch.tensor([1.0, -3.0]), output)
+    # Three crops of each of two images, weighted 1 and -3.
+    weight = torch.tensor([1.0] * 3 + [-3.0] * 3)[:, None, None, None] / (3 * 4 * 5 * 5)
+    detached = output.detach().float()
+    expected = weight * (2 * detached if reducer == "magnitude" else torch.ones_like(detached))
+    # One rounding of the scale and one of the product.
+    assert torch.allclose(gradient.float(), expected, rtol=2 * torch.finfo(dtype).eps)
 
 
 def test_each_combination_scores_its_own_images(network, images):
