@@ -21,6 +21,24 @@ enum class Purpose : uint32_t {
   kBuffer = 4,
 };
 
+// boxes[n, k] = (y1, x1, y2, x2), a square in fractions of the image: block k of image n's counter
+// has the words of its centre's row, of its centre's column, of its side, and one that is not used.
+//
+//   center = 0.5 + center_spread * normal
+//   side   = box_size + spread * deviation, clamped; normal, or uniform in [-1, 1)
+struct BoxParams {
+  float* boxes;             // (images, crops, 4), contiguous
+  int64_t images;           // >= 0
+  int64_t crops;            // of each image, 0 <= crops <= 2^32
+  const uint32_t* streams;  // the identity of each image, (images,)
+  bool normal;              // the deviation of the side
+  float box_size;           // these are finite
+  float spread, center_spread;
+  float smallest, largest;  // smallest <= largest
+  uint64_t seed;            // the Philox key
+  uint32_t step;            // the optimisation step
+};
+
 // out = images + std * normal + uniform_width * uniform, with uniform in [-0.5, 0.5).
 //
 // The elements of one image are numbered in row-major order of its sizes, whatever its strides:
@@ -40,8 +58,156 @@ struct NoiseParams {
   uint32_t step;                    // the optimisation step
 };
 
+// out[n, k] = box k of image n, resampled bilinearly, plus the noise of NoiseParams, in which one
+// image is the (crops, channels, height, width) elements of out[n] in row-major order.
+//
+// Sample i of an axis lies at start (L - 1) + i (stop - start) (L - 1) / (size - 1) for L pixels,
+// or in the middle where size is 1. Samples outside the image are 0.
+struct CropParams {
+  const void* images;   // (batch, channels, image_height, image_width)
+  const double* boxes;  // (batch, crops, 4) as y1, x1, y2, x2, contiguous, finite
+  void* out;            // (batch, crops, channels, height, width), apart from the images
+  DType image_dtype;    // float32 or float64: also that of the arithmetic
+  DType out_dtype;      // any
+  int64_t batch, crops, channels, image_height, image_width, height, width;
+  int64_t image_strides[4];  // in elements
+  int64_t out_strides[5];    // in elements
+  const uint32_t* streams;   // as in NoiseParams, from here on; no noise where both scales are 0
+  double std;
+  double uniform_width;
+  uint64_t seed;
+  uint32_t step;
+};
+
+// The transpose of CropParams without noise: image_gradient[n] = sum over k of what the gradient of
+// crop k says about each pixel. Where there is an alpha, alpha += |image_gradient| where that is
+// finite. The order of every sum depends on the sizes alone.
+struct CropGradientParams {
+  const void* gradient;  // (batch, crops, channels, height, width)
+  const double* boxes;   // as in CropParams
+  void* image_gradient;  // (batch, channels, image_height, image_width), contiguous
+  void* alpha;           // the same sizes and type, or null
+  void* scratch;         // crop_gradient_scratch() bytes, aligned to 64
+  DType gradient_dtype;  // any
+  DType image_dtype;     // of image_gradient and alpha, and of the arithmetic: float32 or
+                         // float64
+  int64_t batch, crops, channels, image_height, image_width, height, width;
+  int64_t gradient_strides[5];  // in elements
+  int64_t alpha_strides[4];     // in elements
+};
+
+// Phase to image and back. All arrays are contiguous, float32 or float64, and complex numbers are
+// pairs (real, imaginary). A half spectrum has half() = W / 2 + 1 columns.
+struct SpectrumSizes {
+  int64_t images;    // N
+  int64_t channels;  // C
+  int64_t height;    // H
+  int64_t width;     // W
+
+  int64_t half() const { return width / 2 + 1; }
+  int64_t rows() const { return channels * height; }  // of one image
+  int64_t bins() const { return rows() * half(); }    // of one image's half spectrum
+  int64_t pixels() const { return rows() * width; }   // of one image, counting each channel
+};
+
+// Sums over an image have this many parts, whatever the number of threads, which are added up in
+// order: the same bits in every run.
+constexpr int kSumParts = 64;
+constexpr int kSumsPerPart = 4;
+
+// Means and population standard deviations of one image's phase, and of its image before the
+// colours.
+struct SpectrumStatistics {
+  double phase_mean;
+  double phase_std;
+  double image_mean;
+  double image_std;
+};
+
+// spectrum = magnitude * exp(i q), where q = (phase - mean) / (std + epsilon), and the statistics
+// of the phase and of the spectrum's image.
+struct PhaseSpectrumParams {
+  const void* magnitude;           // (C, H, half), shared by the images
+  const void* phase;               // (N, C, H, half)
+  const double* phase_sums;        // (N, 2) sums of the phase and of its squares; null: made here
+  void* spectrum;                  // (N, C, H, half), complex
+  SpectrumStatistics* statistics;  // (N,)
+  double* scratch;                 // (N, kSumParts, kSumsPerPart)
+  DType dtype;
+  SpectrumSizes sizes;
+  double epsilon;  // added to a standard deviation
+};
+
+// image = low + (high - low) sigmoid(colors (image - mean) / (std + epsilon)), in place.
+struct SpectrumImageParams {
+  void* image;  // (N, C, H, W)
+  const SpectrumStatistics* statistics;
+  DType dtype;
+  SpectrumSizes sizes;
+  double epsilon;
+  double low, high;     // finite, low < high
+  bool has_colors;      // then C = 3
+  double colors[3][3];  // row i: what channel i adds to the three colours
+};
+
+// The gradient with respect to what the last step of SpectrumImageParams standardises, from that
+// with respect to its result: back through the sigmoid and the colours.
+struct SpectrumImageGradientParams {
+  const void* gradient;  // (N, C, H, W)
+  const void* image;     // (N, C, H, W), the result
+  void* out;             // (N, C, H, W)
+  DType dtype;
+  SpectrumSizes sizes;
+  double low, high;
+  bool has_colors;
+  double colors[3][3];
+};
+
+// The gradient with respect to the phase, from the real FFT of the gradient above.
+struct PhaseGradientParams {
+  const void* transform;  // (N, C, H, half), complex: rfft2 of the gradient, not normalised
+  const void* spectrum;   // (N, C, H, half), complex: of PhaseSpectrumParams
+  const void* phase;      // (N, C, H, half)
+  const SpectrumStatistics* statistics;
+  void* out;        // (N, C, H, half)
+  double* scratch;  // (N, kSumParts, kSumsPerPart)
+  DType dtype;
+  SpectrumSizes sizes;
+  double epsilon;
+};
+
+// One step of NAdam up the gradient, in place, and the sums that standardise the new phase:
+//   momentum = beta1 momentum + (1 - beta1) gradient
+//   square   = beta2 square + (1 - beta2) gradient^2
+//   phase   += (gradient_rate gradient + momentum_rate momentum) /
+//              (sqrt(square / correction) + epsilon)
+struct PhaseUpdateParams {
+  void* phase;           // (N, elements), contiguous as all that follow
+  const void* gradient;  // (N, elements)
+  void* momentum;        // (N, elements)
+  void* square;          // (N, elements)
+  double* sums;          // (N, 2): of the new phase, and of its squares
+  double* scratch;       // (N, kSumParts, kSumsPerPart)
+  DType dtype;
+  int64_t images;    // N
+  int64_t elements;  // of one image
+  double beta1, beta2;
+  double gradient_rate, momentum_rate;  // negative ones descend
+  double correction;                    // > 0
+  double epsilon;                       // >= 0
+};
+
 namespace cpu {
+void draw_boxes(const BoxParams& params);
 void inject_noise(const NoiseParams& params);
+void phase_spectrum(const PhaseSpectrumParams& params);
+void spectrum_image(const SpectrumImageParams& params);
+void spectrum_image_gradient(const SpectrumImageGradientParams& params);
+void phase_gradient(const PhaseGradientParams& params);
+void phase_update(const PhaseUpdateParams& params);
+void crop_resize(const CropParams& params);
+void crop_gradient(const CropGradientParams& params);
+int64_t crop_gradient_scratch(const CropGradientParams& params);  // looks at sizes and dtypes only
 }  // namespace cpu
 
 }  // namespace fvfast

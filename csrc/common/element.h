@@ -5,8 +5,8 @@
 
 #include <cstdint>
 
+#include "common/bits.h"
 #include "common/macros.h"
-#include "common/normal.h"
 
 namespace fvfast {
 

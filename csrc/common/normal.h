@@ -7,24 +7,13 @@
 
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 
+#include "common/bits.h"
 #include "common/macros.h"
 #include "common/philox.h"
+#include "common/sincos.h"
 
 namespace fvfast {
-
-FVFAST_HOST_DEVICE int32_t bits_of(float value) {
-  int32_t bits;
-  std::memcpy(&bits, &value, sizeof(bits));
-  return bits;
-}
-
-FVFAST_HOST_DEVICE float float_of(int32_t bits) {
-  float value;
-  std::memcpy(&value, &bits, sizeof(value));
-  return value;
-}
 
 // log(n * 2^-24) for an integer 1 <= n <= 2^24, to 1 ulp.
 FVFAST_HOST_DEVICE float log_of_24_bits(int32_t n) {
@@ -57,26 +46,7 @@ FVFAST_HOST_DEVICE void sincos_of_24_bits(int32_t n, float* sine, float* cosine)
   // The nearest quarter turn, and the rest x in [-1/2, 1/2] quarter turns, exactly.
   const int32_t quarter = (n + (1 << 21)) >> 22;
   const float x = static_cast<float>(n - (quarter << 22)) * 0x1p-22f;
-  const float square = x * x;
-
-  // Minimax polynomials of sin(pi x / 2) / x and cos(pi x / 2) in x^2.
-  float s = -0x1.2d9bb8p-8f;
-  s = s * square + 0x1.465ec6p-4f;
-  s = s * square - 0x1.4abbbap-1f;
-  s = s * square + 0x1.921fb6p+0f;
-  s = s * x;
-  float c = 0x1.d9c364p-11f;
-  c = c * square - 0x1.55c57cp-6f;
-  c = c * square + 0x1.03c1dcp-2f;
-  c = c * square - 0x1.3bd3ccp+0f;
-  c = c * square + 1.0f;
-
-  // Each quarter turn maps (cos, sin) to (-sin, cos): odd ones swap, bit 1 sets the signs.
-  const bool swap = (quarter & 1) != 0;
-  const int32_t sine_sign = (quarter & 2) << 30;
-  const int32_t cosine_sign = ((quarter + 1) & 2) << 30;
-  *sine = float_of(bits_of(swap ? c : s) ^ sine_sign);
-  *cosine = float_of(bits_of(swap ? s : c) ^ cosine_sign);
+  sincos_of_quarters(quarter, x, sine, cosine);
 }
 
 // Two normal numbers from two words. The radius uses (0, 1], so its logarithm is finite.

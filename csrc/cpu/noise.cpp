@@ -8,16 +8,14 @@
 #include <cstdint>
 
 #include "common/element.h"
-#include "common/normal.h"
+#include "cpu/noise_block.h"
 #include "cpu/parallel.h"
-#include "cpu/philox_block.h"
 #include "cpu/simd.h"
 #include "ops.h"
 
 namespace fvfast::cpu {
 namespace {
 
-constexpr int kBlock = 4 * kLanes;      // elements of one block
 constexpr int64_t kTile = 16 * kBlock;  // elements of one unit of work, at most
 constexpr int64_t kGrain = 32 * 1024;   // elements worth a thread
 
@@ -128,24 +126,6 @@ class RowWalk {
   int64_t index_[kMaxDims] = {};
   Position position_ = {};
 };
-
-// The noise of kBlock consecutive elements.
-template <typename Real, SimdLevel level>
-FVFAST_HOST_DEVICE void block_noise(const PhiloxBlock& philox, uint32_t first_counter, Real std,
-                                    Real uniform_width, Real noise[kBlock]) {
-  alignas(64) BlockWords normal, uniform;
-  philox_words<level>(philox, Purpose::kNormalNoise, first_counter, normal);
-  philox_words<level>(philox, Purpose::kUniformNoise, first_counter, uniform);
-  for (int lane = 0; lane < kLanes; ++lane) {
-    Real normals[4];
-    normal_pair(normal[0][lane], normal[1][lane], &normals[0], &normals[1]);
-    normal_pair(normal[2][lane], normal[3][lane], &normals[2], &normals[3]);
-    for (int word = 0; word < 4; ++word) {
-      const Real centred = to_uniform<Real>(uniform[word][lane]) - Real(0.5);
-      noise[4 * lane + word] = std * normals[word] + uniform_width * centred;
-    }
-  }
-}
 
 // Adds noise to `count` <= kBlock elements. Two loops, because out may be images: the compiler need
 // not wonder whether a store changes a later load.

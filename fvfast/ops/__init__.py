@@ -1,5 +1,16 @@
 """Fused operations, each with a reference in PyTorch and a kernel where there is one."""
 
+from fvfast.ops.crop_resize import crop_and_resize, crop_and_resize_grouped, random_crops
 from fvfast.ops.noise import inject_noise, inject_noise_
+from fvfast.ops.phase_to_image import phase_to_image
+from fvfast.ops.phase_update import phase_update_
 
-__all__ = ["inject_noise", "inject_noise_"]
+__all__ = [
+    "crop_and_resize",
+    "crop_and_resize_grouped",
+    "inject_noise",
+    "inject_noise_",
+    "phase_to_image",
+    "phase_update_",
+    "random_crops",
+]

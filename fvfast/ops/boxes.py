@@ -1,11 +1,20 @@
-"""Draws the random boxes that MaCo cuts out of an image."""
+"""Draws the random boxes that MaCo cuts out of an image.
+
+An operation has four parts, here from the inside out: the reference, the kernel with the schema and
+the fake kernel, and the public function, which checks its arguments. There is no gradient.
+"""
 
 import dataclasses
+import math
 from collections.abc import Sequence
+from typing import Any, NoReturn
 
 import torch
 
+from fvfast.ops._native import native
 from fvfast.ops.philox import Purpose, random_words, to_normal, to_uniform
+
+_WORD = 2**32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +39,141 @@ class BoxDistribution:
     center_spread: float = 0.15
     smallest: float = 0.05
     largest: float = 1.0
+
+
+def draw_boxes_reference(
+    box_size: float,
+    nb_crops: int,
+    *,
+    seed: int,
+    images: Sequence[int],
+    step: int,
+    distribution: BoxDistribution | None = None,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> torch.Tensor:
+    """Draw boxes in plain PyTorch: see `draw_boxes`.
+
+    Parameters
+    ----------
+    box_size, nb_crops, seed, images, step, distribution, device
+        See `draw_boxes`.
+    dtype
+        float32 or float64, of the arithmetic and of the boxes.
+
+    Returns
+    -------
+    boxes
+        (N, nb_crops, 4) as (y1, x1, y2, x2).
+    """
+    distribution = distribution or BoxDistribution()
+    words = random_words(
+        4 * nb_crops, seed=seed, purpose=Purpose.BOX, images=images, step=step, device=device
+    ).unflatten(1, (nb_crops, 4))  # (N, K, 4)
+    normal = to_normal(words, dtype)
+    centers = 0.5 + distribution.center_spread * normal[..., :2]  # (N, K, 2)
+    if distribution.shape == "normal":
+        deviation = normal[..., 2:3]
+    else:
+        deviation = 2 * to_uniform(words[..., 2:3], dtype) - 1
+    sides = (box_size + distribution.spread * deviation).clamp(
+        distribution.smallest, distribution.largest
+    )
+    return torch.cat((centers - sides / 2, centers + sides / 2), dim=-1)
+
+
+_library = torch.library.Library("fvfast", "FRAGMENT")
+_library.define(
+    "draw_boxes(float box_size, SymInt nb_crops, str shape, float spread, float center_spread, "
+    "float smallest, float largest, SymInt seed, SymInt[] images, SymInt step, Device device) "
+    "-> Tensor"
+)
+
+
+def _draw(
+    box_size: float,
+    nb_crops: int,
+    shape: str,
+    spread: float,
+    center_spread: float,
+    smallest: float,
+    largest: float,
+    seed: int,
+    images: Sequence[int],
+    step: int,
+    device: torch.device,
+) -> torch.Tensor:
+    module = native() if device.type == "cpu" else None
+    if module is None:
+        return draw_boxes_reference(
+            box_size,
+            nb_crops,
+            seed=seed,
+            images=images,
+            step=step,
+            distribution=BoxDistribution(shape, spread, center_spread, smallest, largest),
+            device=device,
+        )
+    boxes = torch.empty(len(images), nb_crops, 4, dtype=torch.float32)
+    module.draw_boxes(
+        boxes=boxes.data_ptr(),
+        crops=nb_crops,
+        box_size=box_size,
+        shape=shape,
+        spread=spread,
+        center_spread=center_spread,
+        smallest=smallest,
+        largest=largest,
+        streams=images,
+        seed=seed % 2**64,
+        step=step,
+    )
+    return boxes
+
+
+def _fake(_box_size: float, nb_crops: int, *arguments: Any) -> torch.Tensor:
+    *_, images, _step, device = arguments
+    return torch.empty(len(images), nb_crops, 4, dtype=torch.float32, device=device)
+
+
+# No argument is a tensor that would choose a kernel by its device: this one looks for itself.
+_library.impl("draw_boxes", _draw, "CompositeExplicitAutograd")
+torch.library.register_fake("fvfast::draw_boxes", _fake, lib=_library)
+
+
+def _reject(argument: str, expected: str, got: Any) -> NoReturn:
+    raise ValueError(f"draw_boxes(): {argument}: expected {expected}, got {got}")
+
+
+def _check(
+    box_size: float,
+    nb_crops: int,
+    images: Sequence[int],
+    step: int,
+    distribution: BoxDistribution,
+) -> None:
+    if not math.isfinite(box_size):
+        _reject("box_size", "a finite number", box_size)
+    if not 0 <= nb_crops <= _WORD:
+        _reject("nb_crops", "an integer in [0, 2^32]", nb_crops)
+    for image in images:
+        if not 0 <= image < _WORD:
+            _reject("images", "integers in [0, 2^32)", image)
+    if not 0 <= step < _WORD:
+        _reject("step", "an integer in [0, 2^32)", step)
+    if distribution.shape not in ("normal", "uniform"):
+        _reject("distribution.shape", "normal or uniform", distribution.shape)
+    for name in ("spread", "center_spread"):
+        value = getattr(distribution, name)
+        if not (math.isfinite(value) and value >= 0):
+            _reject(f"distribution.{name}", "a finite number >= 0", value)
+    smallest, largest = distribution.smallest, distribution.largest
+    if not (math.isfinite(smallest) and math.isfinite(largest) and smallest <= largest):
+        _reject(
+            "distribution.largest",
+            "finite numbers, smallest <= largest",
+            f"smallest {smallest}, largest {largest}",
+        )
 
 
 def draw_boxes(
@@ -62,18 +206,27 @@ def draw_boxes(
     -------
     boxes
         float32 (N, nb_crops, 4) as (y1, x1, y2, x2). Boxes may reach outside the image.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range.
     """
     distribution = distribution or BoxDistribution()
-    words = random_words(
-        4 * nb_crops, seed=seed, purpose=Purpose.BOX, images=images, step=step, device=device
-    ).unflatten(1, (nb_crops, 4))  # (N, K, 4)
-    normal = to_normal(words)
-    centers = 0.5 + distribution.center_spread * normal[..., :2]  # (N, K, 2)
-    if distribution.shape == "normal":
-        deviation = normal[..., 2:3]
-    else:
-        deviation = 2 * to_uniform(words[..., 2:3]) - 1
-    sides = (box_size + distribution.spread * deviation).clamp(
-        distribution.smallest, distribution.largest
+    _check(box_size, nb_crops, images, step, distribution)
+    # Integers of a schema are signed: the same 64 bits, in [-2^63, 2^63).
+    seed = (seed + 2**63) % 2**64 - 2**63
+    boxes: torch.Tensor = torch.ops.fvfast.draw_boxes(
+        box_size,
+        nb_crops,
+        distribution.shape,
+        distribution.spread,
+        distribution.center_spread,
+        distribution.smallest,
+        distribution.largest,
+        seed,
+        list(images),
+        step,
+        torch.device(device),
     )
-    return torch.cat((centers - sides / 2, centers + sides / 2), dim=-1)
+    return boxes

@@ -1,47 +1,108 @@
-"""Cuts boxes out of images and resizes them, as TensorFlow's ``crop_and_resize`` does."""
+"""Cuts boxes out of images, resizes them as TensorFlow's ``crop_and_resize`` does, adds noise."""
 
+import math
 from collections.abc import Sequence
+from typing import Any, NoReturn
 
 import torch
 
+from fvfast.ops.crop_operation import crop
 
-def sample_weights(start: torch.Tensor, stop: torch.Tensor, size: int, length: int) -> torch.Tensor:
-    """Bilinear weights with which one axis of a box is sampled.
+_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+_WORD = 2**32
 
-    Resampling is linear and separable: a crop is ``rows @ image @ columns.T`` with two such
-    matrices.
+
+def random_crops(
+    images: torch.Tensor,
+    boxes: torch.Tensor,
+    size: int | Sequence[int],
+    *,
+    std: float = 0.0,
+    uniform_width: float | None = None,
+    seed: int = 0,
+    streams: Sequence[int] | None = None,
+    step: int = 0,
+    dtype: torch.dtype | None = None,
+    memory_format: torch.memory_format = torch.contiguous_format,
+    alpha: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Cut boxes out of images, resize them and add noise, in one pass.
+
+    What `crop_and_resize_grouped` and `fvfast.ops.inject_noise` do one after the other: the noise
+    of an element depends on its row-major index among the (K, C, height, width) crops of its image,
+    whatever the memory format.
 
     Parameters
     ----------
-    start, stop
-        Ends of the boxes as fractions of the axis, (...,); 0 is the centre of the first pixel and 1
-        that of the last.
+    images
+        (N, C, H, W) of a floating-point type, with any strides. Arithmetic is float32, or float64
+        for float64.
+    boxes
+        (N, K, 4) as (y1, x1, y2, x2) in fractions of the image: floating point, finite.
     size
-        Number of samples, evenly spread from start to stop; a single sample sits in the middle.
-    length
-        Number of pixels of the axis.
+        Side length of the crops, or (height, width), in pixels.
+    std, uniform_width, seed, streams, step
+        See `fvfast.ops.inject_noise`. Without `std` and `uniform_width` there is no noise.
+        `streams` are 0, 1, ... if None.
+    dtype
+        Type of the crops: that of `images` if None.
+    memory_format
+        ``torch.contiguous_format`` or ``torch.channels_last``: of the crops.
+    alpha
+        (N, C, H, W) of the type of the arithmetic, with any strides: each backward pass adds the
+        absolute gradient of `images` to it, where that is finite.
 
     Returns
     -------
-    weights
-        (..., size, length): two non-zero entries per row at most, none where the sample lies
-        outside the image.
+    crops
+        (N*K, C, height, width), differentiable with respect to `images`. The gradient is the same
+        to the bit for any number of threads.
+
+    Raises
+    ------
+    TypeError
+        If a tensor is not of a supported type.
+    ValueError
+        If a shape does not fit, or another argument is out of range.
     """
-    if size > 1:
-        fraction = torch.arange(size, dtype=start.dtype, device=start.device) / (size - 1)
-    else:
-        fraction = torch.full((1,), 0.5, dtype=start.dtype, device=start.device)
-    span = (stop - start).unsqueeze(-1) * (length - 1)
-    position = start.unsqueeze(-1) * (length - 1) + fraction * span  # (..., size)
-    inside = (position >= 0) & (position <= length - 1)
-    position = torch.where(inside, position, 0.0)
-    lower = position.floor()
-    upper = position.ceil()
-    share = (position - lower).unsqueeze(-1)  # of the upper pixel
-    pixels = torch.arange(length, dtype=start.dtype, device=start.device)
-    weights = (pixels == lower.unsqueeze(-1)) * (1 - share)
-    weights = weights + (pixels == upper.unsqueeze(-1)) * share
-    return weights * inside.unsqueeze(-1)
+    height, width = _pair(size)
+    _check_images("random_crops", images)
+    _check_boxes("random_crops", boxes, images)
+    dtype = images.dtype if dtype is None else dtype
+    if dtype not in _DTYPES:
+        _reject("random_crops", "dtype", " or ".join(map(str, _DTYPES)), dtype, TypeError)
+    if memory_format not in (torch.contiguous_format, torch.channels_last):
+        expected = "torch.contiguous_format or torch.channels_last"
+        _reject("random_crops", "memory_format", expected, memory_format)
+    if height < 1 or width < 1:
+        _reject("random_crops", "size", "at least 1", (height, width))
+    if min(images.shape[2:]) < 1:
+        _reject("random_crops", "images", "at least one pixel", tuple(images.shape))
+    uniform_width = std if uniform_width is None else uniform_width
+    for argument, value in (("std", std), ("uniform_width", uniform_width)):
+        if not (math.isfinite(value) and value >= 0):
+            _reject("random_crops", argument, "a finite number >= 0", value)
+    words = list(range(images.shape[0])) if streams is None else list(streams)
+    if len(words) != images.shape[0]:
+        expected = f"{images.shape[0]} integers, one for each image"
+        _reject("random_crops", "streams", expected, len(words))
+    for stream in words:
+        if not 0 <= stream < _WORD:
+            _reject("random_crops", "streams", "integers in [0, 2^32)", stream)
+    if not 0 <= step < _WORD:
+        _reject("random_crops", "step", "an integer in [0, 2^32)", step)
+    # Integers of a schema are signed: the same 64 bits, in [-2^63, 2^63).
+    if not -(2**63) <= seed < 2**63:
+        seed = (seed + 2**63) % 2**64 - 2**63
+
+    real = torch.promote_types(images.dtype, torch.float32)
+    if alpha is not None:
+        _check_alpha(alpha, images, real)
+    return crop(
+        images.to(real), boxes.detach(), alpha, height, width, dtype,
+        memory_format == torch.channels_last,
+        float(std), float(uniform_width), seed, words, step,
+    )  # fmt: skip
 
 
 def crop_and_resize_grouped(
@@ -63,11 +124,7 @@ def crop_and_resize_grouped(
     crops
         (N, K, C, height, width).
     """
-    y1, x1, y2, x2 = boxes.to(images.dtype).unbind(-1)  # (N, K) each
-    rows = sample_weights(y1, y2, size[0], images.shape[2])  # (N, K, height, H)
-    columns = sample_weights(x1, x2, size[1], images.shape[3])  # (N, K, width, W)
-    stripes = torch.einsum("nkyh,nchw->nkcyw", rows, images)  # (N, K, C, height, W)
-    return torch.einsum("nkcyw,nkxw->nkcyx", stripes, columns)
+    return random_crops(images, boxes, size).unflatten(0, boxes.shape[:2])
 
 
 def crop_and_resize(
@@ -107,7 +164,7 @@ def crop_and_resize(
     ----------
     ``tf.image.crop_and_resize``.
     """
-    height, width = (size, size) if isinstance(size, int) else tuple(size)
+    height, width = _pair(size)
     boxes = torch.as_tensor(boxes, device=images.device)
     _check(images, boxes, height, width)
     if box_indices is None:
@@ -153,3 +210,57 @@ def _check(images: torch.Tensor, boxes: torch.Tensor, height: int, width: int) -
         raise ValueError("crop_and_resize: boxes must be finite.")
     if height < 1 or width < 1:
         raise ValueError(f"crop_and_resize: size must be at least 1, got ({height}, {width}).")
+
+
+def _pair(size: int | Sequence[int]) -> tuple[int, int]:
+    height, width = (size, size) if isinstance(size, int) else tuple(size)
+    return height, width
+
+
+def _reject(
+    function: str, argument: str, expected: str, got: Any, error: type[Exception] = ValueError
+) -> NoReturn:
+    raise error(f"{function}(): {argument}: expected {expected}, got {got}")
+
+
+def _check_images(name: str, images: torch.Tensor) -> None:
+    if not isinstance(images, torch.Tensor):
+        _reject(name, "images", "a tensor", type(images).__name__, TypeError)
+    if images.dtype not in _DTYPES:
+        _reject(name, "images", " or ".join(map(str, _DTYPES)), images.dtype, TypeError)
+    if images.ndim != 4:
+        _reject(name, "images", "(N, C, H, W)", tuple(images.shape))
+
+
+def _check_boxes(name: str, boxes: torch.Tensor, images: torch.Tensor) -> None:
+    if not isinstance(boxes, torch.Tensor):
+        _reject(name, "boxes", "a tensor", type(boxes).__name__, TypeError)
+    if not boxes.is_floating_point():
+        _reject(name, "boxes", "a floating-point type", boxes.dtype, TypeError)
+    if boxes.ndim != 3 or boxes.shape[2] != 4 or boxes.shape[0] != images.shape[0]:
+        _reject(name, "boxes", f"({images.shape[0]}, K, 4)", tuple(boxes.shape))
+    if boxes.device != images.device:
+        _reject(name, "boxes", f"the device of images, {images.device}", boxes.device)
+
+
+def _check_alpha(alpha: torch.Tensor, images: torch.Tensor, dtype: torch.dtype) -> None:
+    name = "random_crops"
+    if not isinstance(alpha, torch.Tensor):
+        _reject(name, "alpha", "a tensor", type(alpha).__name__, TypeError)
+    if alpha.dtype != dtype:
+        _reject(name, "alpha", str(dtype), alpha.dtype, TypeError)
+    if alpha.shape != images.shape:
+        _reject(name, "alpha", str(tuple(images.shape)), tuple(alpha.shape))
+    if alpha.device != images.device:
+        _reject(name, "alpha", f"the device of images, {images.device}", alpha.device)
+    if alpha.requires_grad:
+        _reject(name, "alpha", "a tensor without a gradient", "one that requires it")
+    if any(
+        size > 1 and stride == 0 for size, stride in zip(alpha.shape, alpha.stride(), strict=True)
+    ):
+        _reject(
+            name,
+            "alpha",
+            "elements with memory of their own",
+            f"an expanded tensor with strides {alpha.stride()}",
+        )

@@ -120,6 +120,31 @@ def to_normal(words: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.
     return torch.stack((radius * angle.cos(), radius * angle.sin()), dim=-1).flatten(-2)
 
 
+def draw_normal(
+    shape: Sequence[int],
+    *,
+    seed: int,
+    purpose: Purpose,
+    images: Sequence[int],
+    step: int = 0,
+    device: torch.device | str = "cpu",
+) -> torch.Tensor:
+    """Draw standard normal numbers of a shape for each image: float32 (len(images), *shape).
+
+    Parameters are those of `random_words`.
+    """
+    count = math.prod(shape)
+    words = random_words(
+        count + count % 2,  # normal numbers come in pairs
+        seed=seed,
+        purpose=purpose,
+        images=images,
+        step=step,
+        device=device,
+    )
+    return to_normal(words)[:, :count].unflatten(1, tuple(shape))
+
+
 def image_identity(name: str) -> int:
     """Identity of an image in the counter: a checksum (CRC-32) of its objective's name.
 

@@ -1,0 +1,192 @@
+// The bindings of cropping and of its gradient.
+#include <pybind11/stl.h>
+
+#include <array>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "bindings/bind.h"
+#include "bindings/checks.h"
+#include "bindings/memory.h"
+#include "ops.h"
+
+namespace fvfast {
+namespace {
+
+// {batch, crops, channels, image_height, image_width, height, width}
+using Sizes = std::array<int64_t, 7>;
+using Strides = std::vector<int64_t>;
+
+// Offsets within a row are 32-bit numbers, and positions within a row leave room for a share.
+constexpr int64_t kMaxLength = int64_t{1} << 24;
+
+// Checks the sizes and puts them into the struct of an op. Returns whether there is nothing to do.
+template <typename Params>
+bool take_sizes(const std::string& name, const Sizes& sizes, Params& params) {
+  params.batch = sizes[0];
+  params.crops = sizes[1];
+  params.channels = sizes[2];
+  params.image_height = sizes[3];
+  params.image_width = sizes[4];
+  params.height = sizes[5];
+  params.width = sizes[6];
+  const bool no_pixels = check_sizes(name, "sizes", {sizes[0], sizes[2], sizes[3], sizes[4]});
+  const bool no_crops =
+      check_sizes(name, "sizes", {sizes[0], sizes[1], sizes[2], sizes[5], sizes[6]});
+  for (size_t d = 3; d < sizes.size(); ++d) {
+    if (sizes[d] > kMaxLength) {
+      reject(name, "sizes", "heights and widths up to 2^24", std::to_string(sizes[d]));
+    }
+  }
+  const bool nothing = no_crops || sizes[0] == 0 || sizes[2] == 0;
+  if (no_pixels && !nothing) {
+    reject(name, "sizes", "pixels to take crops from", "an image without any");
+  }
+  return nothing;
+}
+
+DType image_dtype_of(const std::string& name, const std::string& dtype) {
+  if (dtype != "float32" && dtype != "float64") {
+    reject(name, "image_dtype", "float32 or float64", dtype);
+  }
+  return dtype_of(name, "image_dtype", dtype);
+}
+
+const double* boxes_of(const std::string& name, uintptr_t address, int64_t count) {
+  require_address(name, "boxes", address);
+  const double* boxes = reinterpret_cast<const double*>(address);
+  for (int64_t i = 0; i < 4 * count; ++i) {
+    if (!std::isfinite(boxes[i])) {
+      reject(name, "boxes", "finite numbers", std::to_string(boxes[i]));
+    }
+  }
+  return boxes;
+}
+
+void check_row_stride(const std::string& name, const std::string& argument, int64_t size,
+                      int64_t stride) {
+  if (size > 1 && stride > INT32_MAX / size) {
+    reject(name, argument, "a row of less than 2^31 elements",
+           "a stride of " + std::to_string(stride));
+  }
+}
+
+void crop_resize(uintptr_t images, uintptr_t boxes, uintptr_t out, const std::string& image_dtype,
+                 const std::string& out_dtype, const Sizes& sizes, const Strides& image_strides,
+                 const Strides& out_strides, const std::vector<int64_t>& streams, double std,
+                 double uniform_width, uint64_t seed, int64_t step) {
+  const std::string name = "crop_resize";
+  CropParams params{};
+  params.image_dtype = image_dtype_of(name, image_dtype);
+  params.out_dtype = dtype_of(name, "out_dtype", out_dtype);
+  const bool nothing = take_sizes(name, sizes, params);
+  copy_strides(name, "image_strides", image_strides, 4, params.image_strides);
+  copy_strides(name, "out_strides", out_strides, 5, params.out_strides);
+  params.std = scale_of(name, "std", std);
+  params.uniform_width = scale_of(name, "uniform_width", uniform_width);
+  const std::vector<uint32_t> words = streams_of(name, streams, params.batch);
+  params.streams = words.data();
+  params.seed = seed;
+  params.step = word_of(name, "step", step);
+  if (nothing) return;
+
+  const std::vector<int64_t> image_sizes = {params.batch, params.channels, params.image_height,
+                                            params.image_width};
+  const std::vector<int64_t> out_sizes = {params.batch, params.crops, params.channels,
+                                          params.height, params.width};
+  // The number of an element divided by four is a 32-bit word of the counter.
+  if (params.crops * params.channels * params.height * params.width > int64_t{1} << 34 &&
+      (std > 0 || uniform_width > 0)) {
+    reject(name, "sizes", "at most 2^34 elements per image, for noise", "more");
+  }
+  check_row_stride(name, "image_strides", params.image_width, params.image_strides[3]);
+  params.boxes = boxes_of(name, boxes, params.batch * params.crops);
+  const View image_view =
+      view_of(name, "images", images, params.image_dtype, image_sizes, image_strides);
+  const View out_view = view_of(name, "out", out, params.out_dtype, out_sizes, out_strides);
+  require_own_memory(name, out_view, {image_view});
+  params.images = reinterpret_cast<const void*>(images);
+  params.out = reinterpret_cast<void*>(out);
+
+  py::gil_scoped_release unlocked;
+  cpu::crop_resize(params);
+}
+
+int64_t crop_gradient_scratch(const std::string& image_dtype, const Sizes& sizes) {
+  const std::string name = "crop_gradient_scratch";
+  CropGradientParams params{};
+  params.image_dtype = image_dtype_of(name, image_dtype);
+  return take_sizes(name, sizes, params) ? 0 : cpu::crop_gradient_scratch(params);
+}
+
+void crop_gradient(uintptr_t gradient, uintptr_t boxes, uintptr_t image_gradient, uintptr_t alpha,
+                   uintptr_t scratch, int64_t scratch_bytes, const std::string& gradient_dtype,
+                   const std::string& image_dtype, const Sizes& sizes,
+                   const Strides& gradient_strides, const Strides& alpha_strides) {
+  const std::string name = "crop_gradient";
+  CropGradientParams params{};
+  params.gradient_dtype = dtype_of(name, "gradient_dtype", gradient_dtype);
+  params.image_dtype = image_dtype_of(name, image_dtype);
+  const bool nothing = take_sizes(name, sizes, params);
+  copy_strides(name, "gradient_strides", gradient_strides, 5, params.gradient_strides);
+  copy_strides(name, "alpha_strides", alpha_strides, 4, params.alpha_strides);
+  if (nothing) return;
+
+  const std::vector<int64_t> image_sizes = {params.batch, params.channels, params.image_height,
+                                            params.image_width};
+  const std::vector<int64_t> crop_sizes = {params.batch, params.crops, params.channels,
+                                           params.height, params.width};
+  const int64_t plane = params.image_height * params.image_width;
+  const Strides contiguous = {params.channels * plane, plane, params.image_width, 1};
+  const int64_t needed = cpu::crop_gradient_scratch(params);
+  require_address(name, "scratch", scratch);
+  if (scratch % 64 != 0) reject(name, "scratch", "an address aligned to 64", "one that is not");
+  if (scratch_bytes < needed) {
+    reject(name, "scratch_bytes", std::to_string(needed) + " or more",
+           std::to_string(scratch_bytes));
+  }
+  params.boxes = boxes_of(name, boxes, params.batch * params.crops);
+  const View gradient_view =
+      view_of(name, "gradient", gradient, params.gradient_dtype, crop_sizes, gradient_strides);
+  const View pixel_view =
+      view_of(name, "image_gradient", image_gradient, params.image_dtype, image_sizes, contiguous);
+  const View scratch_view = {"scratch", scratch, DType::kFloat64, {}, {}, (needed + 7) / 8};
+  require_own_memory(name, pixel_view, {gradient_view, scratch_view});
+  require_own_memory(name, scratch_view, {gradient_view});
+  if (alpha != 0) {
+    const View alpha_view =
+        view_of(name, "alpha", alpha, params.image_dtype, image_sizes, alpha_strides);
+    require_own_memory(name, alpha_view, {gradient_view, pixel_view, scratch_view});
+  }
+  params.gradient = reinterpret_cast<const void*>(gradient);
+  params.image_gradient = reinterpret_cast<void*>(image_gradient);
+  params.alpha = reinterpret_cast<void*>(alpha);
+  params.scratch = reinterpret_cast<void*>(scratch);
+
+  py::gil_scoped_release unlocked;
+  cpu::crop_gradient(params);
+}
+
+}  // namespace
+
+void bind_crop(py::module_& module) {
+  module.def("crop_resize", &crop_resize, py::kw_only(), py::arg("images"), py::arg("boxes"),
+             py::arg("out"), py::arg("image_dtype"), py::arg("out_dtype"), py::arg("sizes"),
+             py::arg("image_strides"), py::arg("out_strides"), py::arg("streams"), py::arg("std"),
+             py::arg("uniform_width"), py::arg("seed"), py::arg("step"),
+             "Crops of images, with noise. Boxes are float64; sizes are "
+             "(batch, crops, channels, "
+             "image_height, image_width, height, width).");
+  module.def("crop_gradient_scratch", &crop_gradient_scratch, py::kw_only(), py::arg("image_dtype"),
+             py::arg("sizes"), "Bytes of scratch for crop_gradient.");
+  module.def("crop_gradient", &crop_gradient, py::kw_only(), py::arg("gradient"), py::arg("boxes"),
+             py::arg("image_gradient"), py::arg("alpha"), py::arg("scratch"),
+             py::arg("scratch_bytes"), py::arg("gradient_dtype"), py::arg("image_dtype"),
+             py::arg("sizes"), py::arg("gradient_strides"), py::arg("alpha_strides"),
+             "The gradient of crop_resize with respect to the images; adds its "
+             "magnitude to alpha, "
+             "unless that is null.");
+}
+
+}  // namespace fvfast

@@ -1,0 +1,68 @@
+// The binding of noise injection.
+#include <pybind11/stl.h>
+
+#include <string>
+#include <vector>
+
+#include "bindings/bind.h"
+#include "bindings/checks.h"
+#include "ops.h"
+
+namespace fvfast {
+namespace {
+
+void inject_noise(uintptr_t images, uintptr_t out, const std::string& dtype,
+                  const std::vector<int64_t>& sizes, const std::vector<int64_t>& image_strides,
+                  const std::vector<int64_t>& out_strides, const std::vector<int64_t>& streams,
+                  double std, double uniform_width, uint64_t seed, int64_t step) {
+  const std::string name = "inject_noise";
+  if (sizes.empty() || sizes.size() > kMaxDims) {
+    reject(name, "sizes", "1 to " + std::to_string(kMaxDims) + " dimensions",
+           std::to_string(sizes.size()));
+  }
+  NoiseParams params{};
+  params.images = reinterpret_cast<const void*>(images);
+  params.out = reinterpret_cast<void*>(out);
+  params.dtype = dtype_of(name, "dtype", dtype);
+  params.dims = static_cast<int>(sizes.size());
+  bool empty = sizes[0] == 0;
+  int64_t elements = 1;  // of one image
+  for (size_t d = 0; d < sizes.size(); ++d) {
+    if (sizes[d] < 0) reject(name, "sizes", "sizes >= 0", std::to_string(sizes[d]));
+    params.sizes[d] = sizes[d];
+    if (d == 0) continue;
+    empty = empty || sizes[d] == 0;
+    // The element number divided by four is a 32-bit word of the counter.
+    constexpr int64_t kMaxElements = int64_t{1} << 34;
+    if (sizes[d] > 0 && elements > kMaxElements / sizes[d]) {
+      reject(name, "sizes", "at most 2^34 elements per image", "more");
+    }
+    elements *= sizes[d];
+  }
+  copy_strides(name, "image_strides", image_strides, sizes.size(), params.image_strides);
+  copy_strides(name, "out_strides", out_strides, sizes.size(), params.out_strides);
+  const std::vector<uint32_t> stream_words = streams_of(name, streams, sizes[0]);
+  params.streams = stream_words.data();
+  params.std = scale_of(name, "std", std);
+  params.uniform_width = scale_of(name, "uniform_width", uniform_width);
+  params.seed = seed;
+  params.step = word_of(name, "step", step);
+  if (empty) return;
+  require_address(name, "images", images);
+  require_address(name, "out", out);
+
+  py::gil_scoped_release unlocked;
+  cpu::inject_noise(params);
+}
+
+}  // namespace
+
+void bind_noise(py::module_& module) {
+  module.def("inject_noise", &inject_noise, py::kw_only(), py::arg("images"), py::arg("out"),
+             py::arg("dtype"), py::arg("sizes"), py::arg("image_strides"), py::arg("out_strides"),
+             py::arg("streams"), py::arg("std"), py::arg("uniform_width"), py::arg("seed"),
+             py::arg("step"),
+             "out = images + std * normal + uniform_width * uniform; strides count elements.");
+}
+
+}  // namespace fvfast

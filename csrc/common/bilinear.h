@@ -1,0 +1,46 @@
+// Where the samples of a box lie on one axis of an image.
+//
+// Positions are double whatever the images are. Boxes are float32 as a rule, so start (L - 1) and
+// the span have no rounding error then: the corners of a box are sampled exactly, and whether a
+// sample lies inside does not depend on the device.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "common/macros.h"
+
+namespace fvfast {
+
+struct Sample {
+  int64_t lower;  // the pixel at or before the sample
+  double share;   // of the pixel after it, in [0, 1)
+  bool inside;
+};
+
+class Axis {
+ public:
+  FVFAST_HOST_DEVICE Axis(double start, double stop, int64_t size, int64_t length)
+      : first_(start * static_cast<double>(length - 1)),
+        span_((stop - start) * static_cast<double>(length - 1)),
+        last_pixel_(static_cast<double>(length - 1)),
+        size_(size) {}
+
+  FVFAST_HOST_DEVICE Sample sample(int64_t index) const {
+    const double fraction =
+        size_ > 1 ? static_cast<double>(index) / static_cast<double>(size_ - 1) : 0.5;
+    const double position = first_ + fraction * span_;
+    const bool inside = position >= 0 && position <= last_pixel_;
+    const double clamped = inside ? position : 0;
+    const double lower = std::floor(clamped);
+    return {static_cast<int64_t>(lower), clamped - lower, inside};
+  }
+
+ private:
+  double first_;
+  double span_;
+  double last_pixel_;
+  int64_t size_;
+};
+
+}  // namespace fvfast

@@ -1,0 +1,261 @@
+"""Cropping as an operation of PyTorch, with its gradient.
+
+Each of the two has, here from the inside out: the schema, the kernels of each device with the fake
+kernel, and the autograd function. `fvfast.ops.crop_resize` checks what comes here.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from fvfast.ops._native import native
+from fvfast.ops.crop_reference import crop_gradient_reference, random_crops_reference
+
+_library = torch.library.Library("fvfast", "FRAGMENT")
+_library.define(
+    "crop_resize(Tensor images, Tensor boxes, SymInt height, SymInt width, ScalarType dtype, "
+    "bool channels_last, float std, float uniform_width, SymInt seed, SymInt[] streams, "
+    "SymInt step) -> Tensor"
+)
+_library.define(
+    "crop_gradient(Tensor gradient, Tensor boxes, SymInt image_height, SymInt image_width, "
+    "ScalarType dtype, Tensor(a!)? alpha) -> Tensor"
+)
+
+
+def _memory_format(channels_last: bool) -> torch.memory_format:
+    return torch.channels_last if channels_last else torch.contiguous_format
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _grouped_strides(crops: torch.Tensor, per_image: int) -> tuple[int, ...]:
+    """Strides of crops (N*K, C, h, w) as (N, K, C, h, w)."""
+    return (per_image * crops.stride(0), *crops.stride())
+
+
+def _reference(
+    images: torch.Tensor,
+    boxes: torch.Tensor,
+    height: int,
+    width: int,
+    dtype: torch.dtype,
+    channels_last: bool,
+    std: float,
+    uniform_width: float,
+    seed: int,
+    streams: Sequence[int],
+    step: int,
+) -> torch.Tensor:
+    out = _fake(images, boxes, height, width, dtype, channels_last)
+    if out.numel() == 0:
+        return out
+    return out.copy_(
+        random_crops_reference(
+            images,
+            boxes,
+            (height, width),
+            std=std,
+            uniform_width=uniform_width,
+            seed=seed,
+            streams=streams,
+            step=step,
+            dtype=dtype,
+        )
+    )
+
+
+def _cpu(
+    images: torch.Tensor,
+    boxes: torch.Tensor,
+    height: int,
+    width: int,
+    dtype: torch.dtype,
+    channels_last: bool,
+    std: float,
+    uniform_width: float,
+    seed: int,
+    streams: Sequence[int],
+    step: int,
+) -> torch.Tensor:
+    module = native()
+    if module is None:
+        return _reference(
+            images, boxes, height, width, dtype, channels_last,
+            std, uniform_width, seed, streams, step,
+        )  # fmt: skip
+    exact = boxes.to(torch.float64).contiguous()
+    out = _fake(images, boxes, height, width, dtype, channels_last)
+    module.crop_resize(
+        images=images.data_ptr(),
+        boxes=exact.data_ptr(),
+        out=out.data_ptr(),
+        image_dtype=_name(images.dtype),
+        out_dtype=_name(dtype),
+        sizes=(*boxes.shape[:2], *images.shape[1:], height, width),
+        image_strides=images.stride(),
+        out_strides=_grouped_strides(out, boxes.shape[1]),
+        streams=streams,
+        std=std,
+        uniform_width=uniform_width,
+        seed=seed % 2**64,
+        step=step,
+    )
+    return out
+
+
+def _fake(
+    images: torch.Tensor,
+    boxes: torch.Tensor,
+    height: int,
+    width: int,
+    dtype: torch.dtype,
+    channels_last: bool,
+    *_: Any,
+) -> torch.Tensor:
+    return torch.empty(
+        (boxes.shape[0] * boxes.shape[1], images.shape[1], height, width),
+        dtype=dtype,
+        device=images.device,
+        memory_format=_memory_format(channels_last),
+    )
+
+
+def _gradient_reference(
+    gradient: torch.Tensor,
+    boxes: torch.Tensor,
+    image_height: int,
+    image_width: int,
+    dtype: torch.dtype,
+    alpha: torch.Tensor | None,
+) -> torch.Tensor:
+    grouped = gradient.unflatten(0, boxes.shape[:2])
+    image_gradient = crop_gradient_reference(grouped, boxes, (image_height, image_width), dtype)
+    if alpha is not None:
+        alpha += torch.where(image_gradient.isfinite(), image_gradient.abs(), 0)
+    return image_gradient.contiguous()
+
+
+def _gradient_cpu(
+    gradient: torch.Tensor,
+    boxes: torch.Tensor,
+    image_height: int,
+    image_width: int,
+    dtype: torch.dtype,
+    alpha: torch.Tensor | None,
+) -> torch.Tensor:
+    module = native()
+    if module is None or gradient.numel() == 0:
+        return _gradient_reference(gradient, boxes, image_height, image_width, dtype, alpha)
+    exact = boxes.to(torch.float64).contiguous()
+    image_gradient = _gradient_fake(gradient, boxes, image_height, image_width, dtype)
+    sizes = (*boxes.shape[:2], gradient.shape[1], image_height, image_width, *gradient.shape[2:])
+    scratch_bytes = module.crop_gradient_scratch(image_dtype=_name(dtype), sizes=sizes)
+    scratch = torch.empty(scratch_bytes, dtype=torch.uint8)
+    module.crop_gradient(
+        gradient=gradient.data_ptr(),
+        boxes=exact.data_ptr(),
+        image_gradient=image_gradient.data_ptr(),
+        alpha=0 if alpha is None else alpha.data_ptr(),
+        scratch=scratch.data_ptr(),
+        scratch_bytes=scratch_bytes,
+        gradient_dtype=_name(gradient.dtype),
+        image_dtype=_name(dtype),
+        sizes=sizes,
+        gradient_strides=_grouped_strides(gradient, boxes.shape[1]),
+        alpha_strides=(image_gradient if alpha is None else alpha).stride(),
+    )
+    return image_gradient
+
+
+def _gradient_fake(
+    gradient: torch.Tensor,
+    boxes: torch.Tensor,
+    image_height: int,
+    image_width: int,
+    dtype: torch.dtype,
+    *_: Any,
+) -> torch.Tensor:
+    return gradient.new_empty(
+        (boxes.shape[0], gradient.shape[1], image_height, image_width), dtype=dtype
+    )
+
+
+_library.impl("crop_resize", _cpu, "CPU")
+_library.impl("crop_resize", _reference, "CompositeExplicitAutograd")
+_library.impl("crop_gradient", _gradient_cpu, "CPU")
+_library.impl("crop_gradient", _gradient_reference, "CompositeExplicitAutograd")
+torch.library.register_fake("fvfast::crop_resize", _fake, lib=_library)
+torch.library.register_fake("fvfast::crop_gradient", _gradient_fake, lib=_library)
+
+
+class _Crops(torch.autograd.Function):
+    """Resampling is linear and the noise constant: the gradient is the transpose."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        images: torch.Tensor,
+        boxes: torch.Tensor,
+        alpha: torch.Tensor | None,
+        height: int,
+        width: int,
+        dtype: torch.dtype,
+        *arguments: Any,
+    ) -> torch.Tensor:
+        ctx.save_for_backward(boxes)
+        # Not saved: autograd would take the change of alpha for a mistake.
+        ctx.alpha = alpha
+        ctx.image_size = images.shape[2:]
+        ctx.dtype = images.dtype
+        return torch.ops.fvfast.crop_resize(images, boxes, height, width, dtype, *arguments)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        (boxes,) = ctx.saved_tensors
+        gradient = _CropGradient.apply(gradients[0], boxes, ctx.alpha, *ctx.image_size, ctx.dtype)
+        return gradient, *(None,) * 11
+
+
+class _CropGradient(torch.autograd.Function):
+    """The transpose of the transpose: resampling without noise."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        gradient: torch.Tensor,
+        boxes: torch.Tensor,
+        alpha: torch.Tensor | None,
+        image_height: int,
+        image_width: int,
+        dtype: torch.dtype,
+    ) -> torch.Tensor:
+        ctx.save_for_backward(boxes)
+        ctx.size = gradient.shape[2:]
+        ctx.dtype = gradient.dtype
+        return torch.ops.fvfast.crop_gradient(
+            gradient, boxes, image_height, image_width, dtype, alpha
+        )
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        (boxes,) = ctx.saved_tensors
+        streams = [0] * boxes.shape[0]
+        crops = _Crops.apply(
+            gradients[0], boxes, None, *ctx.size, ctx.dtype, False, 0.0, 0.0, 0, streams, 0
+        )
+        return crops, *(None,) * 5
+
+
+def crop(images: torch.Tensor, *arguments: Any) -> torch.Tensor:
+    """Crop with a gradient, where one is asked for.
+
+    The arguments are those of the operation, with `alpha` (or None) after the boxes.
+    """
+    if torch.is_grad_enabled() and images.requires_grad:
+        return _Crops.apply(images, *arguments)
+    boxes, _, *others = arguments
+    return torch.ops.fvfast.crop_resize(images, boxes, *others)

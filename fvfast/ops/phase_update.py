@@ -1,0 +1,247 @@
+"""One step of NAdam in one pass, which also returns the sums that standardise the new phase.
+
+The parts are in the order of `fvfast.ops.noise`.
+"""
+
+import math
+from typing import Any
+
+import torch
+
+from fvfast.ops._native import native
+from fvfast.ops.reference_phase import phase_update_reference_
+
+_DTYPES = (torch.float32, torch.float64)
+
+_library = torch.library.Library("fvfast", "FRAGMENT")
+_library.define(
+    "phase_update_(Tensor(a!) phase, Tensor gradient, Tensor(b!) exp_avg, Tensor(c!) exp_avg_sq, "
+    "float beta1, float beta2, float gradient_rate, float momentum_rate, float correction, "
+    "float epsilon) -> Tensor"
+)
+
+
+def _reference(
+    phase: torch.Tensor,
+    gradient: torch.Tensor,
+    exp_avg: torch.Tensor,
+    exp_avg_sq: torch.Tensor,
+    beta1: float,
+    beta2: float,
+    gradient_rate: float,
+    momentum_rate: float,
+    correction: float,
+    epsilon: float,
+) -> torch.Tensor:
+    return phase_update_reference_(
+        phase,
+        gradient,
+        exp_avg,
+        exp_avg_sq,
+        betas=(beta1, beta2),
+        gradient_rate=gradient_rate,
+        momentum_rate=momentum_rate,
+        correction=correction,
+        epsilon=epsilon,
+    )
+
+
+def _cpu(
+    phase: torch.Tensor,
+    gradient: torch.Tensor,
+    exp_avg: torch.Tensor,
+    exp_avg_sq: torch.Tensor,
+    beta1: float,
+    beta2: float,
+    gradient_rate: float,
+    momentum_rate: float,
+    correction: float,
+    epsilon: float,
+) -> torch.Tensor:
+    module = native()
+    in_place = (phase, exp_avg, exp_avg_sq)
+    if module is None or not all(tensor.is_contiguous() for tensor in in_place):
+        return _reference(
+            phase, gradient, exp_avg, exp_avg_sq, beta1, beta2, gradient_rate, momentum_rate,
+            correction, epsilon,
+        )  # fmt: skip
+    gradient = gradient.contiguous()
+    images = phase.shape[0]
+    sums = torch.empty(images, 2, dtype=torch.float64)
+    scratch = torch.empty(images, module.SUM_PARTS, module.SUMS_PER_PART, dtype=torch.float64)
+    module.phase_update(
+        phase=phase.data_ptr(),
+        gradient=gradient.data_ptr(),
+        momentum=exp_avg.data_ptr(),
+        square=exp_avg_sq.data_ptr(),
+        sums=sums.data_ptr(),
+        scratch=scratch.data_ptr(),
+        dtype=str(phase.dtype).removeprefix("torch."),
+        sizes=(images, math.prod(phase.shape[1:])),
+        betas=(beta1, beta2),
+        gradient_rate=gradient_rate,
+        momentum_rate=momentum_rate,
+        correction=correction,
+        epsilon=epsilon,
+    )
+    return sums
+
+
+def _fake(phase: torch.Tensor, *_: Any) -> torch.Tensor:
+    return phase.new_empty(phase.shape[0], 2, dtype=torch.float64)
+
+
+_library.impl("phase_update_", _cpu, "CPU")
+_library.impl("phase_update_", _reference, "CompositeExplicitAutograd")
+torch.library.register_fake("fvfast::phase_update_", _fake, lib=_library)
+
+
+def nadam_momentum(step: int, beta1: float = 0.9, momentum_decay: float = 1.0) -> float:
+    """Return NAdam's momentum of a step, which counts from 1.
+
+    Parameters
+    ----------
+    step
+        At least 1.
+    beta1
+        What the momentum grows to.
+    momentum_decay
+        How fast. Keras: 1. PyTorch: 4e-3.
+
+    Returns
+    -------
+    momentum
+        In [beta1 / 2, beta1).
+    """
+    return beta1 * (1 - 0.5 * 0.96 ** (step * momentum_decay))
+
+
+def _check(
+    phase: torch.Tensor,
+    others: dict[str, torch.Tensor],
+    step: int,
+    numbers: dict[str, float],
+    betas: tuple[float, float],
+) -> None:
+    if not isinstance(phase, torch.Tensor):
+        raise TypeError(f"phase_update_(): phase: expected a tensor, got {type(phase).__name__}")
+    if phase.dtype not in _DTYPES:
+        raise TypeError(
+            f"phase_update_(): phase: expected torch.float32 or torch.float64, got {phase.dtype}"
+        )
+    if phase.ndim < 2 or 0 in phase.shape[1:]:
+        raise ValueError(
+            f"phase_update_(): phase: expected (N, ...), got a tensor {tuple(phase.shape)}"
+        )
+    wanted = f"{phase.dtype} {tuple(phase.shape)} on {phase.device}"
+    for argument, tensor in others.items():
+        if not isinstance(tensor, torch.Tensor):
+            raise TypeError(
+                f"phase_update_(): {argument}: expected a tensor, got {type(tensor).__name__}"
+            )
+        got = f"{tensor.dtype} {tuple(tensor.shape)} on {tensor.device}"
+        if got != wanted:
+            raise ValueError(f"phase_update_(): {argument}: expected {wanted}, got {got}")
+    for argument, tensor in (("phase", phase), *others.items()):
+        if argument != "gradient" and any(
+            size > 1 and stride == 0
+            for size, stride in zip(tensor.shape, tensor.stride(), strict=True)
+        ):
+            raise ValueError(
+                f"phase_update_(): {argument}: expected elements with memory of their own, got an "
+                f"expanded tensor with strides {tensor.stride()}"
+            )
+    if step < 1:
+        raise ValueError(f"phase_update_(): step: expected an integer >= 1, got {step}")
+    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        raise ValueError(f"phase_update_(): betas: expected two numbers in [0, 1), got {betas}")
+    for argument, value in numbers.items():
+        if not (math.isfinite(value) and value >= 0):
+            raise ValueError(
+                f"phase_update_(): {argument}: expected a finite number >= 0, got {value}"
+            )
+
+
+def phase_update_(
+    phase: torch.Tensor,
+    gradient: torch.Tensor,
+    exp_avg: torch.Tensor,
+    exp_avg_sq: torch.Tensor,
+    *,
+    step: int,
+    lr: float = 1.0,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-7,
+    momentum_decay: float = 1.0,
+    mu_product: float | None = None,
+    maximize: bool = True,
+) -> torch.Tensor:
+    """Take one step of NAdam in place, as ``torch.optim.NAdam`` does to rounding.
+
+    Parameters
+    ----------
+    phase
+        (N, ...), float32 or float64. Contiguous memory has a kernel.
+    gradient
+        Same shape, type and device.
+    exp_avg, exp_avg_sq
+        The optimiser's averages of the gradient and of its square, 0 before the first step; updated
+        in place.
+    step
+        Counts from 1.
+    lr, betas, eps, momentum_decay
+        Of NAdam. The defaults are those of `fvfast.optimizers.keras_nadam`.
+    mu_product
+        Product of `nadam_momentum` of the steps before this one, 1 before the first. Default:
+        computed.
+    maximize
+        Go up the gradient; down otherwise.
+
+    Returns
+    -------
+    phase_sums
+        (N, 2) float64: sum of each new phase, and of its squares, for `phase_to_image`. They are
+        not finite exactly where a new phase is not.
+
+    Raises
+    ------
+    TypeError
+        If an argument is not a tensor of a supported type.
+    ValueError
+        If tensors do not fit each other, share memory with themselves, or a number is out of range.
+
+    References
+    ----------
+    T. Dozat, "Incorporating Nesterov momentum into Adam" (2016).
+    """
+    others = {"gradient": gradient, "exp_avg": exp_avg, "exp_avg_sq": exp_avg_sq}
+    numbers = {"lr": lr, "eps": eps, "momentum_decay": momentum_decay}
+    if mu_product is not None:
+        numbers["mu_product"] = mu_product
+    _check(phase, others, step, numbers, betas)
+    beta1, beta2 = betas
+    if mu_product is None:
+        mu_product = 1.0
+        for earlier in range(1, step):
+            mu_product *= nadam_momentum(earlier, beta1, momentum_decay)
+    momentum = nadam_momentum(step, beta1, momentum_decay)
+    following = nadam_momentum(step + 1, beta1, momentum_decay)
+    product = mu_product * momentum
+    rate = lr if maximize else -lr
+    with torch.no_grad():
+        sums: torch.Tensor = torch.ops.fvfast.phase_update_(
+            phase,
+            gradient,
+            exp_avg,
+            exp_avg_sq,
+            beta1,
+            beta2,
+            rate * (1 - momentum) / (1 - product),
+            rate * following / (1 - product * following),
+            1 - beta2**step,
+            eps,
+        )
+        if not torch.compiler.is_compiling():
+            # The kernels write behind autograd's back, which must not go on with the old values.
+            torch.autograd.graph.increment_version((phase, exp_avg, exp_avg_sq))
+    return sums

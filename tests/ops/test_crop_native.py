@@ -1,0 +1,152 @@
+"""What the native module checks for itself before it crops."""
+
+import math
+
+import pytest
+import torch
+
+from fvfast.ops._native import native, native_status
+
+pytestmark = pytest.mark.skipif(
+    not native_status().available, reason="the native module is not built"
+)
+
+SIZES = (1, 2, 3, 8, 9, 4, 5)
+IMAGES, CROPS = torch.zeros(1, 3, 8, 9), torch.zeros(1, 2, 3, 4, 5)
+PIXELS, ALPHA = torch.zeros(1, 3, 8, 9), torch.zeros(1, 3, 8, 9)
+BOXES = torch.full((1, 2, 4), 0.5, dtype=torch.float64)
+SCRATCH = torch.zeros(2**17, dtype=torch.uint8)
+SCRATCH_ADDRESS = SCRATCH.data_ptr() + -SCRATCH.data_ptr() % 64
+
+
+def crop(**changes):
+    arguments = {
+        "images": IMAGES.data_ptr(),
+        "boxes": BOXES.data_ptr(),
+        "out": CROPS.data_ptr(),
+        "image_dtype": "float32",
+        "out_dtype": "float32",
+        "sizes": SIZES,
+        "image_strides": IMAGES.stride(),
+        "out_strides": CROPS.stride(),
+        "streams": [0],
+        "std": 1.0,
+        "uniform_width": 1.0,
+        "seed": 0,
+        "step": 0,
+    }
+    native().crop_resize(**{**arguments, **changes})
+
+
+def gradient(**changes):
+    arguments = {
+        "gradient": CROPS.data_ptr(),
+        "boxes": BOXES.data_ptr(),
+        "image_gradient": PIXELS.data_ptr(),
+        "alpha": ALPHA.data_ptr(),
+        "scratch": SCRATCH_ADDRESS,
+        "scratch_bytes": native().crop_gradient_scratch(image_dtype="float32", sizes=SIZES),
+        "gradient_dtype": "float32",
+        "image_dtype": "float32",
+        "sizes": SIZES,
+        "gradient_strides": CROPS.stride(),
+        "alpha_strides": ALPHA.stride(),
+    }
+    native().crop_gradient(**{**arguments, **changes})
+
+
+def test_good_arguments():
+    crop()
+    gradient()
+    gradient(alpha=0)
+
+
+BAD_SIZES = [
+    (1, 2, 3, 8, 9, 4, -5),
+    (-1, 2, 3, 8, 9, 4, 5),
+    (1, 2, 3, 0, 9, 4, 5),
+    (1, 2, 3, 8, 9, 4, 2**24 + 1),
+    (1, 2, 3, 2**24 + 1, 9, 4, 5),
+    (2**40, 2**40, 3, 8, 9, 4, 5),
+    (2**31, 2**31, 3, 8, 9, 4, 5),
+    (1, 2**62, 3, 8, 9, 4, 5),
+]
+
+
+@pytest.mark.parametrize("sizes", BAD_SIZES, ids=str)
+@pytest.mark.parametrize("function", [crop, gradient])
+def test_sizes(function, sizes):
+    changes = {"streams": [0] * min(max(sizes[0], 0), 9)} if function is crop else {}
+    with pytest.raises(ValueError, match=r"\(\): sizes: expected .*, got"):
+        function(sizes=sizes, **changes)
+    with pytest.raises(ValueError, match=r"\(\): sizes: expected .*, got"):
+        native().crop_gradient_scratch(image_dtype="float32", sizes=sizes)
+
+
+@pytest.mark.parametrize(
+    ("argument", "change"),
+    [
+        ("images", {"images": 0}),
+        ("boxes", {"boxes": 0}),
+        ("out", {"out": 0}),
+        ("image_dtype", {"image_dtype": "bfloat16"}),
+        ("out_dtype", {"out_dtype": "int8"}),
+        ("image_strides", {"image_strides": [9, 1]}),
+        ("image_strides", {"image_strides": [216, 72, -9, 1]}),
+        ("image_strides", {"image_strides": [216, 72, 9, 2**30]}),
+        ("images", {"image_strides": [216, 2**60, 9, 1]}),
+        ("out_strides", {"out_strides": [1]}),
+        ("out", {"out_strides": [0, 60, 20, 5, 0]}),  # elements that share memory
+        ("out", {"out_strides": [0, 60, 20, 4, 1]}),
+        ("out", {"out_strides": [0, 2**50, 20, 5, 1]}),
+        ("out", {"out": IMAGES.data_ptr() + 4}),
+        ("out", {"out": IMAGES.data_ptr() - 4}),
+        ("streams", {"streams": []}),
+        ("streams", {"streams": [2**32]}),
+        ("std", {"std": math.nan}),
+        ("uniform_width", {"uniform_width": -1.0}),
+        ("step", {"step": -1}),
+        ("boxes", {"boxes": torch.full((8,), math.nan, dtype=torch.float64)}),
+    ],
+)
+def test_crops(argument, change):
+    boxes = change.get("boxes")
+    change = {**change, "boxes": boxes.data_ptr()} if isinstance(boxes, torch.Tensor) else change
+    with pytest.raises(ValueError, match=rf"crop_resize\(\): {argument}: expected .*, got"):
+        crop(**change)
+
+
+@pytest.mark.parametrize(
+    ("argument", "change"),
+    [
+        ("gradient", {"gradient": 0}),
+        ("boxes", {"boxes": 0}),
+        ("image_gradient", {"image_gradient": 0}),
+        ("scratch", {"scratch": 0}),
+        ("scratch", {"scratch": SCRATCH_ADDRESS + 8}),
+        ("scratch_bytes", {"scratch_bytes": 100}),
+        ("gradient_dtype", {"gradient_dtype": "int8"}),
+        ("image_dtype", {"image_dtype": "float16"}),
+        ("gradient_strides", {"gradient_strides": [1]}),
+        ("gradient_strides", {"gradient_strides": [120, 60, 20, 5, -1]}),
+        ("alpha_strides", {"alpha_strides": [1]}),
+        ("alpha", {"alpha_strides": [216, 72, 0, 1]}),
+        ("alpha", {"alpha": PIXELS.data_ptr()}),
+        ("alpha", {"alpha": CROPS.data_ptr()}),
+        ("image_gradient", {"image_gradient": CROPS.data_ptr() + 8}),
+        ("image_gradient", {"image_gradient": SCRATCH_ADDRESS + 8}),
+        ("scratch", {"gradient": SCRATCH_ADDRESS + 8}),
+    ],
+)
+def test_gradients(argument, change):
+    with pytest.raises(ValueError, match=rf"crop_gradient\(\): {argument}: expected .*, got"):
+        gradient(**change)
+
+
+@pytest.mark.parametrize(
+    "sizes", [(0, 2, 3, 8, 9, 4, 5), (1, 0, 3, 8, 9, 4, 5), (1, 2, 0, 8, 9, 4, 5)], ids=str
+)
+def test_nothing_to_do_reads_no_memory(sizes):
+    crop(sizes=sizes, images=0, boxes=0, out=0, streams=[0] * sizes[0])
+    gradient(sizes=sizes, gradient=0, boxes=0, image_gradient=0, alpha=0, scratch=0)
+    assert native().crop_gradient_scratch(image_dtype="float32", sizes=sizes) == 0
