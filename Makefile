@@ -3,10 +3,10 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-CPP    := $(shell git ls-files '*.cpp' '*.h')
+CPP    := $(shell git ls-files -co --exclude-standard '*.cpp' '*.h')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test lint format bench bench-peers clean
 
 help:
 	@echo "make demo    pictures of six classes and two channels of a real network, in demo/"
@@ -14,6 +14,7 @@ help:
 	@echo "make lint    ruff, mypy and clang-format"
 	@echo "make format  rewrite the sources as make lint wants them"
 	@echo "make bench   benchmarks; results go to benchmarks/results"
+	@echo "make bench-peers  the same work in other libraries (installs them, 2 GB)"
 	@echo "make clean   remove .venv and what was built"
 
 # The stamps are newer than what they were made from, so an unchanged checkout installs nothing again.
@@ -52,5 +53,29 @@ format: $(VENV)/installed-lint
 bench: $(VENV)/installed-test
 	$(BIN)/python -m benchmarks
 
+# The other libraries, each in an environment of its own, for the contests in benchmarks/.
+PEERS     := benchmarks/peers
+PURELIB   := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+dreamlens := dreamlens==0.1.1
+horama    := horama==0.3.0 einops  # which it imports and does not ask for
+
+bench-peers: $(PEERS)/.venv-xplique/installed $(PEERS)/.venv-dreamlens/installed $(PEERS)/.venv-horama/installed
+	$(BIN)/python -m benchmarks.hot_path
+	$(BIN)/python -m benchmarks.end_to_end
+
+$(PEERS)/.venv-xplique/installed: $(PEERS)/xplique-requirements.txt
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --requirement $<
+	$(@D)/bin/python -m pip install --quiet --no-deps xplique==2.0.2 'tensorflow-probability==0.25.*' 'tf-keras==2.20.*'
+	touch $@
+
+# These see the packages of .venv: the same torch as fvfast, installed once. (The spectrum that
+# Horama would download comes from there too.)
+$(PEERS)/.venv-%/installed: $(VENV)/installed-test
+	test -x $(@D)/bin/python || $(BIN)/python -m venv $(@D)
+	$(BIN)/python $(PURELIB) > "$$($(@D)/bin/python $(PURELIB))/main.pth"
+	$(@D)/bin/python -m pip install --quiet --no-deps $($*)
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist demo *.egg-info fvfast/*.so
+	rm -rf $(VENV) $(PEERS)/.venv-* build dist demo *.egg-info fvfast/*.so

@@ -1,0 +1,20 @@
+"""Runs the benchmarks of fvfast's own operations, which need no other library.
+
+The contests with other libraries are ``benchmarks.hot_path`` and ``benchmarks.end_to_end``.
+"""
+
+import subprocess
+import sys
+
+OPERATIONS = ("noise", "crop_resize", "phase")
+
+
+def main() -> None:
+    for operation in OPERATIONS:
+        print(f"\n{operation}", flush=True)
+        # Each in a process of its own: none inherits the memory that another has used before.
+        subprocess.run([sys.executable, "-m", f"benchmarks.{operation}"], check=True)
+
+
+if __name__ == "__main__":
+    main()

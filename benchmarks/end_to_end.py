@@ -1,0 +1,29 @@
+"""Whole steps with a network, library against library.
+
+Run with ``python -m benchmarks.end_to_end``; ``make bench-peers`` installs the other libraries.
+The networks have random weights: the cost of a step does not depend on them.
+"""
+
+from benchmarks.contest import argument_parser, measure
+from benchmarks.peers.contestants import CONTESTANTS
+from benchmarks.peers.scene import NETWORKS, Scene
+
+
+def main() -> None:
+    parser = argument_parser(
+        __doc__,
+        rounds=5,
+        steps=2,
+        contestants=[contestant.name for contestant in CONTESTANTS],
+    )
+    networks = [network for network in NETWORKS if network != "identity"]
+    parser.add_argument("--networks", nargs="+", choices=networks, default=networks)
+    parser.add_argument("--crops", type=int, default=Scene.crops)
+    arguments = parser.parse_args()
+    for network in arguments.networks:
+        scene = Scene(network=network, crops=arguments.crops, threads=arguments.threads)
+        measure(scene, arguments, "end_to_end")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""How busy other programs keep the machine while something is measured."""
+
+import os
+from pathlib import Path
+
+_STATISTICS = Path("/proc/stat")
+_BUSY_FIELDS = (0, 1, 2, 5, 6, 7)  # user, nice, system, interrupts, soft interrupts, stolen
+
+
+def busy_seconds() -> float | None:
+    """Processor seconds that all programs, and neighbours on the same host, have used since boot.
+
+    None where the system does not tell (it is Linux that does).
+    """
+    if not _STATISTICS.exists():
+        return None
+    ticks = [int(field) for field in _STATISTICS.read_text().split("\n", 1)[0].split()[1:]]
+    return sum(ticks[field] for field in _BUSY_FIELDS) / os.sysconf("SC_CLK_TCK")
+
+
+def share_of_others(
+    before: float | None, after: float | None, own_seconds: float, wall_seconds: float
+) -> float:
+    """Share of the processors, 0 to 1, that went to others; NaN where it is not known.
+
+    Parameters
+    ----------
+    before, after
+        `busy_seconds` at the beginning and the end.
+    own_seconds
+        Processor seconds of what was measured.
+    wall_seconds
+        Time that it took.
+    """
+    if before is None or after is None:
+        return float("nan")
+    others = after - before - own_seconds
+    return max(0.0, others / (wall_seconds * (os.cpu_count() or 1)))
