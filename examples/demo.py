@@ -22,6 +22,7 @@ CLASSES = ("coffee mug", "macaw", "goldfish", "jellyfish", "strawberry", "school
 CHANNELS = (("_blocks.5", 10), ("_blocks.9", 30))
 STEPS = 40
 CROPS = 6
+SEED = 0
 LARGEST_BOX, SMALLEST_BOX = 0.9, 0.4
 REQUIRED = 5
 
@@ -29,6 +30,16 @@ REQUIRED = 5
 def box_size(step: int) -> float:
     """Side of the crops: large from first to last, so that one whole object is drawn."""
     return LARGEST_BOX + (SMALLEST_BOX - LARGEST_BOX) * step / (STEPS - 1)
+
+
+def settings(loaded: LoadedModel) -> dict[str, str]:
+    """Return what each file tells about how it was made."""
+    return {
+        "fvfast.model": loaded.name,
+        "fvfast.seed": str(SEED),
+        "fvfast.settings": f"maco, {STEPS} steps, {CROPS} crops of {LARGEST_BOX} to {SMALLEST_BOX} "
+        f"of the side, values in {loaded.values_range}, torch {torch.__version__}",
+    }
 
 
 def draw(objective: Objective, loaded: LoadedModel) -> tuple[torch.Tensor, torch.Tensor]:
@@ -40,6 +51,7 @@ def draw(objective: Objective, loaded: LoadedModel) -> tuple[torch.Tensor, torch
         nb_crops=CROPS,
         box_size=box_size,
         values_range=loaded.values_range,
+        seed=SEED,
         progress=sys.stderr.isatty(),
     )
     (name,) = objective.combination_names
@@ -73,7 +85,8 @@ def main(folder: Path) -> int:
         image, transparency = draw(objective, artist)
         (name,) = objective.combination_names
         file = f"{name.replace(' ', '_').replace('#', '_')}.png"
-        save_png(folder / file, image, transparency, metadata={"Title": name})
+        metadata = {"Title": name, "fvfast.objective": name, **settings(artist)}
+        save_png(folder / file, image, transparency, metadata=metadata)
         images.append(image)
         transparencies.append(transparency)
         names.append(name)
@@ -86,7 +99,8 @@ def main(folder: Path) -> int:
         print(f"  {names[position]}: rank {rank}, probability {probability:.1%}")
         names[position] += f"\n{judge.name}: rank {rank}, {probability:.0%}"
     sheet = folder / "contact_sheet.png"
-    contact_sheet(images, names, sheet, alphas=transparencies, columns=4)
+    metadata = {"Title": ", ".join((*CLASSES, *names[len(CLASSES) :])), **settings(artist)}
+    contact_sheet(images, names, sheet, alphas=transparencies, columns=4, metadata=metadata)
     print(
         f"\n{recognised} of {len(CLASSES)} recognised, {REQUIRED} required; "
         f"{time.perf_counter() - begin:.0f} s in all"

@@ -6,13 +6,12 @@
 >>> plot_maco(image, transparency)  # doctest: +SKIP
 """
 
-from importlib.metadata import version
-
+from fvfast._version import VERSION
 from fvfast.maco import MacoBatch, maco, maco_batch
 from fvfast.objectives import Objective
 from fvfast.optim import optimize
 from fvfast.spectrum import Spectrum
 
-__version__ = version("fvfast")
+__version__ = VERSION
 
 __all__ = ["MacoBatch", "Objective", "Spectrum", "maco", "maco_batch", "optimize"]

@@ -1,5 +1,6 @@
 """Reads what a user typed on the command line: lists of numbers, sizes, names of files."""
 
+import math
 import re
 from collections.abc import Iterable
 
@@ -48,6 +49,25 @@ def parse_size(text: str) -> tuple[int, int]:
     if min(height, width) < 2:
         raise typer.BadParameter(f"{text!r} is too small; expected at least 2 x 2 pixels.")
     return height, width
+
+
+def parse_range(text: str) -> tuple[float, float]:
+    """(low, high) of ``-1,1``.
+
+    Raises
+    ------
+    typer.BadParameter
+        The text is not two finite numbers, the lower one first.
+    """
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        low, high = math.nan, math.nan
+    if not -math.inf < low < high < math.inf:
+        raise typer.BadParameter(
+            f"{text!r} is no range of values; expected LOW,HIGH such as 0,1 or -1,1."
+        )
+    return low, high
 
 
 def parse_layer(text: str) -> str | int:

@@ -1,6 +1,9 @@
 """Argument checks that several modules share: the same mistake reads the same everywhere."""
 
+import math
+import operator
 from collections.abc import Sequence
+from typing import Any, SupportsFloat, SupportsIndex
 
 import torch
 
@@ -34,3 +37,64 @@ def check_values_range(values_range: Sequence[float], function: str) -> tuple[fl
         f"{function}: values_range is {tuple(values_range)}; expected two finite numbers "
         "(low, high) with low < high, such as (0, 1) or (-1, 1)."
     )
+
+
+def check_count(value: Any, name: str, smallest: int) -> int:
+    """Return a count as an int; raise TypeError or ValueError unless it is one of at least that."""
+    if not isinstance(value, SupportsIndex) or isinstance(value, bool):
+        raise TypeError(f"{name} must be an integer, got {value!r}.")
+    count = operator.index(value)
+    if count < smallest:
+        raise ValueError(f"{name} must be at least {smallest}, got {count}.")
+    return count
+
+
+def check_seed(seed: Any) -> int:
+    """Return a seed as an int; raise TypeError unless it is one."""
+    if not isinstance(seed, SupportsIndex) or isinstance(seed, bool):
+        raise TypeError(f"seed must be an integer, got {seed!r}.")
+    return operator.index(seed)
+
+
+def check_finite(value: Any, name: str) -> float:
+    """Return a number as a float; raise TypeError or ValueError unless it is a finite number."""
+    if isinstance(value, bool) or not isinstance(value, SupportsFloat):
+        raise TypeError(f"{name} must be a number, got {value!r}.")
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be finite, got {number}.")
+    return number
+
+
+def check_image_size(
+    custom_shape: Any, model_size: Sequence[int], function: str
+) -> tuple[int, int]:
+    """Return (height, width): the one asked for, a square for one number, or the model's."""
+    if custom_shape is None:
+        custom_shape = model_size
+    sizes = [custom_shape] * 2 if isinstance(custom_shape, SupportsIndex) else custom_shape
+    if not isinstance(sizes, Sequence) or len(sizes) != 2:
+        raise ValueError(
+            f"{function}: custom_shape must be (height, width) or None, got {custom_shape!r}; the "
+            "number of channels is the model's."
+        )
+    height, width = (check_count(size, f"{function}: custom_shape", 1) for size in sizes)
+    check_size(height, width, function)
+    return height, width
+
+
+def check_sorted_range(values_range: Any, function: str) -> tuple[float, float]:
+    """Return (low, high), sorted, as `check_values_range` does."""
+    try:
+        ends = sorted(float(end) for end in values_range)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{function}: values_range must be two numbers (low, high), got {values_range!r}."
+        ) from error
+    return check_values_range(ends, function)
+
+
+def check_callback(callback: Any) -> None:
+    """Raise TypeError unless a callback is a function or None."""
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback must be a function or None, got {callback!r}.")

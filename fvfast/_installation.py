@@ -27,6 +27,13 @@ def describe_installation() -> Iterator[tuple[str, str]]:
     yield "MPS", "available" if torch.backends.mps.is_available() else "not available"
 
 
+def describe_device(device: torch.device) -> str:
+    """Name of a device, with that of the GPU."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return str(device)
+
+
 def choose_device(name: str | None) -> torch.device:
     """Device of this name; without one, a CUDA GPU if there is one, else the CPU.
 

@@ -1,7 +1,6 @@
 """Makes the pictures that a command line asks for, and writes each as soon as it is ready."""
 
 import dataclasses
-import importlib.metadata
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,13 +10,31 @@ import torch
 import typer
 
 from fvfast._arguments import file_names, parse_ids, parse_layer
+from fvfast._settings import versions
 from fvfast._terminal import StopRequest, stop_on_interrupt
+from fvfast._version import VERSION
 from fvfast.models import LoadedModel
 from fvfast.objectives import Objective
 from fvfast.plot import Style
 from fvfast.png import save_png
 
 LAST_LAYER = -1
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """Pictures that are optimised together.
+
+    Attributes
+    ----------
+    objective
+        An objective with N combinations.
+    targets
+        What each of the N pictures shows: the layer, and the channel, neuron or class.
+    """
+
+    objective: Objective
+    targets: list[dict[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +48,7 @@ class Target:
     channels, neurons
         Lists of numbers such as ``3,5-9``.
     classes
-        Names or indices of classes.
+        Names or indices of classes; None where they were not given.
     whole_layer
         Whether to maximise the mean square of the layer.
     """
@@ -39,7 +56,7 @@ class Target:
     layer: str | None
     channels: str | None
     neurons: str | None
-    classes: Sequence[str]
+    classes: Sequence[str] | None
     whole_layer: bool
 
     def __post_init__(self) -> None:
@@ -62,8 +79,8 @@ class Target:
             if ids is not None:
                 parse_ids(ids)
 
-    def objectives(self, loaded: LoadedModel, batch_size: int) -> list[Objective]:
-        """Objectives of up to ``batch_size`` pictures each.
+    def jobs(self, loaded: LoadedModel, batch_size: int) -> list[Job]:
+        """Jobs of up to ``batch_size`` pictures each.
 
         Raises
         ------
@@ -76,24 +93,23 @@ class Target:
             "preprocess": loaded.preprocess,
         }
         if self.whole_layer:
-            return [Objective.layer(loaded.model, layer, **feeding)]
+            whole = Objective.layer(loaded.model, layer, **feeding)
+            return [Job(whole, [{"layer": whole.layers[0].name, "whole_layer": True}])]
         if self.channels is not None:
-            return [
-                Objective.channel(loaded.model, layer, ids, **feeding)
-                for ids in _chunks(parse_ids(self.channels), batch_size)
-            ]
-        if self.neurons is not None:
-            return [
-                Objective.neuron(loaded.model, layer, ids, **feeding)
-                for ids in _chunks(parse_ids(self.neurons), batch_size)
-            ]
-        indices = list(dict.fromkeys(loaded.class_index(label) for label in self.classes))
-        return [
-            Objective.neuron(
-                loaded.model, layer, ids, names=[_class_name(loaded, i) for i in ids], **feeding
-            )
-            for ids in _chunks(indices, batch_size)
-        ]
+            kind, ids = "channel", parse_ids(self.channels)
+        elif self.neurons is not None:
+            kind, ids = "neuron", parse_ids(self.neurons)
+        else:
+            kind = "class"
+            ids = list(dict.fromkeys(map(loaded.class_index, self.classes or ())))
+        jobs = []
+        for part in _chunks(ids, batch_size):
+            names = [_class_name(loaded, index) for index in part] if kind == "class" else None
+            make = Objective.channel if kind == "channel" else Objective.neuron
+            objective = make(loaded.model, layer, part, names=names, **feeding)
+            name = objective.layers[0].name
+            jobs.append(Job(objective, [{"layer": name, kind: index} for index in part]))
+        return jobs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,18 +124,37 @@ class Pictures:
         (N, C, H, W), or None.
     names
         The N names.
-    results
-        What to add to the settings in each file, such as the final score.
+    scores
+        (N, steps), not finite for steps that were not taken.
     """
 
     images: torch.Tensor
     transparencies: torch.Tensor | None
     names: list[str]
-    results: list[dict[str, Any]]
+    scores: torch.Tensor
+
+
+@dataclasses.dataclass
+class Outcome:
+    """How `render` ended.
+
+    Attributes
+    ----------
+    written
+        Paths of the pictures.
+    failed
+        Names of the pictures that are not written because not one step could be taken.
+    interrupted
+        Whether the user interrupted it: what was there by then is written.
+    """
+
+    written: list[Path] = dataclasses.field(default_factory=list)
+    failed: list[str] = dataclasses.field(default_factory=list)
+    interrupted: bool = False
 
 
 def render(
-    objectives: Sequence[Objective],
+    jobs: Sequence[Job],
     run: Callable[[Objective, StopRequest], Pictures],
     folder: Path,
     *,
@@ -127,15 +162,15 @@ def render(
     settings: Mapping[str, Any],
     style: Style,
     report: Callable[[Path, str], None],
-) -> bool:
-    """Optimise objectives one after another; write the pictures of each as soon as it is ready.
+) -> Outcome:
+    """Do jobs one after another; write the pictures of each as soon as it is ready.
 
     Parameters
     ----------
-    objectives
-        The objectives.
+    jobs
+        The jobs.
     run
-        Optimises one of them, and ends early when a stop is requested.
+        Optimises one objective, and ends early when a stop is requested.
     folder
         Where to write.
     prefix
@@ -149,45 +184,60 @@ def render(
 
     Returns
     -------
-    complete
-        False when the user interrupted it: what was there by then is written.
+    outcome
+        What was written and what was not.
     """
-    files = iter(file_names(_all_names(objectives), prefix))
+    files = iter(file_names(_all_names(jobs), prefix))
+    outcome = Outcome()
     with stop_on_interrupt() as stop:
-        for objective in objectives:
+        for job in jobs:
             try:
-                pictures = run(objective, stop)
+                pictures = run(job.objective, stop)
             except KeyboardInterrupt:
-                return False
+                outcome.interrupted = True
+                return outcome
             for index, name in enumerate(pictures.names):
-                path = save_png(
-                    folder / next(files),
+                path = folder / next(files)
+                result = _result(pictures.scores[index])
+                if result["steps_taken"] == 0:
+                    if not stop:
+                        outcome.failed.append(name)
+                    continue
+                save_png(
+                    path,
                     pictures.images[index],
                     None if pictures.transparencies is None else pictures.transparencies[index],
                     style=style,
-                    metadata=_metadata(name, {**settings, **pictures.results[index]}),
+                    metadata=_metadata(
+                        name, {"objective": job.targets[index], **settings, **result}
+                    ),
                 )
+                outcome.written.append(path)
                 report(path, name)
             if stop:
-                return False
-    return True
+                outcome.interrupted = True
+                return outcome
+    return outcome
 
 
-def _metadata(name: str, settings: Mapping[str, Any]) -> dict[str, str]:
-    version = importlib.metadata.version("fvfast")
+def _result(scores: torch.Tensor) -> dict[str, Any]:
+    taken = scores[scores.isfinite()]
+    return {"steps_taken": len(taken), "score": float(taken[-1]) if len(taken) else None}
+
+
+def _metadata(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "Title": name,
-        "Software": f"fvfast {version}",
         "fvfast.objective": name,
-        "fvfast.version": version,
-        "fvfast.seed": str(settings["seed"]),
-        "fvfast.settings": json.dumps(settings),
+        "fvfast.version": VERSION,
+        "fvfast.seed": settings["seed"],
+        "fvfast.settings": json.dumps({**settings, "versions": versions()}),
     }
 
 
-def _all_names(objectives: Sequence[Objective]) -> Iterator[str]:
-    for objective in objectives:
-        yield from objective.combination_names
+def _all_names(jobs: Sequence[Job]) -> Iterator[str]:
+    for job in jobs:
+        yield from job.objective.combination_names
 
 
 def _chunks(ids: list[int], size: int) -> Iterator[list[int]]:

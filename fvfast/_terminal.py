@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
+import torch
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -35,13 +36,23 @@ def friendly_errors(debug: bool) -> Iterator[None]:
     with _brief_warnings():
         try:
             yield
-        except (ValueError, TypeError, ImportError, OSError) as error:
+        except (typer.Exit, typer.Abort):
+            # These are RuntimeErrors, too.
+            raise
+        except (ValueError, TypeError, ImportError, OSError, RuntimeError) as error:
             if debug:
                 raise
+            print_error(str(error).strip() or type(error).__name__)
             err = console(stderr=True)
-            err.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
+            if isinstance(error, torch.cuda.OutOfMemoryError):
+                err.print("A smaller --size or --batch-size needs less memory.", soft_wrap=True)
             err.print("[dim]`fvfast --debug ...` shows where it came from.[/]", soft_wrap=True)
             raise typer.Exit(1) from error
+
+
+def print_error(message: str) -> None:
+    """Print an error to stderr."""
+    console(stderr=True).print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
 
 
 @contextlib.contextmanager

@@ -5,13 +5,13 @@ concerned, and what they were at their last good step is kept.
 """
 
 import dataclasses
-import functools
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from tqdm.auto import tqdm
 
+from fvfast._warnings import warn_user
+from fvfast.engine.memory import reused_memory
 from fvfast.optimizers import ascend
 
 PATIENCE_WITHOUT_GRADIENT = 10
@@ -61,12 +61,24 @@ class StepReport:
         self.nb_steps = nb_steps
         self.names = names
         self.scores = scores
-        self._render = render
+        self._render: Callable[[], torch.Tensor] | None = render
+        self._images: torch.Tensor | None = None
 
-    @functools.cached_property
+    @property
     def images(self) -> torch.Tensor:
-        """The images (N, C, H, W) after this step, computed when asked for."""
-        return self._render()
+        """The images (N, C, H, W) after this step.
+
+        Computed when first asked for, which must be during the callback: later they have moved on.
+        """
+        if self._images is None:
+            if self._render is None:
+                raise RuntimeError("a report's images must be read during the callback.")
+            self._images = self._render()
+        return self._images
+
+    def close(self) -> None:
+        """Forget how to compute the images: the run goes on."""
+        self._render = None
 
 
 Callback = Callable[[StepReport], bool | None]
@@ -85,7 +97,7 @@ class Ascent:
         For each of these batches, the sum of the absolute image gradients until then (N, C, H, W);
         empty where the run has no transparency.
     scores
-        (N, steps taken).
+        (N, steps taken); NaN for the steps after an image has ended.
     interrupted
         Whether the user interrupted the run.
     """
@@ -94,6 +106,24 @@ class Ascent:
     transparencies: list[torch.Tensor] = dataclasses.field(default_factory=list)
     scores: torch.Tensor = dataclasses.field(default_factory=lambda: torch.empty(0, 0))
     interrupted: bool = False
+
+
+def score_gradients(
+    scores: torch.Tensor, variable: torch.Tensor, names: Sequence[str]
+) -> Gradients:
+    """Differentiate scores (N,) with respect to what is optimised.
+
+    Raises
+    ------
+    ValueError
+        The scores do not depend on it.
+    """
+    if not scores.requires_grad:
+        raise ValueError(
+            f"the score of {names[0]} does not depend on the image: no gradient reaches it."
+        )
+    (gradient,) = torch.autograd.grad(scores.sum(), variable)
+    return Gradients(scores.detach(), gradient)
 
 
 def run_ascent(
@@ -105,6 +135,7 @@ def run_ascent(
     names: list[str],
     nb_steps: int,
     transparency: torch.Tensor | None = None,
+    label: str | None = None,
     progress: bool = True,
     callback: Callback | None = None,
     save_every: int | None = None,
@@ -125,6 +156,8 @@ def run_ascent(
         Names of the N objectives, for messages.
     transparency
         (N, C, H, W), to which ``gradients`` adds the absolute gradient of the images; or None.
+    label
+        What the progress bar says. Default: the name, or the number of objectives.
     nb_steps, progress, callback, save_every
         See `fvfast.maco`.
 
@@ -141,24 +174,24 @@ def run_ascent(
     loop = _Loop(variable, optimizer, render, names, nb_steps, transparency, callback, save_every)
     bar = tqdm(
         total=nb_steps,
-        desc=names[0] if len(names) == 1 else f"{len(names)} objectives",
+        desc=label or (names[0] if len(names) == 1 else f"{len(names)} objectives"),
         unit="step",
         disable=not progress,
     )
     try:
-        for step in range(nb_steps):
-            if not loop.take(step, gradients(step)):
-                break
-            bar.update()
-            if progress:
-                bar.set_postfix(score=f"{loop.scores[-1].mean().item():.4g}", refresh=False)
+        with reused_memory():
+            for step in range(nb_steps):
+                if not loop.take(step, gradients(step)):
+                    break
+                bar.update()
+                if progress:
+                    bar.set_postfix(score=f"{loop.scores[-1].mean().item():.4g}", refresh=False)
     except KeyboardInterrupt:
         loop.result.interrupted = True
-        warnings.warn(
+        warn_user(
             f"interrupted after {len(loop.scores)} of {nb_steps} steps: the images are what they "
             "were then.",
             RuntimeWarning,
-            stacklevel=4,
         )
     finally:
         bar.close()
@@ -197,16 +230,18 @@ class _Loop:
 
     def take(self, step: int, gradients: Gradients) -> bool:
         """Update the images with one step's gradients; False ends the run."""
-        self._stop_images_that_are_not_finite(step, gradients)
+        # One number that is not finite makes a sum not finite.
+        finite = (gradients.scores + gradients.variable.flatten(1).sum(1)).isfinite()
+        self._stop(step, self.running & ~finite, "the score or its gradient")
         if not bool(self.running.any()):
             return False
-        self.scores.append(gradients.scores)
+        self.last_good.copy_(self.variable.detach())
+        self.scores.append(gradients.scores.where(self.running, float("nan")))
         self._watch_for_missing_gradient(step, gradients.variable)
-        self._update(gradients.variable)
+        self._update(step, gradients.variable)
         if self.save_every and (step + 1) % self.save_every == 0:
             self._save(step)
-        report = StepReport(step, self.nb_steps, self.names, gradients.scores, self.render)
-        return not (self.callback is not None and self.callback(report))
+        return not self._call_back(step, gradients.scores)
 
     def finish(self) -> Ascent:
         """Add the final images, unless the last step has saved them."""
@@ -218,28 +253,24 @@ class _Loop:
             self.result.scores = torch.empty(len(self.names), 0)
         return self.result
 
-    def _stop_images_that_are_not_finite(self, step: int, gradients: Gradients) -> None:
-        # One number that is not finite makes a sum not finite.
-        finite = (gradients.scores + gradients.variable.flatten(1).sum(1)).isfinite()
-        failed = self.running & ~finite
-        if bool(failed.any()):
-            indices = failed.nonzero().flatten().tolist()
-            names = [self.names[index] for index in indices]
-            warnings.warn(
-                f"step {step}: the score or its gradient is not finite for {', '.join(names)}; the "
-                "image of the last finite step is kept. Check the model's output, values_range "
-                "and the learning rate.",
-                RuntimeWarning,
-                stacklevel=5,
-            )
-            self.running = self.running & finite
-            with torch.no_grad():
-                self.variable[failed] = self.last_good[failed]
-            if self.transparency is not None:
-                for index in indices:
-                    self.final_transparency[index] = self.transparency[index].clone()
-        else:
-            self.last_good.copy_(self.variable.detach())
+    def _stop(self, step: int, failed: torch.Tensor, what: str) -> None:
+        """End the run of some images and put them back to where they were last good."""
+        if not bool(failed.any()):
+            return
+        indices = failed.nonzero().flatten().tolist()
+        warn_user(
+            f"step {step}: {what} is not finite for "
+            f"{', '.join(self.names[index] for index in indices)}; the last finite image is kept. "
+            "Check the model's output, values_range and the learning rate.",
+            RuntimeWarning,
+        )
+        self.running = self.running & ~failed
+        with torch.no_grad():
+            self.variable[failed] = self.last_good[failed]
+        self.saved_step = -1  # what was saved last is no longer the final image
+        if self.transparency is not None:
+            for index in indices:
+                self.final_transparency[index] = self.transparency[index].clone()
 
     def _watch_for_missing_gradient(self, step: int, gradient: torch.Tensor) -> None:
         if step >= PATIENCE_WITHOUT_GRADIENT:
@@ -248,25 +279,35 @@ class _Loop:
         without = self.running & ~self.has_gradient
         if step == min(PATIENCE_WITHOUT_GRADIENT, self.nb_steps) - 1 and bool(without.any()):
             names = [self.names[index] for index in without.nonzero().flatten().tolist()]
-            warnings.warn(
+            warn_user(
                 f"the gradient was zero in each of the first {step + 1} steps for "
                 f"{', '.join(names)}: the unit is dead on these images, or values_range is not "
                 "the range that the model expects. (optimize(warmup_steps=...) can wake units "
                 "behind a ReLU.)",
                 RuntimeWarning,
-                stacklevel=5,
             )
 
-    def _update(self, gradient: torch.Tensor) -> None:
+    def _update(self, step: int, gradient: torch.Tensor) -> None:
         if bool(self.running.all()):
             ascend(self.optimizer, self.variable, gradient)
-            return
-        stopped = ~self.running
-        gradient[stopped] = 0
-        ascend(self.optimizer, self.variable, gradient)
-        # Momentum would still move the images that have ended.
-        with torch.no_grad():
-            self.variable[stopped] = self.last_good[stopped]
+        else:
+            stopped = ~self.running
+            gradient[stopped] = 0
+            ascend(self.optimizer, self.variable, gradient)
+            # Momentum would still move the images that have ended.
+            with torch.no_grad():
+                self.variable[stopped] = self.last_good[stopped]
+        finite = self.variable.detach().flatten(1).sum(1).isfinite()
+        self._stop(step, self.running & ~finite, "the image after its update")
+
+    def _call_back(self, step: int, scores: torch.Tensor) -> bool:
+        if self.callback is None:
+            return False
+        report = StepReport(step, self.nb_steps, self.names, scores, self.render)
+        try:
+            return bool(self.callback(report))
+        finally:
+            report.close()
 
     def _save(self, step: int) -> None:
         self.saved_step = step

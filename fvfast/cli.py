@@ -1,27 +1,49 @@
 """The console command ``fvfast``."""
 
-import importlib.metadata
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from fvfast._arguments import parse_size
-from fvfast._installation import choose_device, describe_installation
-from fvfast._rendering import Pictures, Target, render
-from fvfast._terminal import INTERRUPTED, StopRequest, console, friendly_errors
+from fvfast._arguments import parse_range, parse_size
+from fvfast._installation import choose_device, describe_device, describe_installation
+from fvfast._options import (
+    BatchOption,
+    ChannelOption,
+    ClassOption,
+    DeviceOption,
+    LayerOption,
+    ModelName,
+    NeuronOption,
+    OutOption,
+    PresetName,
+    ProgressOption,
+    RangeOption,
+    SeedOption,
+    WholeLayerOption,
+    shown,
+    size_option,
+    steps_option,
+)
+from fvfast._rendering import Job, Pictures, Target, render
+from fvfast._settings import default_of, effective_settings
+from fvfast._terminal import INTERRUPTED, StopRequest, console, friendly_errors, print_error
+from fvfast._version import VERSION
+from fvfast.ascent import StepReport
 from fvfast.engine.layers import trace_layers
-from fvfast.maco import maco_batch
+from fvfast.maco import maco, maco_batch
 from fvfast.models import LoadedModel, load_model
 from fvfast.objectives import Objective
 from fvfast.optim import optimize
 from fvfast.plot import Style
 from fvfast.png import check_writable
-from fvfast.spectrum import Spectrum
+from fvfast.spectrum import FOLDER_SIZE, Spectrum
+
+DEFAULT_PRESET: PresetName = default_of(maco, "preset")
 
 app = typer.Typer(
     name="fvfast",
@@ -32,77 +54,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-StyleName = Literal["xplique", "horama"]
-PresetName = Literal["xplique", "horama", "paper"]
-
-ModelName = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL",
-        help="efficientnet_lite0 (or 1, 2), torchvision:NAME, timm:NAME (add ?weights=none for "
-        "random weights), or path.to.module:factory.",
-        show_default=False,
-    ),
-]
-LayerOption = Annotated[
-    str | None,
-    typer.Option(
-        "--layer",
-        "-l",
-        metavar="NAME_OR_INDEX",
-        help="Layer to read, as `fvfast layers MODEL` lists them; a whole number is an index, -1 "
-        "the last layer. Default for --class: the last layer.",
-        show_default=False,
-    ),
-]
-ChannelOption = Annotated[
-    str | None,
-    typer.Option("--channel", "-c", metavar="IDS", help="Channels, such as 3,5-9."),
-]
-NeuronOption = Annotated[
-    str | None,
-    typer.Option(
-        "--neuron", "-n", metavar="IDS", help="Neurons, such as 0-9 (flat: channel, row, column)."
-    ),
-]
-ClassOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--class",
-        metavar="NAME",
-        help='Class, by name ("coffee mug") or index. May be repeated.',
-    ),
-]
-WholeLayerOption = Annotated[
-    bool, typer.Option("--whole-layer", help="Maximise the mean square of the whole layer.")
-]
-OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures.")]
-StepsOption = Annotated[
-    int | None, typer.Option("--steps", min=1, help="Optimisation steps.", show_default="256")
-]
-SizeOption = Annotated[
-    str | None,
-    typer.Option("--size", metavar="SIZE", help="512, or HEIGHTxWIDTH.", show_default="512"),
-]
-SeedOption = Annotated[int, typer.Option("--seed", help="The same seed gives the same pictures.")]
-DeviceOption = Annotated[
-    str | None,
-    typer.Option(
-        "--device",
-        help="cpu, cuda, cuda:1, mps, ...",
-        show_default="a GPU if there is one, else the CPU",
-    ),
-]
-BatchOption = Annotated[
-    int, typer.Option("--batch-size", min=1, help="Pictures optimised together.")
-]
-StyleOption = Annotated[StyleName, typer.Option("--style", help="How the transparency is drawn.")]
-ProgressOption = Annotated[bool, typer.Option("--progress/--no-progress", help="Show progress.")]
-
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"fvfast {importlib.metadata.version('fvfast')}")
+        typer.echo(f"fvfast {VERSION}")
         raise typer.Exit
 
 
@@ -129,21 +84,30 @@ def maco_command(
     classes: ClassOption = None,
     whole_layer: WholeLayerOption = False,
     out: OutOption = Path("pictures"),
-    steps: StepsOption = None,
+    steps: Annotated[int | None, steps_option(maco)] = None,
     crops: Annotated[
-        int | None, typer.Option("--crops", min=0, help="Crops per step.", show_default="32")
+        int | None,
+        typer.Option(
+            "--crops", min=0, help="Crops per step.", show_default=shown(maco, "nb_crops")
+        ),
     ] = None,
     noise: Annotated[
         float | None,
-        typer.Option("--noise", min=0.0, help="Noise added to the crops.", show_default="0.08"),
+        typer.Option(
+            "--noise",
+            min=0.0,
+            help="Noise added to the crops.",
+            show_default=shown(maco, "noise_intensity"),
+        ),
     ] = None,
-    size: SizeOption = None,
+    size: Annotated[str | None, size_option(default_of(maco, "custom_shape"))] = None,
+    values_range: RangeOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = None,
     batch_size: BatchOption = 1,
     preset: Annotated[
         PresetName, typer.Option("--preset", help="Recipe for all that is not given.")
-    ] = "xplique",
+    ] = DEFAULT_PRESET,
     spectrum: Annotated[
         Path | None,
         typer.Option(
@@ -152,45 +116,52 @@ def maco_command(
             show_default="those of natural images",
         ),
     ] = None,
-    style: StyleOption = "xplique",
+    style: Annotated[
+        Style, typer.Option("--style", help="How the transparency is drawn.")
+    ] = "xplique",
     progress: ProgressOption = True,
 ) -> None:
     """Draw units with MaCo: the magnitudes of natural images, optimised phases."""
-    target = _target(layer, channel, neuron, classes, whole_layer)
+    target = Target(layer, channel, neuron, classes, whole_layer)
     # Only what is given: the preset has values for the rest.
-    chosen = _given(nb_steps=steps, nb_crops=crops, noise_intensity=noise, custom_shape=_size(size))
+    chosen = _given(
+        nb_steps=steps,
+        nb_crops=crops,
+        noise_intensity=noise,
+        custom_shape=_size(size),
+        values_range=_range(values_range),
+    )
     with friendly_errors(context.obj):
         check_writable(out)
-        magnitudes = Spectrum.from_file(spectrum) if spectrum is not None else None
+        magnitudes = Spectrum.natural() if spectrum is None else Spectrum.from_file(spectrum)
         loaded = load_model(model)
+        where = choose_device(device)
+        # The network's range, not the preset's.
+        chosen = {"values_range": loaded.values_range, "seed": seed, "preset": preset, **chosen}
 
         def run(objective: Objective, stop: StopRequest) -> Pictures:
             made = maco_batch(
                 objective,
                 maco_dataset=magnitudes,
-                values_range=loaded.values_range,
-                seed=seed,
                 progress=progress,
                 callback=lambda _: bool(stop),
-                device=choose_device(device),
-                preset=preset,
+                device=where,
                 batch_size=batch_size,
                 **chosen,
             )
-            results = [_result(scores) for scores in made.scores]
-            return Pictures(made.images, made.transparencies, made.names, results)
+            return Pictures(made.images, made.transparencies, made.names, made.scores)
 
         _render(
-            target.objectives(loaded, batch_size),
+            target.jobs(loaded, batch_size),
             run,
             out,
             loaded,
             {
                 "method": "maco",
-                "preset": preset,
-                "spectrum": str(spectrum) if spectrum is not None else None,
-                "seed": seed,
-                **chosen,
+                **effective_settings(maco, chosen),
+                "spectrum": repr(magnitudes) if spectrum is None else f"{spectrum}: {magnitudes}",
+                "style": style,
+                "device": describe_device(where),
             },
             style,
         )
@@ -206,42 +177,55 @@ def optimize_command(
     classes: ClassOption = None,
     whole_layer: WholeLayerOption = False,
     out: OutOption = Path("pictures"),
-    steps: StepsOption = None,
+    steps: Annotated[int | None, steps_option(optimize)] = None,
     fft: Annotated[
         bool, typer.Option("--fft/--pixels", help="Optimise Fourier coefficients or pixels.")
     ] = True,
-    size: SizeOption = None,
+    size: Annotated[str | None, size_option(default_of(optimize, "custom_shape"))] = None,
+    values_range: RangeOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = None,
     batch_size: BatchOption = 1,
     progress: ProgressOption = True,
 ) -> None:
     """Draw units with Fourier (or pixel) feature visualisation."""
-    target = _target(layer, channel, neuron, classes, whole_layer)
-    chosen = _given(nb_steps=steps, custom_shape=_size(size))
+    target = Target(layer, channel, neuron, classes, whole_layer)
+    chosen = _given(
+        nb_steps=steps,
+        use_fft=fft,
+        custom_shape=_size(size),
+        values_range=_range(values_range),
+        seed=seed,
+    )
     with friendly_errors(context.obj):
         check_writable(out)
         loaded = load_model(model)
+        where = choose_device(device)
+        chosen = {"values_range": loaded.values_range, **chosen}
 
         def run(objective: Objective, stop: StopRequest) -> Pictures:
+            scores: list[torch.Tensor] = []
+
+            def watch(report: StepReport) -> bool:
+                scores.append(report.scores)
+                return bool(stop)
+
             images, names = optimize(
-                objective,
-                use_fft=fft,
-                values_range=loaded.values_range,
-                seed=seed,
-                progress=progress,
-                callback=lambda _: bool(stop),
-                device=choose_device(device),
-                **chosen,
+                objective, progress=progress, callback=watch, device=where, **chosen
             )
-            return Pictures(images[-1], None, names, [{} for _ in names])
+            table = torch.stack(scores, 1) if scores else torch.empty(len(names), 0)
+            return Pictures(images[-1], None, names, table)
 
         _render(
-            target.objectives(loaded, batch_size),
+            target.jobs(loaded, batch_size),
             run,
             out,
             loaded,
-            {"method": "optimize", "use_fft": fft, "seed": seed, **chosen},
+            {
+                "method": "optimize",
+                **effective_settings(optimize, chosen),
+                "device": describe_device(where),
+            },
             "xplique",
         )
 
@@ -275,18 +259,22 @@ def spectrum(
     context: typer.Context,
     folder: Annotated[Path, typer.Argument(help="Folder of images, with its subfolders.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")] = Path("spectrum.npz"),
-    size: SizeOption = None,
+    size: Annotated[str | None, size_option(FOLDER_SIZE)] = None,
     grey: Annotated[bool, typer.Option("--grey", help="Read the images in grey.")] = False,
     progress: ProgressOption = True,
 ) -> None:
     """Measure the magnitudes of your own images, for `fvfast maco --spectrum`."""
     height_and_width = _size(size)
     with friendly_errors(context.obj):
+        if out.is_dir():
+            raise IsADirectoryError(
+                f"{out} is a folder; expected a file to write the spectrum to, such as "
+                f"{out / 'spectrum.npz'}."
+            )
         check_writable(out.parent)
         measured = Spectrum.from_images(
             folder, size=height_and_width, progress=progress, channels=1 if grey else 3
         )
-        out.parent.mkdir(parents=True, exist_ok=True)
         measured.save(out)
         typer.echo(f"spectrum of {measured.image_count} images in {out.resolve()}")
 
@@ -318,47 +306,39 @@ def info(
         console().print(table)
 
 
-def _target(
-    layer: str | None,
-    channel: str | None,
-    neuron: str | None,
-    classes: list[str] | None,
-    whole_layer: bool,
-) -> Target:
-    return Target(layer, channel, neuron, classes or [], whole_layer)
-
-
 def _render(
-    objectives: list[Objective],
+    jobs: list[Job],
     run: Callable[[Objective, StopRequest], Pictures],
     out: Path,
     loaded: LoadedModel,
     settings: dict[str, Any],
     style: Style,
 ) -> None:
-    """Write the pictures and say where they are; exit status 130 after an interrupt."""
-    files: list[Path] = []
-
-    def report(path: Path, name: str) -> None:
-        files.append(path)
-        typer.echo(f"{name}: {path}")
-
-    complete = render(
-        objectives,
+    """Write the pictures and say where they are; leave with a status where some are missing."""
+    outcome = render(
+        jobs,
         run,
         out,
         prefix=loaded.name,
-        settings={"model": loaded.name, "values_range": loaded.values_range, **settings},
+        settings={"model": loaded.name, **settings},
         style=style,
-        report=report,
+        report=lambda path, name: typer.echo(f"{name}: {path}"),
     )
-    pictures = "1 picture" if len(files) == 1 else f"{len(files)} pictures"
-    if complete:
+    count = len(outcome.written)
+    pictures = "1 picture" if count == 1 else f"{count} pictures"
+    if outcome.failed:
+        print_error(
+            f"no picture of {', '.join(outcome.failed)}: the score or its gradient was not finite "
+            "from the first step. Check the network's output and --values-range."
+        )
+    if outcome.interrupted:
+        wanted = sum(len(job.targets) for job in jobs)
+        typer.echo(f"interrupted: {pictures} of {wanted} in {out.resolve()}")
+        raise typer.Exit(INTERRUPTED)
+    if count:
         typer.echo(f"{pictures} in {out.resolve()}")
-        return
-    wanted = sum(len(objective.combination_names) for objective in objectives)
-    typer.echo(f"interrupted: {pictures} of {wanted} in {out.resolve()}")
-    raise typer.Exit(INTERRUPTED)
+    if outcome.failed:
+        raise typer.Exit(1)
 
 
 def _given(**options: Any) -> dict[str, Any]:
@@ -369,9 +349,8 @@ def _size(text: str | None) -> tuple[int, int] | None:
     return None if text is None else parse_size(text)
 
 
-def _result(scores: torch.Tensor) -> dict[str, Any]:
-    taken = scores[scores.isfinite()]
-    return {"steps_taken": len(taken), "score": float(taken[-1]) if len(taken) else None}
+def _range(text: str | None) -> tuple[float, float] | None:
+    return None if text is None else parse_range(text)
 
 
 def _times(shape: tuple[int, ...]) -> str:

@@ -9,7 +9,24 @@ from collections.abc import Sequence
 
 import torch
 
-from fvfast.ops.philox import Purpose, random_words, to_normal
+from fvfast.ops.philox import Purpose, draw_normal
+
+
+def bin_frequencies(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Frequencies of the bins of a half spectrum.
+
+    Parameters
+    ----------
+    height, width
+        Size of the image in pixels, each at least 1.
+
+    Returns
+    -------
+    vertical, horizontal
+        (height, 1) and (1, width // 2 + 1), cycles per pixel, float64.
+    """
+    vertical = torch.fft.fftfreq(height, dtype=torch.float64)[:, None]
+    return vertical, torch.fft.rfftfreq(width, dtype=torch.float64)[None, :]
 
 
 def fft_2d_freq(width: int, height: int) -> torch.Tensor:
@@ -35,9 +52,7 @@ def fft_2d_freq(width: int, height: int) -> torch.Tensor:
         raise ValueError(
             f"fft_2d_freq: width and height are {width} and {height}; expected at least 1."
         )
-    vertical = torch.fft.fftfreq(height, dtype=torch.float64)[:, None]
-    horizontal = torch.fft.rfftfreq(width, dtype=torch.float64)[None, :]
-    return torch.hypot(vertical, horizontal)
+    return torch.hypot(*bin_frequencies(height, width))
 
 
 def get_fft_scale(width: int, height: int, decay_power: float = 1.0) -> torch.Tensor:
@@ -108,10 +123,10 @@ def fft_image(
             "expected one identity per image."
         )
     buffer_shape = (2, channels, height, width // 2 + 1)
-    words = random_words(
-        math.prod(buffer_shape), seed=seed, purpose=Purpose.BUFFER, images=images, device=device
+    numbers = draw_normal(
+        buffer_shape, seed=seed, purpose=Purpose.BUFFER, images=images, device=device
     )
-    return (to_normal(words) * std).reshape(batch, *buffer_shape).transpose(0, 1).contiguous()
+    return (numbers * std).transpose(0, 1).contiguous()
 
 
 def fft_to_rgb(shape: Sequence[int], buffer: torch.Tensor, fft_scale: torch.Tensor) -> torch.Tensor:

@@ -1,23 +1,39 @@
 """MaCo: feature visualisation that optimises the phase of an image's spectrum."""
 
+import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 
-from fvfast._checks import check_size, check_values_range
-from fvfast.ascent import Ascent, Callback, Gradients, run_ascent
+from fvfast._checks import (
+    check_callback,
+    check_count,
+    check_image_size,
+    check_seed,
+    check_sorted_range,
+)
+from fvfast._warnings import warn_user
+from fvfast.ascent import Ascent, Callback, Gradients, run_ascent, score_gradients
 from fvfast.engine.state import borrowed
 from fvfast.objectives import Objective
 from fvfast.ops.boxes import draw_boxes
-from fvfast.ops.crop_resize import crop_and_resize_grouped
+from fvfast.ops.crop_resize import random_crops
 from fvfast.ops.noise import inject_noise
+from fvfast.ops.phase_to_image import phase_to_image
 from fvfast.ops.philox import image_identity
-from fvfast.optimizers import OptimizerSpec, bind_optimizer, keras_nadam
-from fvfast.preconditioning import init_maco_buffer, maco_image_parametrization
+from fvfast.optimizers import (
+    OptimizerSpec,
+    bind_optimizer,
+    check_optimizer,
+    keras_nadam,
+    known_sums,
+)
+from fvfast.preconditioning import init_maco_buffer
 from fvfast.presets import Schedule, box_schedule, find_preset, noise_schedule, takes_preset
 from fvfast.spectrum import Spectrum, SpectrumSource
+from fvfast.transformations import resize
 
 CROPS_PER_BATCH = 64
 """Crops that `maco_batch` sends through the model at once unless told otherwise."""
@@ -54,7 +70,7 @@ def maco(
     box_size: float | Schedule | None = None,
     nb_crops: int = 32,
     values_range: Sequence[float] = (-1, 1),
-    custom_shape: Sequence[int] | None = (512, 512),
+    custom_shape: Sequence[int] | int | None = (512, 512),
     *,
     seed: int = 0,
     progress: bool = True,
@@ -94,10 +110,12 @@ def maco(
     values_range
         (low, high) of the images that the model takes; reversed ends are sorted.
     custom_shape
-        (H, W) of the image, at least 2 x 2; None takes the model's input size.
+        (H, W) of the image, at least 2 x 2, or one number for a square; None takes the model's
+        input size.
     seed
-        Any integer. The same seed gives the same image, alone or in a batch: the initial phase,
-        the boxes and the noise are functions of the seed, the objective's name and the step.
+        Any integer. The same seed gives the same image. The initial phase, the boxes and the noise
+        are functions of the seed, the objective's name and the step, so an image is also the same,
+        up to rounding, in a batch, with another number of threads and on another device.
     progress
         Whether to show a progress bar.
     callback
@@ -141,7 +159,8 @@ def maco(
     """
     run = MacoRun(
         objective, optimizer, maco_dataset, nb_steps, noise_intensity, box_size, nb_crops,
-        values_range, custom_shape, seed=seed, preset=preset,
+        values_range, custom_shape, seed=seed, progress=progress, callback=callback, device=device,
+        preset=preset,
     )  # fmt: skip
     names = objective.combination_names
     if len(names) != 1:
@@ -149,9 +168,8 @@ def maco(
             f"maco optimises one image, but the objective has {len(names)} combinations "
             f"({names[0]}, {names[1]}, ...); use maco_batch."
         )
-    ascent = run.optimise(
-        [0], device=device, progress=progress, callback=callback, save_every=save_every
-    )
+    save_every = None if save_every is None else check_count(save_every, "save_every", 1)
+    ascent = run.optimise([0], save_every)
     images, transparencies = (
         torch.cat(batches) for batches in (ascent.images, ascent.transparencies)
     )
@@ -168,7 +186,7 @@ def maco_batch(
     box_size: float | Schedule | None = None,
     nb_crops: int = 32,
     values_range: Sequence[float] = (-1, 1),
-    custom_shape: Sequence[int] | None = (512, 512),
+    custom_shape: Sequence[int] | int | None = (512, 512),
     *,
     seed: int = 0,
     progress: bool = True,
@@ -205,27 +223,45 @@ custom_shape, seed, progress, callback, device, preset
     """
     run = MacoRun(
         objective, optimizer, maco_dataset, nb_steps, noise_intensity, box_size, nb_crops,
-        values_range, custom_shape, seed=seed, preset=preset,
+        values_range, custom_shape, seed=seed, progress=progress, callback=callback, device=device,
+        preset=preset,
     )  # fmt: skip
     if batch_size is None:
-        batch_size = max(1, CROPS_PER_BATCH // max(nb_crops, 1))
-    elif batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+        batch_size = max(1, CROPS_PER_BATCH // max(run.nb_crops, 1))
+    check_count(batch_size, "batch_size", 1)
     names = objective.combination_names
     ascents: list[Ascent] = []
-    done = 0
-    while done < len(names):
-        chosen = list(range(done, min(done + batch_size, len(names))))
-        ascents.append(run.optimise(chosen, device=device, progress=progress, callback=callback))
-        done += len(chosen)
-        if ascents[-1].interrupted:
-            break
-    return MacoBatch(
-        torch.cat([ascent.images[-1] for ascent in ascents]),
-        torch.cat([ascent.transparencies[-1] for ascent in ascents]),
-        names[:done],
-        torch.cat([_padded(ascent.scores, nb_steps) for ascent in ascents]),
-    )
+
+    def finished() -> MacoBatch:
+        images = torch.cat([ascent.images[-1] for ascent in ascents])
+        return MacoBatch(
+            images,
+            torch.cat([ascent.transparencies[-1] for ascent in ascents]),
+            names[: len(images)],
+            torch.cat([_padded(ascent.scores, run.nb_steps) for ascent in ascents]),
+        )
+
+    # The model is borrowed for all batches at once: one warning, and no time in between.
+    with borrowed(objective.model):
+        for start in range(0, len(names), batch_size):
+            try:
+                ascents.append(run.optimise(range(start, min(start + batch_size, len(names)))))
+            except BaseException as error:
+                if not ascents:
+                    raise
+                done = f"after {start} of {len(names)} images"
+                if isinstance(error, KeyboardInterrupt):
+                    warn_user(f"interrupted {done}; these are returned.", RuntimeWarning)
+                    break
+                warn_user(
+                    f"failed {done}; the exception's attribute `finished` holds them.",
+                    RuntimeWarning,
+                )
+                error.finished = finished()  # type: ignore[attr-defined]
+                raise
+            if ascents[-1].interrupted:
+                break
+    return finished()
 
 
 def _padded(scores: torch.Tensor, nb_steps: int) -> torch.Tensor:
@@ -249,44 +285,48 @@ class MacoRun:
         box_size: float | Schedule | None,
         nb_crops: int,
         values_range: Sequence[float],
-        custom_shape: Sequence[int] | None,
+        custom_shape: Sequence[int] | int | None,
         *,
         seed: int,
+        progress: bool,
+        callback: Callback | None,
+        device: torch.device | str | None,
         preset: str,
     ) -> None:
         if not isinstance(objective, Objective):
             raise TypeError(f"objective must be an Objective, got {type(objective).__name__}.")
-        if nb_steps < 1:
-            raise ValueError(f"nb_steps must be at least 1, got {nb_steps}.")
-        if nb_crops < 0:
-            raise ValueError(f"nb_crops must be at least 0, got {nb_crops}.")
+        check_optimizer(optimizer)
+        check_callback(callback)
         self.objective = objective
-        self.channels, *self.model_size = objective.image_shape
-        self.height, self.width = self.model_size if custom_shape is None else custom_shape
-        check_size(self.height, self.width, "maco")
-        self.values_range = check_values_range(sorted(values_range), "maco")
         self.optimizer = optimizer
-        self.nb_steps = nb_steps
-        self.nb_crops = nb_crops
-        self.noise_at = noise_schedule(noise_intensity, nb_steps)
-        self.box_size_at = box_schedule(box_size, nb_steps)
-        self.seed = seed
+        self.maco_dataset = maco_dataset
+        self.nb_steps = check_count(nb_steps, "nb_steps", 1)
+        self.nb_crops = check_count(nb_crops, "nb_crops", 0)
+        self.channels, *model_size = objective.image_shape
+        self.model_size = (model_size[0], model_size[1])
+        self.height, self.width = check_image_size(custom_shape, self.model_size, "maco")
+        self.values_range = check_sorted_range(values_range, "maco")
+        self.noise_at = noise_schedule(noise_intensity, self.nb_steps)
+        self.box_size_at = box_schedule(box_size, self.nb_steps)
+        self.seed = check_seed(seed)
+        self.progress = progress
+        self.callback = callback
+        self.device = torch.device(device) if device is not None else None
         self.preset = find_preset(preset)
-        self.spectrum = Spectrum.of(maco_dataset, (self.height, self.width), self.channels)
 
-    def optimise(
-        self,
-        combinations: Sequence[int],
-        *,
-        device: torch.device | str | None,
-        progress: bool,
-        callback: Callback | None,
-        save_every: int | None = None,
-    ) -> Ascent:
+    @functools.cached_property
+    def spectrum(self) -> Spectrum:
+        """The magnitudes, measured once, however many batches use them."""
+        return Spectrum.of(
+            self.maco_dataset, (self.height, self.width), self.channels, progress=self.progress
+        )
+
+    def optimise(self, combinations: Sequence[int], save_every: int | None = None) -> Ascent:
         """Optimise the images of some combinations of the objective together."""
-        model, objective_function, names, _ = self.objective.compile(combinations)
-        identities = [image_identity(name) for name in names]
-        with torch.inference_mode(False), borrowed(self.objective.model, device) as where:
+        # Also within a user's inference mode, whose tensors take no part in gradients.
+        with torch.inference_mode(False), borrowed(self.objective.model, self.device) as device:
+            model, objective_function, names, _ = self.objective.compile(combinations)
+            identities = [image_identity(name) for name in names]
             magnitude, phase = init_maco_buffer(
                 (self.height, self.width),
                 self.spectrum,
@@ -294,31 +334,24 @@ class MacoRun:
                 seed=self.seed,
                 images=identities,
                 distribution=self.preset.phase,
-                device=where,
+                device=device,
             )
             phase.requires_grad_()
+            optimizer = bind_optimizer(self.optimizer, phase, keras_nadam)
             transparency = torch.zeros(
-                len(names), self.channels, self.height, self.width, device=where
+                len(names), self.channels, self.height, self.width, device=device
             )
 
             def image() -> torch.Tensor:
-                return maco_image_parametrization(magnitude, phase, self.values_range, self.width)
+                sums = known_sums(optimizer, phase)
+                return phase_to_image(
+                    magnitude, phase, self.values_range, self.width, phase_sums=sums
+                )
 
             def gradients(step: int) -> Gradients:
                 with torch.enable_grad():
-                    images = image()
-                    outputs = model(self.augment(images, identities, step))
-                    scores = objective_function(outputs)
-                    if not scores.requires_grad:
-                        raise ValueError(
-                            f"the score of {names[0]} does not depend on the image: no gradient "
-                            "reaches it."
-                        )
-                    phase_gradient, image_gradient = torch.autograd.grad(
-                        scores.sum(), (phase, images)
-                    )
-                transparency.add_(image_gradient.abs().nan_to_num(0, 0, 0))
-                return Gradients(scores.detach(), phase_gradient)
+                    views = self.augment(image(), identities, step, transparency)
+                    return score_gradients(objective_function(model(views)), phase, names)
 
             def render() -> torch.Tensor:
                 with torch.no_grad():
@@ -326,40 +359,52 @@ class MacoRun:
 
             return run_ascent(
                 phase,
-                bind_optimizer(self.optimizer, phase, keras_nadam),
+                optimizer,
                 gradients,
                 render,
                 names=names,
                 nb_steps=self.nb_steps,
                 transparency=transparency,
-                progress=progress,
-                callback=callback,
+                progress=self.progress,
+                callback=self.callback,
                 save_every=save_every,
             )
 
-    def augment(self, images: torch.Tensor, identities: Sequence[int], step: int) -> torch.Tensor:
-        """Crop, resize and add noise: images (N, C, H, W) to what the model sees (N*K, C, h, w)."""
-        size = (self.model_size[0], self.model_size[1])
+    def augment(
+        self,
+        images: torch.Tensor,
+        identities: Sequence[int],
+        step: int,
+        transparency: torch.Tensor,
+    ) -> torch.Tensor:
+        """Crop, resize and add noise: images (N, C, H, W) to what the model sees (N*K, C, h, w).
+
+        The backward pass adds the absolute gradient of the images to the transparency.
+        """
+        intensity = self.noise_at(step)
+        noise: dict[str, Any] = {
+            "std": intensity * self.preset.normal_noise,
+            "uniform_width": intensity * self.preset.uniform_noise,
+            "seed": self.seed,
+            "streams": identities,
+            "step": step,
+        }
         if self.nb_crops == 0:
-            crops = F.interpolate(images, size, mode="bilinear", align_corners=False).unsqueeze(1)
-        else:
-            boxes = draw_boxes(
-                self.box_size_at(step),
-                self.nb_crops,
-                seed=self.seed,
-                images=identities,
-                step=step,
-                distribution=self.preset.boxes,
-                device=images.device,
-            )
-            crops = crop_and_resize_grouped(images, boxes, size)  # (N, K, C, h, w)
-        noise = self.noise_at(step)
-        crops = inject_noise(
-            crops,
-            noise * self.preset.normal_noise,
-            uniform_width=noise * self.preset.uniform_noise,
+            if images.requires_grad:
+                images.register_hook(functools.partial(_add_absolute, transparency))
+            return inject_noise(resize(images, self.model_size), **noise)
+        boxes = draw_boxes(
+            self.box_size_at(step),
+            self.nb_crops,
             seed=self.seed,
-            streams=identities,
+            images=identities,
             step=step,
+            distribution=self.preset.boxes,
+            device=images.device,
         )
-        return crops.flatten(0, 1)
+        return random_crops(images, boxes, self.model_size, alpha=transparency, **noise)
+
+
+def _add_absolute(transparency: torch.Tensor, gradient: torch.Tensor) -> None:
+    """Add an absolute gradient; what is not finite adds nothing."""
+    transparency.add_(gradient.abs().nan_to_num(0, 0, 0))

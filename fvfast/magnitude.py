@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from fvfast._checks import check_size
 from fvfast.colors import decorrelate_colors
+from fvfast.fourier import bin_frequencies
 
 # Half a grey level of an 8-bit image: black and white have no finite logit.
 _LOGIT_MARGIN = 1 / 510
@@ -39,12 +40,6 @@ _NATURAL = (
 )
 
 
-def _frequencies(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Vertical (H, 1) and horizontal (1, W // 2 + 1) frequencies, cycles per pixel, float64."""
-    vertical = torch.fft.fftfreq(height, dtype=torch.float64)[:, None]
-    return vertical, torch.fft.rfftfreq(width, dtype=torch.float64)[None, :]
-
-
 def _parzen(frequencies: torch.Tensor) -> torch.Tensor:
     """Parzen window of a frequency in cycles per pixel: 1 at 0, 0 at 1/2."""
     x = 2 * frequencies.abs()
@@ -53,7 +48,7 @@ def _parzen(frequencies: torch.Tensor) -> torch.Tensor:
 
 def window_magnitude(height: int, width: int) -> torch.Tensor:
     """Window (H, W // 2 + 1) of the natural spectrum: the root of a Parzen window for each axis."""
-    vertical, horizontal = _frequencies(height, width)
+    vertical, horizontal = bin_frequencies(height, width)
     return (_parzen(vertical) * _parzen(horizontal)).sqrt()
 
 
@@ -79,7 +74,7 @@ def _closed_form(c: _Coefficients, height: int, width: int) -> torch.Tensor:
     The cosine is the excess of horizontal and vertical edges, the column that of horizons and image
     borders. The mean of the image is a multiple of the lowest vertical frequency.
     """
-    vertical, horizontal = _frequencies(height, width)
+    vertical, horizontal = bin_frequencies(height, width)
     rho = torch.hypot(vertical, horizontal)
     rho[0, 0] = 1  # ln(0); this bin is replaced below
     log = rho.log()
@@ -108,7 +103,7 @@ def resample_magnitude(
         return values
     height, width = size
     smallest = (values.amax((1, 2), keepdim=True) * _SMALLEST_SHARE).clamp(min=1e-300)
-    rho = torch.hypot(*_frequencies(height, width))
+    rho = torch.hypot(*bin_frequencies(height, width))
     rho[0, 0] = 1
     log = (values.clamp(min=smallest) * rho).log()
     around_mean = torch.stack((log[:, 1, 0], log[:, -1, 0], log[:, 0, 1])).mean(0)
@@ -120,7 +115,7 @@ def resample_magnitude(
     columns = torch.arange(width // 2 + 1, width)
     plane = torch.cat((log, log[:, rows][:, :, width - columns]), dim=2)
 
-    vertical, horizontal = _frequencies(*new_size)
+    vertical, horizontal = bin_frequencies(*new_size)
     plane = _interpolate_periodically(plane, 1, vertical[:, 0] * height)
     plane = _interpolate_periodically(plane, 2, horizontal[0] * width)
     new_rho = torch.hypot(vertical, horizontal)

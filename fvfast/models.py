@@ -118,14 +118,16 @@ class Normalization:
         """Normalise images (N, C, H, W)."""
         key = (images.device, images.dtype)
         if key not in self._constants:
-            mean, std = (
-                torch.tensor(values, device=images.device, dtype=torch.float64)[:, None, None]
-                for values in (self.mean, self.std)
-            )
-            self._constants[key] = (
-                (0.5 / std).to(images.dtype),
-                ((0.5 - mean) / std).to(images.dtype),
-            )
+            # Tensors made in inference mode could not serve a later call with gradients.
+            with torch.inference_mode(False):
+                mean, std = (
+                    torch.tensor(values, device=images.device, dtype=torch.float64)[:, None, None]
+                    for values in (self.mean, self.std)
+                )
+                self._constants[key] = (
+                    (0.5 / std).to(images.dtype),
+                    ((0.5 - mean) / std).to(images.dtype),
+                )
         scale, shift = self._constants[key]
         return torch.addcmul(shift, images, scale)
 

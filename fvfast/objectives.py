@@ -12,7 +12,7 @@ from torch import nn
 
 from fvfast.engine.inputs import find_input_shape
 from fvfast.engine.layers import IMAGES, Layer, LayerSpec, Preprocess, find_layer
-from fvfast.engine.state import unwrap
+from fvfast.engine.state import model_dtype, unwrap
 from fvfast.engine.taps import TappedModel
 from fvfast.scores import (
     CallableScore,
@@ -97,6 +97,8 @@ class Objective:
         preprocess: Preprocess | None = None,
     ) -> None:
         self.model = unwrap(model) if model is not None else None
+        # A function alone does not say what images it takes.
+        self._any_image_shape = model is None and input_shape is None
         self.image_shape = _checked_input_shape(input_shape, self.model)
         self.preprocess = preprocess
         self.layers = [
@@ -126,6 +128,9 @@ class Objective:
         for targets, names in zip(self.masks, self.names, strict=True):
             if not targets:
                 raise ValueError("a sub-objective needs at least one target, got none.")
+            for name in names:
+                if not isinstance(name, str):
+                    raise TypeError(f"names must be strings, got {name!r}.")
             if len(targets) != len(names):
                 raise ValueError(
                     f"expected one name per target: {len(targets)} targets, {len(names)} names "
@@ -147,12 +152,14 @@ class Objective:
     def __add__(self, term: "Objective") -> "Objective":
         if not isinstance(term, Objective):
             return NotImplemented
-        for what, mine, other in (
-            ("model", self.model, term.model),
-            ("input_shape", self.image_shape, term.image_shape),
-            ("preprocess", self.preprocess, term.preprocess),
+        any_model = self.model is None or term.model is None
+        any_shape = self._any_image_shape or term._any_image_shape
+        for what, mine, other, free in (
+            ("model", self.model, term.model, any_model),
+            ("input_shape", self.image_shape, term.image_shape, any_shape),
+            ("preprocess", self.preprocess, term.preprocess, False),
         ):
-            if mine != other and not (what == "model" and (mine is None or other is None)):
+            if mine != other and not free:
                 raise ValueError(
                     f"objectives can be combined only when they have the same {what}; got "
                     f"{_brief(mine)} and {_brief(other)}."
@@ -164,7 +171,7 @@ class Objective:
             self.funcs + term.funcs,
             self.multipliers + term.multipliers,
             self.names + term.names,
-            input_shape=self.image_shape,
+            input_shape=term.image_shape if self._any_image_shape else self.image_shape,
             preprocess=self.preprocess,
         )
 
@@ -489,14 +496,17 @@ class Objective:
         functions = list(f) if isinstance(f, Sequence) else [f]
         for function in functions:
             if not callable(function):
-                raise TypeError(f"f must be callable, got {type(function).__name__}.")
+                raise TypeError(
+                    f"f must be a function from images to scores, got {type(function).__name__}."
+                )
         if names is None:
             names = [
                 f"Callable#{getattr(function, '__name__', type(function).__name__)}"
                 for function in functions
             ]
         return Objective(
-            model, [IMAGES], [functions], [CallableScore()], [multiplier], [names],
+            model, [IMAGES], [functions], [CallableScore(model_dtype(model))],
+            [multiplier], [names],
             input_shape=input_shape, preprocess=preprocess,
         )  # fmt: skip
 

@@ -1,17 +1,27 @@
 """Feature visualisation in the Fourier or pixel basis (Olah et al., 2017)."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+import functools
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 
-from fvfast._checks import check_size, check_values_range
-from fvfast.ascent import Callback, Gradients, run_ascent
+from fvfast._checks import (
+    check_callback,
+    check_count,
+    check_finite,
+    check_image_size,
+    check_seed,
+    check_sorted_range,
+)
+from fvfast.ascent import Callback, Gradients, run_ascent, score_gradients
 from fvfast.engine.relu import open_relu_gradients
 from fvfast.engine.state import borrowed
 from fvfast.objectives import Objective
-from fvfast.ops.philox import Purpose, image_identity, random_words, to_normal
-from fvfast.optimizers import OptimizerSpec, ascend, bind_optimizer, keras_adam
+from fvfast.ops.philox import Purpose, draw_normal, image_identity
+from fvfast.optimizers import OptimizerSpec, bind_optimizer, check_optimizer, keras_adam
 from fvfast.preconditioning import (
     fft_image,
     fft_to_rgb,
@@ -19,9 +29,14 @@ from fvfast.preconditioning import (
     to_valid_grayscale,
     to_valid_rgb,
 )
-from fvfast.transformations import compose_transformations, generate_standard_transformations
+from fvfast.transformations import (
+    Transformation,
+    compose_transformations,
+    generate_standard_transformations,
+    resize,
+)
 
-Transformation = Callable[[torch.Tensor], torch.Tensor]
+Regularizer = Callable[[torch.Tensor], torch.Tensor]
 
 
 def optimize(
@@ -31,12 +46,12 @@ def optimize(
     use_fft: bool = True,
     fft_decay: float = 0.85,
     std: float = 0.01,
-    regularizers: Sequence[Callable[[torch.Tensor], torch.Tensor]] | None = None,
+    regularizers: Sequence[Regularizer] | Regularizer | None = None,
     image_normalizer: str | Callable[[torch.Tensor], torch.Tensor] = "sigmoid",
     values_range: Sequence[float] = (0, 1),
     transformations: Transformation | Sequence[Transformation] | str | None = "standard",
     warmup_steps: int = False,
-    custom_shape: Sequence[int] | None = (512, 512),
+    custom_shape: Sequence[int] | int | None = (512, 512),
     save_every: int | None = None,
     *,
     seed: int = 0,
@@ -79,12 +94,14 @@ def optimize(
         Steps taken first with the gradients of ReLUs replaced by the identity, which wakes units
         that are dead on the initial image. The optimizer's state carries on.
     custom_shape
-        (H, W) of the images, at least 2 x 2; None takes the model's input size.
+        (H, W) of the images, at least 2 x 2, or one number for squares; None takes the model's
+        input size.
     save_every
         Keep the images every so many steps.
     seed
         Any integer. The same seed gives the same images. Transformations draw from torch's global
-        generator, which is seeded for the run and restored.
+        generator, which is seeded for the run and restored; they are shared by the batch, so an
+        image alone sees other ones than in a batch.
     progress, callback, device
         See `fvfast.maco`.
 
@@ -109,70 +126,116 @@ def optimize(
     """
     if not isinstance(objective, Objective):
         raise TypeError(f"objective must be an Objective, got {type(objective).__name__}.")
-    if nb_steps < 1:
-        raise ValueError(f"nb_steps must be at least 1, got {nb_steps}.")
-    model, objective_function, names, input_shape = objective.compile()
-    count, channels, *model_size = input_shape
-    height, width = model_size if custom_shape is None else custom_shape
-    check_size(height, width, "optimize")
-    low_high = check_values_range(sorted(values_range), "optimize")
-    shape = (count, channels, height, width)
+    check_optimizer(optimizer)
+    check_callback(callback)
+    nb_steps = check_count(nb_steps, "nb_steps", 1)
+    warmup_steps = check_count(int(warmup_steps), "warmup_steps", 0)
+    save_every = None if save_every is None else check_count(save_every, "save_every", 1)
+    seed = check_seed(seed)
+    std, fft_decay = check_finite(std, "std"), check_finite(fft_decay, "fft_decay")
+    low_high = check_sorted_range(values_range, "optimize")
+    names = objective.combination_names
+    channels, *model_size = objective.image_shape
+    height, width = check_image_size(custom_shape, model_size, "optimize")
+    shape = (len(names), channels, height, width)
     transform = _as_transformation(transformations, min(height, width), channels)
+    penalties = _as_regularizers(regularizers)
+    normalizer = _as_normalizer(image_normalizer)
     to_valid = to_valid_rgb if channels == 3 else to_valid_grayscale
-    identities = [image_identity(name) for name in names]
 
     with (
         torch.inference_mode(False),
-        torch.random.fork_rng(),
+        _global_generator(seed),
         borrowed(objective.model, device) as where,
     ):
-        torch.manual_seed(seed)
-        if use_fft:
-            variable = fft_image(shape, std, seed=seed, images=identities).transpose(0, 1)
-        else:
-            variable = _initial_pixels(shape, std, seed, identities)
-        variable = variable.contiguous().to(where).requires_grad_()  # (N, ...)
+        model, objective_function, _, _ = objective.compile()
+        variable = _initial(shape, std, seed, names, use_fft).to(where).requires_grad_()  # (N, ...)
         scale = get_fft_scale(width, height, fft_decay).to(where)
 
         def image() -> torch.Tensor:
             pixels = fft_to_rgb(shape, variable.transpose(0, 1), scale) if use_fft else variable
-            return to_valid(pixels, image_normalizer, low_high)
+            return to_valid(pixels, normalizer, low_high)
 
         def gradients(_step: int) -> Gradients:
             with torch.enable_grad():
-                images = transform(image())
-                images = F.interpolate(images, model_size, mode="bilinear", align_corners=False)
+                images = resize(transform(image()), (model_size[0], model_size[1]))
                 scores = objective_function(model(images))
-                for regularizer in regularizers or ():
-                    scores = scores - regularizer(images)
-                if not scores.requires_grad:
-                    raise ValueError(
-                        f"the score of {names[0]} does not depend on the image: no gradient "
-                        "reaches it."
-                    )
-                (gradient,) = torch.autograd.grad(scores.sum(), variable)
-            return Gradients(scores.detach(), gradient)
+                for regularizer in penalties:
+                    scores = scores - _penalty(regularizer, images)
+                return score_gradients(scores, variable, names)
+
+        def warm_gradients(step: int) -> Gradients:
+            with open_relu_gradients():
+                return gradients(step)
 
         def render() -> torch.Tensor:
             with torch.no_grad():
                 return image()
 
         bound = bind_optimizer(optimizer, variable, keras_adam)
-        with open_relu_gradients():
-            for step in range(int(warmup_steps)):
-                ascend(bound, variable, gradients(step).variable)
-        ascent = run_ascent(
-            variable,
-            bound,
-            gradients,
-            render,
-            names=names,
-            nb_steps=nb_steps,
-            progress=progress,
-            callback=callback,
-            save_every=save_every,
+        run = functools.partial(
+            run_ascent, variable, bound, render=render, names=names, progress=progress
+        )
+        if warmup_steps:
+            warm = run(gradients=warm_gradients, nb_steps=warmup_steps, label="warm-up")
+            if warm.interrupted:
+                return warm.images, names
+        ascent = run(
+            gradients=gradients, nb_steps=nb_steps, callback=callback, save_every=save_every
         )
     return ascent.images, names
+
+
+_generator_lock = threading.RLock()
+
+
+@contextlib.contextmanager
+def _global_generator(seed: int) -> Iterator[None]:
+    """Seed torch's global generators and restore them; other threads wait meanwhile."""
+    with _generator_lock, torch.random.fork_rng():
+        torch.manual_seed(seed % 2**63)
+        yield
+
+
+def _penalty(regularizer: Regularizer, images: torch.Tensor) -> torch.Tensor:
+    penalty = torch.as_tensor(regularizer(images))
+    if penalty.ndim == 0 or penalty.shape == images.shape[:1]:
+        return penalty
+    raise ValueError(
+        f"a regularizer returned shape {tuple(penalty.shape)} for {len(images)} images; expected "
+        f"one penalty per image, ({len(images)},), or a scalar."
+    )
+
+
+def _as_regularizers(regularizers: Any) -> list[Regularizer]:
+    given = [] if regularizers is None else regularizers
+    given = [given] if callable(given) else list(given)
+    for regularizer in given:
+        if not callable(regularizer):
+            raise TypeError(
+                f"regularizers must be functions of images, such as fvfast.regularizers.l1_reg(); "
+                f"got {regularizer!r}."
+            )
+    return given
+
+
+def _as_normalizer(normalizer: Any) -> Any:
+    if callable(normalizer) or normalizer in ("sigmoid", "clip"):
+        return normalizer
+    raise ValueError(
+        f"image_normalizer must be 'sigmoid', 'clip' or a function, got {normalizer!r}."
+    )
+
+
+def _initial(
+    shape: tuple[int, int, int, int], std: float, seed: int, names: Sequence[str], use_fft: bool
+) -> torch.Tensor:
+    """First Fourier coefficients (N, 2, C, H, W // 2 + 1), or pixels (N, C, H, W)."""
+    identities = [image_identity(name) for name in names]
+    if use_fft:
+        buffer = fft_image(shape, std, seed=seed, images=identities)
+        return buffer.transpose(0, 1).contiguous()
+    return std * draw_normal(shape[1:], seed=seed, purpose=Purpose.BUFFER, images=identities)
 
 
 def _as_transformation(
@@ -192,13 +255,3 @@ def _as_transformation(
         "transformations must be 'standard', None, a function or a list of functions; got "
         f"{transformations!r}."
     )
-
-
-def _initial_pixels(
-    shape: tuple[int, int, int, int], std: float, seed: int, identities: Sequence[int]
-) -> torch.Tensor:
-    count = shape[1] * shape[2] * shape[3]
-    words = random_words(
-        count + count % 2, seed=seed, purpose=Purpose.BUFFER, images=identities
-    )  # normal numbers come in pairs
-    return std * to_normal(words)[:, :count].unflatten(1, shape[1:])

@@ -1,10 +1,13 @@
 """Optimizers for gradient ascent: the default, and whatever form a user gives one in."""
 
+import collections
 import inspect
 from collections.abc import Callable
 from typing import Any, cast
 
 import torch
+
+from fvfast.ops.phase_update import nadam_momentum, phase_update_
 
 OptimizerSpec = (
     torch.optim.Optimizer
@@ -14,22 +17,97 @@ OptimizerSpec = (
 )
 
 
-def keras_nadam(parameters: list[torch.Tensor], lr: float = 1.0) -> torch.optim.Optimizer:
+class KerasNadam(torch.optim.Optimizer):
     """NAdam as Keras 2.11 and later define it: its momentum schedule and epsilon.
+
+    One pass over memory per step, where `torch.optim.NAdam` takes several.
 
     Parameters
     ----------
-    parameters
-        What is optimised.
+    params
+        What is optimised: tensors (N, ...), one image per entry of the first dimension.
     lr
         Learning rate.
+    betas
+        Decay of the averages of the gradient and of its square.
+    eps
+        Added to the denominator.
+    momentum_decay
+        Of the momentum schedule; 1 is Keras's, PyTorch's own default is 4e-3.
+    maximize
+        Go up the gradient.
 
     References
     ----------
     ``keras.optimizers.Nadam``; T. Dozat, "Incorporating Nesterov momentum into Adam" (2016).
-    PyTorch's own defaults (momentum_decay=4e-3, eps=1e-8) follow another schedule.
     """
-    return torch.optim.NAdam(parameters, lr=lr, momentum_decay=1.0, eps=1e-7)
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 1.0,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-7,
+        momentum_decay: float = 1.0,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        settings = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "momentum_decay": momentum_decay,
+            "maximize": maximize,
+        }
+        super().__init__(params, settings)
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Update every tensor that has a gradient; a closure is not supported."""
+        if closure is not None:
+            raise TypeError("KerasNadam.step() takes no closure.")
+        for group in self.param_groups:
+            settings = {name: value for name, value in group.items() if name != "params"}
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._update(parameter, parameter.grad, settings)
+
+    def _update(
+        self, parameter: torch.Tensor, gradient: torch.Tensor, settings: dict[str, Any]
+    ) -> None:
+        state = self.state[parameter]
+        if not state:
+            state["step"] = 0
+            state["mu_product"] = 1.0
+            state["exp_avg"] = torch.zeros_like(parameter)
+            state["exp_avg_sq"] = torch.zeros_like(parameter)
+        state["step"] += 1
+        state["sums"] = phase_update_(
+            parameter,
+            gradient,
+            state["exp_avg"],
+            state["exp_avg_sq"],
+            step=state["step"],
+            mu_product=state["mu_product"],
+            **settings,
+        )
+        state["sums_of_version"] = parameter._version
+        state["mu_product"] *= nadam_momentum(
+            state["step"], settings["betas"][0], settings["momentum_decay"]
+        )
+
+
+def known_sums(optimizer: torch.optim.Optimizer, variable: torch.Tensor) -> torch.Tensor | None:
+    """Return the sums (N, 2) of a tensor and its squares, if an update left them and they hold."""
+    if not isinstance(optimizer, KerasNadam):
+        return None
+    state = optimizer.state[variable]
+    return state["sums"] if state.get("sums_of_version") == variable._version else None
+
+
+def keras_nadam(parameters: list[torch.Tensor]) -> torch.optim.Optimizer:
+    """Make the default of `fvfast.maco`: `KerasNadam` with learning rate 1."""
+    return KerasNadam(parameters, lr=1.0, maximize=True)
 
 
 def keras_adam(parameters: list[torch.Tensor], lr: float = 0.05) -> torch.optim.Optimizer:
@@ -65,25 +143,50 @@ def bind_optimizer(
     TypeError
         Anything else was given, or the optimizer takes other arguments.
     """
+    check_optimizer(optimizer)
     if optimizer is None:
         return default([variable])
     if isinstance(optimizer, torch.optim.Optimizer):
-        accepted = inspect.signature(type(optimizer).__init__).parameters
-        settings: dict[str, Any] = {
-            name: value for name, value in optimizer.param_groups[0].items() if name in accepted
-        }
-        settings.pop("params", None)
-        return type(optimizer)([variable], **settings)
-    if callable(optimizer):
-        # Optimizer itself wants defaults, unlike its subclasses.
-        made = cast(Any, optimizer)([variable])
-        if isinstance(made, torch.optim.Optimizer):
-            return made
+        return _rebound(optimizer, variable)
+    # Optimizer itself wants defaults, unlike its subclasses.
+    made = cast(Any, optimizer)([variable])
+    if not isinstance(made, torch.optim.Optimizer):
         raise TypeError(f"the optimizer factory returned {type(made).__name__}, not an optimizer.")
-    raise TypeError(
-        "optimizer must be None, a torch optimizer, its class, or a function that makes one from a "
-        f"list of tensors; got {type(optimizer).__name__}."
-    )
+    if not any(tensor is variable for group in made.param_groups for tensor in group["params"]):
+        raise TypeError("the optimizer factory must make an optimizer for the tensors it is given.")
+    _refuse_closures(made)
+    return made
+
+
+def check_optimizer(optimizer: OptimizerSpec) -> None:
+    """Raise TypeError unless `bind_optimizer` can make an optimizer from this."""
+    if isinstance(optimizer, torch.optim.Optimizer):
+        _refuse_closures(optimizer)
+    elif optimizer is not None and not callable(optimizer):
+        raise TypeError(
+            "optimizer must be None, a torch optimizer, its class, or a function that makes one "
+            f"from a list of tensors; got {type(optimizer).__name__}."
+        )
+
+
+def _refuse_closures(optimizer: torch.optim.Optimizer) -> None:
+    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise TypeError(
+            f"{type(optimizer).__name__} evaluates its objective several times per step, which "
+            "fvfast does not do; use an optimizer whose step() needs no closure."
+        )
+
+
+def _rebound(optimizer: torch.optim.Optimizer, variable: torch.Tensor) -> torch.optim.Optimizer:
+    """Copy an optimizer with all its settings, without its state, for another tensor."""
+    bound = object.__new__(type(optimizer))  # copy.copy() drops what subclasses add
+    bound.__dict__.update(optimizer.__dict__)
+    # A learning rate scheduler wraps the step of the one optimizer it belongs to.
+    bound.__dict__.pop("step", None)
+    bound.state = collections.defaultdict(dict)
+    bound.param_groups = [{**optimizer.param_groups[0], "params": [variable]}]
+    return bound
 
 
 def ascend(

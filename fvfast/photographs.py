@@ -26,6 +26,8 @@ SUFFIXES = (
     ".tiff",
     ".webp",
 )
+CHANNELS = (1, 3)
+"""Numbers of channels that files can be read with: grey, and RGB."""
 _BATCH = 16
 _NAMED_FILES = 20  # in a warning
 
@@ -81,7 +83,7 @@ class PhotographFolder:
             raise NotADirectoryError(
                 f"PhotographFolder: {self.folder} is not a folder; expected a folder of images."
             )
-        if channels not in (1, 3):
+        if channels not in CHANNELS:
             raise ValueError(
                 f"PhotographFolder: channels is {channels}; files are read as 3 (RGB) or 1 (grey). "
                 "Pass tensors for other channels."

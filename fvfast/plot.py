@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Style = Literal["xplique", "horama"]
-STYLES: tuple[Style, ...] = ("xplique", "horama")
+STYLES: tuple[Style, ...] = get_args(Style)
 
 
 def blend_transparency(
@@ -83,9 +83,9 @@ def blend_transparency(
 
 def plot_maco(
     image: torch.Tensor | ArrayLike,
-    alpha: torch.Tensor | ArrayLike | None,
+    alpha: torch.Tensor | ArrayLike | None = None,
     percentile_image: float = 1.0,
-    percentile_alpha: float = 80,
+    percentile_alpha: float = 80.0,
     *,
     style: Style = "xplique",
     ax: "Axes | None" = None,

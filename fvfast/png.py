@@ -1,6 +1,5 @@
 """Writes visualisations as PNG files that carry how they were made."""
 
-import contextlib
 import math
 import os
 import tempfile
@@ -13,6 +12,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
+from fvfast._files import replacing
+from fvfast._version import VERSION
 from fvfast.plot import Style, blend_transparency, check_lengths, grid_columns
 
 _THUMBNAIL = 320
@@ -29,7 +30,7 @@ def save_png(
     percentile_image: float = 1.0,
     percentile_alpha: float = 80.0,
     style: Style = "xplique",
-    metadata: Mapping[str, str] | None = None,
+    metadata: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a picture as an 8-bit PNG, with its transparency as the alpha channel.
 
@@ -44,7 +45,8 @@ def save_png(
         See `fvfast.plot.blend_transparency`. With ``alpha=None`` the file has no alpha channel.
     metadata
         Text entries of the file, such as {"Title": "coffee mug"}: keywords of 1 to 79 Latin-1
-        characters, values of any text. `read_metadata` reads them back.
+        characters; values of any type, written as text. The entry "Software" is added: fvfast and
+        its version. `read_metadata` reads them back.
 
     Returns
     -------
@@ -71,7 +73,7 @@ def contact_sheet(
     alphas: Sequence[torch.Tensor | ArrayLike] | torch.Tensor | NDArray[Any] | None = None,
     columns: int | None = None,
     style: Style = "xplique",
-    metadata: Mapping[str, str] | None = None,
+    metadata: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write several pictures, each with its name below, on white as one PNG.
 
@@ -219,22 +221,13 @@ def _fitted(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> st
     return line + "..."
 
 
-def _write(path: Path, picture: Image.Image, metadata: Mapping[str, str] | None) -> Path:
+def _write(path: Path, picture: Image.Image, metadata: Mapping[str, Any] | None) -> Path:
     entries = PngImagePlugin.PngInfo()
-    for key, text in (metadata or {}).items():
+    for key, value in {"Software": f"fvfast {VERSION}", **(metadata or {})}.items():
         _check_keyword(key)
-        entries.add_text(key, text)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Beside the file, so that the renaming stays on one file system; with the process in its name,
-    # so that several may write the same file.
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        picture.save(partial, format="PNG", pnginfo=entries)
-        partial.replace(path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            partial.unlink()
-        raise
+        entries.add_text(key, str(value))
+    with replacing(path) as file:
+        picture.save(file, format="PNG", pnginfo=entries)
     return path
 
 

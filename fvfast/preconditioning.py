@@ -18,22 +18,12 @@ from fvfast.fourier import fft_2d_freq as fft_2d_freq
 from fvfast.fourier import fft_image as fft_image
 from fvfast.fourier import fft_to_rgb as fft_to_rgb
 from fvfast.fourier import get_fft_scale as get_fft_scale
-from fvfast.ops.philox import Purpose, random_words, to_normal, to_uniform
+from fvfast.ops.phase_to_image import phase_to_image
+from fvfast.ops.philox import Purpose, draw_normal, random_words, to_uniform
+from fvfast.ops.reference_phase import phase_to_image_reference, standardise
 from fvfast.spectrum import Spectrum, SpectrumSource
 
 Normalizer = str | Callable[[torch.Tensor], torch.Tensor]
-
-# What keeps a constant phase or a constant image finite when it is standardised (as in Xplique).
-STANDARDISATION_EPSILON = 1e-5
-
-
-def _standardise(values: torch.Tensor) -> torch.Tensor:
-    """Mean 0 and population standard deviation 1 over the last three dimensions, jointly."""
-    axes = (-3, -2, -1)
-    centred = values - values.mean(axes, keepdim=True)
-    # std() rather than sqrt(mean(x^2)): its gradient is 0, not NaN, where the values are constant.
-    deviation = centred.std(axes, correction=0, keepdim=True)
-    return centred / (deviation + STANDARDISATION_EPSILON)
 
 
 def standardise_phase(phase: torch.Tensor) -> torch.Tensor:
@@ -50,28 +40,7 @@ def standardise_phase(phase: torch.Tensor) -> torch.Tensor:
     phase
         Same shape and dtype. A constant phase becomes 0.
     """
-    return _standardise(phase)
-
-
-def phase_to_image(magnitude: torch.Tensor, phase: torch.Tensor, width: int) -> torch.Tensor:
-    """Image of a half spectrum, with mean 0 and population standard deviation 1.
-
-    Parameters
-    ----------
-    magnitude
-        (..., C, H, W // 2 + 1), not negative; broadcasts with ``phase``.
-    phase
-        (..., C, H, W // 2 + 1), radians, used as it is: see `standardise_phase`.
-    width
-        W. The half spectrum alone does not tell an even width from the odd one above it.
-
-    Returns
-    -------
-    image
-        (..., C, H, W), standardised over all pixels and channels of each image jointly.
-    """
-    spectrum = torch.polar(magnitude.expand_as(phase), phase)
-    return _standardise(torch.fft.irfft2(spectrum, s=(phase.shape[-2], width)))
+    return standardise(phase)
 
 
 def maco_image_parametrization(
@@ -129,10 +98,12 @@ def maco_image_parametrization(
         )
     # There is no FFT in half precision on the CPU, nor for every size on CUDA.
     dtype = torch.promote_types(torch.promote_types(magnitude.dtype, phase.dtype), torch.float32)
-    image = phase_to_image(magnitude.to(dtype), standardise_phase(phase.to(dtype)), width)
-    if image.shape[-3] == 3:
-        image = recorrelate_colors(image)
-    return image.sigmoid() * (high - low) + low
+    magnitude, phase = magnitude.to(dtype), phase.to(dtype)
+    if torch.is_grad_enabled() and magnitude.requires_grad:
+        return phase_to_image_reference(magnitude, phase, low, high, width)
+    if phase.ndim == 4:
+        return phase_to_image(magnitude, phase, (low, high), width)
+    return phase_to_image(magnitude, phase[None], (low, high), width)[0]
 
 
 def init_maco_buffer(
@@ -145,6 +116,7 @@ def init_maco_buffer(
     images: Sequence[int] | None = None,
     distribution: str = "normal",
     device: torch.device | str = "cpu",
+    progress: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Magnitude and first phase of MaCo.
 
@@ -170,6 +142,8 @@ def init_maco_buffer(
         "normal" (Xplique, Horama): N(0, std^2). "uniform" (the MaCo paper): std * U(-pi, pi).
     device
         Where both are put.
+    progress
+        Show a progress bar while a data set is measured.
 
     Returns
     -------
@@ -190,28 +164,26 @@ def init_maco_buffer(
         )
     height, width = int(image_shape[0]), int(image_shape[1])
     check_size(height, width, "init_maco_buffer")
-    spectrum = Spectrum.of(dataset, (height, width), channels or 3)
+    spectrum = Spectrum.of(dataset, (height, width), channels or 3, progress)
     if channels is None:
         channels = spectrum.channels or 3
     magnitude = spectrum.magnitude(height, width, channels)
 
-    count = magnitude.numel()
-    words = random_words(
-        count + count % 2,  # normal numbers come in pairs
-        seed=seed,
-        purpose=Purpose.PHASE,
-        images=(0,) if images is None else images,
-        device=device,
-    )
+    identities = (0,) if images is None else images
     if distribution == "normal":
-        phase = to_normal(words)
+        phase = draw_normal(
+            magnitude.shape, seed=seed, purpose=Purpose.PHASE, images=identities, device=device
+        )
     elif distribution == "uniform":
-        phase = (to_uniform(words) * 2 - 1) * math.pi
+        words = random_words(
+            magnitude.numel(), seed=seed, purpose=Purpose.PHASE, images=identities, device=device
+        )
+        phase = ((to_uniform(words) * 2 - 1) * math.pi).unflatten(1, magnitude.shape)
     else:
         raise ValueError(
             f"init_maco_buffer: distribution is {distribution!r}; expected 'normal' or 'uniform'."
         )
-    phase = (phase[:, :count] * std).reshape(-1, *magnitude.shape)
+    phase = phase * std
     return magnitude.to(device), phase[0] if images is None else phase
 
 

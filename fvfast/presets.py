@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from fvfast.ops.boxes import BoxDistribution
+from fvfast.targets import is_number
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -91,7 +92,10 @@ def takes_preset(function: Callable[P, R]) -> Callable[P, R]:
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         if len(args) > 2 and isinstance(args[2], (int, np.integer)):
             args = cast(Any, (*args[:2], None, *args[2:]))
-        given = signature.bind(*args, **kwargs).arguments
+        try:
+            given = signature.bind(*args, **kwargs).arguments
+        except TypeError as error:
+            raise TypeError(f"{function.__name__}(): {error}") from None
         preset = find_preset(given.get("preset", "xplique"))
         return cast(Any, function)(**{**preset.arguments, **given})
 
@@ -101,29 +105,27 @@ def takes_preset(function: Callable[P, R]) -> Callable[P, R]:
 def box_schedule(box_size: float | Schedule | None, nb_steps: int) -> Schedule:
     """Mean box side of each step: a number, a function of the step, or None (50 % to 5 %)."""
     default = np.linspace(0.5, 0.05, nb_steps)
-    return _schedule("box_size", box_size, default, smallest=0.0)
+    return _schedule("box_size", box_size, default)
 
 
 def noise_schedule(noise_intensity: float | Schedule | None, nb_steps: int) -> Schedule:
     """Noise of each step: a number, a function of the step, or None (1 down to 1e-4)."""
     default = np.logspace(0, -4, nb_steps)
-    return _schedule("noise_intensity", noise_intensity, default, smallest=0.0)
+    return _schedule("noise_intensity", noise_intensity, default)
 
 
-def _schedule(
-    argument: str, value: float | Schedule | None, default: np.ndarray, smallest: float
-) -> Schedule:
+def _schedule(argument: str, value: float | Schedule | None, default: np.ndarray) -> Schedule:
     def checked(result: Any) -> float:
         number = float(result)
-        if not math.isfinite(number) or number < smallest:
-            raise ValueError(f"{argument} must be finite and at least {smallest:g}, got {number}.")
+        if not math.isfinite(number) or number < 0:
+            raise ValueError(f"{argument} must be finite and not negative, got {number}.")
         return number
 
     if value is None:
         return lambda step: float(default[step])
     if callable(value):
         return lambda step: checked(value(step))
-    if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
+    if is_number(value):
         constant = checked(value)
         return lambda _step: constant
     raise TypeError(

@@ -4,46 +4,30 @@ It belongs to images whose values went through the logit and whose colours are d
 MaCo applies the inverse of both (the sigmoid and the recorrelation).
 """
 
-import importlib.metadata
 import os
-import uuid
 from collections.abc import Iterable, Iterator, Sized
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional
 from tqdm.auto import tqdm
 
 from fvfast._checks import check_size
+from fvfast._version import VERSION
 from fvfast.magnitude import (
     mean_magnitude,
     natural_magnitude,
     resample_magnitude,
     window_magnitude,
 )
-from fvfast.photographs import PhotographFolder
+from fvfast.photographs import CHANNELS, PhotographFolder
+from fvfast.spectrum_file import Kind, SpectrumFile, read_spectrum, write_spectrum
 
-_FOLDER_SIZE = (512, 512)
-_FILE_KEYS = (
-    "fvfast_version",
-    "image_count",
-    "kind",
-    "magnitude",
-    "parzen_window",
-    "size",
-    "skipped_count",
-)
-
-
-class _Kind(Enum):
-    """Where the magnitudes come from, and so how another size is reached."""
-
-    NATURAL = "closed form"
-    MEASURED = "measured"
-    BILINEAR = "array, resized bilinearly"
+FOLDER_SIZE = (512, 512)
+"""(H, W) at which a folder is measured unless told otherwise."""
 
 
 class Spectrum:
@@ -70,13 +54,15 @@ class Spectrum:
     """
 
     def __init__(self) -> None:
-        self._kind = _Kind.NATURAL
-        self._values = torch.empty(0)  # (C, H, W // 2 + 1), without the Parzen window if measured
+        self._kind = Kind.NATURAL
+        # (C, H, W // 2 + 1), without the Parzen window if measured. Not a tensor, because one made
+        # in inference mode would be of no use in autograd.
+        self._values: NDArray[np.float32] = np.empty((0, 0, 0), np.float32)
         self._windowed = True
         self.size: tuple[int, int] | None = None
         self.image_count = 0
         self.skipped_count = 0
-        self.version = _version()
+        self.version = VERSION
 
     @classmethod
     def natural(cls) -> "Spectrum":
@@ -84,7 +70,9 @@ class Spectrum:
         return cls()
 
     @classmethod
-    def of(cls, source: "SpectrumSource", size: tuple[int, int], channels: int) -> "Spectrum":
+    def of(
+        cls, source: "SpectrumSource", size: tuple[int, int], channels: int, progress: bool = True
+    ) -> "Spectrum":
         """Spectrum of whatever a user gives as data set.
 
         Parameters
@@ -93,14 +81,29 @@ class Spectrum:
             None for `natural`; a spectrum, returned as it is; or what `from_images` takes.
         size, channels
             (H, W) and number of channels at which a folder is measured.
+        progress
+            Show a progress bar while images are measured.
+
+        Raises
+        ------
+        ValueError
+            If the source is a folder and its files cannot be read with so many channels, or see
+            `from_images`.
         """
         if source is None:
             return cls.natural()
         if isinstance(source, Spectrum):
             return source
         if isinstance(source, str | os.PathLike):
-            return cls.from_images(source, size, channels=channels)
-        return cls.from_images(source)
+            if channels not in CHANNELS:
+                raise ValueError(
+                    f"the data set (maco_dataset) is the folder {os.fspath(source)}, whose files "
+                    f"are read with 1 or 3 channels, but the images have {channels}. Give a tensor "
+                    f"of images (N, {channels}, H, W), a Spectrum of {channels} channels, or None "
+                    "for the closed form."
+                )
+            return cls.from_images(source, size, progress, channels=channels)
+        return cls.from_images(source, progress=progress)
 
     @classmethod
     def from_images(
@@ -158,14 +161,14 @@ class Spectrum:
         """
         spectrum = cls()
         if isinstance(source, str | os.PathLike):
-            size = size or _FOLDER_SIZE
+            size = size or FOLDER_SIZE
             folder = PhotographFolder(source, size, channels, progress)
             mean = mean_magnitude(folder, size)
             spectrum.skipped_count = len(folder.skipped)
         else:
             mean = mean_magnitude(_batches(source, progress), size)
-        spectrum._kind = _Kind.MEASURED
-        spectrum._values, spectrum.size = mean.values.float(), mean.size
+        spectrum._kind = Kind.MEASURED
+        spectrum._values, spectrum.size = mean.values.float().numpy(), mean.size
         spectrum.image_count = mean.image_count
         spectrum._windowed = parzen_window
         return spectrum
@@ -191,50 +194,25 @@ class Spectrum:
         FileNotFoundError
             If there is no such file.
         ValueError
-            If the file is neither of the two, or its values are negative or not finite.
+            If the file is neither of the two or damaged, or its values are no magnitudes:
+            complex, negative, not finite, or of another shape.
         """
-        path = Path(path)
-        with path.open("rb") as file:
-            try:
-                content = np.load(file, allow_pickle=False)
-            except (ValueError, EOFError) as error:
-                raise ValueError(
-                    f"Spectrum.from_file: {path} is not an array file; expected .npz or .npy."
-                ) from error
-            spectrum = cls()
-            if isinstance(content, np.ndarray):
-                values = content
-                spectrum._kind = _Kind.BILINEAR
-                spectrum.version = ""
-            else:
-                missing = sorted(set(_FILE_KEYS) - set(content.files))
-                if missing:
-                    raise ValueError(
-                        f"Spectrum.from_file: {path} has no array {missing[0]!r}; expected a file "
-                        "that Spectrum.save wrote."
-                    )
-                values = content["magnitude"]
-                spectrum._kind = _Kind(str(content["kind"]))
-                spectrum._windowed = bool(content["parzen_window"])
-                spectrum.image_count = int(content["image_count"])
-                spectrum.skipped_count = int(content["skipped_count"])
-                spectrum.version = str(content["fvfast_version"])
-                spectrum.size = (int(content["size"][0]), int(content["size"][1]))
-        if values.ndim != 3 or not np.isfinite(values).all() or (values < 0).any():
-            raise ValueError(
-                f"Spectrum.from_file: {path} has an array of shape {values.shape}; expected "
-                "(C, H, W // 2 + 1) with finite values that are not negative."
-            )
-        spectrum._values = torch.from_numpy(values.astype(np.float32))
-        if spectrum.size is None:
-            spectrum.size = (values.shape[1], 2 * (values.shape[2] - 1))
+        content = read_spectrum(Path(path))
+        spectrum = cls()
+        spectrum._kind = content.kind
+        spectrum._values = content.values
+        spectrum._windowed = content.parzen_window
+        spectrum.size = content.size
+        spectrum.image_count = content.image_count
+        spectrum.skipped_count = content.skipped_count
+        spectrum.version = content.version
         return spectrum
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the spectrum as one compressed ``.npz`` file.
 
         The file appears under its name only when it is complete, also where others write it at the
-        same time.
+        same time. Missing folders are created.
 
         Parameters
         ----------
@@ -246,34 +224,37 @@ class Spectrum:
         ValueError
             For the closed form, which needs no file.
         """
-        if self._kind is _Kind.NATURAL or self.size is None:
+        if self._kind is Kind.NATURAL or self.size is None:
             raise ValueError(
                 "Spectrum.save: the spectrum is the closed form; expected a measured one. "
                 "Spectrum.natural() gives the closed form anywhere."
             )
-        path = Path(path)
-        # Beside the file, because a rename is atomic only within one file system.
-        unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}.unfinished")
-        try:
-            with unfinished.open("xb") as file:
-                np.savez_compressed(
-                    file,
-                    magnitude=self._values.numpy(),
-                    kind=np.array(self._kind.value),
-                    size=np.array(self.size),
-                    parzen_window=np.array(self._windowed),
-                    image_count=np.array(self.image_count),
-                    skipped_count=np.array(self.skipped_count),
-                    fvfast_version=np.array(self.version),
-                )
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        write_spectrum(
+            Path(path),
+            SpectrumFile(
+                kind=self._kind,
+                values=self._values,
+                size=self.size,
+                parzen_window=self._windowed,
+                image_count=self.image_count,
+                skipped_count=self.skipped_count,
+                version=self.version,
+            ),
+        )
+
+    def __repr__(self) -> str:
+        if self.size is None:
+            return f"Spectrum({self._kind.value} of natural images)"
+        height, width = self.size
+        what = f"{self._kind.value}, {_channels(self._values.shape[0])}, {height} x {width}"
+        if self._kind is Kind.MEASURED:
+            what += f", {self.image_count} image{'s' if self.image_count != 1 else ''}"
+        return f"Spectrum({what})"
 
     @property
     def channels(self) -> int | None:
         """Number of channels; None for the closed form, which serves any number."""
-        return None if self._kind is _Kind.NATURAL else self._values.shape[0]
+        return None if self._kind is Kind.NATURAL else self._values.shape[0]
 
     def magnitude(self, height: int, width: int, channels: int = 3) -> torch.Tensor:
         """Magnitude for images of one size.
@@ -297,32 +278,34 @@ class Spectrum:
             If the size is below 2 x 2 or the spectrum has another number of channels.
         """
         check_size(height, width, "Spectrum.magnitude")
-        if channels < 1 or self.channels not in (None, channels):
+        if channels < 1:
+            raise ValueError(f"Spectrum.magnitude: channels is {channels}; expected at least 1.")
+        if self.channels not in (None, channels):
             raise ValueError(
-                f"Spectrum.magnitude: channels is {channels}; expected {self.channels or '>= 1'}. "
-                "Measure a spectrum of images with as many channels as the model has "
-                "(Spectrum.from_images), or use the closed form (Spectrum.natural())."
+                f"the spectrum has {_channels(self.channels)}, the images have {channels}. Measure "
+                f"a spectrum of images with {_channels(channels)} (Spectrum.from_images), or use "
+                "the closed form (Spectrum.natural()), which serves any number."
             )
-        if self._kind is _Kind.BILINEAR:
-            size = (height, width // 2 + 1)
-            return functional.interpolate(self._values[None], size, mode="bilinear")[0].clone()
-        if self._kind is _Kind.MEASURED and self.size is not None:
-            magnitude = resample_magnitude(self._values.double(), self.size, (height, width))
+        # Ordinary tensors, also for a caller in inference mode.
+        with torch.inference_mode(False):
+            if self.size is None:
+                return natural_magnitude(height, width, channels).float()
+            values = torch.from_numpy(self._values)
+            if self._kind is Kind.BILINEAR:
+                size = (height, width // 2 + 1)
+                return functional.interpolate(values[None], size, mode="bilinear")[0].clone()
+            magnitude = resample_magnitude(values.double(), self.size, (height, width))
             if self._windowed:
                 magnitude = magnitude * window_magnitude(height, width)
             return magnitude.float()
-        return natural_magnitude(height, width, channels).float()
 
 
 SpectrumSource = Spectrum | str | os.PathLike[str] | torch.Tensor | Iterable[Any] | None
 """What `fvfast.maco` takes as data set: see `Spectrum.of`."""
 
 
-def _version() -> str:
-    try:
-        return importlib.metadata.version("fvfast")
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
+def _channels(count: int | None) -> str:
+    return f"{count} channel" if count == 1 else f"{count} channels"
 
 
 def _batches(source: torch.Tensor | Iterable[Any], progress: bool) -> Iterator[torch.Tensor]:

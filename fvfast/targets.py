@@ -24,10 +24,15 @@ def as_ids(ids: Ids, argument: str) -> list[int]:
     try:
         if isinstance(ids, (torch.Tensor, np.ndarray)):
             ids = ids.tolist()
-        if isinstance(ids, SupportsIndex):
-            return [operator.index(ids)]
-        return [operator.index(index) for index in ids]
+        indices = [ids] if isinstance(ids, SupportsIndex) else list(ids)
+        if any(isinstance(index, bool) for index in indices):
+            raise TypeError(
+                f"{argument} takes indices, not a mask of booleans: use numpy.flatnonzero(mask)."
+            )
+        return [operator.index(index) for index in indices]
     except TypeError as error:
+        if "booleans" in str(error):
+            raise
         raise TypeError(
             f"{argument} must be an int or a collection of ints, got {ids!r}."
         ) from error
@@ -35,16 +40,16 @@ def as_ids(ids: Ids, argument: str) -> list[int]:
 
 def as_units(ids: Units, axes: int) -> list[int | tuple[int, ...]]:
     """Read neurons: flat indices, or tuples of coordinates."""
-    if isinstance(ids, tuple) and 1 < axes == len(ids) and all(is_number(i) for i in ids):
-        return [tuple(as_ids(ids, "neurons_ids"))]
     if isinstance(ids, (torch.Tensor, np.ndarray)):
         ids = ids.tolist()
-    if isinstance(ids, SupportsIndex):
-        return [operator.index(ids)]
+    if isinstance(ids, tuple) and 1 < axes == len(ids) and all(is_number(i) for i in ids):
+        return [tuple(as_ids(ids, "neurons_ids"))]
+    if isinstance(ids, SupportsIndex) or not isinstance(ids, Iterable):
+        return [*as_ids(ids, "neurons_ids")]
     return [
-        operator.index(unit)
-        if isinstance(unit, SupportsIndex)
-        else tuple(as_ids(unit, "neurons_ids"))
+        tuple(as_ids(unit, "neurons_ids"))
+        if isinstance(unit, Sequence)
+        else as_ids([unit], "neurons_ids")[0]
         for unit in ids
     ]
 
@@ -75,6 +80,11 @@ def neuron_coordinates(unit: int | tuple[int, ...], layer: Layer) -> tuple[int, 
 
 def find_channel_axis(shape: tuple[int, ...], axis: int | None) -> int:
     """Axis of the channels: the one given, else the last of tokens (T, C), the first otherwise."""
+    if not shape:
+        raise ValueError(
+            "the layer puts out one number per image and has no channels; use Objective.layer with "
+            "reducer='mean'."
+        )
     if axis is None:
         return len(shape) - 1 if len(shape) == 2 else 0
     return check_index(axis, len(shape), f"channel_axis of an output {shape}")
@@ -82,14 +92,21 @@ def find_channel_axis(shape: tuple[int, ...], axis: int | None) -> int:
 
 def checked_direction(vector: Any, layer: Layer, channel_axis: int) -> torch.Tensor:
     """Bring a direction into a shape that broadcasts to the layer's output."""
-    direction = torch.as_tensor(vector).detach().float().cpu()
+    try:
+        direction = torch.as_tensor(vector).detach().float().cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(
+            f"a direction must be a tensor or an array, got {type(vector).__name__}."
+        ) from error
     channels = layer.shape[channel_axis]
     if tuple(direction.shape) != layer.shape and tuple(direction.shape) != (channels,):
         several = direction.ndim == 2 and direction.shape[1] == channels
+        scalar = direction.ndim == 0
         raise ValueError(
             f"a direction of layer {layer.name!r} has the shape of its output {layer.shape} or "
             f"({channels},); got {tuple(direction.shape)}."
             + (" Pass list(vectors) for several directions." if several else "")
+            + (" A list holds several directions: pass one as a tensor." if scalar else "")
         )
     if not bool(torch.isfinite(direction).all()) or not bool(direction.any()):
         raise ValueError(f"a direction of layer {layer.name!r} is zero or not finite.")

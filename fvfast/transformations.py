@@ -16,6 +16,7 @@ from torch.nn import functional
 from fvfast._checks import check_images
 
 Transformation = Callable[[torch.Tensor], torch.Tensor]
+"""Function from images (N, C, H, W) to images (N, C, H', W')."""
 
 # A Gaussian much narrower than a pixel is a point, and its kernel would be 0 / 0 for even sizes.
 _SMALLEST_SIGMA = 0.1

@@ -13,7 +13,6 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from fvfast import _terminal, cli
-from fvfast._arguments import file_names, parse_ids, parse_layer, parse_size
 from fvfast.png import read_metadata
 from fvfast.spectrum import Spectrum
 
@@ -21,6 +20,23 @@ TINY = """
 import torch
 from torch import nn
 from fvfast.models import LoadedModel
+
+class Full(nn.Sequential):
+    def forward(self, images):
+        if images.requires_grad:
+            raise torch.cuda.OutOfMemoryError("out of memory [really]")
+        return super().forward(images)
+
+def failing():
+    return LoadedModel(Full(nn.Conv2d(3, 2, 3)), "failing", (3, 8, 8))
+
+def half_finite():
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+    model[2].bias.data[1] = float("nan")
+    return LoadedModel(model, "half", (3, 8, 8))
+
+def plain():
+    return nn.Sequential(nn.Conv2d(3, 2, 3))
 
 def make():
     torch.manual_seed(0)
@@ -52,8 +68,12 @@ def invoke(*arguments, status=0):
     return result
 
 
-def draw(*arguments, status=0, command="maco"):
-    return invoke(command, "tiny_network:make", *arguments, status=status)
+def draw(*arguments, status=0, command="maco", model="make"):
+    return invoke(command, f"tiny_network:{model}", *arguments, status=status)
+
+
+def settings_of(path):
+    return json.loads(read_metadata(path)["fvfast.settings"])
 
 
 def test_a_class_becomes_a_picture_that_says_how_it_was_made(tmp_path):
@@ -77,6 +97,27 @@ def test_a_class_becomes_a_picture_that_says_how_it_was_made(tmp_path):
     assert settings["custom_shape"] == [16, 20]
     assert settings["preset"] == "xplique"
     assert isinstance(settings["score"], float)
+    assert settings["objective"] == {"layer": "fc", "class": 1}
+    assert settings["device"] == "cpu"
+    assert settings["versions"] == {"fvfast": version, "torch": torch.__version__}
+
+
+@pytest.mark.parametrize(
+    ("preset", "expected"),
+    [
+        ("xplique", {"noise_intensity": 0.08, "box_size": [0.5, 0.05], "optimizer": "default"}),
+        ("horama", {"noise_intensity": 0.05, "box_size": 0.225, "optimizer": "torch_nadam"}),
+        ("paper", {"noise_intensity": 0.1, "box_size": 0.25, "optimizer": "default"}),
+    ],
+)
+def test_the_file_tells_the_settings_that_were_left_out(tmp_path, preset, expected):
+    draw("--class", 1, "--preset", preset, *QUICK)
+    settings = settings_of(tmp_path / "pictures" / "tiny_grey_fox.png")
+    assert {name: settings[name] for name in expected} == expected
+    assert settings["values_range"] == [-1.0, 1.0]
+    assert (settings["nb_steps"], settings["nb_crops"], settings["seed"]) == (2, 2, 0)
+    assert settings["spectrum"] == "Spectrum(closed form of natural images)"
+    assert settings["style"] == "xplique"
 
 
 def test_the_picture_depends_on_the_seed_alone(tmp_path):
@@ -122,7 +163,64 @@ def test_optimize_draws_opaque_pictures(tmp_path):
     (path,) = (tmp_path / "pictures").iterdir()
     with Image.open(path) as file:
         assert (file.mode, file.size) == ("RGB", (32, 32))
-    assert json.loads(read_metadata(path)["fvfast.settings"])["method"] == "optimize"
+    settings = settings_of(path)
+    assert settings["method"] == "optimize"
+    assert settings["nb_steps"] == settings["steps_taken"] == 2
+    assert isinstance(settings["score"], float)
+    expected = {"use_fft": True, "fft_decay": 0.85, "transformations": "standard", "seed": 0}
+    assert {name: settings[name] for name in expected} == expected
+    assert settings["values_range"] == [-1.0, 1.0]
+    assert settings["objective"] == {"layer": "fc", "class": 0}
+
+
+@pytest.mark.parametrize("command", ["maco", "optimize"])
+@pytest.mark.parametrize("text", ["0,3", "-2.5,2.5"])
+def test_the_range_of_values_can_be_given(tmp_path, command, text):
+    options = ["--steps", 2, "--size", 16, "--no-progress", "--values-range", text]
+    draw("--layer", 0, "--channel", 1, *options, command=command, model="plain")
+    (path,) = (tmp_path / "pictures").iterdir()
+    assert settings_of(path)["values_range"] == [float(part) for part in text.split(",")]
+
+
+@pytest.mark.parametrize("command", ["maco", "optimize"])
+def test_failures_of_the_network_are_one_message(tmp_path, command):
+    options = ["--layer", -1, "--neuron", 0, "--steps", 2, "--size", 16, "--no-progress"]
+    result = draw(*options, status=1, command=command, model="failing")
+    assert result.stderr.startswith("error: out of memory [really]\n")
+    assert "smaller --size or --batch-size" in result.stderr
+    assert "fvfast --debug" in result.stderr
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "pictures").exists()
+    debug = invoke("--debug", command, "tiny_network:failing", *options, status=1)
+    assert isinstance(debug.exception, torch.cuda.OutOfMemoryError)
+
+
+@pytest.mark.filterwarnings("ignore:step 0")
+@pytest.mark.parametrize("command", ["maco", "optimize"])
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_a_picture_that_was_never_optimised_is_not_written(tmp_path, command, batch_size):
+    options = ["--steps", 2, "--size", 16, "--no-progress", "--batch-size", batch_size]
+    targets = ["--layer", -1, "--neuron", "0-1"]
+    result = draw(*targets, *options, status=1, command=command, model="half_finite")
+    assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["half_Neuron_2_0.png"]
+    assert "error: no picture of Neuron#2_1: the score or its gradient" in result.stderr
+    assert "1 picture in" in result.stdout
+
+
+@pytest.mark.filterwarnings("ignore:step 0")
+def test_no_picture_at_all_is_no_success(tmp_path):
+    options = ["--steps", 2, "--size", 16, "--no-progress"]
+    result = draw("--layer", -1, "--neuron", 1, *options, status=1, model="half_finite")
+    assert "no picture of Neuron#2_1" in result.stderr
+    assert "picture in" not in result.stdout
+    assert not (tmp_path / "pictures").exists()
+
+
+def test_a_folder_is_no_file_for_a_spectrum(tmp_path, monkeypatch):
+    (tmp_path / "photos").mkdir()
+    monkeypatch.setattr(Spectrum, "from_images", lambda *_, **__: pytest.fail("measured"))
+    result = invoke("spectrum", "photos", "--out", "photos", status=1)
+    assert "photos is a folder; expected a file" in result.stderr
 
 
 def test_presets_and_options_reach_the_optimisation(monkeypatch):
@@ -193,6 +291,8 @@ def test_version():
         (["--class", "1", "--size", "big"], "'big' is no size"),
         (["--class", "1", "--style", "lucid"], "lucid"),
         (["--class", "1", "--steps", "0"], "--steps"),
+        (["--class", "1", "--values-range", "1,0"], "'1,0' is no range of values"),
+        (["--class", "1", "--preset", "lucid"], "lucid"),
     ],
 )
 def test_mistakes_in_the_options_are_usage_errors(tmp_path, arguments, message):
@@ -270,29 +370,6 @@ def test_an_interrupt_keeps_what_there_is(tmp_path, monkeypatch):
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_a_second_interrupt_stops_at_once():
-    with pytest.raises(KeyboardInterrupt), _terminal.stop_on_interrupt() as stop:  # noqa: PT012
-        signal.raise_signal(signal.SIGINT)
-        assert stop
-        signal.raise_signal(signal.SIGINT)
-
-
-def test_warnings_are_shown_without_code(monkeypatch):
-    import warnings
-
-    def warn(*_arguments, **_options):
-        # pytest turns warnings into errors; a user's terminal shows them.
-        with warnings.catch_warnings():
-            warnings.simplefilter("always")
-            warnings.warn("the gradient is zero", RuntimeWarning, stacklevel=1)
-        raise ValueError("enough")
-
-    monkeypatch.setattr(cli, "load_model", warn)
-    result = invoke("layers", "any", status=1)
-    assert "warning: the gradient is zero\n" in result.stderr
-    assert ".py:" not in result.stderr
-
-
 def test_the_command_is_installed_under_its_name():
     (command,) = importlib.metadata.entry_points(group="console_scripts", name="fvfast")
     assert command.load() is cli.app
@@ -317,42 +394,3 @@ def test_a_real_network_in_a_process_of_its_own(tmp_path):
     assert opacity.max() == 255
     assert opacity.min() < 128
     assert read_metadata(path)["Title"] == "coffee mug"
-
-
-@pytest.mark.parametrize(
-    ("text", "ids"),
-    [("3", [3]), ("3,5-9", [3, 5, 6, 7, 8, 9]), (" 2 , 1 - 3", [2, 1, 3]), ("4-4", [4])],
-)
-def test_lists_of_numbers(text, ids):
-    assert parse_ids(text) == ids
-
-
-@pytest.mark.parametrize("text", ["", ",", "1,,2", "-3", "9-5", "a", "1.5", "٣"])
-def test_no_lists_of_numbers(text):
-    with pytest.raises(cli.typer.BadParameter):
-        parse_ids(text)
-
-
-@pytest.mark.parametrize(
-    ("text", "size"), [("512", (512, 512)), ("480x640", (480, 640)), ("3X2", (3, 2))]
-)
-def test_sizes(text, size):
-    assert parse_size(text) == size
-
-
-@pytest.mark.parametrize("text", ["1", "0x5", "5x", "x5", "-5", "5x5x5", ""])
-def test_no_sizes(text):
-    with pytest.raises(cli.typer.BadParameter):
-        parse_size(text)
-
-
-def test_layers_by_name_or_index():
-    names = ["3", "-1", "conv", "blocks.3", "3a"]
-    assert [parse_layer(text) for text in names] == [3, -1, "conv", "blocks.3", "3a"]
-
-
-def test_file_names_are_safe_and_distinct():
-    names = ["../../etc/passwd", "A", "a", "é" * 3, "x" * 300, "x" * 301, ""]
-    files = file_names(names, "m:?")
-    assert len({file.casefold() for file in files}) == len(names)
-    assert all(re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,110}\.png", file) for file in files)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fvfast import Objective, maco
-from fvfast.ops.crop_resize import crop_and_resize
+from fvfast.ops.crop_resize import crop_and_resize, random_crops
 from fvfast.optimizers import ascend, keras_nadam
 
 maco_module = sys.modules["fvfast.maco"]  # the package's attribute of that name is the function
@@ -83,11 +83,11 @@ def test_names_of_a_sum(golden):
 
 def test_keras_nadam(golden):
     weights, centre = golden["nadam_w"], golden["nadam_c"]
-    x = torch.zeros_like(weights)
+    x = torch.zeros(1, *weights.shape)
     optimizer = keras_nadam([x])
     for expected in golden["nadam_x"]:
         ascend(optimizer, x, -2 * weights * (x - centre))  # Keras minimised sum(w (x - c)^2)
-        assert_close(x, expected, 1e-5)
+        assert_close(x[0], expected, 1e-5)
 
 
 def test_whole_run(golden, monkeypatch):
@@ -97,15 +97,16 @@ def test_whole_run(golden, monkeypatch):
     def recorded_boxes(_box_size, _nb_crops, *, step, **_):
         return golden["run_boxes"][step][None]
 
-    def recorded_noise(crops, _std, *, step, **_):
-        return crops + (golden["run_normal"][step] + golden["run_uniform"][step])[None]
+    def recorded_noise(images, boxes, size, *, step, alpha, **_):
+        crops = random_crops(images, boxes, size, alpha=alpha)
+        return crops + golden["run_normal"][step] + golden["run_uniform"][step]
 
     def recorded_start(*_, **__):
         phases.append(golden["phase"].clone()[None])
         return golden["magnitude"], phases[-1]
 
     monkeypatch.setattr(maco_module, "draw_boxes", recorded_boxes)
-    monkeypatch.setattr(maco_module, "inject_noise", recorded_noise)
+    monkeypatch.setattr(maco_module, "random_crops", recorded_noise)
     monkeypatch.setattr(maco_module, "init_maco_buffer", recorded_start)
     scores = []
     image, transparency = maco(

@@ -1,6 +1,7 @@
 import copy
 import functools
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -89,29 +90,24 @@ def test_global_random_state_plays_no_part(objective):
 
 
 def recorded_draws(monkeypatch, run):
-    """Every initial phase, box and crop with noise of a run."""
+    """Every initial phase, box and noise of a run."""
     draws = {"phase": [], "boxes": [], "noise": []}
-    start, boxes, noise = (
-        getattr(maco_module, name) for name in ("init_maco_buffer", "draw_boxes", "inject_noise")
-    )
+    start, crop = (getattr(maco_module, name) for name in ("init_maco_buffer", "random_crops"))
 
     def record_start(*args, **settings):
         magnitude, phase = start(*args, **settings)
         draws["phase"].append(phase.detach().clone())
         return magnitude, phase
 
-    def record_boxes(*args, **settings):
-        draws["boxes"].append(boxes(*args, **settings))
-        return draws["boxes"][-1]
-
-    def record_noise(crops, *args, **settings):
-        draws["noise"].append(noise(torch.zeros_like(crops), *args, **settings).detach())
-        return noise(crops, *args, **settings)
+    def record_crops(images, boxes, *args, alpha, **settings):
+        draws["boxes"].append(boxes)
+        noise = crop(torch.zeros_like(images), boxes, *args, **settings)
+        draws["noise"].append(noise.unflatten(0, boxes.shape[:2]))
+        return crop(images, boxes, *args, alpha=alpha, **settings)
 
     with monkeypatch.context() as patch:
         patch.setattr(maco_module, "init_maco_buffer", record_start)
-        patch.setattr(maco_module, "draw_boxes", record_boxes)
-        patch.setattr(maco_module, "inject_noise", record_noise)
+        patch.setattr(maco_module, "random_crops", record_crops)
         result = run()
     return result, {name: torch.stack(values) for name, values in draws.items()}
 
@@ -293,6 +289,141 @@ def test_one_image_that_is_not_finite_does_not_stop_the_others(network):
     assert not torch.allclose(result.images[0], good.images[0], atol=1e-5)
 
 
+class Overflowing(torch.optim.SGD):
+    """Writes NaN into the variable in its third step."""
+
+    def __init__(self, params):
+        super().__init__(params, lr=1.0)
+        self.steps = 0
+
+    def step(self, closure=None):
+        super().step(closure)
+        self.steps += 1
+        if self.steps == 3:
+            with torch.no_grad():
+                self.param_groups[0]["params"][0].fill_(float("nan"))
+
+
+@pytest.mark.parametrize("nb_steps", [3, 5])
+def test_an_update_that_is_not_finite_is_undone(objective, nb_steps):
+    settings = {**SHORT, "nb_steps": nb_steps}
+    with pytest.warns(RuntimeWarning, match="step 2: the image after its update is not finite"):
+        images, transparencies = maco(objective, Overflowing, **settings, save_every=1)
+    assert images.isfinite().all()
+    assert transparencies.isfinite().all()
+    assert torch.equal(images[-1], images[1])
+
+
+@pytest.mark.parametrize("context", [torch.inference_mode, torch.no_grad])
+def test_inside_inference_mode(network, context):
+    expected, _ = maco(Objective.channel(network, 3, 2, input_shape=INPUT), **SHORT)
+    photographs = torch.rand(2, 3, 32, 32)
+    with context():
+        objective = Objective.channel(network, 3, 2, input_shape=INPUT)
+        image, _ = maco(objective, **SHORT)
+        spectrum = Spectrum.from_images(photographs, progress=False)
+    assert torch.equal(image, expected)
+    with context():
+        maco(objective, maco_dataset=spectrum, **SHORT)
+    assert maco(objective, maco_dataset=spectrum, **SHORT)[0].isfinite().all()
+
+
+def test_interrupt_between_batches_keeps_the_finished_ones(network):
+    made = []
+
+    def optimizer(parameters):
+        made.append(1)
+        if len(made) == 3:
+            raise KeyboardInterrupt
+        return torch.optim.Adam(parameters)
+
+    objective = Objective.neuron(network, "7", range(4), input_shape=INPUT)
+    with pytest.warns(RuntimeWarning, match="interrupted after 2 of 4 images"):
+        result = maco_batch(objective, optimizer, **SHORT, batch_size=1)
+    assert result.names == ["Neuron#7_0", "Neuron#7_1"]
+    assert len(result.images) == len(result.scores) == 2
+
+
+def test_error_in_a_later_batch_keeps_the_finished_ones(network):
+    before = fingerprint(network)
+
+    class FailsLater(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = network
+            self.calls = 0
+
+        def forward(self, x):
+            self.calls += 1
+            if self.calls == 7:  # the probe, four steps, and two of the second batch
+                raise KeyError("out of luck")
+            return self.network(x)
+
+    objective = Objective.neuron(FailsLater().eval(), "", [1, 2], input_shape=INPUT)
+    with (
+        pytest.warns(RuntimeWarning, match="failed after 1 of 2 images"),
+        pytest.raises(KeyError, match="out of luck") as caught,
+    ):
+        maco_batch(objective, **SHORT, batch_size=1)
+    assert caught.value.finished.names == objective.combination_names[:1]
+    assert_same(before, fingerprint(network))
+
+
+def test_threads_that_share_a_model_wait_for_each_other(network):
+    before = fingerprint(network)
+    objective = Objective.neuron(network, "7", 3, input_shape=INPUT)
+    images = []
+    threads = [
+        threading.Thread(target=lambda: images.append(maco(objective, **SHORT)[0]))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(images) == 4
+    for image in images[1:]:
+        assert torch.equal(image, images[0])
+    assert_same(before, fingerprint(network))
+
+
+def test_training_mode_is_told_once_and_at_the_users_line(network):
+    network.train()
+    objective = Objective.neuron(network, "7", [1, 2], input_shape=INPUT)
+    with pytest.warns(UserWarning, match="training mode") as told:
+        maco_batch(objective, **SHORT, batch_size=1)
+    assert [warning.filename for warning in told] == [__file__]
+
+
+def test_report_images_are_for_the_callback(objective):
+    reports = []
+    maco(objective, **SHORT, callback=reports.append)
+    with pytest.raises(RuntimeError, match="during the callback"):
+        _ = reports[0].images
+
+
+def test_half_precision_function():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3)).bfloat16().eval()
+    objective = Objective.from_callable(
+        model, lambda x: model(x).mean((1, 2, 3)), input_shape=INPUT
+    )
+    assert maco(objective, **SHORT)[0].isfinite().all()
+
+
+def test_batch_that_does_not_come_first_is_refused():
+    class TimeFirst(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed = nn.Linear(3, 6)
+
+        def forward(self, x):
+            return self.embed(x.flatten(2).permute(2, 0, 1))  # (T, B, C)
+
+    with pytest.raises(ValueError, match="batch must come first"):
+        Objective.channel(TimeFirst().eval(), "embed", 1, input_shape=INPUT)
+
+
 def test_missing_gradient_is_reported(network):
     with torch.no_grad():
         network[3].bias.fill_(-100)
@@ -361,6 +492,10 @@ def test_spectrum_from_tensors(objective):
     ("settings", "message"),
     [
         ({"nb_steps": 0}, "nb_steps must be at least 1"),
+        ({"custom_shape": (32, 32, 3)}, r"custom_shape must be \(height, width\)"),
+        ({"values_range": 1}, "values_range must be two numbers"),
+        ({"values_range": ("a", "b")}, "values_range must be two numbers"),
+        ({"save_every": 0}, "save_every must be at least 1"),
         ({"nb_crops": -1}, "nb_crops must be at least 0"),
         ({"custom_shape": (1, 32)}, "at least 2 x 2"),
         ({"values_range": (1, 1)}, "values_range"),
@@ -384,6 +519,40 @@ def test_mistaken_types_are_explained(objective, network):
         maco(objective, **SHORT, box_size="large")
     with pytest.raises(TypeError, match="optimizer must be"):
         maco(objective, optimizer="adam", **SHORT)
+    for argument, value in (
+        ("nb_steps", 2.0),
+        ("nb_steps", True),
+        ("nb_crops", 1.5),
+        ("custom_shape", (32.5, 32)),
+        ("seed", 1.5),
+        ("seed", None),
+        ("save_every", 1.5),
+        ("callback", 3),
+    ):
+        with pytest.raises(TypeError, match=f"{argument}.* must be"):
+            maco(objective, **{**SHORT, argument: value})
+    with pytest.raises(TypeError, match=r"maco\(\): .*crops"):
+        maco(objective, crops=3)
+
+
+def test_one_number_is_a_square(objective):
+    assert maco(objective, **{**SHORT, "custom_shape": 24})[0].shape == (3, 24, 24)
+
+
+def test_data_set_is_read_after_everything_else_is_checked(objective, network):
+    def images():
+        raise AssertionError("the data set was read")
+        yield
+
+    several = Objective.neuron(network, "7", [0, 1], input_shape=INPUT)
+    for call, error in (
+        (lambda: maco(several, maco_dataset=images(), **SHORT), ValueError),
+        (lambda: maco(objective, "adam", images(), **SHORT), TypeError),
+        (lambda: maco(objective, maco_dataset=images(), **SHORT, device="gpu"), RuntimeError),
+        (lambda: maco_batch(objective, maco_dataset=images(), **SHORT, batch_size=0), ValueError),
+    ):
+        with pytest.raises(error):
+            call()
 
 
 @pytest.mark.parametrize("box_size", [1, 1.0, np.float32(0.3), lambda step: 0.5 / (step + 1)])

@@ -280,6 +280,15 @@ def test_normalization_follows_its_definition(dtype):
         torch.testing.assert_close(made.double(), expected, atol=tolerance, rtol=0)
 
 
+def test_a_first_call_in_inference_mode_does_not_spoil_later_ones():
+    normalize = Normalization([0.5], [0.25])
+    with torch.inference_mode():
+        normalize(torch.zeros(1, 1, 2, 2))
+    images = torch.zeros(1, 1, 2, 2, requires_grad=True)
+    normalize(images).sum().backward()
+    torch.testing.assert_close(images.grad, torch.full((1, 1, 2, 2), 2.0))
+
+
 def test_normalization_passes_gradients_on():
     images = torch.zeros(1, 1, 2, 2, requires_grad=True)
     Normalization([0.5], [0.25])(images).sum().backward()

@@ -1,3 +1,4 @@
+import os
 import time
 import tracemalloc
 
@@ -37,6 +38,18 @@ def test_scores_of_linear_and_convolution_outputs_by_hand(network, images):
     single = Objective.neuron(network, "3", [(5, 2, 7)], input_shape=INPUT)
     expected = convolution[:, 5, 2, 7].mean()[None] / convolution[0].numel()
     assert torch.allclose(scores(single, images), expected)
+
+
+@pytest.mark.parametrize("size", [1, 255, 256, 10_000])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_mean_square_of_a_layer(size, dtype):
+    output = torch.randn(4, size).to(dtype)
+    score = LayerScore().for_targets([None, None])(output)
+    exact = output.double().square().unflatten(0, (2, 2)).mean((1, 2))
+    # Positive terms: each of the at most 64 additions of a row in a lane, of the square, the root,
+    # its square, the sum of rows and the division errs by half an epsilon at most.
+    allowed = (64 + 20) / 2 * torch.finfo(torch.float32).eps
+    assert torch.allclose(score.double(), exact, rtol=allowed, atol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -222,11 +235,18 @@ def test_token_outputs_use_the_last_axis_for_channels():
     assert torch.allclose(scores(direction, images)[0], expected)
 
 
+def resident_bytes():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="needs Linux's /proc")
 def test_many_channels_compile_fast_and_small():
     """1,000 channels of a 512 x 28 x 28 layer: under 0.1 s and 10 MB."""
     layer = nn.Conv2d(3, 512, 1).eval()
     Objective.layer(layer, layer, input_shape=(3, 28, 28))  # the probe run is remembered
-    tracemalloc.start()
+    allocated = resident_bytes()
+    tracemalloc.start()  # Python's objects; the resident size shows torch's memory too
     start = time.perf_counter()
     objective = Objective.channel(
         layer, layer, [i % 512 for i in range(1000)], input_shape=(3, 28, 28)
@@ -238,6 +258,7 @@ def test_many_channels_compile_fast_and_small():
     assert len(names) == 1000
     assert seconds < 0.1
     assert peak < 10e6
+    assert resident_bytes() - allocated < 10e6
 
 
 def test_input_shape_is_read_from_the_model():
@@ -274,6 +295,7 @@ def test_preprocess_runs_before_the_model(network, images):
             r"list\(vectors\)",
         ),
         (lambda m: Objective.direction(m, "7", torch.zeros(10), input_shape=INPUT), "zero or not"),
+        (lambda m: Objective.direction(m, "7", [1.0] * 10, input_shape=INPUT), "one as a tensor"),
         (lambda m: neuron(m, [0, 1], names=["one"]), "one name per target"),
         (lambda m: Objective.layer(m, "3", input_shape=(3, 20)), r"\(C, H, W\)"),
         (lambda m: Objective.layer(m, "3", input_shape=(5, 20, 20)), "input_shape="),
@@ -289,5 +311,25 @@ def test_mistakes_are_explained(network, make, message):
 def test_ids_of_the_wrong_type(network):
     with pytest.raises(TypeError, match="neurons_ids"):
         Objective.neuron(network, "7", [1.5], input_shape=INPUT)
+    with pytest.raises(TypeError, match="neurons_ids must be an int"):
+        Objective.neuron(network, "7", 1.5, input_shape=INPUT)
     with pytest.raises(TypeError, match="channel_ids must be an int"):
         Objective.channel(network, "3", "five", input_shape=INPUT)
+    with pytest.raises(TypeError, match="not a mask of booleans"):
+        Objective.channel(network, "3", [True, False], input_shape=INPUT)
+    with pytest.raises(TypeError, match="layer must be"):
+        Objective.channel(network, True, 1, input_shape=INPUT)
+    with pytest.raises(TypeError, match="names must be strings"):
+        neuron(network, 1, names=[5])
+    with pytest.raises(TypeError, match="direction must be a tensor"):
+        Objective.direction(network, "7", None, input_shape=INPUT)
+    with pytest.raises(TypeError, match=r"model must be a torch\.nn\.Module, got str"):
+        Objective.layer("resnet", "7", input_shape=INPUT)
+
+
+def test_a_function_alone_adds_to_an_objective_of_any_input(network, images):
+    function = Objective.from_callable(None, lambda x: x.mean((1, 2, 3)))
+    for total in (function + neuron(network, 0), neuron(network, 0) + function):
+        assert total.image_shape == INPUT
+        expected = images.mean()[None] + scores(neuron(network, 0), images)
+        assert torch.allclose(scores(total, images), expected)

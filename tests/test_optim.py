@@ -128,6 +128,44 @@ def test_warm_up_wakes_a_dead_unit():
     assert mean_score(objective, awake[0]) > 0
 
 
+def test_interrupt_of_the_warm_up(objective, network):
+    before = fingerprint(network)
+    calls = []
+
+    def interrupt(images):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return images
+
+    with pytest.warns(RuntimeWarning, match="interrupted after 1 of 3 steps"):
+        images, names = optimize(objective, **SHORT, transformations=interrupt, warmup_steps=3)
+    assert images[-1].isfinite().all()
+    assert len(names) == 2
+    assert_same(before, fingerprint(network))
+
+
+def test_warm_up_that_is_not_finite_keeps_the_last_finite_images(objective):
+    calls = []
+
+    def spoil(images):
+        calls.append(1)
+        return images * (float("nan") if len(calls) == 2 else 1.0)
+
+    with pytest.warns(RuntimeWarning, match="step 1: the score or its gradient is not finite"):
+        images, _ = optimize(objective, **SHORT, transformations=spoil, warmup_steps=3)
+    assert images[-1].isfinite().all()
+
+
+def test_regularizer_of_another_shape_is_refused(objective):
+    with pytest.raises(ValueError, match=r"returned shape \(5,\) for 2 images"):
+        optimize(objective, **SHORT, regularizers=[lambda _: torch.zeros(5)])
+    with pytest.raises(TypeError, match="regularizers must be functions"):
+        optimize(objective, **SHORT, regularizers=[3])
+    images, _ = optimize(objective, **SHORT, regularizers=l2_reg())
+    assert images[-1].isfinite().all()
+
+
 def test_interrupt_keeps_the_images_so_far(objective, network):
     before = fingerprint(network)
 
@@ -147,6 +185,10 @@ def test_interrupt_keeps_the_images_so_far(objective, network):
     ("settings", "message"),
     [
         ({"nb_steps": 0}, "nb_steps must be at least 1"),
+        ({"warmup_steps": -1}, "warmup_steps must be at least 0"),
+        ({"std": float("nan")}, "std must be finite"),
+        ({"fft_decay": float("inf")}, "fft_decay must be finite"),
+        ({"image_normalizer": "foo"}, "image_normalizer must be"),
         ({"custom_shape": (1, 64)}, "at least 2 x 2"),
         ({"values_range": (0, 0)}, "values_range"),
         ({"values_range": (0, float("nan"))}, "values_range"),

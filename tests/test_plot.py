@@ -195,6 +195,12 @@ def test_plot_maco_draws_on_the_current_axes(picture):
     np.testing.assert_array_equal(drawn.get_array(), blend_transparency(*picture, 2.0, 60))
 
 
+def test_plot_maco_draws_opaque_without_a_transparency(picture):
+    (drawn,) = plot_maco(picture[0]).get_images()
+    np.testing.assert_array_equal(drawn.get_array(), blend_transparency(picture[0]))
+    assert (drawn.get_array()[..., 3] == 1).all()
+
+
 def test_plot_grid_draws_all_with_titles(picture):
     image, alpha = picture
     images = torch.stack([image, image.flip(2), image.flip(1)])

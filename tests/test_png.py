@@ -1,7 +1,7 @@
+import importlib.metadata
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +10,8 @@ from PIL import Image
 
 from fvfast.plot import blend_transparency
 from fvfast.png import check_writable, contact_sheet, read_metadata, save_png
+
+SOFTWARE = {"Software": f"fvfast {importlib.metadata.version('fvfast')}"}
 
 
 @pytest.fixture
@@ -37,9 +39,18 @@ def test_without_transparency_there_is_no_alpha_channel(tmp_path, picture):
 
 
 def test_metadata_survives(tmp_path, picture):
-    metadata = {"Title": "coffee mug", "fvfast.seed": "3", "Comment": "größer 猫\nsecond line"}
+    metadata = {"Title": "coffee mug", "fvfast.seed": 3, "Comment": "größer 猫\nsecond line"}
     path = save_png(tmp_path / "a.png", *picture, metadata=metadata)
-    assert read_metadata(path) == metadata
+    # Values of any type become text.
+    assert read_metadata(path) == {**SOFTWARE, **metadata, "fvfast.seed": "3"}
+
+
+def test_every_file_tells_the_version(tmp_path, picture):
+    assert read_metadata(save_png(tmp_path / "a.png", *picture)) == SOFTWARE
+    sheet = contact_sheet([picture[0]], ["a"], tmp_path / "b.png")
+    assert read_metadata(sheet) == SOFTWARE
+    own = save_png(tmp_path / "c.png", *picture, metadata={"Software": "mine"})
+    assert read_metadata(own) == {"Software": "mine"}
 
 
 @pytest.mark.parametrize("key", ["", "x" * 80, "猫"])
@@ -53,8 +64,8 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, picture, 
     path = save_png(tmp_path / "a.png", picture[0])
     before = path.read_bytes()
 
-    def full_disk(_picture, path, **_options):
-        Path(path).write_bytes(b"half")
+    def full_disk(_picture, file, **_options):
+        file.write(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Image.Image, "save", full_disk)
@@ -67,7 +78,12 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, picture, 
 def test_an_existing_file_is_replaced(tmp_path, picture):
     path = save_png(tmp_path / "a.png", picture[0], metadata={"Title": "old"})
     save_png(path, picture[0], metadata={"Title": "new"})
-    assert read_metadata(path) == {"Title": "new"}
+    assert read_metadata(path) == {**SOFTWARE, "Title": "new"}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_longest_file_name_can_be_written(tmp_path, picture):
+    path = save_png(tmp_path / f"{'x' * 251}.png", picture[0])
     assert list(tmp_path.iterdir()) == [path]
 
 

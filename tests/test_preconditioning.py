@@ -12,6 +12,7 @@ from fvfast.colors import (
     decorrelate_colors,
     recorrelate_colors,
 )
+from fvfast.ops.reference_phase import half_spectrum_image
 from fvfast.preconditioning import (
     fft_2d_freq,
     fft_image,
@@ -19,7 +20,6 @@ from fvfast.preconditioning import (
     get_fft_scale,
     init_maco_buffer,
     maco_image_parametrization,
-    phase_to_image,
     standardise_phase,
     to_valid_grayscale,
     to_valid_rgb,
@@ -82,7 +82,7 @@ def test_maco_image_of_every_size(height, width, channels):
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_standardised_image_has_the_magnitude_it_was_given(height, width):
     magnitude, phase = magnitude_and_phase(3, height, width)
-    image = phase_to_image(magnitude, phase, width)
+    image = half_spectrum_image(magnitude, phase, width)
     assert image.mean().item() == pytest.approx(0, abs=1e-12)
     assert image.std(correction=0).item() == pytest.approx(1, rel=1e-3)
     # Up to the scale, away from the edge columns, where a real image's spectrum is symmetric.
@@ -212,7 +212,7 @@ def test_magnitude_comes_from_the_data_set():
     assert torch.equal(magnitude, spectrum.magnitude(8, 9, 2))
     assert torch.equal(init_maco_buffer((8, 9), images)[0], magnitude)
     assert torch.equal(init_maco_buffer((8, 9))[0], Spectrum.natural().magnitude(8, 9))
-    with pytest.raises(ValueError, match="channels is 3; expected 2"):
+    with pytest.raises(ValueError, match="the spectrum has 2 channels, the images have 3"):
         init_maco_buffer((8, 9), spectrum, channels=3)
 
 

@@ -13,6 +13,7 @@ from sklearn.datasets import load_sample_image
 
 from fvfast.colors import decorrelate_colors
 from fvfast.photographs import PhotographFolder
+from fvfast.preconditioning import init_maco_buffer
 from fvfast.spectrum import Spectrum
 
 SIZES = [(2, 2), (2, 9), (3, 2), (5, 8), (64, 64), (65, 96), (96, 65), (63, 31)]
@@ -241,6 +242,11 @@ def test_progress_is_shown_when_asked_for(tmp_path, capsys):
         assert "1/1" in capsys.readouterr().err
         Spectrum.from_images(source, (8, 8), progress=False)
         assert capsys.readouterr().err == ""
+        Spectrum.of(source, (8, 8), 3)
+        assert "1/1" in capsys.readouterr().err
+        Spectrum.of(source, (8, 8), 3, progress=False)
+        init_maco_buffer((8, 8), source, progress=False)
+        assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
@@ -362,75 +368,26 @@ def test_resizing_agrees_with_measuring_smaller_photographs(measured, measured_1
         assert abs(channel[0, 0] - channel.mean()) < 0.4  # the mean of the image, too
 
 
-# Files
-
-
-def test_measured_spectrum_survives_its_file(measured, tmp_path):
-    path = tmp_path / "a name without suffix"
-    measured.save(path)
-    loaded = Spectrum.from_file(path)
-    for size in ((256, 256), (101, 64)):
-        assert torch.equal(loaded.magnitude(*size), measured.magnitude(*size))
-    for name in ("image_count", "skipped_count", "size", "channels", "version"):
-        assert getattr(loaded, name) == getattr(measured, name)
-    assert loaded.image_count == 6
-    assert path.stat().st_size < 3 * 256 * 129 * 4
-    loaded.save(path)  # replaces it
-    assert [p.name for p in tmp_path.iterdir()] == [path.name]
-
-
-def test_array_survives_its_file(tmp_path):
-    array = np.random.default_rng(0).random((2, 6, 4)).astype(np.float32)
-    np.save(tmp_path / "array.npy", array)
-    spectrum = Spectrum.from_file(tmp_path / "array.npy")
-    assert torch.equal(spectrum.magnitude(6, 6, 2), torch.from_numpy(array))
-    spectrum.save(tmp_path / "array.npz")
-    loaded = Spectrum.from_file(tmp_path / "array.npz")
-    assert torch.equal(loaded.magnitude(9, 12, 2), spectrum.magnitude(9, 12, 2))
-    # Bilinear at twice the height: quarters of the neighbouring rows.
-    expected = 0.75 * array[:, 0] + 0.25 * array[:, 1]
-    np.testing.assert_allclose(loaded.magnitude(12, 6, 2)[:, 1].numpy(), expected, rtol=1e-5)
-
-
-def test_failed_save_leaves_the_old_file(measured, tmp_path, monkeypatch):
-    path = tmp_path / "spectrum.npz"
-    path.write_bytes(b"old")
-
-    def fail(file, **_):
-        file.write(b"half")
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(np, "savez_compressed", fail)
-    with pytest.raises(OSError, match="no space left"):
-        measured.save(path)
-    assert path.read_bytes() == b"old"
-    assert [p.name for p in tmp_path.iterdir()] == ["spectrum.npz"]
-
-
-def test_unfit_files_are_refused(tmp_path):
-    path = tmp_path / "file"
-    with pytest.raises(FileNotFoundError):
-        Spectrum.from_file(path)
-    for array in (np.ones((4, 3)), -np.ones((1, 4, 3)), np.full((1, 4, 3), np.nan)):
-        with path.open("wb") as file:
-            np.save(file, array)
-        with pytest.raises(ValueError, match=r"expected \(C, H, W // 2 \+ 1\)"):
-            Spectrum.from_file(path)
-    with path.open("wb") as file:
-        np.savez(file, other=np.ones(3))
-    with pytest.raises(ValueError, match=r"has no array 'fvfast_version'"):
-        Spectrum.from_file(path)
-    path.write_bytes(b"not an array")
-    with pytest.raises(ValueError, match=r"is not an array file; expected \.npz or \.npy"):
-        Spectrum.from_file(path)
-    with pytest.raises(ValueError, match="is the closed form"):
-        Spectrum.natural().save(path)
-
-
 @pytest.mark.parametrize("channels", [1, 2, 4])
 def test_wrong_channels_are_refused(measured, channels):
-    with pytest.raises(ValueError, match=rf"channels is {channels}; expected 3\. Measure"):
+    message = rf"the spectrum has 3 channels, the images have {channels}\. Measure .*natural"
+    with pytest.raises(ValueError, match=message):
         measured.magnitude(32, 32, channels)
+    grey = Spectrum.from_images(torch.rand(1, 1, 8, 8), progress=False)
+    with pytest.raises(ValueError, match=r"the spectrum has 1 channel, the images have 3\."):
+        grey.magnitude(32, 32)
+    with pytest.raises(ValueError, match="channels is 0; expected at least 1"):
+        Spectrum.natural().magnitude(8, 8, 0)
+
+
+def test_spectra_say_what_they_are(measured, tmp_path):
+    assert repr(Spectrum()) == "Spectrum(closed form of natural images)"
+    assert repr(measured) == "Spectrum(measured, 3 channels, 256 x 256, 6 images)"
+    one = Spectrum.from_images(torch.rand(1, 1, 8, 9), progress=False)
+    assert repr(one) == "Spectrum(measured, 1 channel, 8 x 9, 1 image)"
+    np.save(tmp_path / "array.npy", np.ones((2, 8, 5)))
+    array = Spectrum.from_file(tmp_path / "array.npy")
+    assert repr(array) == "Spectrum(array, resized bilinearly, 2 channels, 8 x 8)"
 
 
 def test_sizes_below_two_are_refused(measured):

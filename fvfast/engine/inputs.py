@@ -11,9 +11,10 @@ DEFAULT_INPUT_SHAPE = (3, 224, 224)
 def find_input_shape(model: nn.Module | None) -> tuple[int, int, int]:
     """Shape (C, H, W) of one input image.
 
-    Read, in this order, from: ``model.input_shape``; timm's ``pretrained_cfg`` or ``default_cfg``;
-    a ``config`` with ``image_size`` (transformers); ``image_size`` or ``input_image_size``; the
-    first convolution (number of channels only). What nothing tells is taken from (3, 224, 224).
+    Read, in this order, from: ``model.input_shape``; timm's ``patch_embed.img_size``, which a user
+    may have set, ``pretrained_cfg`` or ``default_cfg``; a ``config`` with ``image_size``
+    (transformers); ``image_size``, ``input_image_size`` or ``img_size``; the first convolution
+    (number of channels only). What nothing tells is taken from (3, 224, 224).
     """
     if model is None:
         return DEFAULT_INPUT_SHAPE
@@ -21,13 +22,16 @@ def find_input_shape(model: nn.Module | None) -> tuple[int, int, int]:
     if isinstance(declared, Sequence) and _is_shape(tuple(declared)[-3:]):
         channels, height, width = (int(size) for size in tuple(declared)[-3:])
         return channels, height, width
+    channels = _first_channels(model)
+    patches = _declared_size(getattr(model, "patch_embed", None))
+    if patches is not None:
+        return channels, *patches
     for attribute in ("pretrained_cfg", "default_cfg"):
         settings = getattr(model, attribute, None)
         size = settings.get("input_size") if isinstance(settings, Mapping) else None
         if size is not None and _is_shape(tuple(size)):
-            channels, height, width = (int(entry) for entry in size)
-            return channels, height, width
-    channels = _first_channels(model)
+            # The weights' configuration; the user may have asked for other channels.
+            return channels, int(size[1]), int(size[2])
     height, width = _declared_size(model) or DEFAULT_INPUT_SHAPE[1:]
     return channels, height, width
 
@@ -43,7 +47,7 @@ def _first_channels(model: nn.Module) -> int:
     return DEFAULT_INPUT_SHAPE[0]
 
 
-def _declared_size(model: nn.Module) -> tuple[int, int] | None:
+def _declared_size(model: object) -> tuple[int, int] | None:
     for holder in (getattr(model, "config", None), model):
         for attribute in ("image_size", "input_image_size", "img_size"):
             size = getattr(holder, attribute, None)

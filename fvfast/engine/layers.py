@@ -90,27 +90,37 @@ def select_output(output: Any, key: OutputKey = None) -> torch.Tensor | None:
         The tensor, or None when there is none (or no such entry).
     """
     if key is not None:
-        try:
-            return select_output(output[key])
-        except (KeyError, IndexError, TypeError):
-            return None
+        entries = _entries(output)
+        return select_output(entries[key]) if key in entries else None
     if isinstance(output, torch.Tensor):
         return output
-    if dataclasses.is_dataclass(output) and not isinstance(output, (type, Mapping)):
-        entries = [getattr(output, field.name) for field in dataclasses.fields(output)]
-    elif isinstance(output, Mapping):
-        entries = list(output.values())
-    elif isinstance(output, Sequence) and not isinstance(output, str):
-        entries = list(output)
-    else:
-        return None
-    found = (select_output(entry) for entry in entries)
+    found = (select_output(entry) for entry in _entries(output).values())
     return next((tensor for tensor in found if tensor is not None), None)
 
 
-_Trace = list[tuple[LayerInfo, Any]]
-_TraceKey = tuple[tuple[int, ...], int, tuple[int, ...]]
-_traces: "weakref.WeakKeyDictionary[nn.Module, dict[_TraceKey, _Trace]]" = (
+def _entries(output: Any) -> dict[Any, Any]:
+    """Entries of a tuple, list, mapping or dataclass by index or name; empty for all else."""
+    if isinstance(output, Mapping):
+        return dict(output)
+    if dataclasses.is_dataclass(output) and not isinstance(output, type):
+        return {field.name: getattr(output, field.name) for field in dataclasses.fields(output)}
+    if isinstance(output, Sequence) and not isinstance(output, str):
+        return dict(enumerate(output))
+    return {}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Traced:
+    """What the probe saw of one module: shapes with the batch, by entry; None is the first."""
+
+    info: LayerInfo
+    shapes: Mapping[Any, tuple[int, ...]]
+
+
+_Trace = list[_Traced]
+_TraceKey = tuple[tuple[int, ...], int, str, tuple[int, ...]]
+# A trace keeps its preprocess alive, so that another one cannot take over its identity.
+_traces: "weakref.WeakKeyDictionary[nn.Module, dict[_TraceKey, tuple[_Trace, Any]]]" = (
     weakref.WeakKeyDictionary()
 )
 
@@ -142,88 +152,69 @@ def trace_layers(
     ValueError
         When the model cannot run on one image of this shape.
     """
-    return [info for info, _ in _trace(model, input_shape, preprocess)]
+    return [traced.info for traced in _trace(model, input_shape, preprocess)]
 
 
 def _trace(model: nn.Module, input_shape: tuple[int, ...], preprocess: Preprocess | None) -> _Trace:
-    # The identities of the modules tell when the user has changed the network since.
-    key = (tuple(input_shape), id(preprocess), tuple(id(module) for module in model.modules()))
+    # Modules and their printed settings tell when the user has changed the network since.
+    modules = tuple(id(module) for module in model.modules())
+    key = (tuple(input_shape), id(preprocess), repr(model), modules)
     remembered = _traces.setdefault(model, {})
     if key not in remembered:
-        remembered[key] = _run_trace(model, tuple(input_shape), preprocess)
-    return remembered[key]
+        remembered[key] = (_run_trace(model, tuple(input_shape), preprocess), preprocess)
+    return remembered[key][0]
 
 
 def _run_trace(
     model: nn.Module, input_shape: tuple[int, ...], preprocess: Preprocess | None
 ) -> _Trace:
-    shapes: dict[nn.Module, Any] = {}
+    shapes: dict[nn.Module, dict[Any, tuple[int, ...]]] = {}
     calls: dict[nn.Module, int] = {}
 
     def record(module: nn.Module, _inputs: Any, output: Any) -> None:
         calls[module] = calls.get(module, 0) + 1
-        shapes[module] = _shapes_of(output)
+        keys = [None, *_entries(output)]
+        tensors = {key: select_output(output, key) for key in keys}
+        shapes[module] = {
+            key: tuple(tensor.shape) for key, tensor in tensors.items() if tensor is not None
+        }
 
-    handles = [
-        module.register_forward_hook(record)
-        for module in model.modules()
-        if not isinstance(module, torch.jit.ScriptModule)  # these take no hooks
-    ]
-    try:
-        with borrowed(model, warn=False), torch.no_grad():
+    with torch.inference_mode(False), torch.no_grad(), borrowed(model, warn=False):
+        handles = [
+            module.register_forward_hook(record)
+            for module in model.modules()
+            if not isinstance(module, torch.jit.ScriptModule)  # these take no hooks
+        ]
+        try:
             image = torch.zeros(1, *input_shape, device=model_device(model))
             image = preprocess(image) if preprocess is not None else image
             model(image.to(model_dtype(model)))
-    except RuntimeError as error:
-        raise ValueError(
-            f"the model ({type(model).__name__}) cannot run on one image of shape "
-            f"(1, {', '.join(map(str, input_shape))}): {error}. Pass the (C, H, W) it expects as "
-            "input_shape=."
-        ) from error
-    finally:
-        for handle in handles:
-            handle.remove()
+        except Exception as error:
+            raise ValueError(
+                f"the model ({type(model).__name__}) failed on one image of zeros of shape "
+                f"(1, {', '.join(map(str, input_shape))}): {type(error).__name__}: {error} "
+                "If it takes images of another shape, pass their (C, H, W) as input_shape=."
+            ) from error
+        finally:
+            for handle in handles:
+                handle.remove()
 
     leaves = [module for module in calls if not any(module.children())]
     order = {module: index for index, module in enumerate(leaves)}
     return [
-        (
+        _Traced(
             LayerInfo(
                 name=name,
                 type=type(module).__name__,
-                shape=_first_shape(shapes.get(module)),
+                shape=shapes[module][None][1:] if None in shapes.get(module, {}) else None,
                 index=order.get(module),
                 is_leaf=not any(module.children()),
                 calls=calls.get(module, 0),
             ),
-            shapes.get(module),
+            shapes.get(module, {}),
         )
         for name, module in model.named_modules()
     ]
-
-
-class _Shapes(dict[Any, Any]):
-    """Shapes of the entries of a tuple or mapping output, by index or name."""
-
-
-def _shapes_of(output: Any) -> Any:
-    """Shape of a tensor, or of each entry of a container: the outputs themselves are not kept."""
-    tensor = select_output(output)
-    if tensor is None:
-        return None
-    if isinstance(output, torch.Tensor):
-        return tuple(tensor.shape[1:])
-    entries: dict[Any, Any] = {None: tuple(tensor.shape[1:])}
-    keys = list(output) if isinstance(output, Mapping) else range(len(output))
-    for key in keys:
-        entry = select_output(output, key)
-        entries[key] = tuple(entry.shape[1:]) if entry is not None else None
-    return _Shapes(entries)
-
-
-def _first_shape(shapes: Any) -> tuple[int, ...] | None:
-    first = shapes[None] if isinstance(shapes, _Shapes) else shapes
-    return first if first is None else tuple(first)
 
 
 def find_layer(
@@ -258,44 +249,52 @@ def find_layer(
     """
     layer, key = layer if isinstance(layer, tuple) else (layer, None)
     trace = _trace(model, input_shape, preprocess)
-    name = _layer_name(model, layer, [info for info, _ in trace])
-    info, shapes = next(entry for entry in trace if entry[0].name == name)
-    label = name or type(model).__name__
-    if info.calls == 0:
+    module = _layer_module(model, layer, [traced.info for traced in trace])
+    first_name = next(name for name, candidate in model.named_modules() if candidate is module)
+    traced = next(candidate for candidate in trace if candidate.info.name == first_name)
+    # A module with several names goes by the one the user gave.
+    label = (layer if isinstance(layer, str) else first_name) or type(model).__name__
+    if traced.info.calls == 0:
         raise ValueError(
             f"layer {label!r} is never called when the model runs; `fvfast layers` lists the "
             "layers that are. (Scripted and fused modules do not show the calls inside; "
             "Objective.from_callable takes any function of the model's output.)"
         )
-    entries = shapes if isinstance(shapes, _Shapes) else {}
-    shape = info.shape if key is None else entries.get(key)
-    if shape is None:
-        keys = [entry for entry in entries if entry is not None]
+    if key not in traced.shapes:
+        keys = [entry for entry in traced.shapes if entry is not None]
         raise ValueError(
             f"layer {label!r} has no tensor output"
             + (f" {key!r}; its outputs are {keys}." if key is not None else ".")
         )
-    return Layer(label, dict(model.named_modules())[name], key, shape, info.calls)
+    batch, *shape = traced.shapes[key]
+    if batch != 1:
+        raise ValueError(
+            f"layer {label!r} puts out a tensor of shape {traced.shapes[key]} for one image: the "
+            "batch must come first. Read a layer before or behind it, or bring the batch to the "
+            "front in a function for Objective.from_callable."
+        )
+    return Layer(label, module, key, tuple(shape), traced.info.calls)
 
 
-def _layer_name(model: nn.Module, layer: str | int | nn.Module, trace: list[LayerInfo]) -> str:
+def _layer_module(
+    model: nn.Module, layer: str | int | nn.Module, trace: list[LayerInfo]
+) -> nn.Module:
+    modules = dict(model.named_modules(remove_duplicate=False))
     if isinstance(layer, nn.Module):
-        for name, module in model.named_modules():
-            if module is layer:
-                return name
+        if any(module is layer for module in modules.values()):
+            return layer
         raise ValueError(
             f"the given layer ({type(layer).__name__}) is not a module of the model "
             f"({type(model).__name__})."
         )
     if isinstance(layer, str):
-        names = [info.name for info in trace]
-        if layer in names:
-            return layer
+        if layer in modules:
+            return modules[layer]
         raise ValueError(
             f"the model ({type(model).__name__}) has no layer {layer!r}. "
-            f"{_suggestions(layer, names)}"
+            f"{_suggestions(layer, list(modules))}"
         )
-    if isinstance(layer, SupportsIndex):
+    if isinstance(layer, SupportsIndex) and not isinstance(layer, bool):
         called = sorted(
             (info for info in trace if info.index is not None), key=lambda info: info.index or 0
         )
@@ -305,7 +304,7 @@ def _layer_name(model: nn.Module, layer: str | int | nn.Module, trace: list[Laye
                 f"layer index {index} is out of range: the model calls {len(called)} leaf modules "
                 f"(0 to {len(called) - 1}, or -{len(called)} to -1)."
             )
-        return called[index].name
+        return modules[called[index].name]
     raise TypeError(
         f"layer must be a name, an index, a module or a pair (layer, key); got "
         f"{type(layer).__name__}."

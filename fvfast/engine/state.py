@@ -2,12 +2,18 @@
 
 import contextlib
 import itertools
-import warnings
+import threading
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
+
+from fvfast._warnings import warn_user
+
+_locks: "weakref.WeakKeyDictionary[nn.Module, threading.RLock]" = weakref.WeakKeyDictionary()
+_locks_guard = threading.Lock()
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -15,7 +21,17 @@ def unwrap(model: nn.Module) -> nn.Module:
 
     Replicas of `torch.nn.DataParallel` are copies, and the submodules of a compiled model are
     inlined, so hooks registered on either would stay silent.
+
+    Raises
+    ------
+    TypeError
+        It is not a module.
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"model must be a torch.nn.Module, got {type(model).__name__}; "
+            "Objective.from_callable(None, f) takes a plain function."
+        )
     while True:
         if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
             model = model.module
@@ -43,6 +59,8 @@ def borrowed(
 ) -> Iterator[torch.device]:
     """Run a model frozen and in evaluation mode, then restore it, also after an exception.
 
+    Other threads that want the same model wait.
+
     Parameters
     ----------
     model
@@ -61,29 +79,54 @@ def borrowed(
     if model is None:
         yield torch.device(device) if device is not None else torch.device("cpu")
         return
+    with _lock(model):
+        modes = [(module, module.training) for module in model.modules()]
+        if warn and any(training for _, training in modes):
+            warn_user(
+                f"the model ({type(model).__name__}) is in training mode: it runs in evaluation "
+                "mode here and is set back afterwards. Call model.eval() to silence this warning.",
+                UserWarning,
+            )
+        with _restored_tensors(model):
+            try:
+                # Set directly: train() and eval() may be overridden with side effects.
+                for module, _ in modes:
+                    module.training = False
+                with _moved(model, device):
+                    yield model_device(model)
+            finally:
+                for module, training in modes:
+                    module.training = training
 
-    modes = [(module, module.training) for module in model.modules()]
+
+def _lock(model: nn.Module) -> threading.RLock:
+    with _locks_guard:
+        return _locks.setdefault(model, threading.RLock())
+
+
+@contextlib.contextmanager
+def _restored_tensors(model: nn.Module) -> Iterator[None]:
+    """Freeze the parameters; afterwards restore what requires gradients, and the buffers."""
     gradients = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    if warn and any(training for _, training in modes):
-        warnings.warn(
-            f"the model ({type(model).__name__}) is in training mode: it runs in evaluation mode "
-            "here and is set back afterwards. Call model.eval() to silence this warning.",
-            UserWarning,
-            stacklevel=4,
-        )
+    # Some networks count or average in their buffers, also in evaluation mode.
+    buffers = [
+        (module._buffers, name, buffer, buffer.detach().clone(), buffer._version)
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None and not buffer.is_inference()
+    ]
     try:
-        # The flags are set directly: train() and eval() may be overridden with side effects.
-        for module, _ in modes:
-            module.training = False
         for parameter, _ in gradients:
             parameter.requires_grad_(False)
-        with _moved(model, device):
-            yield model_device(model)
+        yield
     finally:
-        for module, training in modes:
-            module.training = training
         for parameter, requires_grad in gradients:
             parameter.requires_grad_(requires_grad)
+        for holder, name, buffer, copy, version in buffers:
+            holder[name] = buffer
+            if buffer._version != version:
+                with torch.no_grad():
+                    buffer.copy_(copy)
 
 
 @contextlib.contextmanager

@@ -74,9 +74,24 @@ class TappedModel:
         finally:
             for handle in handles:
                 handle.remove()
-        for layer in tapped - outputs.keys():
+        for layer in tapped:
+            self._check(layer, outputs.get(layer), len(images))
+        return outputs
+
+    def _check(self, layer: Layer, output: torch.Tensor | None, batch: int) -> None:
+        if output is None:
+            assert self.model is not None
+            if not any(module is layer.module for module in self.model.modules()):
+                raise RuntimeError(
+                    f"layer {layer.name!r} is no longer part of the model: it was replaced since "
+                    "the objective was made. Make the objective again."
+                )
             raise RuntimeError(
                 f"layer {layer.name!r} was called in the probe run but gave no tensor in this one: "
                 "the model's forward pass depends on its input."
             )
-        return outputs
+        if output.shape[0] != batch:
+            raise RuntimeError(
+                f"layer {layer.name!r} puts out a tensor of shape {tuple(output.shape)} for "
+                f"{batch} images: the batch must come first."
+            )

@@ -1,4 +1,6 @@
 import collections
+import dataclasses
+import types
 
 import pytest
 import torch
@@ -41,6 +43,57 @@ def test_trace_lists_names_shapes_order_and_calls():
     assert layers["first"].shape == (4, 20, 20)
     assert layers["pair"].shape == (4,)
     assert not layers[""].is_leaf
+
+
+@dataclasses.dataclass
+class Output:
+    logits: torch.Tensor
+    hidden: torch.Tensor
+
+
+class DataclassOutput(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+        self.alias = self.conv
+
+    def forward(self, x):
+        y = self.conv(x)
+        return Output(y.mean((2, 3)), y)
+
+
+def test_dataclass_outputs():
+    model = DataclassOutput().eval()
+    assert find_layer(model, "", INPUT).shape == (4,)
+    assert find_layer(model, ("", "hidden"), INPUT).shape == (4, 20, 20)
+
+
+def test_a_module_with_two_names():
+    model = DataclassOutput().eval()
+    layer = find_layer(model, "alias", INPUT)
+    assert (layer.name, layer.module) == ("alias", model.conv)
+
+
+def test_a_layer_replaced_since_is_explained(network):
+    tapped = TappedModel(network, [find_layer(network, "3", INPUT)])
+    network[3] = nn.Conv2d(8, 16, 3, stride=2)
+    with pytest.raises(RuntimeError, match="no longer part of the model"):
+        tapped(torch.randn(1, *INPUT))
+
+
+def test_trace_notices_other_preprocessing_and_settings():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3)).eval()
+
+    def width(size):
+        def resized(x):
+            return nn.functional.interpolate(x, (size, size))
+
+        return find_layer(model, 0, INPUT, resized).shape[-1]
+
+    assert [width(size) for size in (8, 16, 20)] == [6, 14, 18]
+    assert find_layer(model, 0, INPUT).shape == (4, 18, 18)
+    model[0].stride = (2, 2)
+    assert find_layer(model, 0, INPUT).shape == (4, 9, 9)
 
 
 def test_trace_is_remembered_until_the_model_changes():
@@ -148,6 +201,13 @@ def test_select_output_of_other_things():
         ({"image_size": 96}, (3, 96, 96)),
         ({"input_image_size": [64, 48]}, (3, 64, 48)),
         ({"input_shape": (None, 1, 28, 30)}, (1, 28, 30)),
+        (
+            {
+                "pretrained_cfg": {"input_size": (3, 224, 224)},
+                "patch_embed": types.SimpleNamespace(img_size=(32, 48)),
+            },
+            (3, 32, 48),
+        ),
     ],
 )
 def test_input_shape_from_what_models_declare(attributes, expected):

@@ -48,6 +48,27 @@ def test_model_is_frozen_inside_and_restored_after_an_error(network):
     assert_same(before, fingerprint(network))
 
 
+def test_buffers_that_a_network_changes_are_restored():
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("count", torch.zeros(()))
+            self.register_buffer("last", torch.zeros(()))
+
+        def forward(self, x):
+            self.count += 1
+            self.last = x.mean()
+            return x
+
+    model = Counting().eval()
+    last = model.last
+    with borrowed(model):
+        model(torch.ones(1))
+        assert model.count == 1
+    assert model.count == 0
+    assert model.last is last
+
+
 def test_a_moved_model_comes_back_with_its_own_tensors(network):
     """The meta device stands in for an accelerator: moving there loses all values."""
     before = fingerprint(network)

@@ -1,0 +1,104 @@
+"""The arguments and options that the subcommands of the console command share."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from fvfast._settings import default_of
+from fvfast.presets import PRESETS
+
+if TYPE_CHECKING:
+    PresetName = str
+else:
+    PresetName = Literal[tuple(PRESETS)]
+
+ModelName = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="efficientnet_lite0 (or 1, 2), torchvision:NAME, timm:NAME (add ?weights=none for "
+        "random weights), or path.to.module:factory.",
+        show_default=False,
+    ),
+]
+LayerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--layer",
+        "-l",
+        metavar="NAME_OR_INDEX",
+        help="Layer to read, as `fvfast layers MODEL` lists them; a whole number is an index, -1 "
+        "the last layer. Default for --class: the last layer.",
+        show_default=False,
+    ),
+]
+ChannelOption = Annotated[
+    str | None,
+    typer.Option("--channel", "-c", metavar="IDS", help="Channels, such as 3,5-9."),
+]
+NeuronOption = Annotated[
+    str | None,
+    typer.Option(
+        "--neuron", "-n", metavar="IDS", help="Neurons, such as 0-9 (flat: channel, row, column)."
+    ),
+]
+ClassOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--class",
+        metavar="NAME",
+        help='Class, by name ("coffee mug") or index. May be repeated.',
+    ),
+]
+WholeLayerOption = Annotated[
+    bool, typer.Option("--whole-layer", help="Maximise the mean square of the whole layer.")
+]
+OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="The same seed gives the same pictures.")]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        help="cpu, cuda, cuda:1, mps, ...",
+        show_default="a GPU if there is one, else the CPU",
+    ),
+]
+BatchOption = Annotated[
+    int, typer.Option("--batch-size", min=1, help="Pictures optimised together.")
+]
+RangeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--values-range",
+        metavar="LOW,HIGH",
+        help="Lowest and highest value of the images that the network takes, for a factory that "
+        "returns a plain module.",
+        show_default="the network's own",
+    ),
+]
+ProgressOption = Annotated[bool, typer.Option("--progress/--no-progress", help="Show progress.")]
+
+
+def steps_option(function: Callable[..., Any]) -> Any:
+    """Return the option for the number of steps of `fvfast.maco` or `fvfast.optimize`."""
+    return typer.Option(
+        "--steps", min=1, help="Optimisation steps.", show_default=shown(function, "nb_steps")
+    )
+
+
+def size_option(default: tuple[int, int]) -> Any:
+    """Return the option for the size of images."""
+    height, width = default
+    return typer.Option(
+        "--size",
+        metavar="SIZE",
+        help="512, or HEIGHTxWIDTH.",
+        show_default=str(height) if height == width else f"{height}x{width}",
+    )
+
+
+def shown(function: Callable[..., Any], argument: str) -> str:
+    """Return the default of an argument for the help."""
+    return str(default_of(function, argument))

@@ -1,0 +1,66 @@
+"""The settings of a run as they are in effect: given, of the preset, or of the signature."""
+
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from fvfast._version import VERSION
+from fvfast.presets import box_schedule, find_preset, noise_schedule
+
+# What does not change the picture, or is told in another way.
+_LEFT_OUT = frozenset({"objective", "maco_dataset", "progress", "callback", "save_every", "device"})
+_SCHEDULES = {"box_size": box_schedule, "noise_intensity": noise_schedule}
+
+
+def default_of(function: Callable[..., Any], argument: str) -> Any:
+    """Return the default of an argument, as the function's signature has it."""
+    return inspect.signature(function).parameters[argument].default
+
+
+def effective_settings(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of all settings of `fvfast.maco` or `fvfast.optimize` in a run.
+
+    Parameters
+    ----------
+    function
+        One of the two.
+    given
+        The arguments that it is called with.
+
+    Returns
+    -------
+    settings
+        By name, ready for JSON: schedules as a number or [first, last], functions by their names,
+        the default optimizer as "default".
+    """
+    parameters = inspect.signature(function).parameters
+    values = {
+        name: default_of(function, name) for name in parameters if name not in _LEFT_OUT
+    }  # in the order of the signature
+    if "preset" in values:
+        preset = given.get("preset", values["preset"])
+        values.update(find_preset(preset).arguments)
+    values.update((name, value) for name, value in given.items() if name in values)
+    for name, schedule in _SCHEDULES.items():
+        if name in values:
+            at = schedule(values[name], values["nb_steps"])
+            first, last = at(0), at(values["nb_steps"] - 1)
+            values[name] = first if first == last else [first, last]
+    if values["optimizer"] is None:
+        values["optimizer"] = "default"
+    return {name: _plain(value) for name, value in values.items()}
+
+
+def versions() -> dict[str, str]:
+    """Versions that a picture depends on."""
+    return {"fvfast": VERSION, "torch": torch.__version__}
+
+
+def _plain(value: Any) -> Any:
+    try:
+        return json.loads(json.dumps(value))
+    except TypeError:
+        return getattr(value, "__name__", repr(value)).strip("_")

@@ -1,0 +1,72 @@
+"""Keeps freed memory for the next step instead of giving it back to the system.
+
+Each step allocates the same large tensors and frees them. The C library gives such blocks back to
+the system at once, and every page of the next ones then has to be mapped and zeroed again, which
+can cost as much as computing what goes into them.
+"""
+
+import contextlib
+import ctypes
+import sys
+import threading
+from collections.abc import Iterator
+
+# Parameters of mallopt(3).
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
+_LARGEST = 2**31 - 1
+_KEPT_ON_TOP = 64 * 2**20
+# Where the C library's own adjustment of the thresholds ends (DEFAULT_MMAP_THRESHOLD_MAX).
+_USUAL_MMAP_THRESHOLD = 32 * 2**20
+_USUAL_TOP_PAD = 128 * 2**10
+
+_lock = threading.Lock()
+_users = 0
+
+
+@contextlib.contextmanager
+def reused_memory() -> Iterator[None]:
+    """Within this context, freed memory stays with the process; it goes back at the end.
+
+    Does something only with the GNU C library.
+
+    References
+    ----------
+    mallopt(3), malloc_trim(3).
+    """
+    library = _gnu_library()
+    if library is None:
+        yield
+        return
+    _enter(library)
+    try:
+        yield
+    finally:
+        _leave(library)
+
+
+def _gnu_library() -> ctypes.CDLL | None:
+    if not sys.platform.startswith("linux"):
+        return None
+    library = ctypes.CDLL(None)
+    return library if hasattr(library, "gnu_get_libc_version") else None
+
+
+def _enter(library: ctypes.CDLL) -> None:
+    global _users
+    with _lock:
+        _users += 1
+        if _users == 1:
+            library.mallopt(_MMAP_THRESHOLD, _LARGEST)
+            library.mallopt(_TRIM_THRESHOLD, _LARGEST)
+            library.mallopt(_TOP_PAD, _KEPT_ON_TOP)
+
+
+def _leave(library: ctypes.CDLL) -> None:
+    global _users
+    with _lock:
+        _users -= 1
+        if _users == 0:
+            library.mallopt(_MMAP_THRESHOLD, _USUAL_MMAP_THRESHOLD)
+            library.mallopt(_TRIM_THRESHOLD, 2 * _USUAL_MMAP_THRESHOLD)
+            library.mallopt(_TOP_PAD, _USUAL_TOP_PAD)
+            library.malloc_trim(0)
