@@ -3,12 +3,17 @@
 Run with ``python -m benchmarks.crop_resize``.
 """
 
-import time
 from collections.abc import Callable
 
 import torch
 
-from benchmarks.harness import alternating_medians, copy_function, machine, save_row
+from benchmarks.harness import (
+    alternating_medians,
+    copy_function,
+    machine,
+    processor_milliseconds,
+    save_row,
+)
 from fvfast.ops import random_crops
 from fvfast.ops._native import native_status
 from fvfast.ops.boxes import draw_boxes
@@ -16,19 +21,6 @@ from fvfast.ops.crop_reference import crop_and_resize_reference, crop_gradient_r
 
 IMAGE = (1, 3, 512, 512)
 CROPS, SIZE = 32, 224
-
-
-def processor_milliseconds(function: Callable[[], object], rounds: int = 15) -> float:
-    """Smallest processor time of one call on one thread: a busy neighbour hardly changes it."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    seconds = []
-    for _ in range(rounds):
-        start = time.process_time()
-        function()
-        seconds.append(time.process_time() - start)
-    torch.set_num_threads(threads)
-    return round(1e3 * min(seconds), 3)
 
 
 def main() -> None:

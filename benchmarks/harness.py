@@ -55,6 +55,19 @@ def alternating_medians(
     return {name: statistics.median(times) for name, times in seconds.items()}
 
 
+def processor_milliseconds(function: Callable[[], object], rounds: int = 21) -> float:
+    """Smallest processor time of one call on one thread: a busy neighbour hardly changes it."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    seconds = []
+    for _ in range(rounds):
+        start = time.process_time()
+        function()
+        seconds.append(time.process_time() - start)
+    torch.set_num_threads(threads)
+    return round(1e3 * min(seconds), 3)
+
+
 def copy_function(size: int) -> Callable[[], object]:
     """Copy `size` bytes between two tensors: reads and writes 2 * `size` bytes in all."""
     source = torch.zeros(size, dtype=torch.uint8)

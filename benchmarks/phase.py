@@ -4,14 +4,18 @@ Run with ``python -m benchmarks.phase``. Each part is timed on all threads and o
 the clock on the wall the processor's own time counts: that one does not see busy neighbours.
 """
 
-import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from benchmarks.harness import alternating_medians, copy_function, machine, save_row
+from benchmarks.harness import (
+    alternating_medians,
+    copy_function,
+    machine,
+    processor_milliseconds,
+    save_row,
+)
 from fvfast.colors import COLOR_CORRELATION
 from fvfast.ops import phase_to_image, phase_update_
 from fvfast.ops._native import native, native_status
@@ -105,16 +109,6 @@ def whole_steps() -> dict[str, Callable[[], object]]:
     return {"step": native_step, "step_reference": reference_step}
 
 
-def processor_seconds(function: Callable[[], object], rounds: int = 21) -> float:
-    """Median seconds that this thread was on a processor."""
-    seconds = []
-    for _ in range(rounds):
-        start = time.thread_time()
-        function()
-        seconds.append(time.thread_time() - start)
-    return statistics.median(seconds)
-
-
 def main() -> None:
     status = native_status()
     if not status.available:
@@ -124,11 +118,8 @@ def main() -> None:
     size = 4 * torch.Size(SHAPE).numel()
     functions = {name: function for name, (function, _) in parts.items()}
     functions |= {**steps, "copy": copy_function(size)}
-    threads = torch.get_num_threads()
     medians = alternating_medians(functions)
-    torch.set_num_threads(1)
-    alone = {name: processor_seconds(function) for name, function in functions.items()}
-    torch.set_num_threads(threads)
+    alone = {name: processor_milliseconds(function) for name, function in functions.items()}
 
     row: dict[str, str | int | float] = {
         **machine(),
@@ -137,7 +128,7 @@ def main() -> None:
     }
     for name in functions:
         row[f"{name}_ms"] = round(1e3 * medians[name], 3)
-        row[f"{name}_one_thread_cpu_ms"] = round(1e3 * alone[name], 3)
+        row[f"{name}_one_thread_cpu_ms"] = round(alone[name], 3)
     copy_bandwidth = 2 * size / medians["copy"]
     row["copy_gb_per_s"] = round(copy_bandwidth / 1e9, 2)
     for name, (_, moved) in parts.items():

@@ -2,15 +2,19 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 
 from benchmarks.contest import print_table
 from benchmarks.harness import alternating_medians, copy_function
 from benchmarks.peers.scene import Scene
-from fvfast.ops import inject_noise
+from fvfast import Spectrum
+from fvfast.engine.memory import reused_memory
+from fvfast.ops import phase_update_, random_crops
+from fvfast.ops.boxes import draw_boxes
+from fvfast.scores import LayerScore
 
-CHANNELS = 3
 FLOAT, COMPLEX = 4, 8  # bytes of a number
 
 
@@ -32,26 +36,80 @@ class Part:
 
 
 def parts_of_a_step(scene: Scene) -> list[Part]:
-    """Return the operations around the network in one step of a scene."""
-    size = scene.image_size
-    low, high = scene.values_range
-    crops = torch.rand(1, scene.crops, CHANNELS, scene.model_size, scene.model_size)
-    image = torch.empty(1, CHANNELS, size, size).uniform_(low, high)
-    spectrum = torch.fft.rfft2(image)
-    image_bytes, spectrum_bytes = FLOAT * image.numel(), COMPLEX * spectrum.numel()
+    """Return the operations of one step of a scene whose network is removed."""
+    size, low_high = scene.image_size, scene.values_range
+    noise: dict[str, Any] = {"std": scene.noise, "seed": 0, "streams": [0], "step": 0}
+    magnitude = Spectrum.natural().magnitude(size, size)
+    phase = torch.randn(1, *magnitude.shape)
+    optimizer_state = [torch.zeros_like(phase) for _ in range(2)]
+    image, spectrum, statistics = torch.ops.fvfast.phase_to_image(
+        magnitude, phase, *low_high, size, None
+    )
+    boxes = draw_boxes(scene.box_size, scene.crops, seed=0, images=[0], step=0)
+    crops = random_crops(image, boxes, scene.model_size, **noise)
+    score = LayerScore().for_targets([None])
+    values = crops.clone().requires_grad_()
+    alpha = torch.zeros_like(image)
+    phase_bytes, image_bytes = FLOAT * phase.numel(), FLOAT * image.numel()
+    spectrum_bytes = COMPLEX * phase.numel()
+
     return [
         Part(
-            "inverse FFT",
+            "phase to image",
+            lambda: torch.ops.fvfast.phase_to_image(magnitude, phase, *low_high, size, None),
+            2 * phase_bytes + 3 * spectrum_bytes + 3 * image_bytes,
+        ),
+        Part(
+            "  of which inverse FFT",
             lambda: torch.fft.irfft2(spectrum, s=(size, size)),
             spectrum_bytes + image_bytes,
         ),
         Part(
-            "noise",
-            lambda: inject_noise(crops, scene.noise, seed=0, streams=[0], step=0),
-            2 * scene.crop_bytes,
+            "boxes",
+            lambda: draw_boxes(scene.box_size, scene.crops, seed=0, images=[0], step=0),
+            FLOAT * boxes.numel(),
         ),
-        Part("FFT of the gradient", lambda: torch.fft.rfft2(image), image_bytes + spectrum_bytes),
+        Part(
+            "crop, resize, noise",
+            lambda: random_crops(image, boxes, scene.model_size, **noise),
+            image_bytes + scene.crop_bytes,
+        ),
+        Part(
+            "  without noise",
+            lambda: random_crops(image, boxes, scene.model_size),
+            image_bytes + scene.crop_bytes,
+        ),
+        Part(
+            "score and its gradient",
+            lambda: torch.autograd.grad(score(values).sum(), values),
+            3 * scene.crop_bytes,
+        ),
+        Part(
+            "crop gradient, transparency",
+            lambda: torch.ops.fvfast.crop_gradient(crops, boxes, size, size, torch.float32, alpha),
+            scene.crop_bytes + 3 * image_bytes,
+        ),
+        Part(
+            "image gradient to phase",
+            lambda: torch.ops.fvfast.phase_to_image_backward(
+                image, magnitude, phase, image, spectrum, statistics, *low_high
+            ),
+            4 * image_bytes + 3 * spectrum_bytes + 3 * phase_bytes,
+        ),
+        Part("  of which FFT", lambda: torch.fft.rfft2(image), image_bytes + spectrum_bytes),
+        Part(
+            "phase update",
+            lambda: phase_update_(phase, phase, *optimizer_state, step=10, lr=1e-6),
+            7 * phase_bytes,
+        ),
+        Part("last good phase, finite?", lambda: keep_if_finite(phase, image), 4 * phase_bytes),
     ]
+
+
+def keep_if_finite(phase: torch.Tensor, copy: torch.Tensor) -> torch.Tensor:
+    """Do what the loop does to lose nothing: keep the last good phase, look for NaN twice."""
+    copy.flatten()[: phase.numel()].copy_(phase.flatten())
+    return phase.flatten(1).sum(1).isfinite() & phase.flatten(1).sum(1).isfinite()
 
 
 def measure_parts(
@@ -78,7 +136,8 @@ def measure_parts(
     torch.set_num_threads(scene.threads)
     functions = {part.name: part.run for part in parts}
     copy = copy_function(scene.crop_bytes)
-    seconds = alternating_medians({**functions, "copy": copy}, rounds=rounds)
+    with reused_memory():  # as in a run
+        seconds = alternating_medians({**functions, "copy": copy}, rounds=rounds)
     bandwidth = 2 * scene.crop_bytes / seconds["copy"]
 
     def share(part_seconds: float) -> object:
@@ -96,7 +155,9 @@ def measure_parts(
         for part in parts
     ]
     if step_seconds is not None:
-        rest = step_seconds - sum(seconds[part.name] for part in parts)
+        # Indented parts are parts of the one before.
+        whole = [part.name for part in parts if not part.name.startswith(" ")]
+        rest = step_seconds - sum(seconds[name] for name in whole)
         blank = dict.fromkeys(rows[0], "") if rows else {}
         rows.append(
             {

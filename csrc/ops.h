@@ -207,7 +207,8 @@ void phase_gradient(const PhaseGradientParams& params);
 void phase_update(const PhaseUpdateParams& params);
 void crop_resize(const CropParams& params);
 void crop_gradient(const CropGradientParams& params);
-int64_t crop_gradient_scratch(const CropGradientParams& params);  // looks at sizes and dtypes only
+// Looks at sizes and dtypes only. INT64_MAX where the number of bytes is larger than that.
+int64_t crop_gradient_scratch(const CropGradientParams& params);
 }  // namespace cpu
 
 }  // namespace fvfast

@@ -72,6 +72,13 @@ void check_row_stride(const std::string& name, const std::string& argument, int6
   }
 }
 
+// Bytes of scratch memory, of which there must not be more than of anything else.
+int64_t scratch_of(const std::string& name, const CropGradientParams& params) {
+  const int64_t bytes = cpu::crop_gradient_scratch(params);
+  if (bytes > kMaxElements) reject(name, "sizes", "at most 2^48 bytes of scratch memory", "more");
+  return bytes;
+}
+
 void crop_resize(uintptr_t images, uintptr_t boxes, uintptr_t out, const std::string& image_dtype,
                  const std::string& out_dtype, const Sizes& sizes, const Strides& image_strides,
                  const Strides& out_strides, const std::vector<int64_t>& streams, double std,
@@ -117,7 +124,7 @@ int64_t crop_gradient_scratch(const std::string& image_dtype, const Sizes& sizes
   const std::string name = "crop_gradient_scratch";
   CropGradientParams params{};
   params.image_dtype = image_dtype_of(name, image_dtype);
-  return take_sizes(name, sizes, params) ? 0 : cpu::crop_gradient_scratch(params);
+  return take_sizes(name, sizes, params) ? 0 : scratch_of(name, params);
 }
 
 void crop_gradient(uintptr_t gradient, uintptr_t boxes, uintptr_t image_gradient, uintptr_t alpha,
@@ -139,7 +146,7 @@ void crop_gradient(uintptr_t gradient, uintptr_t boxes, uintptr_t image_gradient
                                            params.height, params.width};
   const int64_t plane = params.image_height * params.image_width;
   const Strides contiguous = {params.channels * plane, plane, params.image_width, 1};
-  const int64_t needed = cpu::crop_gradient_scratch(params);
+  const int64_t needed = scratch_of(name, params);
   require_address(name, "scratch", scratch);
   if (scratch % 64 != 0) reject(name, "scratch", "an address aligned to 64", "one that is not");
   if (scratch_bytes < needed) {

@@ -1,11 +1,13 @@
 // The binding of noise injection.
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
 #include "bindings/bind.h"
 #include "bindings/checks.h"
+#include "bindings/memory.h"
 #include "ops.h"
 
 namespace fvfast {
@@ -25,20 +27,14 @@ void inject_noise(uintptr_t images, uintptr_t out, const std::string& dtype,
   params.out = reinterpret_cast<void*>(out);
   params.dtype = dtype_of(name, "dtype", dtype);
   params.dims = static_cast<int>(sizes.size());
-  bool empty = sizes[0] == 0;
+  const bool empty = check_sizes(name, "sizes", sizes);
   int64_t elements = 1;  // of one image
   for (size_t d = 0; d < sizes.size(); ++d) {
-    if (sizes[d] < 0) reject(name, "sizes", "sizes >= 0", std::to_string(sizes[d]));
     params.sizes[d] = sizes[d];
-    if (d == 0) continue;
-    empty = empty || sizes[d] == 0;
-    // The element number divided by four is a 32-bit word of the counter.
-    constexpr int64_t kMaxElements = int64_t{1} << 34;
-    if (sizes[d] > 0 && elements > kMaxElements / sizes[d]) {
-      reject(name, "sizes", "at most 2^34 elements per image", "more");
-    }
-    elements *= sizes[d];
+    if (d > 0) elements *= std::max<int64_t>(sizes[d], 1);
   }
+  // The element number divided by four is a 32-bit word of the counter.
+  if (elements > int64_t{1} << 34) reject(name, "sizes", "at most 2^34 elements per image", "more");
   copy_strides(name, "image_strides", image_strides, sizes.size(), params.image_strides);
   copy_strides(name, "out_strides", out_strides, sizes.size(), params.out_strides);
   const std::vector<uint32_t> stream_words = streams_of(name, streams, sizes[0]);
@@ -48,8 +44,11 @@ void inject_noise(uintptr_t images, uintptr_t out, const std::string& dtype,
   params.seed = seed;
   params.step = word_of(name, "step", step);
   if (empty) return;
-  require_address(name, "images", images);
-  require_address(name, "out", out);
+  const View image_view = view_of(name, "images", images, params.dtype, sizes, image_strides);
+  const View out_view = view_of(name, "out", out, params.dtype, sizes, out_strides);
+  const bool in_place = images == out && image_strides == out_strides;
+  require_own_memory(name, out_view,
+                     in_place ? std::vector<View>{} : std::vector<View>{image_view});
 
   py::gil_scoped_release unlocked;
   cpu::inject_noise(params);

@@ -274,7 +274,9 @@ void run(const CropGradientParams& params) {
 int64_t crop_gradient_scratch(const CropGradientParams& params) {
   const int64_t bytes = params.image_dtype == DType::kFloat64 ? crop_bytes<double>(params)
                                                               : crop_bytes<float>(params);
-  return params.batch * params.crops * bytes;
+  const int64_t crops = params.batch * params.crops;
+  constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
+  return crops > kMost / bytes ? kMost : crops * bytes;
 }
 
 void crop_gradient(const CropGradientParams& params) {

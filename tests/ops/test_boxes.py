@@ -28,7 +28,7 @@ def tolerance(distribution, box_size):
 
     A normal number below 6 is a radius times a cosine: the logarithm, the root, the angle and the
     cosine are each good to an ulp or so, and the angle, below 2 pi, passes its own error on. That
-    is less than 64 eps. The few sums and products after it each round to half an eps of their result.
+    is less than 64 eps. The few sums and products after it each round to half an eps of a result.
     """
     eps = torch.finfo(torch.float32).eps
     largest = max(abs(distribution.smallest), abs(distribution.largest))

@@ -83,6 +83,15 @@ def test_sizes(function, sizes):
         native().crop_gradient_scratch(image_dtype="float32", sizes=sizes)
 
 
+def test_scratch_of_which_there_cannot_be_enough():
+    # 2^44 boxes, each with more than 2^24 bytes: their product overflows 64 bits.
+    sizes = (1, 2**44, 1, 2**24, 2**24, 1, 1)
+    with pytest.raises(ValueError, match=r"crop_gradient_scratch\(\): sizes: expected .* scratch"):
+        native().crop_gradient_scratch(image_dtype="float32", sizes=sizes)
+    with pytest.raises(ValueError, match=r"crop_gradient\(\): sizes: expected .* scratch"):
+        gradient(sizes=sizes)
+
+
 @pytest.mark.parametrize(
     ("argument", "change"),
     [

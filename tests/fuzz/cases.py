@@ -1,0 +1,269 @@
+"""Random valid arguments for every function of the native module that takes memory.
+
+Each function of `CASES` makes the arguments of the function of its name.
+"""
+
+import math
+import random
+import struct
+from typing import Any
+
+from memory import Memory
+
+WORD = 2**32
+REAL = ["float32", "float64"]
+DTYPES = [*REAL, "bfloat16", "float16"]
+LENGTHS = [1, 2, 3, 4, 5, 7, 8, 13, 16, 17, 31, 33]
+SUM_PARTS, SUMS_PER_PART = 64, 4  # of the module, which has them as constants
+STATISTICS = 4  # numbers for each image
+Arguments = dict[str, Any]
+
+
+def length(rng: random.Random, longest: int) -> int:
+    """A length of an axis: most are short, a few cross the block sizes of the kernels."""
+    return rng.choice(LENGTHS) if rng.random() < 0.93 else rng.randint(1, longest)
+
+
+def count(rng: random.Random, largest: int) -> int:
+    """A number of things, now and then none."""
+    return 0 if rng.random() < 0.05 else rng.randint(1, largest)
+
+
+def scale(rng: random.Random) -> float:
+    return rng.choice([0.0, 0.08, 3.0])
+
+
+def noise(rng: random.Random, images: int) -> Arguments:
+    return {
+        "streams": [rng.choice([0, WORD - 1, rng.randrange(WORD)]) for _ in range(images)],
+        "std": scale(rng),
+        "uniform_width": scale(rng),
+        "seed": rng.randrange(2**64),
+        "step": rng.choice([0, WORD - 1, rng.randrange(WORD)]),
+    }
+
+
+def inject_noise(rng: random.Random, memory: Memory) -> Arguments:
+    if rng.random() < 0.1:
+        sizes = [count(rng, 2), rng.randint(1000, 5000)]
+    else:
+        sizes = [count(rng, 4) for _ in range(rng.randint(1, 4))]
+        sizes.append(length(rng, 300))
+    dtype = rng.choice(DTYPES)
+    out, out_strides = memory.strided(sizes, dtype)
+    if rng.random() < 0.5:
+        images, image_strides = out, out_strides
+    else:
+        images, image_strides = memory.strided(sizes, dtype, shared=True)
+    return {
+        "images": images,
+        "out": out,
+        "dtype": dtype,
+        "sizes": sizes,
+        "image_strides": image_strides,
+        "out_strides": out_strides,
+        **noise(rng, sizes[0]),
+    }
+
+
+def crop_sizes(rng: random.Random) -> list[int]:
+    """Batch, crops, channels, height and width of the images, and of the crops."""
+    longest = 300 if rng.random() < 0.3 else 40
+    pixels = [length(rng, longest), length(rng, longest)]
+    return [
+        *(count(rng, 2), count(rng, 3), rng.choice([0, 1, 1, 2, 3, 3, 4, 5]), *pixels),
+        *(rng.choice([0, *LENGTHS]), length(rng, longest)),
+    ]
+
+
+def boxes(rng: random.Random, memory: Memory, number: int) -> int:
+    """Boxes inside, across, outside, turned over, degenerate and absurdly large."""
+
+    def end() -> float:
+        return rng.choice(
+            [0.0, 0.5, 1.0, rng.random(), rng.gauss(0.5, 1), 1e-300, -1e18, 1e300, 1 + 2**-52]
+        )
+
+    numbers: list[float] = []
+    for _ in range(number):
+        if rng.random() < 0.6:
+            y, x, side = rng.random(), rng.random(), rng.choice([0.5, 0.05, 1.0, 1e-9])
+            numbers += [y - side / 2, x - side / 2, y + side / 2, x + side / 2]
+        else:
+            numbers += [end() for _ in range(4)]
+    return memory.allocate(struct.pack(f"{len(numbers)}d", *numbers))
+
+
+def crop_resize(rng: random.Random, memory: Memory) -> Arguments:
+    sizes = crop_sizes(rng)
+    batch, crops, channels, image_height, image_width, height, width = sizes
+    image_dtype, out_dtype = rng.choice(REAL), rng.choice(DTYPES)
+    images, image_strides = memory.strided(
+        [batch, channels, image_height, image_width], image_dtype, shared=True
+    )
+    out, out_strides = memory.strided([batch, crops, channels, height, width], out_dtype)
+    return {
+        "images": images,
+        "boxes": boxes(rng, memory, batch * crops),
+        "out": out,
+        "image_dtype": image_dtype,
+        "out_dtype": out_dtype,
+        "sizes": sizes,
+        "image_strides": image_strides,
+        "out_strides": out_strides,
+        **noise(rng, batch),
+    }
+
+
+def crop_gradient_scratch(rng: random.Random, memory: Memory) -> Arguments:
+    del memory  # it looks at sizes alone
+    return {"image_dtype": rng.choice(REAL), "sizes": crop_sizes(rng)}
+
+
+def crop_gradient(rng: random.Random, memory: Memory, module: Any) -> Arguments:
+    sizes = crop_sizes(rng)
+    batch, crops, channels, image_height, image_width, height, width = sizes
+    gradient_dtype, image_dtype = rng.choice(DTYPES), rng.choice(REAL)
+    gradient, gradient_strides = memory.strided(
+        [batch, crops, channels, height, width], gradient_dtype, shared=True
+    )
+    image = [batch, channels, image_height, image_width]
+    alpha, alpha_strides = memory.strided(image, image_dtype)
+    scratch_bytes = module.crop_gradient_scratch(image_dtype=image_dtype, sizes=sizes)
+    return {
+        "gradient": gradient,
+        "boxes": boxes(rng, memory, batch * crops),
+        "image_gradient": memory.array(math.prod(image), image_dtype),
+        "alpha": rng.choice([0, alpha]),
+        "scratch": memory.allocate(bytes(scratch_bytes)),
+        "scratch_bytes": scratch_bytes,
+        "gradient_dtype": gradient_dtype,
+        "image_dtype": image_dtype,
+        "sizes": sizes,
+        "gradient_strides": gradient_strides,
+        "alpha_strides": alpha_strides,
+    }
+
+
+def spectrum_sizes(rng: random.Random) -> list[int]:
+    longest = 90 if rng.random() < 0.3 else 33
+    return [count(rng, 3), rng.choice([1, 2, 3, 3, 4]), length(rng, longest), length(rng, longest)]
+
+
+def bins(sizes: list[int]) -> int:
+    """Elements of one image's half spectrum."""
+    return sizes[1] * sizes[2] * (sizes[3] // 2 + 1)
+
+
+def parts(memory: Memory, images: int) -> int:
+    return memory.array(images * SUM_PARTS * SUMS_PER_PART, "float64")
+
+
+def colors(rng: random.Random, channels: int) -> Arguments:
+    rows = [[rng.gauss(0, 1) for _ in range(3)] for _ in range(3)]
+    low, high = rng.choice([(0.0, 1.0), (-2.5, 2.5), (-1e300, 1e300)])
+    return {
+        "low": low,
+        "high": high,
+        "colors": rows if channels == 3 and rng.random() < 0.7 else [],
+    }
+
+
+def phase_spectrum(rng: random.Random, memory: Memory) -> Arguments:
+    sizes, dtype = spectrum_sizes(rng), rng.choice(REAL)
+    elements = sizes[0] * bins(sizes)
+    return {
+        "magnitude": memory.array(bins(sizes), dtype),
+        "phase": memory.array(elements, dtype),
+        "phase_sums": rng.choice([0, memory.array(2 * sizes[0], "float64")]),
+        "spectrum": memory.array(2 * elements, dtype),
+        "statistics": memory.array(STATISTICS * sizes[0], "float64"),
+        "scratch": parts(memory, sizes[0]),
+        "dtype": dtype,
+        "sizes": sizes,
+        "epsilon": scale(rng),
+    }
+
+
+def spectrum_image(rng: random.Random, memory: Memory) -> Arguments:
+    sizes, dtype = spectrum_sizes(rng), rng.choice(REAL)
+    return {
+        "image": memory.array(math.prod(sizes), dtype),
+        "statistics": memory.array(STATISTICS * sizes[0], "float64"),
+        "dtype": dtype,
+        "sizes": sizes,
+        "epsilon": scale(rng),
+        **colors(rng, sizes[1]),
+    }
+
+
+def spectrum_image_gradient(rng: random.Random, memory: Memory) -> Arguments:
+    sizes, dtype = spectrum_sizes(rng), rng.choice(REAL)
+    return {
+        **{name: memory.array(math.prod(sizes), dtype) for name in ("gradient", "image", "out")},
+        "dtype": dtype,
+        "sizes": sizes,
+        **colors(rng, sizes[1]),
+    }
+
+
+def phase_gradient(rng: random.Random, memory: Memory) -> Arguments:
+    sizes, dtype = spectrum_sizes(rng), rng.choice(REAL)
+    elements = sizes[0] * bins(sizes)
+    return {
+        "transform": memory.array(2 * elements, dtype),
+        "spectrum": memory.array(2 * elements, dtype),
+        "phase": memory.array(elements, dtype),
+        "statistics": memory.array(STATISTICS * sizes[0], "float64"),
+        "out": memory.array(elements, dtype),
+        "scratch": parts(memory, sizes[0]),
+        "dtype": dtype,
+        "sizes": sizes,
+        "epsilon": scale(rng),
+    }
+
+
+def phase_update(rng: random.Random, memory: Memory) -> Arguments:
+    sizes, dtype = [count(rng, 4), length(rng, 5000)], rng.choice(REAL)
+    arrays = ("phase", "gradient", "momentum", "square")
+    return {
+        **{name: memory.array(math.prod(sizes), dtype) for name in arrays},
+        "sums": memory.array(2 * sizes[0], "float64"),
+        "scratch": parts(memory, sizes[0]),
+        "dtype": dtype,
+        "sizes": sizes,
+        "betas": [rng.choice([0.0, 0.9, rng.random()]) for _ in range(2)],
+        "gradient_rate": rng.gauss(0, 1),
+        "momentum_rate": rng.gauss(0, 1),
+        "correction": rng.choice([1e-3, 1.0]),
+        "epsilon": scale(rng),
+    }
+
+
+def draw_boxes(rng: random.Random, memory: Memory) -> Arguments:
+    images, crops = count(rng, 4), count(rng, 40)
+    return {
+        "boxes": memory.array(4 * images * crops, "float32"),
+        "crops": crops,
+        "box_size": rng.choice([0.0, 0.25, -1.0, 1e38]),
+        "shape": rng.choice(["normal", "uniform"]),
+        "spread": scale(rng),
+        "center_spread": scale(rng),
+        "smallest": rng.choice([0.05, -1.0]),
+        "largest": rng.choice([0.05, 1.0]),
+        **{name: noise(rng, images)[name] for name in ("streams", "seed", "step")},
+    }
+
+
+CASES = [
+    inject_noise,
+    crop_resize,
+    crop_gradient_scratch,
+    crop_gradient,
+    phase_spectrum,
+    spectrum_image,
+    spectrum_image_gradient,
+    phase_gradient,
+    phase_update,
+    draw_boxes,
+]

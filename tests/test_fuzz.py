@@ -1,0 +1,83 @@
+"""Random calls of the native module, built with sanitizers: nothing may crash it.
+
+`tests/fuzz` says what is called. The module checks its arguments itself, and its kernels stay
+inside the memory that those arguments describe.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CALLS = 1100  # of each function
+FUNCTIONS = 10
+# Most of the time goes into the build, so the compiler does not optimise: which elements a kernel
+# touches does not depend on it. Line numbers are all that a report needs.
+SANITIZERS = ["-fsanitize=address", "-fsanitize=signed-integer-overflow"]
+COMPILE = [*SANITIZERS, "-fno-sanitize-recover=all", "-O0", "-g1"]
+
+
+def runtime(name):
+    """A library of the compiler, which must be loaded before Python."""
+    if shutil.which("g++") is None:
+        pytest.skip("needs g++")
+    command = ["g++", f"-print-file-name={name}"]
+    path = Path(subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip())
+    if not path.is_absolute():  # g++ repeats the name of a file that it has not got
+        pytest.skip(f"needs {name} of g++")
+    return str(path)
+
+
+def build(folder):
+    """Build the module with sanitizers, apart from the one in use."""
+    command = [sys.executable, "setup.py", "build_ext"]
+    command += ["--build-lib", str(folder / "lib"), "--build-temp", str(folder / "temp")]
+    environment = {
+        **os.environ,
+        "CXX": "g++",
+        "CXXFLAGS": " ".join(COMPILE),
+        "LDFLAGS": " ".join(SANITIZERS),
+        "FVFAST_NATIVE": "1",
+    }
+    built = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert built.returncode == 0, built.stdout + built.stderr
+    (module,) = folder.glob("lib/fvfast/_C.*")
+    return module
+
+
+def test_no_call_crashes_the_module(tmp_path):
+    # The C++ runtime too: AddressSanitizer looks for what throws exceptions when it starts.
+    libraries = [runtime("libasan.so"), runtime("libubsan.so"), runtime("libstdc++.so")]
+    module, progress = build(tmp_path), tmp_path / "progress"
+    command = [sys.executable, str(ROOT / "tests/fuzz/run.py")]
+    finished = subprocess.run(
+        [*command, str(module), str(CALLS), str(progress)],
+        env={
+            **os.environ,
+            "LD_PRELOAD": " ".join(libraries),
+            "ASAN_OPTIONS": "detect_leaks=0",  # Python does not free what it holds when it ends
+            "OMP_NUM_THREADS": "2",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    last = progress.read_text().strip() if progress.exists() else "none"
+    assert finished.returncode == 0, f"last call: {last}\n{finished.stderr}"
+    assert not finished.stderr
+
+    counts = json.loads(finished.stdout)
+    sys.stdout.write(f"{finished.stdout}\n")
+    assert len(counts) == FUNCTIONS
+    assert sum(sum(outcomes.values()) for outcomes in counts.values()) >= 10_000
+    # Otherwise the fuzzing itself is broken: all calls would fail the first check, or pass it.
+    for function, outcomes in counts.items():
+        assert outcomes.get("valid", 0) > CALLS / 2, (function, outcomes)
+        assert outcomes.get("refused", 0) > CALLS / 5, (function, outcomes)
