@@ -77,7 +77,7 @@ def kernels(module: Any) -> dict[str, tuple[Callable[[], object], int]]:
     to_spectrum(0)
     return {
         "a_phase_spectrum": (lambda: to_spectrum(sums.data_ptr()), 4 * bins),
-        "a_with_sums": (lambda: to_spectrum(0), 5 * bins),
+        "a_phase_spectrum_and_sums": (lambda: to_spectrum(0), 5 * bins),
         "b_spectrum_image": (to_image, 2 * pixels),
         "c_image_gradient": (back_to_plain, 3 * pixels),
         "d_phase_gradient": (back_to_phase, 9 * bins),

@@ -142,6 +142,23 @@ def test_batch_size_does_not_matter(network):
     assert (whole.scores - parts.scores).abs().max() <= 1e-3 * whole.scores.abs().max()
 
 
+@pytest.mark.parametrize("shape", [(128, 128), (97, 225)])
+def test_around_the_network_threads_change_no_bit(shape):
+    identity = Objective.layer(nn.Identity().eval(), "", input_shape=(3, 64, 64))
+    settings = {**SHORT, "nb_steps": 3, "nb_crops": 5, "custom_shape": shape}
+    threads = torch.get_num_threads()
+    results = []
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            results.append(maco(identity, **settings))
+    finally:
+        torch.set_num_threads(threads)
+    for image, transparency in results[1:]:
+        assert torch.equal(image, results[0][0])
+        assert torch.equal(transparency, results[0][1])
+
+
 def test_number_of_threads(objective, monkeypatch):
     settings = {**SHORT, "nb_steps": 8}
     threads = torch.get_num_threads()
