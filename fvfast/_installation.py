@@ -21,7 +21,12 @@ def describe_installation() -> Iterator[tuple[str, str]]:
     yield "native kernels", str(native.path) if native.available else f"none: {native.reason}"
     yield "SIMD", str(native.simd)
     yield "threads", f"{torch.get_num_threads()} (torch), {native.threads} (native kernels)"
-    yield "CUDA", torch.version.cuda or "torch is built without it"
+    version = torch.version.cuda
+    found = torch.cuda.device_count()
+    if version is None:
+        yield "CUDA", "torch is built without it"
+    else:
+        yield "CUDA", f"{version}, {found} GPU{'' if found == 1 else 's'} found"
     for index in range(torch.cuda.device_count()):
         yield f"cuda:{index}", torch.cuda.get_device_name(index)
     yield "MPS", "available" if torch.backends.mps.is_available() else "not available"
