@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-CPP    := $(shell git ls-files -co --exclude-standard '*.cpp' '*.h')
+CPP    := $(shell git ls-files '*.cpp' '*.h')
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format bench bench-peers clean
@@ -18,39 +18,40 @@ help:
 	@echo "make clean   remove .venv and what was built"
 
 # The stamps are newer than what they were made from, so an unchanged checkout installs nothing again.
-$(VENV)/installed: pyproject.toml setup.py $(shell git ls-files 'csrc/*')
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+# Every installation builds the native module: tests and lint share one.
+SOURCES := pyproject.toml setup.py $(shell git ls-files 'csrc/*')
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: $(SOURCES) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[models,torchvision]'
 	touch $@
 
-$(VENV)/installed-test: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
+$(VENV)/installed-dev: $(SOURCES) | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[test,lint]'
 	# Only for its data file, the spectrum that the golden values were computed with.
 	$(BIN)/python -m pip install --quiet --no-deps 'xplique>=2.0,<3'
-	touch $@
-
-$(VENV)/installed-lint: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --editable '.[lint]'
-	touch $@
+	touch $(VENV)/installed $@
 
 demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py
 
-test: $(VENV)/installed-test
+test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest
 
-lint: $(VENV)/installed-lint
+lint: $(VENV)/installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $(CPP)
 
-format: $(VENV)/installed-lint
+format: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 	$(BIN)/clang-format -i $(CPP)
 
-bench: $(VENV)/installed-test
+bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks
 
 # The other libraries, each in an environment of its own, for the contests in benchmarks/.
@@ -71,7 +72,7 @@ $(PEERS)/.venv-xplique/installed: $(PEERS)/xplique-requirements.txt
 
 # These see the packages of .venv: the same torch as fvfast, installed once. (The spectrum that
 # Horama would download comes from there too.)
-$(PEERS)/.venv-%/installed: $(VENV)/installed-test
+$(PEERS)/.venv-%/installed: $(VENV)/installed-dev
 	test -x $(@D)/bin/python || $(BIN)/python -m venv $(@D)
 	$(BIN)/python $(PURELIB) > "$$($(@D)/bin/python $(PURELIB))/main.pth"
 	$(@D)/bin/python -m pip install --quiet --no-deps $($*)
