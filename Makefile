@@ -3,23 +3,26 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-CPP    := $(shell git ls-files '*.cpp' '*.h')
+CUDA_ARCHS := sm_75 sm_80 sm_86 sm_90 sm_100 sm_120
+CPP    := $(shell git ls-files '*.cpp' '*.cu' '*.h')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench bench-peers clean
+.PHONY: help demo test lint format cuda-check gpu-check bench bench-peers clean
 
 help:
 	@echo "make demo    pictures of six classes and two channels of a real network, in demo/"
 	@echo "make test    the whole test suite"
 	@echo "make lint    ruff, mypy and clang-format"
 	@echo "make format  rewrite the sources as make lint wants them"
+	@echo "make cuda-check  compile the CUDA kernels, run the machine code's PTX, count what they move"
+	@echo "make gpu-check   the whole suite and the benchmarks on a GPU, and a report of them"
 	@echo "make bench   benchmarks; results go to benchmarks/results"
 	@echo "make bench-peers  the same work in other libraries (installs them, 2 GB)"
 	@echo "make clean   remove .venv and what was built"
 
 # The stamps are newer than what they were made from, so an unchanged checkout installs nothing again.
 # Every installation builds the native module: tests and lint share one.
-SOURCES := pyproject.toml setup.py $(shell git ls-files 'csrc/*')
+SOURCES := pyproject.toml setup.py build_native.py $(shell git ls-files 'csrc/*')
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -50,6 +53,14 @@ format: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 	$(BIN)/clang-format -i $(CPP)
+
+# Needs nvcc, and no GPU.
+cuda-check: $(VENV)/installed-dev
+	$(BIN)/python tests/cuda_check --arch $(CUDA_ARCHS)
+
+# Needs a GPU.
+gpu-check: $(VENV)/installed-dev
+	$(BIN)/python -m benchmarks.gpu_check
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks

@@ -1,117 +1,49 @@
-"""Builds the native module ``fvfast._C`` with ninja.
+"""Builds the native module ``fvfast._C`` with ninja: for the CPU, and for CUDA where nvcc is found.
 
 The build needs a C++17 compiler, and neither torch nor a GPU. Where it fails, the package installs
 without the module: the reason is written to ``fvfast/_build_failure.txt``, which `fvfast info` and
-the first use of an operation report, and the PyTorch reference does the work.
+the first use of an operation report, and the PyTorch reference does the work. Where only the CUDA
+part fails, the module is built without it, and ``fvfast/_cuda_failure.txt`` says why.
 
 Environment variables
 ---------------------
 CXX, CXXFLAGS, LDFLAGS
-    The compiler (default: ``c++``) and flags that are added to ours.
+    The compiler (default: ``c++``) and flags that are added to ours. nvcc compiles its host code
+    with the same compiler.
+CUDA_HOME or CUDA_PATH, NVCCFLAGS
+    The CUDA toolkit (default: that of the ``nvcc`` in PATH, else ``/usr/local/cuda``) and flags for
+    nvcc that are added to ours.
 FVFAST_NATIVE
     ``1`` makes a failed build an error, ``0`` leaves the native module out.
+FVFAST_CUDA
+    ``1`` makes a missing nvcc or a failed CUDA build an error, ``0`` leaves CUDA out.
+FVFAST_CUDA_ARCHS
+    Compute capabilities such as ``80;90`` (default: ``75;80;86;90;100;120``, or those of them that
+    nvcc has). The module also carries PTX of the newest, for GPUs that come later.
 """
 
 import os
-import shlex
-import subprocess
 import sys
-import sysconfig
-import tempfile
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT))  # an isolated build does not look beside setup.py
+
+from build_native import BuildError, Cuda, find_cuda, run_ninja, write_ninja  # noqa: E402
+
 FAILURE_RECORD = "_build_failure.txt"
-WARNINGS = ["-Wall", "-Wextra"]
-# Neither of the last two changes a value: they let the compiler turn sqrt and selections into
-# vector code, which it may not do while errno and floating-point traps must be kept.
-OPTIMISATION = ["-O3", "-DNDEBUG", "-fno-math-errno", "-fno-trapping-math"]
+CUDA_FAILURE_RECORD = "_cuda_failure.txt"
 
 
-class BuildError(Exception):
-    """The native module could not be built; the message says why."""
-
-
-def compiler_command() -> list[str]:
-    """Return the C++ compiler, with the arguments that CXX may carry."""
-    return shlex.split(os.environ.get("CXX", "")) or ["c++"]
-
-
-def openmp_flags(compiler: list[str]) -> list[str]:
-    """Return ``-fopenmp`` where the compiler and its linker have it."""
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder, "probe.cpp")
-        source.write_text("#include <omp.h>\nint main() { return omp_get_max_threads() < 1; }\n")
-        probe = [*compiler, "-fopenmp", str(source), "-o", str(Path(folder, "probe"))]
-        try:
-            found = subprocess.run(probe, capture_output=True, check=False).returncode == 0
-        except OSError as error:
-            raise BuildError(f"cannot run the C++ compiler: {error}") from error
-    return ["-fopenmp"] if found else []
-
-
-def ninja_escape(text: str) -> str:
-    """Write a path as ninja reads it."""
-    return text.replace("$", "$$").replace(":", "$:").replace(" ", "$ ")
-
-
-def write_ninja(folder: Path, sources: list[Path], target: Path) -> None:
-    """Write ``build.ninja``: one compilation for each source, and one link."""
-    import pybind11
-
-    compiler = compiler_command()
-    openmp = openmp_flags(compiler)
-    includes = [f"-I{ROOT / 'csrc'}"]
-    for path in (pybind11.get_include(), sysconfig.get_path("include")):
-        includes += ["-isystem", path]
-    compile_flags = [
-        *("-std=c++17", "-fPIC", "-fvisibility=hidden"),
-        *(OPTIMISATION + WARNINGS + openmp + includes),
-        *shlex.split(os.environ.get("CXXFLAGS", "")),
-    ]
-    # On macOS the symbols of Python are found when the module is loaded.
-    shared = (
-        ["-bundle", "-undefined", "dynamic_lookup"] if sys.platform == "darwin" else ["-shared"]
-    )
-    link_flags = [*shared, *openmp, *shlex.split(os.environ.get("LDFLAGS", ""))]
-    lines = [
-        "ninja_required_version = 1.5",
-        f"cxx = {shlex.join(compiler)}",
-        f"compile_flags = {shlex.join(compile_flags)}",
-        f"link_flags = {shlex.join(link_flags)}",
-        "rule compile",
-        "  command = $cxx $compile_flags -MMD -MF $out.d -c $in -o $out",
-        "  depfile = $out.d",
-        "  deps = gcc",
-        "  description = compile $in",
-        "rule link",
-        "  command = $cxx $in $link_flags -o $out",
-        "  description = link $out",
-    ]
-    objects = []
-    for source in sources:
-        relative = source.relative_to(ROOT)
-        compiled = ninja_escape(str(relative.with_suffix(".o")))
-        lines.append(f"build {compiled}: compile {ninja_escape(str(source))}")
-        objects.append(compiled)
-    lines.append(f"build {ninja_escape(str(target))}: link {' '.join(objects)}")
-    (folder / "build.ninja").write_text("\n".join(lines) + "\n")
-
-
-def run_ninja(folder: Path) -> None:
-    """Run ``build.ninja`` on all processors."""
-    import ninja
-
-    command = [str(Path(ninja.BIN_DIR, "ninja")), "-C", str(folder)]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
-    sys.stdout.write(finished.stdout + finished.stderr)
-    if finished.returncode != 0:
-        # The first message of the compiler says most; the last lines only count the failures.
-        message = "\n".join((finished.stdout + finished.stderr).strip().splitlines()[:20])
-        raise BuildError(f"the C++ build failed\n{message}")
+def switch(name: str) -> bool | None:
+    """Read a variable that is 1, 0, or not set."""
+    value = os.environ.get(name, "")
+    if value not in ("", "0", "1"):
+        raise ValueError(f"{name} must be 1, 0 or not set, got {value!r}")
+    return None if value == "" else value == "1"
 
 
 class NinjaBuild(build_ext):
@@ -121,35 +53,80 @@ class NinjaBuild(build_ext):
         """Build one extension where setuptools expects it."""
         target = Path(self.get_ext_fullpath(ext.name)).resolve()
         target.parent.mkdir(parents=True, exist_ok=True)
-        # An editable install runs from the source tree, and must find the record there.
-        records = [target.parent / FAILURE_RECORD]
+        # An editable install runs from the source tree, and must find the records there.
+        folders = [target.parent]
         if self.inplace or self.editable_mode:
-            records.append(ROOT / "fvfast" / FAILURE_RECORD)
-        for stale in [*records, target]:
-            stale.unlink(missing_ok=True)
+            folders.append(ROOT / "fvfast")
+        for folder in folders:
+            for record in (FAILURE_RECORD, CUDA_FAILURE_RECORD):
+                (folder / record).unlink(missing_ok=True)
+        target.unlink(missing_ok=True)
 
-        wanted = os.environ.get("FVFAST_NATIVE", "")
+        native, cuda = switch("FVFAST_NATIVE"), switch("FVFAST_CUDA")
+        if native is False and cuda is True:
+            raise ValueError("FVFAST_CUDA=1 asks for a part of what FVFAST_NATIVE=0 leaves out")
         try:
-            if wanted == "0":
+            if native is False:
                 raise BuildError("left out at build time by FVFAST_NATIVE=0")
-            folder = Path(self.build_temp, "ninja").resolve()
-            folder.mkdir(parents=True, exist_ok=True)
-            write_ninja(folder, [ROOT / source for source in ext.sources], target)
-            run_ninja(folder)
+            reason = self.build_native([ROOT / source for source in ext.sources], target, cuda)
+            if not reason:
+                return
+            note(f"the native module was built without CUDA.\nfvfast: reason: {reason}")
+            name = CUDA_FAILURE_RECORD
         except (BuildError, ImportError, OSError) as failure:
-            if wanted == "1":
+            if native or cuda:
                 raise
-            sys.stderr.write(
-                "\nfvfast: the native module was NOT built; the PyTorch reference will be used.\n"
-                f"fvfast: reason: {failure}\n\n"
+            reason, name = str(failure), FAILURE_RECORD
+            note(
+                "the native module was NOT built; the PyTorch reference will be used.\n"
+                f"fvfast: reason: {reason}"
             )
-            for record in records:
-                record.write_text(f"{failure}\n")
+        for folder in folders:
+            (folder / name).write_text(f"{reason}\n")
+
+    def build_native(self, sources: list[Path], target: Path, wanted: bool | None) -> str:
+        """Build the module, with CUDA if possible; return why there is none, or nothing."""
+        folder = Path(self.build_temp, "ninja").resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+
+        def build(cuda: Cuda | None) -> None:
+            write_ninja(folder, sources, target, cuda)
+            run_ninja(folder)
+
+        try:
+            if wanted is False:
+                raise BuildError("left out at build time by FVFAST_CUDA=0")
+            build(find_cuda())
+        except BuildError as failure:
+            if wanted:
+                raise
+            # Where it was the C++ that failed, it fails again, and says so.
+            build(None)
+            return str(failure)
+        return ""
 
 
-sources = sorted(path.relative_to(ROOT) for path in (ROOT / "csrc").rglob("*.cpp"))
+def note(message: str) -> None:
+    """Say something that pip shows with ``--verbose``."""
+    sys.stderr.write(f"\nfvfast: {message}\n\n")
+
+
+def files(*patterns: str) -> list[str]:
+    """List files of csrc, relative to this one."""
+    found = (path for pattern in patterns for path in (ROOT / "csrc").rglob(pattern))
+    return sorted(str(path.relative_to(ROOT)) for path in found)
+
+
 setup(
-    # Optional: setuptools must not look for a file that a failed build did not leave.
-    ext_modules=[Extension("fvfast._C", [str(path) for path in sources], optional=True)],
+    # Optional: setuptools must not look for a file that a failed build did not leave. A source
+    # distribution contains the sources, and what they depend on.
+    ext_modules=[
+        Extension(
+            "fvfast._C",
+            files("*.cpp", "*.cu"),
+            depends=[*files("*.h"), "build_native.py"],
+            optional=True,
+        )
+    ],
     cmdclass={"build_ext": NinjaBuild},
 )

@@ -37,11 +37,13 @@ def kernels(module: Any) -> dict[str, tuple[Callable[[], object], int]]:
     transform = torch.fft.rfft2(gradient)
     moments = torch.empty(images, 4, dtype=torch.float64)
     scratch = torch.empty(images, module.SUM_PARTS, module.SUMS_PER_PART, dtype=torch.float64)
-    sums = torch.stack((phase.double().sum(), phase.double().square().sum()))[None]
+    sums = torch.stack((phase.double().sum(), phase.double().square().sum()))[None, None]
     slope = torch.empty_like(phase)
     first, second = torch.zeros_like(phase), torch.zeros_like(phase)
     common: dict[str, Any] = {"sizes": SHAPE, "dtype": "float32"}
-    look: dict[str, Any] = {"low": RANGE[0], "high": RANGE[1], "colors": COLOR_CORRELATION}
+    look: dict[str, Any] = {
+        "low": RANGE[0], "high": RANGE[1], "colors": COLOR_CORRELATION, "target": None
+    }
 
     def to_spectrum(given: int) -> None:
         module.phase_spectrum(

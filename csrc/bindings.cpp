@@ -12,6 +12,11 @@
 #include "cpu/parallel.h"
 #include "cpu/simd.h"
 
+// The architectures that the CUDA kernels were compiled for, separated by semicolons.
+#ifndef FVFAST_CUDA_ARCHS
+#define FVFAST_CUDA_ARCHS ""
+#endif
+
 namespace fvfast {
 namespace {
 
@@ -50,6 +55,8 @@ PYBIND11_MODULE(_C, module) {
   fvfast::bind_crop(module);
   fvfast::bind_noise(module);
   fvfast::bind_phase(module);
+  fvfast::bind_phase_cuda(module);
+  module.attr("cuda_architectures") = FVFAST_CUDA_ARCHS;
   module.def("philox_words", &fvfast::philox_words, py::arg("counter"), py::arg("key"),
              "Four random words from a counter of four words and a key of two.");
   module.def("max_threads", &fvfast::cpu::max_threads, "Threads that the next call may use.");

@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "common/macros.h"
+
 namespace fvfast {
 
 constexpr int kMaxDims = 16;
@@ -37,6 +39,7 @@ struct BoxParams {
   float smallest, largest;  // smallest <= largest
   uint64_t seed;            // the Philox key
   uint32_t step;            // the optimisation step
+  const int64_t* counter;   // on the device, added to the step when the kernel runs; null: 0
 };
 
 // out = images + std * normal + uniform_width * uniform, with uniform in [-0.5, 0.5).
@@ -56,6 +59,7 @@ struct NoiseParams {
   double uniform_width;             // of the uniform noise: finite, >= 0
   uint64_t seed;                    // the Philox key
   uint32_t step;                    // the optimisation step
+  const int64_t* counter;           // as in BoxParams
 };
 
 // out[n, k] = box k of image n, resampled bilinearly, plus the noise of NoiseParams, in which one
@@ -64,11 +68,13 @@ struct NoiseParams {
 // Sample i of an axis lies at start (L - 1) + i (stop - start) (L - 1) / (size - 1) for L pixels,
 // or in the middle where size is 1. Samples outside the image are 0.
 struct CropParams {
-  const void* images;   // (batch, channels, image_height, image_width)
-  const double* boxes;  // (batch, crops, 4) as y1, x1, y2, x2, contiguous, finite
-  void* out;            // (batch, crops, channels, height, width), apart from the images
-  DType image_dtype;    // float32 or float64: also that of the arithmetic
-  DType out_dtype;      // any
+  const void* images;  // (batch, channels, image_height, image_width)
+  const void* boxes;   // (batch, crops, 4) as y1, x1, y2, x2, contiguous; of one that is not finite
+                       // every sample lies outside
+  void* out;           // (batch, crops, channels, height, width), apart from the images
+  DType image_dtype;   // float32 or float64: also that of the arithmetic
+  DType box_dtype;     // float32 or float64
+  DType out_dtype;     // any
   int64_t batch, crops, channels, image_height, image_width, height, width;
   int64_t image_strides[4];  // in elements
   int64_t out_strides[5];    // in elements
@@ -77,6 +83,7 @@ struct CropParams {
   double uniform_width;
   uint64_t seed;
   uint32_t step;
+  const int64_t* counter;
 };
 
 // The transpose of CropParams without noise: image_gradient[n] = sum over k of what the gradient of
@@ -84,11 +91,12 @@ struct CropParams {
 // finite. The order of every sum depends on the sizes alone.
 struct CropGradientParams {
   const void* gradient;  // (batch, crops, channels, height, width)
-  const double* boxes;   // as in CropParams
+  const void* boxes;     // as in CropParams
   void* image_gradient;  // (batch, channels, image_height, image_width), contiguous
   void* alpha;           // the same sizes and type, or null
-  void* scratch;         // crop_gradient_scratch() bytes, aligned to 64
+  void* scratch;         // crop_gradient_scratch() bytes, aligned to 64; CUDA needs none
   DType gradient_dtype;  // any
+  DType box_dtype;       // float32 or float64
   DType image_dtype;     // of image_gradient and alpha, and of the arithmetic: float32 or
                          // float64
   int64_t batch, crops, channels, image_height, image_width, height, width;
@@ -104,10 +112,14 @@ struct SpectrumSizes {
   int64_t height;    // H
   int64_t width;     // W
 
-  int64_t half() const { return width / 2 + 1; }
-  int64_t rows() const { return channels * height; }  // of one image
-  int64_t bins() const { return rows() * half(); }    // of one image's half spectrum
-  int64_t pixels() const { return rows() * width; }   // of one image, counting each channel
+  FVFAST_HOST_DEVICE int64_t half() const { return width / 2 + 1; }
+  FVFAST_HOST_DEVICE int64_t rows() const { return channels * height; }  // of one image
+  FVFAST_HOST_DEVICE int64_t bins() const {
+    return rows() * half();
+  }  // of one image's half spectrum
+  FVFAST_HOST_DEVICE int64_t pixels() const {
+    return rows() * width;
+  }  // of one image, counting each channel
 };
 
 // Sums over an image have this many parts, whatever the number of threads, which are added up in
@@ -176,6 +188,46 @@ struct PhaseGradientParams {
   double epsilon;
 };
 
+// Sums over a phase come in parts on CUDA, one for each block of the update.
+constexpr int kUpdateParts = 128;
+
+// Phase to image on CUDA in two kernels, with the transforms in shared memory: transform_fits() of
+// the sizes. A phase has parts of sums, which add up to those of PhaseSpectrumParams.
+struct PhaseImageParams {
+  const void* magnitude;           // (C, H, half), shared by the images
+  const void* phase;               // (N, C, H, half)
+  const double* phase_sums;        // (N, sum_parts, 2), or null: made here
+  int64_t sum_parts;               // >= 1 where there are sums
+  void* image;                     // (N, C, H, W)
+  SpectrumStatistics* statistics;  // (N,)
+  void* scratch;                   // phase_image_scratch() bytes, aligned to 256
+  DType dtype;
+  SpectrumSizes sizes;
+  double epsilon;  // added to a standard deviation
+  double low, high;
+  bool has_colors;
+  double colors[3][3];
+};
+
+// The gradient with respect to the phase from that with respect to the image: on CUDA, in three
+// kernels, or two where the update finishes it.
+struct PhaseImageGradientParams {
+  const void* gradient;   // (N, C, H, W)
+  const void* image;      // (N, C, H, W), the result
+  const void* magnitude;  // (C, H, half)
+  const void* phase;      // (N, C, H, half)
+  const SpectrumStatistics* statistics;
+  void* out;      // (N, C, H, half), or null where it is not finished
+  void* scratch;  // phase_image_gradient_scratch() bytes, aligned to 256
+  bool finish;    // otherwise `scratch` is for phase_update
+  DType dtype;
+  SpectrumSizes sizes;
+  double epsilon;
+  double low, high;
+  bool has_colors;
+  double colors[3][3];
+};
+
 // One step of NAdam up the gradient, in place, and the sums that standardise the new phase:
 //   momentum = beta1 momentum + (1 - beta1) gradient
 //   square   = beta2 square + (1 - beta2) gradient^2
@@ -183,11 +235,11 @@ struct PhaseGradientParams {
 //              (sqrt(square / correction) + epsilon)
 struct PhaseUpdateParams {
   void* phase;           // (N, elements), contiguous as all that follow
-  const void* gradient;  // (N, elements)
+  const void* gradient;  // (N, elements), or null where there is an unfinished one
   void* momentum;        // (N, elements)
   void* square;          // (N, elements)
-  double* sums;          // (N, 2): of the new phase, and of its squares
-  double* scratch;       // (N, kSumParts, kSumsPerPart)
+  double* sums;     // of the new phase and of its squares: (N, 2), on CUDA (N, kUpdateParts, 2)
+  double* scratch;  // (N, kSumParts, kSumsPerPart); CUDA needs none
   DType dtype;
   int64_t images;    // N
   int64_t elements;  // of one image
@@ -195,6 +247,12 @@ struct PhaseUpdateParams {
   double gradient_rate, momentum_rate;  // negative ones descend
   double correction;                    // > 0
   double epsilon;                       // >= 0
+  // Where there is a counter, on CUDA, the last three but epsilon are row *counter of these.
+  const double* rates;     // (steps, 3) on the device, or null
+  const int64_t* counter;  // on the device, or null
+  // On CUDA: what left the gradient unfinished, of which scratch, dtype, statistics, sizes and
+  // epsilon are looked at; null: the gradient is complete.
+  const PhaseImageGradientParams* unfinished;
 };
 
 namespace cpu {
@@ -210,5 +268,39 @@ void crop_gradient(const CropGradientParams& params);
 // Looks at sizes and dtypes only. INT64_MAX where the number of bytes is larger than that.
 int64_t crop_gradient_scratch(const CropGradientParams& params);
 }  // namespace cpu
+
+// Pointers of a struct are addresses on the device, but for those of streams, which are copied into
+// the arguments of a kernel. Launchers return when the work is queued, restore the current device,
+// and throw std::runtime_error if CUDA refuses.
+namespace cuda {
+
+// Where the work runs: no argument has a default.
+struct Target {
+  int device;
+  void* stream;  // a cudaStream_t
+};
+
+void draw_boxes(const BoxParams& params, const Target& target);
+void inject_noise(const NoiseParams& params, const Target& target);
+void crop_resize(const CropParams& params, const Target& target);
+void crop_gradient(const CropGradientParams& params, const Target& target);
+
+// Whether the transforms of this height and width run in shared memory of the device.
+bool transform_fits(DType dtype, const SpectrumSizes& sizes, bool has_colors, int device);
+int64_t phase_image_scratch(DType dtype, const SpectrumSizes& sizes);
+int64_t phase_image_gradient_scratch(DType dtype, const SpectrumSizes& sizes);
+void phase_image(const PhaseImageParams& params, const Target& target);
+void phase_image_gradient(const PhaseImageGradientParams& params, const Target& target);
+void phase_update(const PhaseUpdateParams& params, const Target& target);
+
+// The parts around a transform that something else does, for sizes that do not fit. phase_spectrum
+// needs kUpdateParts sums of the phase or none, and phase_image_scratch() bytes.
+void phase_spectrum(const PhaseImageParams& params, void* spectrum, const Target& target);
+void spectrum_image(const SpectrumImageParams& params, const Target& target);
+void spectrum_image_gradient(const SpectrumImageGradientParams& params, const Target& target);
+void phase_gradient(const PhaseImageGradientParams& params, const void* transform,
+                    const Target& target);
+
+}  // namespace cuda
 
 }  // namespace fvfast

@@ -2,11 +2,13 @@
 
 import importlib.metadata
 import platform
+import re
 from collections.abc import Iterator
 
 import torch
 
-from fvfast.ops._native import native_status
+from fvfast.engine.devices import check_device
+from fvfast.ops._native import NativeStatus, native_status
 
 
 def describe_installation() -> Iterator[tuple[str, str]]:
@@ -21,15 +23,25 @@ def describe_installation() -> Iterator[tuple[str, str]]:
     yield "native kernels", str(native.path) if native.available else f"none: {native.reason}"
     yield "SIMD", str(native.simd)
     yield "threads", f"{torch.get_num_threads()} (torch), {native.threads} (native kernels)"
+    yield "CUDA kernels", _describe_cuda_kernels(native)
     version = torch.version.cuda
     found = torch.cuda.device_count()
     if version is None:
         yield "CUDA", "torch is built without it"
     else:
         yield "CUDA", f"{version}, {found} GPU{'' if found == 1 else 's'} found"
-    for index in range(torch.cuda.device_count()):
-        yield f"cuda:{index}", torch.cuda.get_device_name(index)
+    for index in range(found):
+        major, minor = torch.cuda.get_device_capability(index)
+        name = torch.cuda.get_device_name(index)
+        yield f"cuda:{index}", f"{name}, compute capability {major}.{minor}"
     yield "MPS", "available" if torch.backends.mps.is_available() else "not available"
+
+
+def _describe_cuda_kernels(native: NativeStatus) -> str:
+    if not native.cuda_architectures:
+        return f"none: {native.cuda_reason}"
+    capabilities = re.sub(r"(\d+)(\d)", r"\1.\2", native.cuda_architectures).replace(";", ", ")
+    return f"built in for compute capability {capabilities} and newer"
 
 
 def describe_device(device: torch.device) -> str:
@@ -44,18 +56,9 @@ def choose_device(name: str | None) -> torch.device:
 
     Raises
     ------
-    ValueError
-        There is no such device.
+    ValueError, RuntimeError
+        There is no such device, or it cannot be used.
     """
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        # torch raises either, depending on how it was built.
-        raise ValueError(
-            f"the device {name!r} cannot be used ({str(error).splitlines()[0]}); `fvfast info` "
-            "lists the devices."
-        ) from error
-    return device
+    return check_device(name)

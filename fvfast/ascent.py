@@ -12,7 +12,6 @@ from tqdm.auto import tqdm
 
 from fvfast._warnings import warn_user
 from fvfast.engine.memory import reused_memory
-from fvfast.optimizers import ascend
 
 PATIENCE_WITHOUT_GRADIENT = 10
 """Steps without any gradient after which the user is told."""
@@ -26,12 +25,12 @@ class Gradients:
     ----------
     scores
         (N,), before the update.
-    variable
-        Gradient of the scores with respect to what is optimised, (N, ...).
+    gradient
+        Of the scores with respect to what is optimised, or to the images that it makes: (N, ...).
     """
 
     scores: torch.Tensor
-    variable: torch.Tensor
+    gradient: torch.Tensor
 
 
 class StepReport:
@@ -128,7 +127,7 @@ def score_gradients(
 
 def run_ascent(
     variable: torch.Tensor,
-    optimizer: torch.optim.Optimizer,
+    ascend: Callable[[torch.Tensor], None],
     gradients: Callable[[int], Gradients],
     render: Callable[[], torch.Tensor],
     *,
@@ -146,8 +145,8 @@ def run_ascent(
     ----------
     variable
         What is optimised, (N, ...), updated in place.
-    optimizer
-        Bound to the variable.
+    ascend
+        Takes one step up a gradient that ``gradients`` made.
     gradients
         Computes one step's scores and gradients.
     render
@@ -171,7 +170,7 @@ def run_ascent(
     RuntimeWarning
         A score or gradient is not finite, the gradient stays zero, or the run is interrupted.
     """
-    loop = _Loop(variable, optimizer, render, names, nb_steps, transparency, callback, save_every)
+    loop = _Loop(variable, ascend, render, names, nb_steps, transparency, callback, save_every)
     bar = tqdm(
         total=nb_steps,
         desc=label or (names[0] if len(names) == 1 else f"{len(names)} objectives"),
@@ -204,7 +203,7 @@ class _Loop:
     def __init__(
         self,
         variable: torch.Tensor,
-        optimizer: torch.optim.Optimizer,
+        ascend: Callable[[torch.Tensor], None],
         render: Callable[[], torch.Tensor],
         names: list[str],
         nb_steps: int,
@@ -213,7 +212,7 @@ class _Loop:
         save_every: int | None,
     ) -> None:
         self.variable = variable
-        self.optimizer = optimizer
+        self.ascend = ascend
         self.render = render
         self.names = names
         self.nb_steps = nb_steps
@@ -231,14 +230,14 @@ class _Loop:
     def take(self, step: int, gradients: Gradients) -> bool:
         """Update the images with one step's gradients; False ends the run."""
         # One number that is not finite makes a sum not finite.
-        finite = (gradients.scores + gradients.variable.flatten(1).sum(1)).isfinite()
+        finite = (gradients.scores + gradients.gradient.flatten(1).sum(1)).isfinite()
         self._stop(step, self.running & ~finite, "the score or its gradient")
         if not bool(self.running.any()):
             return False
         self.last_good.copy_(self.variable.detach())
         self.scores.append(gradients.scores.where(self.running, float("nan")))
-        self._watch_for_missing_gradient(step, gradients.variable)
-        self._update(step, gradients.variable)
+        self._watch_for_missing_gradient(step, gradients.gradient)
+        self._update(step, gradients.gradient)
         if self.save_every and (step + 1) % self.save_every == 0:
             self._save(step)
         return not self._call_back(step, gradients.scores)
@@ -289,11 +288,11 @@ class _Loop:
 
     def _update(self, step: int, gradient: torch.Tensor) -> None:
         if bool(self.running.all()):
-            ascend(self.optimizer, self.variable, gradient)
+            self.ascend(gradient)
         else:
             stopped = ~self.running
             gradient[stopped] = 0
-            ascend(self.optimizer, self.variable, gradient)
+            self.ascend(gradient)
             # Momentum would still move the images that have ended.
             with torch.no_grad():
                 self.variable[stopped] = self.last_good[stopped]

@@ -16,20 +16,20 @@ from fvfast._checks import (
 )
 from fvfast._warnings import warn_user
 from fvfast.ascent import Ascent, Callback, Gradients, run_ascent, score_gradients
+from fvfast.engine.devices import check_device
 from fvfast.engine.state import borrowed
 from fvfast.objectives import Objective
 from fvfast.ops.boxes import draw_boxes
 from fvfast.ops.crop_resize import random_crops
 from fvfast.ops.noise import inject_noise
-from fvfast.ops.phase_to_image import phase_to_image
 from fvfast.ops.philox import image_identity
 from fvfast.optimizers import (
     OptimizerSpec,
     bind_optimizer,
     check_optimizer,
     keras_nadam,
-    known_sums,
 )
+from fvfast.phase import PhaseVariable
 from fvfast.preconditioning import init_maco_buffer
 from fvfast.presets import Schedule, box_schedule, find_preset, noise_schedule, takes_preset
 from fvfast.spectrum import Spectrum, SpectrumSource
@@ -141,10 +141,12 @@ def maco(
     ------
     ValueError
         Several combinations (see `maco_batch`), sizes, steps or ranges outside those above, a
-        spectrum with another number of channels than the model, or a score that does not depend on
-        the image.
+        spectrum with another number of channels than the model, a device that there is not, or a
+        score that does not depend on the image.
     TypeError
         An argument of another type.
+    RuntimeError
+        The device cannot be used: no driver, or a torch that is built without it.
 
     Warns
     -----
@@ -218,7 +220,7 @@ custom_shape, seed, progress, callback, device, preset
 
     Raises
     ------
-    ValueError, TypeError
+    ValueError, TypeError, RuntimeError
         As `maco`.
     """
     run = MacoRun(
@@ -311,7 +313,7 @@ class MacoRun:
         self.seed = check_seed(seed)
         self.progress = progress
         self.callback = callback
-        self.device = torch.device(device) if device is not None else None
+        self.device = check_device(device) if device is not None else None
         self.preset = find_preset(preset)
 
     @functools.cached_property
@@ -342,26 +344,19 @@ class MacoRun:
                 len(names), self.channels, self.height, self.width, device=device
             )
 
-            def image() -> torch.Tensor:
-                sums = known_sums(optimizer, phase)
-                return phase_to_image(
-                    magnitude, phase, self.values_range, self.width, phase_sums=sums
-                )
+            variable = PhaseVariable(magnitude, phase, optimizer, self.values_range, self.width)
 
             def gradients(step: int) -> Gradients:
                 with torch.enable_grad():
-                    views = self.augment(image(), identities, step, transparency)
-                    return score_gradients(objective_function(model(views)), phase, names)
-
-            def render() -> torch.Tensor:
-                with torch.no_grad():
-                    return image()
+                    image = variable.image()
+                    views = self.augment(image, identities, step, transparency)
+                    return score_gradients(objective_function(model(views)), image, names)
 
             return run_ascent(
                 phase,
-                optimizer,
+                variable.ascend,
                 gradients,
-                render,
+                variable.render,
                 names=names,
                 nb_steps=self.nb_steps,
                 transparency=transparency,

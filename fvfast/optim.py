@@ -17,11 +17,12 @@ from fvfast._checks import (
     check_sorted_range,
 )
 from fvfast.ascent import Callback, Gradients, run_ascent, score_gradients
+from fvfast.engine.devices import check_device
 from fvfast.engine.relu import open_relu_gradients
 from fvfast.engine.state import borrowed
 from fvfast.objectives import Objective
 from fvfast.ops.philox import Purpose, draw_normal, image_identity
-from fvfast.optimizers import OptimizerSpec, bind_optimizer, check_optimizer, keras_adam
+from fvfast.optimizers import OptimizerSpec, ascend, bind_optimizer, check_optimizer, keras_adam
 from fvfast.preconditioning import (
     fft_image,
     fft_to_rgb,
@@ -134,6 +135,7 @@ def optimize(
     seed = check_seed(seed)
     std, fft_decay = check_finite(std, "std"), check_finite(fft_decay, "fft_decay")
     low_high = check_sorted_range(values_range, "optimize")
+    device = None if device is None else check_device(device)
     names = objective.combination_names
     channels, *model_size = objective.image_shape
     height, width = check_image_size(custom_shape, model_size, "optimize")
@@ -174,7 +176,12 @@ def optimize(
 
         bound = bind_optimizer(optimizer, variable, keras_adam)
         run = functools.partial(
-            run_ascent, variable, bound, render=render, names=names, progress=progress
+            run_ascent,
+            variable,
+            functools.partial(ascend, bound, variable),
+            render=render,
+            names=names,
+            progress=progress,
         )
         if warmup_steps:
             warm = run(gradients=warm_gradients, nb_steps=warmup_steps, label="warm-up")

@@ -75,6 +75,31 @@ class KerasNadam(torch.optim.Optimizer):
     def _update(
         self, parameter: torch.Tensor, gradient: torch.Tensor, settings: dict[str, Any]
     ) -> None:
+        def update(exp_avg: torch.Tensor, exp_avg_sq: torch.Tensor, **nadam: Any) -> torch.Tensor:
+            return phase_update_(parameter, gradient, exp_avg, exp_avg_sq, **nadam)
+
+        self._advance(parameter, settings, update)
+
+    def ascend_with(self, operation: Callable[..., torch.Tensor]) -> None:
+        """Take one step up with an operation that makes the gradient of the only tensor itself.
+
+        Parameters
+        ----------
+        operation
+            Called with the two averages and, by name, the settings of `phase_update_`. Returns the
+            sums that `phase_update_` returns.
+        """
+        (group,) = self.param_groups
+        (parameter,) = group["params"]
+        settings = {name: value for name, value in group.items() if name != "params"}
+        self._advance(parameter, {**settings, "maximize": True}, operation)
+
+    def _advance(
+        self,
+        parameter: torch.Tensor,
+        settings: dict[str, Any],
+        operation: Callable[..., torch.Tensor],
+    ) -> None:
         state = self.state[parameter]
         if not state:
             state["step"] = 0
@@ -82,9 +107,7 @@ class KerasNadam(torch.optim.Optimizer):
             state["exp_avg"] = torch.zeros_like(parameter)
             state["exp_avg_sq"] = torch.zeros_like(parameter)
         state["step"] += 1
-        state["sums"] = phase_update_(
-            parameter,
-            gradient,
+        state["sums"] = operation(
             state["exp_avg"],
             state["exp_avg_sq"],
             step=state["step"],
@@ -98,7 +121,7 @@ class KerasNadam(torch.optim.Optimizer):
 
 
 def known_sums(optimizer: torch.optim.Optimizer, variable: torch.Tensor) -> torch.Tensor | None:
-    """Return the sums (N, 2) of a tensor and its squares, if an update left them and they hold."""
+    """Return the sums of a tensor and of its squares, if an update left them and they hold."""
     if not isinstance(optimizer, KerasNadam):
         return None
     state = optimizer.state[variable]

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from emulated import kernel_threads
 from torch import nn
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -67,6 +68,14 @@ def network():
         nn.Flatten(),
         nn.Linear(16, 10),
     ).eval()
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say how much of CUDA was run on the CPU."""
+    counts = kernel_threads()
+    if counts is not None:
+        threads, launches = counts
+        terminalreporter.write_line(f"emulated {threads:,} CUDA threads in {launches:,} launches")
 
 
 INPUT = (3, 20, 20)

@@ -1,15 +1,25 @@
-"""The package builds alone, in an isolated environment, and survives a missing compiler."""
+"""The package builds alone, in an isolated environment, and survives a missing compiler.
+
+What setup.py decides about CUDA is tested with a small module in place of ours, which compiles in
+seconds; that our module links and loads with CUDA, where there is neither a GPU nor a driver, with
+the real sources.
+"""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+FILES = ("setup.py", "build_native.py", "pyproject.toml", "LICENSE", "README.md")
+NVCC = shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
+needs_nvcc = pytest.mark.skipif(NVCC is None, reason="needs nvcc")
 SCRIPT = """
 import pathlib, sys, warnings
 # An editable install of the same package would lend its native module to this one.
@@ -25,22 +35,34 @@ with warnings.catch_warnings():
 assert out.isfinite().all() and out.unique().numel() == 8
 status = native_status()
 print(status.available, status.reason)
+print("CUDA:", status.cuda_architectures, status.cuda_reason)
 """
+
+
+def clean_environment(**changes):
+    """The environment without what would choose another build."""
+    ours = ("FVFAST_", "CUDA_HOME", "CUDA_PATH", "CXX", "LDFLAGS", "NVCCFLAGS")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    return {**kept, **changes}
+
+
+def copy_sources(folder, *folders):
+    ignored = shutil.ignore_patterns("*.so", "__pycache__", "_*_failure.txt")
+    for name in folders:
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    folder.mkdir(exist_ok=True)
+    for name in FILES:
+        shutil.copy(ROOT / name, folder)
 
 
 def build_and_import(tmp_path, *arguments, **environment):
     """Build a wheel from a copy of the sources, unpack it and use it from another directory."""
     source, wheels, unpacked = (tmp_path / name for name in ("source", "wheels", "unpacked"))
-    ignored = shutil.ignore_patterns("*.so", "__pycache__", "_build_failure.txt")
-    for folder in ("csrc", "fvfast"):
-        shutil.copytree(ROOT / folder, source / folder, ignore=ignored)
-    for pattern in ("setup.py", "pyproject.toml", "LICENSE", "README.md"):
-        for file in ROOT.glob(pattern):
-            shutil.copy(file, source)
+    copy_sources(source, "csrc", "fvfast")
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "-w", str(wheels), str(source)]
     built = subprocess.run(
         [*command, *arguments],
-        env={**os.environ, **environment},
+        env=clean_environment(**environment),
         capture_output=True,
         text=True,
         check=False,
@@ -53,7 +75,7 @@ def build_and_import(tmp_path, *arguments, **environment):
     used = subprocess.run(
         [sys.executable, "-c", SCRIPT.format(folder=str(unpacked))],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(unpacked), "FVFAST_DISABLE_NATIVE": ""},
+        env=clean_environment(PYTHONPATH=str(unpacked)),
         capture_output=True,
         text=True,
         check=False,
@@ -63,13 +85,32 @@ def build_and_import(tmp_path, *arguments, **environment):
 
 
 def test_isolated_build(tmp_path):
-    _, output = build_and_import(tmp_path, FVFAST_NATIVE="1")
+    """With CUDA where nvcc is found; what was built then loads also without a driver."""
+    wanted = {"FVFAST_CUDA": "1", "FVFAST_CUDA_ARCHS": "80"} if NVCC else {}
+    _, output = build_and_import(tmp_path, FVFAST_NATIVE="1", CXXFLAGS="-O1", **wanted)
     assert output.startswith("True")
+    assert ("CUDA: 80" if NVCC else "CUDA:  nvcc was not found") in output
+    assert_self_contained(tmp_path / "unpacked")
+
+
+def assert_self_contained(folder):
+    """The module needs no library of CUDA, and lends none of its own to others."""
+    if sys.platform != "linux":
+        return
+    (module,) = folder.glob("**/_C.*.so")
+    needed = subprocess.run(["ldd", module], capture_output=True, text=True, check=True).stdout
+    assert "libc.so" in needed
+    assert "cuda" not in needed
+    symbols = subprocess.run(
+        ["nm", "--dynamic", module], capture_output=True, text=True, check=True
+    ).stdout
+    assert " T PyInit__C" in symbols
+    assert not re.search(r"cuda|__fatbin", symbols)
 
 
 @pytest.mark.parametrize("compiler", ["/bin/false", "no-such-compiler"])
 def test_a_broken_compiler_leaves_the_package_and_a_reason(tmp_path, compiler):
-    _, output = build_and_import(tmp_path, "--no-build-isolation", CXX=compiler, FVFAST_NATIVE="")
+    _, output = build_and_import(tmp_path, "--no-build-isolation", CXX=compiler)
     assert output.startswith("False")
     assert compiler in output
 
@@ -79,9 +120,235 @@ def test_a_required_native_module_makes_a_broken_compiler_an_error(tmp_path):
         tmp_path, "--no-build-isolation", CXX="/bin/false", FVFAST_NATIVE="1"
     )
     assert built.returncode != 0
-    assert "the C++ build failed" in built.stdout + built.stderr
+    assert "the build failed" in built.stdout + built.stderr
 
 
 def test_the_native_module_can_be_left_out(tmp_path):
     _, output = build_and_import(tmp_path, "--no-build-isolation", FVFAST_NATIVE="0")
     assert output.startswith("False left out at build time")
+
+
+def test_a_source_distribution_has_all_that_the_build_needs(tmp_path):
+    copy_sources(tmp_path / "source", "csrc", "fvfast")
+    subprocess.run(
+        [sys.executable, "-c", "from setuptools import build_meta; build_meta.build_sdist('..')"],
+        cwd=tmp_path / "source",
+        capture_output=True,
+        check=True,
+    )
+    (archive,) = tmp_path.glob("fvfast-*.tar.gz")
+    with tarfile.open(archive) as opened:
+        names = {name.partition("/")[2] for name in opened.getnames()}
+    sources = {str(path.relative_to(ROOT)) for path in (ROOT / "csrc").rglob("*.*")}
+    assert len(sources) > 30
+    assert {*sources, *FILES} <= names
+
+
+# A module that knows what it was built with.
+BINDINGS = """
+#include <Python.h>
+#include "common/answer.h"
+int answer_of_the_cpu();
+int answer_of_cuda();
+static PyModuleDef definition{PyModuleDef_HEAD_INIT, "_C", "", -1, {}, {}, {}, {}, {}};
+PyMODINIT_FUNC PyInit__C() {
+  PyObject* module = PyModule_Create(&definition);
+  PyModule_AddIntConstant(module, "answer", answer_of_the_cpu());
+#ifdef FVFAST_WITH_CUDA
+  PyModule_AddIntConstant(module, "cuda_answer", answer_of_cuda());
+  PyModule_AddStringConstant(module, "cuda_architectures", FVFAST_CUDA_ARCHS);
+#endif
+  return module;
+}
+"""
+KERNEL = """
+#include "common/answer.h"
+__global__ void __launch_bounds__(128) kernel(float* out) {
+  if (out != nullptr) out[threadIdx.x] = kAnswer;
+}
+int answer_of_cuda() {
+  kernel<<<1, 128>>>(nullptr);
+  return kAnswer + (cudaGetLastError() == cudaSuccess ? 0 : 1);
+}
+"""
+INSPECT = """
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("_C", sys.argv[1])
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+names = ("answer", "cuda_answer", "cuda_architectures")
+print(*(getattr(module, name, None) for name in names))
+"""
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A project with our build and a small module."""
+    folder = tmp_path / "small"
+    copy_sources(folder)
+    for name, text in (
+        ("bindings.cpp", BINDINGS),
+        (
+            "cpu/answer.cpp",
+            '#include "common/answer.h"\nint answer_of_the_cpu() { return kAnswer; }',
+        ),
+        ("cuda/answer.cu", KERNEL),
+        ("common/answer.h", "constexpr int kAnswer = 41;\n"),
+    ):
+        file = folder / "csrc" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    return SmallProject(folder)
+
+
+class SmallProject:
+    def __init__(self, folder):
+        self.folder = folder
+        self.package = folder / "lib" / "fvfast"
+
+    def write(self, name, text):
+        (self.folder / "csrc" / name).write_text(text)
+
+    def build(self, **environment):
+        """Build it; return whether that worked, and what was said."""
+        arguments = ["build_ext", "--build-lib", "lib", "--build-temp", "temp"]
+        done = subprocess.run(
+            [sys.executable, "setup.py", *arguments],
+            cwd=self.folder,
+            env=clean_environment(**{"FVFAST_CUDA_ARCHS": "80", **environment}),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.returncode == 0, done.stdout + done.stderr
+
+    def inspect(self):
+        """The answers of the module, and the architectures of its CUDA part."""
+        (module,) = self.package.glob("_C.*.so")
+        command = [sys.executable, "-c", INSPECT, str(module)]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+    def reason(self):
+        """Why there is no CUDA part."""
+        record = self.package / "_cuda_failure.txt"
+        return record.read_text() if record.exists() else None
+
+
+def fake_nvcc(folder, when):
+    """A toolkit whose nvcc fails when its arguments match, and is the real one otherwise."""
+    (folder / "bin").mkdir(parents=True)
+    script = folder / "bin" / "nvcc"
+    script.write_text(
+        f'#!/bin/sh\ncase "$*" in {when}) echo "no licence for this" >&2; exit 1;; esac\n'
+        f'exec {NVCC} "$@"\n'
+    )
+    script.chmod(0o755)
+    return str(folder)
+
+
+def test_cuda_is_left_out_on_request(small):
+    worked, _ = small.build(FVFAST_CUDA="0")
+    assert worked
+    assert small.inspect() == ["41", "None", "None"]
+    assert small.reason() == "left out at build time by FVFAST_CUDA=0\n"
+
+
+def test_without_nvcc_the_module_is_built_without_cuda(small, tmp_path):
+    worked, _ = small.build(CUDA_HOME=str(tmp_path))
+    assert worked
+    assert small.inspect() == ["41", "None", "None"]
+    assert small.reason().startswith(
+        f"nvcc was not found in the folder bin of CUDA_HOME={tmp_path}"
+    )
+
+
+def test_cuda_that_is_required_makes_a_missing_nvcc_an_error(small, tmp_path):
+    worked, said = small.build(FVFAST_CUDA="1", CUDA_PATH=str(tmp_path))
+    assert not worked
+    assert f"CUDA_PATH={tmp_path}: install the CUDA toolkit (12 or newer), or set" in said
+
+
+@needs_nvcc
+def test_cuda_is_built_where_nvcc_is_found(small):
+    worked, said = small.build(FVFAST_CUDA_ARCHS="90;80")
+    assert worked, said
+    # The second answer says whether there was a GPU that could run the kernel.
+    assert small.inspect() in (["41", "42", "80;90"], ["41", "41", "80;90"])
+    assert small.reason() is None
+    assert_self_contained(small.package)
+    code = next(small.package.glob("_C.*.so")).read_bytes()
+    assert b"sm_80" in code
+    assert b"sm_90" in code
+
+
+@needs_nvcc
+def test_a_changed_header_or_switch_builds_again(small):
+    assert small.build(FVFAST_CUDA="1")[0]
+    small.write("common/answer.h", "constexpr int kAnswer = 7;\n")
+    worked, said = small.build(FVFAST_CUDA="1")
+    assert worked
+    assert "csrc/cuda/answer.cu" in said
+    assert small.inspect()[:2] in (["7", "8"], ["7", "7"])
+    assert small.build(FVFAST_CUDA="0")[0]
+    assert small.inspect() == ["7", "None", "None"]
+    assert small.reason() is not None
+    # What was compiled for CUDA is still there, and the record goes.
+    worked, said = small.build(FVFAST_CUDA="1")
+    assert worked
+    assert "csrc/cuda/answer.cu" not in re.sub(r"link .*", "", said)
+    assert small.reason() is None
+
+
+@needs_nvcc
+@pytest.mark.parametrize("when", ["*--list-gpu-code*", "*--dryrun*", "*.cu*"])
+def test_an_nvcc_that_fails_leaves_the_cpu_and_a_reason(small, tmp_path, when):
+    toolkit = {"CUDA_HOME": fake_nvcc(tmp_path / "toolkit", when)}
+    archs = {"FVFAST_CUDA_ARCHS": ""} if "list" in when else {}
+    worked, _ = small.build(**toolkit, **archs)
+    assert worked
+    assert small.inspect() == ["41", "None", "None"]
+    assert "no licence for this" in small.reason()
+    worked, said = small.build(FVFAST_CUDA="1", **toolkit, **archs)
+    assert not worked
+    assert "no licence for this" in said
+
+
+@needs_nvcc
+def test_a_warning_of_the_cuda_compilers_is_an_error(small):
+    small.write("cuda/answer.cu", KERNEL + "__global__ void other() { int unused; }")
+    worked, said = small.build(FVFAST_CUDA="1")
+    assert not worked
+    assert "unused" in said
+
+
+@needs_nvcc
+def test_nvcc_compiles_host_code_with_the_given_compiler(small, tmp_path):
+    wrapper, log = tmp_path / "my-c++", tmp_path / "log"
+    wrapper.write_text(f'#!/bin/sh\necho "$*" >> {log}\nexec g++ "$@"\n')
+    wrapper.chmod(0o755)
+    worked, said = small.build(FVFAST_CUDA="1", CXX=f"{wrapper} -DONE", NVCCFLAGS="-DTWO")
+    assert worked, said
+    of_nvcc = [line for line in log.read_text().splitlines() if "__CUDACC__" in line]
+    assert of_nvcc
+    assert all("-DONE" in line and "TWO" in line for line in of_nvcc)
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"FVFAST_CUDA": "yes"}, "FVFAST_CUDA must be 1, 0 or not set, got 'yes'"),
+        ({"FVFAST_CUDA": "1", "FVFAST_NATIVE": "0"}, "a part of what FVFAST_NATIVE=0 leaves out"),
+    ],
+)
+def test_switches_that_make_no_sense_are_errors(small, environment, message):
+    worked, said = small.build(**environment)
+    assert not worked
+    assert message in said
+
+
+@needs_nvcc
+@pytest.mark.parametrize("architectures", ["native", "8.0", "sm_80", "90a", ";"])
+def test_architectures_are_numbers(small, architectures):
+    worked, said = small.build(FVFAST_CUDA="1", FVFAST_CUDA_ARCHS=architectures)
+    assert not worked
+    assert f'such as "80;90", got {architectures!r}' in said

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from fvfast import _terminal, cli
+from fvfast import _installation, _terminal, cli
+from fvfast.ops._native import native_status
 from fvfast.png import read_metadata
 from fvfast.spectrum import Spectrum
 
@@ -275,6 +277,34 @@ def test_info_shows_versions_and_the_network():
     assert importlib.metadata.version("fvfast") in output
     assert "3 x 12 x 12" in output
     assert "native kernels" in output
+
+
+@pytest.mark.parametrize(
+    ("architectures", "reason", "described"),
+    [
+        ("75;80;120", "", "built in for compute capability 7.5, 8.0, 12.0 and newer"),
+        ("", "nvcc was not found in PATH", "none: nvcc was not found in PATH"),
+    ],
+)
+def test_info_says_what_the_cuda_kernels_are_built_for(
+    monkeypatch, architectures, reason, described
+):
+    status = types.SimpleNamespace(
+        **vars(native_status()) | {"cuda_architectures": architectures, "cuda_reason": reason}
+    )
+    monkeypatch.setattr(_installation, "native_status", lambda: status)
+    (line,) = (line for line in invoke("info").stdout.splitlines() if "CUDA kernels" in line)
+    assert described in re.sub(r" +", " ", line)
+
+
+def test_info_names_the_gpus(monkeypatch):
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA A100")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
+    output = invoke("info").stdout
+    assert "13.0, 1 GPU found" in output
+    assert "NVIDIA A100, compute capability 8.0" in output
 
 
 def test_version():

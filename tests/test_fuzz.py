@@ -43,6 +43,7 @@ def build(folder):
         "CXXFLAGS": " ".join(COMPILE),
         "LDFLAGS": " ".join(SANITIZERS),
         "FVFAST_NATIVE": "1",
+        "FVFAST_CUDA": "0",
     }
     built = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False

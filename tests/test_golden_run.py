@@ -1,9 +1,11 @@
 """The crops, objectives, optimizer and whole run of Xplique 2.0, reproduced."""
 
+import contextlib
 import sys
 
 import pytest
 import torch
+from emulated import ORDERS, emulated
 
 from fvfast import Objective, maco
 from fvfast.ops.crop_resize import crop_and_resize, random_crops
@@ -90,8 +92,14 @@ def test_keras_nadam(golden):
         assert_close(x[0], expected, 1e-5)
 
 
-def test_whole_run(golden, monkeypatch):
+@pytest.mark.parametrize("backend", ["cpu", *ORDERS])
+def test_whole_run(golden, monkeypatch, backend):
     """Eight steps of maco with Xplique's own boxes and noise."""
+    with emulated(backend) if backend in ORDERS else contextlib.nullcontext():
+        whole_run(golden, monkeypatch)
+
+
+def whole_run(golden, monkeypatch):
     phases = []
 
     def recorded_boxes(_box_size, _nb_crops, *, step, **_):

@@ -565,7 +565,7 @@ def test_data_set_is_read_after_everything_else_is_checked(objective, network):
     for call, error in (
         (lambda: maco(several, maco_dataset=images(), **SHORT), ValueError),
         (lambda: maco(objective, "adam", images(), **SHORT), TypeError),
-        (lambda: maco(objective, maco_dataset=images(), **SHORT, device="gpu"), RuntimeError),
+        (lambda: maco(objective, maco_dataset=images(), **SHORT, device="gpu"), ValueError),
         (lambda: maco_batch(objective, maco_dataset=images(), **SHORT, batch_size=0), ValueError),
     ):
         with pytest.raises(error):

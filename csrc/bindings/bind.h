@@ -12,5 +12,6 @@ void bind_boxes(pybind11::module_& module);
 void bind_crop(pybind11::module_& module);
 void bind_noise(pybind11::module_& module);
 void bind_phase(pybind11::module_& module);
+void bind_phase_cuda(pybind11::module_& module);
 
 }  // namespace fvfast

@@ -8,6 +8,7 @@
 #include "bindings/bind.h"
 #include "bindings/checks.h"
 #include "bindings/memory.h"
+#include "bindings/target.h"
 #include "ops.h"
 
 namespace fvfast {
@@ -31,7 +32,8 @@ bool is_normal(const std::string& function, const std::string& shape) {
 
 void draw_boxes(uintptr_t boxes, int64_t crops, double box_size, const std::string& shape,
                 double spread, double center_spread, double smallest, double largest,
-                const std::vector<int64_t>& streams, uint64_t seed, int64_t step) {
+                const std::vector<int64_t>& streams, uint64_t seed, int64_t step, uintptr_t counter,
+                const TargetArgument& target) {
   const std::string name = "draw_boxes";
   BoxParams params{};
   params.images = static_cast<int64_t>(streams.size());
@@ -56,12 +58,11 @@ void draw_boxes(uintptr_t boxes, int64_t crops, double box_size, const std::stri
   params.streams = words.data();
   params.seed = seed;
   params.step = word_of(name, "step", step);
+  params.counter = counter_of(name, counter, target);
   if (empty) return;
   require_address(name, "boxes", boxes);
   params.boxes = reinterpret_cast<float*>(boxes);
-
-  py::gil_scoped_release unlocked;
-  cpu::draw_boxes(params);
+  run_on(target, params, &cpu::draw_boxes, FVFAST_CUDA_LAUNCHER(draw_boxes));
 }
 
 }  // namespace
@@ -70,7 +71,7 @@ void bind_boxes(py::module_& module) {
   module.def("draw_boxes", &draw_boxes, py::kw_only(), py::arg("boxes"), py::arg("crops"),
              py::arg("box_size"), py::arg("shape"), py::arg("spread"), py::arg("center_spread"),
              py::arg("smallest"), py::arg("largest"), py::arg("streams"), py::arg("seed"),
-             py::arg("step"),
+             py::arg("step"), py::arg("counter"), py::arg("target"),
              "Random boxes, float32 (images, crops, 4) as y1, x1, y2, x2, one image per stream.");
 }
 

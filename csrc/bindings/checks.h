@@ -33,6 +33,15 @@ inline DType dtype_of(const std::string& function, const std::string& argument,
   reject(function, argument, "float32, float64, bfloat16 or float16", name);
 }
 
+// float32 or float64: what arithmetic has.
+inline DType real_of(const std::string& function, const std::string& argument,
+                     const std::string& name) {
+  if (name != "float32" && name != "float64") {
+    reject(function, argument, "float32 or float64", name);
+  }
+  return dtype_of(function, argument, name);
+}
+
 // A 32-bit word of a counter.
 inline uint32_t word_of(const std::string& function, const std::string& argument, int64_t value) {
   if (value < 0 || value > int64_t{UINT32_MAX}) {

@@ -9,6 +9,8 @@
 #include "bindings/bind.h"
 #include "bindings/checks.h"
 #include "bindings/memory.h"
+#include "bindings/target.h"
+#include "common/bilinear.h"
 #include "ops.h"
 
 namespace fvfast {
@@ -46,22 +48,21 @@ bool take_sizes(const std::string& name, const Sizes& sizes, Params& params) {
   return nothing;
 }
 
-DType image_dtype_of(const std::string& name, const std::string& dtype) {
-  if (dtype != "float32" && dtype != "float64") {
-    reject(name, "image_dtype", "float32 or float64", dtype);
-  }
-  return dtype_of(name, "image_dtype", dtype);
-}
-
-const double* boxes_of(const std::string& name, uintptr_t address, int64_t count) {
-  require_address(name, "boxes", address);
-  const double* boxes = reinterpret_cast<const double*>(address);
-  for (int64_t i = 0; i < 4 * count; ++i) {
-    if (!std::isfinite(boxes[i])) {
-      reject(name, "boxes", "finite numbers", std::to_string(boxes[i]));
+// Checks what the memory of the CPU holds.
+template <typename Params>
+void check_boxes(const std::string& name, const Params& params) {
+  for (int64_t i = 0; i < params.batch * params.crops; ++i) {
+    const Box box = box_at(params.boxes, params.box_dtype, i);
+    for (const double number : {box.y1, box.x1, box.y2, box.x2}) {
+      if (!std::isfinite(number)) reject(name, "boxes", "finite numbers", std::to_string(number));
     }
   }
-  return boxes;
+}
+
+template <typename Params>
+void take_boxes(const std::string& name, uintptr_t address, Params& params) {
+  require_address(name, "boxes", address);
+  params.boxes = reinterpret_cast<const void*>(address);
 }
 
 void check_row_stride(const std::string& name, const std::string& argument, int64_t size,
@@ -79,13 +80,26 @@ int64_t scratch_of(const std::string& name, const CropGradientParams& params) {
   return bytes;
 }
 
+View check_scratch(const std::string& name, uintptr_t scratch, int64_t bytes,
+                   const CropGradientParams& params) {
+  const int64_t needed = scratch_of(name, params);
+  require_address(name, "scratch", scratch);
+  if (scratch % 64 != 0) reject(name, "scratch", "an address aligned to 64", "one that is not");
+  if (bytes < needed) {
+    reject(name, "scratch_bytes", std::to_string(needed) + " or more", std::to_string(bytes));
+  }
+  return {"scratch", scratch, DType::kFloat64, {}, {}, (needed + 7) / 8};
+}
+
 void crop_resize(uintptr_t images, uintptr_t boxes, uintptr_t out, const std::string& image_dtype,
-                 const std::string& out_dtype, const Sizes& sizes, const Strides& image_strides,
-                 const Strides& out_strides, const std::vector<int64_t>& streams, double std,
-                 double uniform_width, uint64_t seed, int64_t step) {
+                 const std::string& box_dtype, const std::string& out_dtype, const Sizes& sizes,
+                 const Strides& image_strides, const Strides& out_strides,
+                 const std::vector<int64_t>& streams, double std, double uniform_width,
+                 uint64_t seed, int64_t step, uintptr_t counter, const TargetArgument& target) {
   const std::string name = "crop_resize";
   CropParams params{};
-  params.image_dtype = image_dtype_of(name, image_dtype);
+  params.image_dtype = real_of(name, "image_dtype", image_dtype);
+  params.box_dtype = real_of(name, "box_dtype", box_dtype);
   params.out_dtype = dtype_of(name, "out_dtype", out_dtype);
   const bool nothing = take_sizes(name, sizes, params);
   copy_strides(name, "image_strides", image_strides, 4, params.image_strides);
@@ -96,6 +110,7 @@ void crop_resize(uintptr_t images, uintptr_t boxes, uintptr_t out, const std::st
   params.streams = words.data();
   params.seed = seed;
   params.step = word_of(name, "step", step);
+  params.counter = counter_of(name, counter, target);
   if (nothing) return;
 
   const std::vector<int64_t> image_sizes = {params.batch, params.channels, params.image_height,
@@ -108,33 +123,34 @@ void crop_resize(uintptr_t images, uintptr_t boxes, uintptr_t out, const std::st
     reject(name, "sizes", "at most 2^34 elements per image, for noise", "more");
   }
   check_row_stride(name, "image_strides", params.image_width, params.image_strides[3]);
-  params.boxes = boxes_of(name, boxes, params.batch * params.crops);
+  take_boxes(name, boxes, params);
+  if (!target.has_value()) check_boxes(name, params);
   const View image_view =
       view_of(name, "images", images, params.image_dtype, image_sizes, image_strides);
   const View out_view = view_of(name, "out", out, params.out_dtype, out_sizes, out_strides);
   require_own_memory(name, out_view, {image_view});
   params.images = reinterpret_cast<const void*>(images);
   params.out = reinterpret_cast<void*>(out);
-
-  py::gil_scoped_release unlocked;
-  cpu::crop_resize(params);
+  run_on(target, params, &cpu::crop_resize, FVFAST_CUDA_LAUNCHER(crop_resize));
 }
 
 int64_t crop_gradient_scratch(const std::string& image_dtype, const Sizes& sizes) {
   const std::string name = "crop_gradient_scratch";
   CropGradientParams params{};
-  params.image_dtype = image_dtype_of(name, image_dtype);
+  params.image_dtype = real_of(name, "image_dtype", image_dtype);
   return take_sizes(name, sizes, params) ? 0 : scratch_of(name, params);
 }
 
 void crop_gradient(uintptr_t gradient, uintptr_t boxes, uintptr_t image_gradient, uintptr_t alpha,
                    uintptr_t scratch, int64_t scratch_bytes, const std::string& gradient_dtype,
-                   const std::string& image_dtype, const Sizes& sizes,
-                   const Strides& gradient_strides, const Strides& alpha_strides) {
+                   const std::string& image_dtype, const std::string& box_dtype, const Sizes& sizes,
+                   const Strides& gradient_strides, const Strides& alpha_strides,
+                   const TargetArgument& target) {
   const std::string name = "crop_gradient";
   CropGradientParams params{};
   params.gradient_dtype = dtype_of(name, "gradient_dtype", gradient_dtype);
-  params.image_dtype = image_dtype_of(name, image_dtype);
+  params.image_dtype = real_of(name, "image_dtype", image_dtype);
+  params.box_dtype = real_of(name, "box_dtype", box_dtype);
   const bool nothing = take_sizes(name, sizes, params);
   copy_strides(name, "gradient_strides", gradient_strides, 5, params.gradient_strides);
   copy_strides(name, "alpha_strides", alpha_strides, 4, params.alpha_strides);
@@ -146,43 +162,41 @@ void crop_gradient(uintptr_t gradient, uintptr_t boxes, uintptr_t image_gradient
                                            params.height, params.width};
   const int64_t plane = params.image_height * params.image_width;
   const Strides contiguous = {params.channels * plane, plane, params.image_width, 1};
-  const int64_t needed = scratch_of(name, params);
-  require_address(name, "scratch", scratch);
-  if (scratch % 64 != 0) reject(name, "scratch", "an address aligned to 64", "one that is not");
-  if (scratch_bytes < needed) {
-    reject(name, "scratch_bytes", std::to_string(needed) + " or more",
-           std::to_string(scratch_bytes));
+  take_boxes(name, boxes, params);
+  std::vector<View> others;
+  if (!target.has_value()) {
+    check_boxes(name, params);
+    others.push_back(check_scratch(name, scratch, scratch_bytes, params));
   }
-  params.boxes = boxes_of(name, boxes, params.batch * params.crops);
   const View gradient_view =
       view_of(name, "gradient", gradient, params.gradient_dtype, crop_sizes, gradient_strides);
   const View pixel_view =
       view_of(name, "image_gradient", image_gradient, params.image_dtype, image_sizes, contiguous);
-  const View scratch_view = {"scratch", scratch, DType::kFloat64, {}, {}, (needed + 7) / 8};
-  require_own_memory(name, pixel_view, {gradient_view, scratch_view});
-  require_own_memory(name, scratch_view, {gradient_view});
+  for (const View& scratch_view : others) require_own_memory(name, scratch_view, {gradient_view});
+  others.push_back(gradient_view);
+  require_own_memory(name, pixel_view, others);
   if (alpha != 0) {
     const View alpha_view =
         view_of(name, "alpha", alpha, params.image_dtype, image_sizes, alpha_strides);
-    require_own_memory(name, alpha_view, {gradient_view, pixel_view, scratch_view});
+    others.push_back(pixel_view);
+    require_own_memory(name, alpha_view, others);
   }
   params.gradient = reinterpret_cast<const void*>(gradient);
   params.image_gradient = reinterpret_cast<void*>(image_gradient);
   params.alpha = reinterpret_cast<void*>(alpha);
   params.scratch = reinterpret_cast<void*>(scratch);
-
-  py::gil_scoped_release unlocked;
-  cpu::crop_gradient(params);
+  run_on(target, params, &cpu::crop_gradient, FVFAST_CUDA_LAUNCHER(crop_gradient));
 }
 
 }  // namespace
 
 void bind_crop(py::module_& module) {
   module.def("crop_resize", &crop_resize, py::kw_only(), py::arg("images"), py::arg("boxes"),
-             py::arg("out"), py::arg("image_dtype"), py::arg("out_dtype"), py::arg("sizes"),
-             py::arg("image_strides"), py::arg("out_strides"), py::arg("streams"), py::arg("std"),
-             py::arg("uniform_width"), py::arg("seed"), py::arg("step"),
-             "Crops of images, with noise. Boxes are float64; sizes are "
+             py::arg("out"), py::arg("image_dtype"), py::arg("box_dtype"), py::arg("out_dtype"),
+             py::arg("sizes"), py::arg("image_strides"), py::arg("out_strides"), py::arg("streams"),
+             py::arg("std"), py::arg("uniform_width"), py::arg("seed"), py::arg("step"),
+             py::arg("counter"), py::arg("target"),
+             "Crops of images, with noise. Sizes are "
              "(batch, crops, channels, "
              "image_height, image_width, height, width).");
   module.def("crop_gradient_scratch", &crop_gradient_scratch, py::kw_only(), py::arg("image_dtype"),
@@ -190,7 +204,8 @@ void bind_crop(py::module_& module) {
   module.def("crop_gradient", &crop_gradient, py::kw_only(), py::arg("gradient"), py::arg("boxes"),
              py::arg("image_gradient"), py::arg("alpha"), py::arg("scratch"),
              py::arg("scratch_bytes"), py::arg("gradient_dtype"), py::arg("image_dtype"),
-             py::arg("sizes"), py::arg("gradient_strides"), py::arg("alpha_strides"),
+             py::arg("box_dtype"), py::arg("sizes"), py::arg("gradient_strides"),
+             py::arg("alpha_strides"), py::arg("target"),
              "The gradient of crop_resize with respect to the images; adds its "
              "magnitude to alpha, "
              "unless that is null.");

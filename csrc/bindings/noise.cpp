@@ -8,6 +8,7 @@
 #include "bindings/bind.h"
 #include "bindings/checks.h"
 #include "bindings/memory.h"
+#include "bindings/target.h"
 #include "ops.h"
 
 namespace fvfast {
@@ -16,7 +17,8 @@ namespace {
 void inject_noise(uintptr_t images, uintptr_t out, const std::string& dtype,
                   const std::vector<int64_t>& sizes, const std::vector<int64_t>& image_strides,
                   const std::vector<int64_t>& out_strides, const std::vector<int64_t>& streams,
-                  double std, double uniform_width, uint64_t seed, int64_t step) {
+                  double std, double uniform_width, uint64_t seed, int64_t step, uintptr_t counter,
+                  const TargetArgument& target) {
   const std::string name = "inject_noise";
   if (sizes.empty() || sizes.size() > kMaxDims) {
     reject(name, "sizes", "1 to " + std::to_string(kMaxDims) + " dimensions",
@@ -43,15 +45,14 @@ void inject_noise(uintptr_t images, uintptr_t out, const std::string& dtype,
   params.uniform_width = scale_of(name, "uniform_width", uniform_width);
   params.seed = seed;
   params.step = word_of(name, "step", step);
+  params.counter = counter_of(name, counter, target);
   if (empty) return;
   const View image_view = view_of(name, "images", images, params.dtype, sizes, image_strides);
   const View out_view = view_of(name, "out", out, params.dtype, sizes, out_strides);
   const bool in_place = images == out && image_strides == out_strides;
   require_own_memory(name, out_view,
                      in_place ? std::vector<View>{} : std::vector<View>{image_view});
-
-  py::gil_scoped_release unlocked;
-  cpu::inject_noise(params);
+  run_on(target, params, &cpu::inject_noise, FVFAST_CUDA_LAUNCHER(inject_noise));
 }
 
 }  // namespace
@@ -60,7 +61,7 @@ void bind_noise(py::module_& module) {
   module.def("inject_noise", &inject_noise, py::kw_only(), py::arg("images"), py::arg("out"),
              py::arg("dtype"), py::arg("sizes"), py::arg("image_strides"), py::arg("out_strides"),
              py::arg("streams"), py::arg("std"), py::arg("uniform_width"), py::arg("seed"),
-             py::arg("step"),
+             py::arg("step"), py::arg("counter"), py::arg("target"),
              "out = images + std * normal + uniform_width * uniform; strides count elements.");
 }
 

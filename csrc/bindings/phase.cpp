@@ -4,77 +4,19 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <optional>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "bindings/bind.h"
 #include "bindings/checks.h"
+#include "bindings/phase_checks.h"
+#include "bindings/target.h"
 #include "ops.h"
 
 namespace fvfast {
 namespace {
-
-DType real_of(const std::string& function, const std::string& name) {
-  if (name != "float32" && name != "float64") {
-    reject(function, "dtype", "float32 or float64", name);
-  }
-  return name == "float32" ? DType::kFloat32 : DType::kFloat64;
-}
-
-// Checks sizes of which the product of all but zeros must fit the arithmetic of addresses.
-void check_sizes(const std::string& function, const std::vector<int64_t>& sizes, size_t dims,
-                 const std::string& names) {
-  if (sizes.size() != dims) {
-    reject(function, "sizes", names, std::to_string(sizes.size()) + " sizes");
-  }
-  constexpr int64_t kMaxElements = int64_t{1} << 48;
-  int64_t elements = 1;
-  for (size_t d = 0; d < dims; ++d) {
-    if (sizes[d] < (d == 0 ? 0 : 1)) {
-      reject(function, "sizes", names + ", at least one of each, and no image at least",
-             std::to_string(sizes[d]));
-    }
-    if (sizes[d] > 0 && elements > kMaxElements / sizes[d]) {
-      reject(function, "sizes", "at most 2^48 elements", "more");
-    }
-    elements *= std::max<int64_t>(sizes[d], 1);
-  }
-}
-
-SpectrumSizes sizes_of(const std::string& function, const std::vector<int64_t>& sizes) {
-  check_sizes(function, sizes, 4, "(N, C, H, W)");
-  return {sizes[0], sizes[1], sizes[2], sizes[3]};
-}
-
-double finite_of(const std::string& function, const std::string& argument, double value) {
-  if (!std::isfinite(value)) reject(function, argument, "a finite number", std::to_string(value));
-  return value;
-}
-
-// Fills the fields that turn colours into an image, and back.
-template <typename Params>
-void set_colors(const std::string& function, const std::vector<std::vector<double>>& colors,
-                double low, double high, Params* params) {
-  params->low = finite_of(function, "low", low);
-  params->high = finite_of(function, "high", high);
-  if (!(low < high)) {
-    reject(function, "high", "a number above low, " + std::to_string(low), std::to_string(high));
-  }
-  params->has_colors = !colors.empty();
-  if (colors.empty()) return;
-  if (params->sizes.channels != 3) {
-    reject(function, "colors", "none, as there are not 3 channels",
-           std::to_string(colors.size()) + " rows");
-  }
-  bool fits = colors.size() == 3;
-  for (const std::vector<double>& row : colors) fits = fits && row.size() == 3;
-  if (!fits) reject(function, "colors", "3 rows of 3 numbers", "another shape");
-  for (int i = 0; i < 3; ++i) {
-    for (int j = 0; j < 3; ++j) {
-      params->colors[i][j] = finite_of(function, "colors", colors[i][j]);
-    }
-  }
-}
 
 void phase_spectrum(uintptr_t magnitude, uintptr_t phase, uintptr_t phase_sums, uintptr_t spectrum,
                     uintptr_t statistics, uintptr_t scratch, const std::string& dtype,
@@ -87,7 +29,7 @@ void phase_spectrum(uintptr_t magnitude, uintptr_t phase, uintptr_t phase_sums, 
   params.spectrum = reinterpret_cast<void*>(spectrum);
   params.statistics = reinterpret_cast<SpectrumStatistics*>(statistics);
   params.scratch = reinterpret_cast<double*>(scratch);
-  params.dtype = real_of(name, dtype);
+  params.dtype = real_of(name, "dtype", dtype);
   params.sizes = sizes_of(name, sizes);
   params.epsilon = scale_of(name, "epsilon", epsilon);
   if (params.sizes.images == 0) return;
@@ -103,42 +45,40 @@ void phase_spectrum(uintptr_t magnitude, uintptr_t phase, uintptr_t phase_sums, 
 
 void spectrum_image(uintptr_t image, uintptr_t statistics, const std::string& dtype,
                     const std::vector<int64_t>& sizes, double epsilon, double low, double high,
-                    const std::vector<std::vector<double>>& colors) {
+                    const std::vector<std::vector<double>>& colors, const TargetArgument& target) {
   const std::string name = "spectrum_image";
   SpectrumImageParams params{};
   params.image = reinterpret_cast<void*>(image);
   params.statistics = reinterpret_cast<const SpectrumStatistics*>(statistics);
-  params.dtype = real_of(name, dtype);
+  params.dtype = real_of(name, "dtype", dtype);
   params.sizes = sizes_of(name, sizes);
   params.epsilon = scale_of(name, "epsilon", epsilon);
   set_colors(name, colors, low, high, &params);
   if (params.sizes.images == 0) return;
   require_address(name, "image", image);
   require_address(name, "statistics", statistics);
-
-  py::gil_scoped_release unlocked;
-  cpu::spectrum_image(params);
+  run_on(target, params, &cpu::spectrum_image, FVFAST_CUDA_LAUNCHER(spectrum_image));
 }
 
 void spectrum_image_gradient(uintptr_t gradient, uintptr_t image, uintptr_t out,
                              const std::string& dtype, const std::vector<int64_t>& sizes,
                              double low, double high,
-                             const std::vector<std::vector<double>>& colors) {
+                             const std::vector<std::vector<double>>& colors,
+                             const TargetArgument& target) {
   const std::string name = "spectrum_image_gradient";
   SpectrumImageGradientParams params{};
   params.gradient = reinterpret_cast<const void*>(gradient);
   params.image = reinterpret_cast<const void*>(image);
   params.out = reinterpret_cast<void*>(out);
-  params.dtype = real_of(name, dtype);
+  params.dtype = real_of(name, "dtype", dtype);
   params.sizes = sizes_of(name, sizes);
   set_colors(name, colors, low, high, &params);
   if (params.sizes.images == 0) return;
   require_address(name, "gradient", gradient);
   require_address(name, "image", image);
   require_address(name, "out", out);
-
-  py::gil_scoped_release unlocked;
-  cpu::spectrum_image_gradient(params);
+  run_on(target, params, &cpu::spectrum_image_gradient,
+         FVFAST_CUDA_LAUNCHER(spectrum_image_gradient));
 }
 
 void phase_gradient(uintptr_t transform, uintptr_t spectrum, uintptr_t phase, uintptr_t statistics,
@@ -152,7 +92,7 @@ void phase_gradient(uintptr_t transform, uintptr_t spectrum, uintptr_t phase, ui
   params.statistics = reinterpret_cast<const SpectrumStatistics*>(statistics);
   params.out = reinterpret_cast<void*>(out);
   params.scratch = reinterpret_cast<double*>(scratch);
-  params.dtype = real_of(name, dtype);
+  params.dtype = real_of(name, "dtype", dtype);
   params.sizes = sizes_of(name, sizes);
   params.epsilon = scale_of(name, "epsilon", epsilon);
   if (params.sizes.images == 0) return;
@@ -167,10 +107,36 @@ void phase_gradient(uintptr_t transform, uintptr_t spectrum, uintptr_t phase, ui
   cpu::phase_gradient(params);
 }
 
+// (scratch, statistics, (N, C, H, W), epsilon) of phase_image_gradient, without its end.
+using UnfinishedArgument =
+    std::optional<std::tuple<uintptr_t, uintptr_t, std::vector<int64_t>, double>>;
+
+PhaseImageGradientParams unfinished_of(
+    const std::string& name,
+    const std::tuple<uintptr_t, uintptr_t, std::vector<int64_t>, double>& unfinished,
+    const PhaseUpdateParams& update, const TargetArgument& target) {
+  if (!target.has_value()) reject(name, "unfinished", "none on the CPU", "a gradient");
+  const auto& [scratch, statistics, sizes, epsilon] = unfinished;
+  require_address(name, "unfinished", scratch);
+  require_address(name, "unfinished", statistics);
+  PhaseImageGradientParams params{};
+  params.scratch = reinterpret_cast<void*>(scratch);
+  params.statistics = reinterpret_cast<const SpectrumStatistics*>(statistics);
+  params.dtype = update.dtype;
+  params.sizes = sizes_of(name, sizes);
+  params.epsilon = scale_of(name, "unfinished", epsilon);
+  if (params.sizes.images != update.images || params.sizes.bins() != update.elements) {
+    reject(name, "unfinished", "the sizes of the phase", "others");
+  }
+  return params;
+}
+
 void phase_update(uintptr_t phase, uintptr_t gradient, uintptr_t momentum, uintptr_t square,
                   uintptr_t sums, uintptr_t scratch, const std::string& dtype,
                   const std::vector<int64_t>& sizes, const std::array<double, 2>& betas,
-                  double gradient_rate, double momentum_rate, double correction, double epsilon) {
+                  double gradient_rate, double momentum_rate, double correction, double epsilon,
+                  uintptr_t rates, uintptr_t counter, const UnfinishedArgument& unfinished,
+                  const TargetArgument& target) {
   const std::string name = "phase_update";
   PhaseUpdateParams params{};
   params.phase = reinterpret_cast<void*>(phase);
@@ -179,8 +145,8 @@ void phase_update(uintptr_t phase, uintptr_t gradient, uintptr_t momentum, uintp
   params.square = reinterpret_cast<void*>(square);
   params.sums = reinterpret_cast<double*>(sums);
   params.scratch = reinterpret_cast<double*>(scratch);
-  params.dtype = real_of(name, dtype);
-  check_sizes(name, sizes, 2, "(images, elements of each)");
+  params.dtype = real_of(name, "dtype", dtype);
+  check_phase_sizes(name, sizes, 2, "(images, elements of each)");
   params.images = sizes[0];
   params.elements = sizes[1];
   for (const double beta : betas) {
@@ -199,14 +165,20 @@ void phase_update(uintptr_t phase, uintptr_t gradient, uintptr_t momentum, uintp
   params.epsilon = scale_of(name, "epsilon", epsilon);
   if (params.images == 0) return;
   require_address(name, "phase", phase);
-  require_address(name, "gradient", gradient);
+  if (!unfinished.has_value()) require_address(name, "gradient", gradient);
   require_address(name, "momentum", momentum);
   require_address(name, "square", square);
   require_address(name, "sums", sums);
-  require_address(name, "scratch", scratch);
-
-  py::gil_scoped_release unlocked;
-  cpu::phase_update(params);
+  if (!target.has_value()) require_address(name, "scratch", scratch);
+  params.counter = counter_of(name, counter, target);
+  params.rates = reinterpret_cast<const double*>(rates);
+  if (counter != 0) require_address(name, "rates", rates);
+  PhaseImageGradientParams gradient_params{};
+  if (unfinished.has_value()) {
+    gradient_params = unfinished_of(name, *unfinished, params, target);
+    params.unfinished = &gradient_params;
+  }
+  run_on(target, params, &cpu::phase_update, FVFAST_CUDA_LAUNCHER(phase_update));
 }
 
 }  // namespace
@@ -222,12 +194,12 @@ void bind_phase(py::module_& module) {
              "the address phase_sums may be 0.");
   module.def("spectrum_image", &spectrum_image, py::kw_only(), py::arg("image"),
              py::arg("statistics"), py::arg("dtype"), py::arg("sizes"), py::arg("epsilon"),
-             py::arg("low"), py::arg("high"), py::arg("colors"),
+             py::arg("low"), py::arg("high"), py::arg("colors"), py::arg("target"),
              "Standardisation, colours, sigmoid and range of an image, in place.");
   module.def("spectrum_image_gradient", &spectrum_image_gradient, py::kw_only(),
              py::arg("gradient"), py::arg("image"), py::arg("out"), py::arg("dtype"),
              py::arg("sizes"), py::arg("low"), py::arg("high"), py::arg("colors"),
-             "The gradient before the sigmoid and the colours.");
+             py::arg("target"), "The gradient before the sigmoid and the colours.");
   module.def("phase_gradient", &phase_gradient, py::kw_only(), py::arg("transform"),
              py::arg("spectrum"), py::arg("phase"), py::arg("statistics"), py::arg("out"),
              py::arg("scratch"), py::arg("dtype"), py::arg("sizes"), py::arg("epsilon"),
@@ -235,7 +207,8 @@ void bind_phase(py::module_& module) {
   module.def("phase_update", &phase_update, py::kw_only(), py::arg("phase"), py::arg("gradient"),
              py::arg("momentum"), py::arg("square"), py::arg("sums"), py::arg("scratch"),
              py::arg("dtype"), py::arg("sizes"), py::arg("betas"), py::arg("gradient_rate"),
-             py::arg("momentum_rate"), py::arg("correction"), py::arg("epsilon"),
+             py::arg("momentum_rate"), py::arg("correction"), py::arg("epsilon"), py::arg("rates"),
+             py::arg("counter"), py::arg("unfinished"), py::arg("target"),
              "One step of NAdam in place, and the sums of the new phase and of "
              "its squares.");
 }

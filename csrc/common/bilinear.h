@@ -9,8 +9,24 @@
 #include <cstdint>
 
 #include "common/macros.h"
+#include "ops.h"
 
 namespace fvfast {
+
+// In fractions of the image.
+struct Box {
+  double y1, x1, y2, x2;
+};
+
+// Box `index` of an array (..., 4) of float32 or float64.
+FVFAST_HOST_DEVICE Box box_at(const void* boxes, DType dtype, int64_t index) {
+  if (dtype == DType::kFloat64) {
+    const double* box = static_cast<const double*>(boxes) + 4 * index;
+    return {box[0], box[1], box[2], box[3]};
+  }
+  const float* box = static_cast<const float*>(boxes) + 4 * index;
+  return {box[0], box[1], box[2], box[3]};
+}
 
 struct Sample {
   int64_t lower;  // the pixel at or before the sample
@@ -20,6 +36,7 @@ struct Sample {
 
 class Axis {
  public:
+  Axis() = default;  // of which nothing can be asked: for arrays in shared memory
   FVFAST_HOST_DEVICE Axis(double start, double stop, int64_t size, int64_t length)
       : first_(start * static_cast<double>(length - 1)),
         span_((stop - start) * static_cast<double>(length - 1)),
@@ -34,6 +51,13 @@ class Axis {
     const double clamped = inside ? position : 0;
     const double lower = std::floor(clamped);
     return {static_cast<int64_t>(lower), clamped - lower, inside};
+  }
+
+  // Where the first sample lies, and how far it is to the next one: 0 where there is none, negative
+  // where the box is flipped. In pixels, and only approximately: see sample().
+  FVFAST_HOST_DEVICE double first() const { return first_; }
+  FVFAST_HOST_DEVICE float spacing() const {
+    return size_ > 1 ? static_cast<float>(span_) / static_cast<float>(size_ - 1) : 0.0f;
   }
 
  private:

@@ -26,4 +26,10 @@ FVFAST_HOST_DEVICE int64_t bits_of(double value) {
   return bits;
 }
 
+FVFAST_HOST_DEVICE double double_of(int64_t bits) {
+  double value;
+  std::memcpy(&value, &bits, sizeof(value));
+  return value;
+}
+
 }  // namespace fvfast

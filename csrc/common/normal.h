@@ -62,9 +62,17 @@ FVFAST_HOST_DEVICE void normal_pair(uint32_t word0, uint32_t word1, float* first
 FVFAST_HOST_DEVICE void normal_pair(uint32_t word0, uint32_t word1, double* first, double* second) {
   const double uniform = static_cast<double>((word0 >> 8) + 1) * 0x1p-24;
   const double radius = std::sqrt(-2.0 * std::log(uniform));
+#if defined(__CUDA_ARCH__)
+  // Where the angle may be anything, its reduction takes local memory.
+  double sine, cosine;
+  sincospi(2 * to_uniform<double>(word1), &sine, &cosine);
+  *first = radius * cosine;
+  *second = radius * sine;
+#else
   const double angle = 2 * 3.14159265358979323846 * to_uniform<double>(word1);
   *first = radius * std::cos(angle);
   *second = radius * std::sin(angle);
+#endif
 }
 
 }  // namespace fvfast

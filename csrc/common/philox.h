@@ -17,7 +17,7 @@ constexpr uint32_t kPhiloxKeyStep0 = 0x9E3779B9u, kPhiloxKeyStep1 = 0xBB67AE85u;
 
 // Replaces the counter by four random words.
 FVFAST_HOST_DEVICE void philox4x32(uint32_t counter[4], uint32_t key0, uint32_t key1) {
-#pragma GCC unroll 10
+  FVFAST_UNROLL
   for (int round = 0; round < kPhiloxRounds; ++round) {
     const uint64_t product0 = uint64_t{kPhiloxMultiplier0} * counter[0];
     const uint64_t product1 = uint64_t{kPhiloxMultiplier1} * counter[2];

@@ -8,6 +8,8 @@
 
 namespace fvfast {
 
+constexpr double kQuartersPerRadian = 0x1.45f306dc9c883p-1;  // 2 / pi
+
 // The sine and cosine of `quarter` + x quarter turns, x in [-1/2, 1/2], to 1 ulp.
 FVFAST_HOST_DEVICE void sincos_of_quarters(int32_t quarter, float x, float* sine, float* cosine) {
   // Minimax polynomials of sin(pi x / 2) / x and cos(pi x / 2) in x^2.

@@ -82,9 +82,9 @@ FVFAST_HOST_DEVICE void store_row(const Real (*lines)[kColumns], int channels, i
 
 template <typename Real, typename Element, SimdLevel level>
 FVFAST_HOST_DEVICE void crop_unit(const CropParams& params, const Unit& unit) {
-  const double* box = params.boxes + (unit.image * params.crops + unit.crop) * 4;
-  const Axis rows(box[0], box[2], params.height, params.image_height);
-  const Axis columns(box[1], box[3], params.width, params.image_width);
+  const Box box = box_at(params.boxes, params.box_dtype, unit.image * params.crops + unit.crop);
+  const Axis rows(box.y1, box.y2, params.height, params.image_height);
+  const Axis columns(box.x1, box.x2, params.width, params.image_width);
   const Real* image = static_cast<const Real*>(params.images) +
                       unit.image * params.image_strides[0] + unit.channel * params.image_strides[1];
   typename Element::Storage* out =

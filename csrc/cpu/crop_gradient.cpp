@@ -47,12 +47,12 @@ template <typename Real>
 void find_readers(const Task& task, int64_t begin, int64_t end) {
   const CropGradientParams& params = *task.params;
   for (int64_t crop = begin; crop < end; ++crop) {
-    const double* box = params.boxes + 4 * crop;
+    const Box box = box_at(params.boxes, params.box_dtype, crop);
     Scratch scratch(task.scratch(crop));
-    const Axis rows(box[0], box[2], params.height, params.image_height);
+    const Axis rows(box.y1, box.y2, params.height, params.image_height);
     RowReaders<Real>(scratch, params.height, params.image_height)
         .fill(rows, params.height, params.image_height);
-    const Axis columns(box[1], box[3], params.width, params.image_width);
+    const Axis columns(box.x1, box.x2, params.width, params.image_width);
     for (int64_t tile = 0; tile < task.tiles; ++tile) {
       const int64_t first = tile * kColumns;
       const int64_t count = std::min<int64_t>(kColumns, params.width - first);

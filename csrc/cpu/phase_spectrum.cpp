@@ -68,7 +68,6 @@ FVFAST_HOST_DEVICE void phase_sums(const PhaseSpectrumParams& params, int64_t be
 // out = magnitude * exp(i (phase - mean) * scale), `count` <= kBlock bins.
 FVFAST_HOST_DEVICE void polar_block(const float* magnitude, const float* phase, double mean,
                                     double scale, float* out, int count) {
-  constexpr double kQuartersPerRadian = 0x1.45f306dc9c883p-1;  // 2 / pi
   const double quarters = scale * kQuartersPerRadian;
   float rest[kBlock];
   int32_t whole[kBlock];

@@ -1,16 +1,41 @@
-"""The native module ``fvfast._C``: loaded on first use, and never required."""
+"""The native module ``fvfast._C``: loaded on first use, and never required.
 
+The same module holds the kernels of the CPU and, where it was built with nvcc, those of CUDA.
+"""
+
+import contextlib
 import dataclasses
 import functools
 import importlib
 import os
 import types
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch  # first: the OpenMP runtime of torch is then the one that the module uses
 
-_FAILURE_RECORD = Path(__file__).resolve().parent.parent / "_build_failure.txt"
+_PACKAGE = Path(__file__).resolve().parent.parent
+_FAILURE_RECORD = _PACKAGE / "_build_failure.txt"
+_CUDA_FAILURE_RECORD = _PACKAGE / "_cuda_failure.txt"
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernels:
+    """The kernels of one device.
+
+    Attributes
+    ----------
+    module
+        The native module.
+    target
+        Where its functions run: None for the CPU, else the index of a CUDA device and the address
+        of a stream.
+    """
+
+    module: Any
+    target: tuple[int, int] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +54,10 @@ class NativeStatus:
         The instruction set in use: "baseline", "avx2" or "avx512"; empty if not available.
     threads
         How many threads an operation may use: see `torch.set_num_threads`.
+    cuda_architectures
+        What the CUDA kernels were compiled for, as in "75;80;90"; empty if there are none.
+    cuda_reason
+        Why there are no CUDA kernels; empty if there are.
     """
 
     available: bool
@@ -36,6 +65,8 @@ class NativeStatus:
     path: str
     simd: str
     threads: int
+    cuda_architectures: str
+    cuda_reason: str
 
 
 @functools.cache
@@ -68,9 +99,97 @@ def native() -> types.ModuleType | None:
     return module
 
 
+_emulated: types.ModuleType | None = None
+
+
+@contextlib.contextmanager
+def use_emulated(module: types.ModuleType | None) -> Iterator[None]:
+    """Let tensors of the CPU take the way of CUDA, through a module that emulates it.
+
+    Parameters
+    ----------
+    module
+        Built from the same sources, with the CUDA kernels as functions of the CPU; None for the
+        kernels of the CPU again.
+    """
+    global _emulated
+    before, _emulated = _emulated, module
+    try:
+        yield
+    finally:
+        _emulated = before
+
+
+def kernels_for(device: torch.device) -> Kernels | None:
+    """Return the kernels of a device, or None: then the reference does the work."""
+    if _emulated is not None and device.type == "cpu":
+        return Kernels(_emulated, (0, 0))
+    if device.type == "cpu":
+        module = native()
+        return None if module is None else Kernels(module, None)
+    if device.type != "cuda" or torch.version.cuda is None:
+        return None
+    index = torch.cuda.current_device() if device.index is None else device.index
+    if not _has_cuda_kernels(index):
+        return None
+    return Kernels(native(), (index, torch.cuda.current_stream(index).cuda_stream))
+
+
+@functools.cache
+def _has_cuda_kernels(index: int) -> bool:
+    """Whether kernels were compiled for a device; the first call warns if none were."""
+    module = native()
+    if module is None:
+        return False
+    capability = torch.cuda.get_device_capability(index)
+    if runs_on(capability, module.cuda_architectures):
+        return True
+    built = module.cuda_architectures or "none"
+    warnings.warn(
+        "fvfast runs without its CUDA kernels and will be slow: the PyTorch reference is used "
+        f"instead. {torch.cuda.get_device_name(index)} has compute capability "
+        f"{capability[0]}.{capability[1]}; the kernels were compiled for: {built}. Install fvfast "
+        "again with FVFAST_CUDA=1, and FVFAST_CUDA_ARCHS where that is the reason.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return False
+
+
+def runs_on(capability: tuple[int, int], architectures: str) -> bool:
+    """Tell whether a device can run what was compiled for some architectures.
+
+    Parameters
+    ----------
+    capability
+        Compute capability of the device: (major, minor).
+    architectures
+        As in "75;80;90". Machine code runs on later devices of the same major version; the newest
+        is there as PTX too, which runs on every later device.
+    """
+    built = [divmod(int(number), 10) for number in architectures.split(";") if number]
+    if not built:
+        return False
+    machine_code = any(major == capability[0] and minor <= capability[1] for major, minor in built)
+    return machine_code or max(built) <= capability
+
+
 def native_status() -> NativeStatus:
     """Describe the native module, without a warning."""
     module, reason = _load()
     if module is None:
-        return NativeStatus(False, reason, "", "", torch.get_num_threads())
-    return NativeStatus(True, "", str(module.__file__), module.simd_level(), module.max_threads())
+        return NativeStatus(False, reason, "", "", torch.get_num_threads(), "", reason)
+    cuda_reason = ""
+    if not module.cuda_architectures:
+        cuda_reason = "left out when the native module was built"
+        if _CUDA_FAILURE_RECORD.exists():
+            cuda_reason = _CUDA_FAILURE_RECORD.read_text().strip()
+    return NativeStatus(
+        True,
+        "",
+        str(module.__file__),
+        module.simd_level(),
+        module.max_threads(),
+        module.cuda_architectures,
+        cuda_reason,
+    )

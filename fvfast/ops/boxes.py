@@ -11,8 +11,16 @@ from typing import Any, NoReturn
 
 import torch
 
-from fvfast.ops._native import native
-from fvfast.ops.philox import Purpose, random_words, to_normal, to_uniform
+from fvfast.ops._native import kernels_for
+from fvfast.ops.philox import (
+    Purpose,
+    known_step,
+    random_words,
+    split_step,
+    to_normal,
+    to_uniform,
+    whole_step,
+)
 
 _WORD = 2**32
 
@@ -47,7 +55,7 @@ def draw_boxes_reference(
     *,
     seed: int,
     images: Sequence[int],
-    step: int,
+    step: int | torch.Tensor,
     distribution: BoxDistribution | None = None,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
@@ -85,8 +93,8 @@ def draw_boxes_reference(
 _library = torch.library.Library("fvfast", "FRAGMENT")
 _library.define(
     "draw_boxes(float box_size, SymInt nb_crops, str shape, float spread, float center_spread, "
-    "float smallest, float largest, SymInt seed, SymInt[] images, SymInt step, Device device) "
-    "-> Tensor"
+    "float smallest, float largest, SymInt seed, SymInt[] images, SymInt step, "
+    "Tensor? counter, Device device) -> Tensor"
 )
 
 
@@ -101,21 +109,23 @@ def _draw(
     seed: int,
     images: Sequence[int],
     step: int,
+    counter: torch.Tensor | None,
     device: torch.device,
 ) -> torch.Tensor:
-    module = native() if device.type == "cpu" else None
-    if module is None:
+    kernels = kernels_for(device)
+    if kernels is None:
         return draw_boxes_reference(
             box_size,
             nb_crops,
             seed=seed,
             images=images,
-            step=step,
+            step=whole_step(step, counter),
             distribution=BoxDistribution(shape, spread, center_spread, smallest, largest),
             device=device,
         )
-    boxes = torch.empty(len(images), nb_crops, 4, dtype=torch.float32)
-    module.draw_boxes(
+    boxes = torch.empty(len(images), nb_crops, 4, dtype=torch.float32, device=device)
+    on_device = kernels.target is not None
+    kernels.module.draw_boxes(
         boxes=boxes.data_ptr(),
         crops=nb_crops,
         box_size=box_size,
@@ -126,13 +136,15 @@ def _draw(
         largest=largest,
         streams=images,
         seed=seed % 2**64,
-        step=step,
+        step=step if on_device else known_step(step, counter),
+        counter=0 if counter is None or not on_device else counter.data_ptr(),
+        target=kernels.target,
     )
     return boxes
 
 
 def _fake(_box_size: float, nb_crops: int, *arguments: Any) -> torch.Tensor:
-    *_, images, _step, device = arguments
+    *_, images, _step, _counter, device = arguments
     return torch.empty(len(images), nb_crops, 4, dtype=torch.float32, device=device)
 
 
@@ -149,7 +161,6 @@ def _check(
     box_size: float,
     nb_crops: int,
     images: Sequence[int],
-    step: int,
     distribution: BoxDistribution,
 ) -> None:
     if not math.isfinite(box_size):
@@ -159,8 +170,6 @@ def _check(
     for image in images:
         if not 0 <= image < _WORD:
             _reject("images", "integers in [0, 2^32)", image)
-    if not 0 <= step < _WORD:
-        _reject("step", "an integer in [0, 2^32)", step)
     if distribution.shape not in ("normal", "uniform"):
         _reject("distribution.shape", "normal or uniform", distribution.shape)
     for name in ("spread", "center_spread"):
@@ -182,7 +191,7 @@ def draw_boxes(
     *,
     seed: int,
     images: Sequence[int],
-    step: int,
+    step: int | torch.Tensor,
     distribution: BoxDistribution | None = None,
     device: torch.device | str = "cpu",
 ) -> torch.Tensor:
@@ -213,7 +222,8 @@ def draw_boxes(
         If an argument is out of range.
     """
     distribution = distribution or BoxDistribution()
-    _check(box_size, nb_crops, images, step, distribution)
+    _check(box_size, nb_crops, images, distribution)
+    number, counter = split_step("draw_boxes", step)
     # Integers of a schema are signed: the same 64 bits, in [-2^63, 2^63).
     seed = (seed + 2**63) % 2**64 - 2**63
     boxes: torch.Tensor = torch.ops.fvfast.draw_boxes(
@@ -226,7 +236,8 @@ def draw_boxes(
         distribution.largest,
         seed,
         list(images),
-        step,
+        number,
+        counter,
         torch.device(device),
     )
     return boxes

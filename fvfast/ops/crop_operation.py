@@ -4,19 +4,18 @@ Each of the two has, here from the inside out: the schema, the kernels of each d
 kernel, and the autograd function. `fvfast.ops.crop_resize` checks what comes here.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from fvfast.ops._native import native
+from fvfast.ops._native import kernels_for
 from fvfast.ops.crop_reference import crop_gradient_reference, random_crops_reference
+from fvfast.ops.noise import NOISE_SCHEMA, NoiseArguments
 
 _library = torch.library.Library("fvfast", "FRAGMENT")
 _library.define(
     "crop_resize(Tensor images, Tensor boxes, SymInt height, SymInt width, ScalarType dtype, "
-    "bool channels_last, float std, float uniform_width, SymInt seed, SymInt[] streams, "
-    "SymInt step) -> Tensor"
+    f"bool channels_last, {NOISE_SCHEMA}) -> Tensor"
 )
 _library.define(
     "crop_gradient(Tensor gradient, Tensor boxes, SymInt image_height, SymInt image_width, "
@@ -37,6 +36,13 @@ def _grouped_strides(crops: torch.Tensor, per_image: int) -> tuple[int, ...]:
     return (per_image * crops.stride(0), *crops.stride())
 
 
+def _readable(boxes: torch.Tensor) -> torch.Tensor:
+    """Boxes in a type that the kernels read."""
+    if boxes.dtype not in (torch.float32, torch.float64):
+        boxes = boxes.to(torch.float64)
+    return boxes.contiguous()
+
+
 def _reference(
     images: torch.Tensor,
     boxes: torch.Tensor,
@@ -44,65 +50,42 @@ def _reference(
     width: int,
     dtype: torch.dtype,
     channels_last: bool,
-    std: float,
-    uniform_width: float,
-    seed: int,
-    streams: Sequence[int],
-    step: int,
+    *noise: Any,
 ) -> torch.Tensor:
     out = _fake(images, boxes, height, width, dtype, channels_last)
     if out.numel() == 0:
         return out
+    arguments = NoiseArguments(*noise).for_reference()
     return out.copy_(
-        random_crops_reference(
-            images,
-            boxes,
-            (height, width),
-            std=std,
-            uniform_width=uniform_width,
-            seed=seed,
-            streams=streams,
-            step=step,
-            dtype=dtype,
-        )
+        random_crops_reference(images, boxes, (height, width), dtype=dtype, **arguments)
     )
 
 
-def _cpu(
+def _native(
     images: torch.Tensor,
     boxes: torch.Tensor,
     height: int,
     width: int,
     dtype: torch.dtype,
     channels_last: bool,
-    std: float,
-    uniform_width: float,
-    seed: int,
-    streams: Sequence[int],
-    step: int,
+    *noise: Any,
 ) -> torch.Tensor:
-    module = native()
-    if module is None:
-        return _reference(
-            images, boxes, height, width, dtype, channels_last,
-            std, uniform_width, seed, streams, step,
-        )  # fmt: skip
-    exact = boxes.to(torch.float64).contiguous()
+    kernels = kernels_for(images.device)
+    if kernels is None:
+        return _reference(images, boxes, height, width, dtype, channels_last, *noise)
+    boxes = _readable(boxes)
     out = _fake(images, boxes, height, width, dtype, channels_last)
-    module.crop_resize(
+    kernels.module.crop_resize(
         images=images.data_ptr(),
-        boxes=exact.data_ptr(),
+        boxes=boxes.data_ptr(),
         out=out.data_ptr(),
         image_dtype=_name(images.dtype),
+        box_dtype=_name(boxes.dtype),
         out_dtype=_name(dtype),
         sizes=(*boxes.shape[:2], *images.shape[1:], height, width),
         image_strides=images.stride(),
         out_strides=_grouped_strides(out, boxes.shape[1]),
-        streams=streams,
-        std=std,
-        uniform_width=uniform_width,
-        seed=seed % 2**64,
-        step=step,
+        **NoiseArguments(*noise).for_kernels(kernels),
     )
     return out
 
@@ -139,7 +122,7 @@ def _gradient_reference(
     return image_gradient.contiguous()
 
 
-def _gradient_cpu(
+def _gradient_native(
     gradient: torch.Tensor,
     boxes: torch.Tensor,
     image_height: int,
@@ -147,26 +130,30 @@ def _gradient_cpu(
     dtype: torch.dtype,
     alpha: torch.Tensor | None,
 ) -> torch.Tensor:
-    module = native()
-    if module is None or gradient.numel() == 0:
+    kernels = kernels_for(gradient.device)
+    if kernels is None or gradient.numel() == 0:
         return _gradient_reference(gradient, boxes, image_height, image_width, dtype, alpha)
-    exact = boxes.to(torch.float64).contiguous()
+    boxes = _readable(boxes)
     image_gradient = _gradient_fake(gradient, boxes, image_height, image_width, dtype)
     sizes = (*boxes.shape[:2], gradient.shape[1], image_height, image_width, *gradient.shape[2:])
-    scratch_bytes = module.crop_gradient_scratch(image_dtype=_name(dtype), sizes=sizes)
-    scratch = torch.empty(scratch_bytes, dtype=torch.uint8)
-    module.crop_gradient(
+    scratch_bytes = 0
+    if kernels.target is None:
+        scratch_bytes = kernels.module.crop_gradient_scratch(image_dtype=_name(dtype), sizes=sizes)
+    scratch = gradient.new_empty(scratch_bytes, dtype=torch.uint8)
+    kernels.module.crop_gradient(
         gradient=gradient.data_ptr(),
-        boxes=exact.data_ptr(),
+        boxes=boxes.data_ptr(),
         image_gradient=image_gradient.data_ptr(),
         alpha=0 if alpha is None else alpha.data_ptr(),
         scratch=scratch.data_ptr(),
         scratch_bytes=scratch_bytes,
         gradient_dtype=_name(gradient.dtype),
         image_dtype=_name(dtype),
+        box_dtype=_name(boxes.dtype),
         sizes=sizes,
         gradient_strides=_grouped_strides(gradient, boxes.shape[1]),
         alpha_strides=(image_gradient if alpha is None else alpha).stride(),
+        target=kernels.target,
     )
     return image_gradient
 
@@ -184,9 +171,10 @@ def _gradient_fake(
     )
 
 
-_library.impl("crop_resize", _cpu, "CPU")
+for _key in ("CPU", "CUDA"):
+    _library.impl("crop_resize", _native, _key)
+    _library.impl("crop_gradient", _gradient_native, _key)
 _library.impl("crop_resize", _reference, "CompositeExplicitAutograd")
-_library.impl("crop_gradient", _gradient_cpu, "CPU")
 _library.impl("crop_gradient", _gradient_reference, "CompositeExplicitAutograd")
 torch.library.register_fake("fvfast::crop_resize", _fake, lib=_library)
 torch.library.register_fake("fvfast::crop_gradient", _gradient_fake, lib=_library)
@@ -217,7 +205,7 @@ class _Crops(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Any) -> Any:
         (boxes,) = ctx.saved_tensors
         gradient = _CropGradient.apply(gradients[0], boxes, ctx.alpha, *ctx.image_size, ctx.dtype)
-        return gradient, *(None,) * 11
+        return gradient, *(None,) * (6 + len(NoiseArguments._fields))
 
 
 class _CropGradient(torch.autograd.Function):
@@ -243,10 +231,8 @@ class _CropGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
         (boxes,) = ctx.saved_tensors
-        streams = [0] * boxes.shape[0]
-        crops = _Crops.apply(
-            gradients[0], boxes, None, *ctx.size, ctx.dtype, False, 0.0, 0.0, 0, streams, 0
-        )
+        no_noise = NoiseArguments(0.0, 0.0, 0, [0] * boxes.shape[0], 0, None)
+        crops = _Crops.apply(gradients[0], boxes, None, *ctx.size, ctx.dtype, False, *no_noise)
         return crops, *(None,) * 5
 
 

@@ -185,7 +185,7 @@ def random_crops_reference(
     uniform_width: float | None = None,
     seed: int = 0,
     streams: Sequence[int] | None = None,
-    step: int = 0,
+    step: int | torch.Tensor = 0,
     dtype: torch.dtype | None = None,
     memory_format: torch.memory_format = torch.contiguous_format,
 ) -> torch.Tensor:

@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 import torch
 
 from fvfast.ops.crop_operation import crop
+from fvfast.ops.philox import split_step
 
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _WORD = 2**32
@@ -21,7 +22,7 @@ def random_crops(
     uniform_width: float | None = None,
     seed: int = 0,
     streams: Sequence[int] | None = None,
-    step: int = 0,
+    step: int | torch.Tensor = 0,
     dtype: torch.dtype | None = None,
     memory_format: torch.memory_format = torch.contiguous_format,
     alpha: torch.Tensor | None = None,
@@ -89,8 +90,7 @@ def random_crops(
     for stream in words:
         if not 0 <= stream < _WORD:
             _reject("random_crops", "streams", "integers in [0, 2^32)", stream)
-    if not 0 <= step < _WORD:
-        _reject("random_crops", "step", "an integer in [0, 2^32)", step)
+    number, counter = split_step("random_crops", step)
     # Integers of a schema are signed: the same 64 bits, in [-2^63, 2^63).
     if not -(2**63) <= seed < 2**63:
         seed = (seed + 2**63) % 2**64 - 2**63
@@ -101,7 +101,7 @@ def random_crops(
     return crop(
         images.to(real), boxes.detach(), alpha, height, width, dtype,
         memory_format == torch.channels_last,
-        float(std), float(uniform_width), seed, words, step,
+        float(std), float(uniform_width), seed, words, number, counter,
     )  # fmt: skip
 
 

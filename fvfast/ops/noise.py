@@ -6,106 +6,99 @@ the fake kernel, the gradient, and the public functions, which check their argum
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-from fvfast.ops._native import native
+from fvfast.ops._native import Kernels, kernels_for
+from fvfast.ops.philox import known_step, split_step, whole_step
 from fvfast.ops.reference import inject_noise_reference
 
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _WORD = 2**32
 
 _library = torch.library.Library("fvfast", "FRAGMENT")
-_ARGUMENTS = "float std, float uniform_width, SymInt seed, SymInt[] streams, SymInt step"
-_library.define(f"inject_noise(Tensor images, {_ARGUMENTS}) -> Tensor")
-_library.define(f"inject_noise_(Tensor(a!) images, {_ARGUMENTS}) -> ()")
+NOISE_SCHEMA = (
+    "float std, float uniform_width, SymInt seed, SymInt[] streams, SymInt step, Tensor? counter"
+)
+_library.define(f"inject_noise(Tensor images, {NOISE_SCHEMA}) -> Tensor")
+_library.define(f"inject_noise_(Tensor(a!) images, {NOISE_SCHEMA}) -> ()")
 
 
-def _reference(
-    images: torch.Tensor,
-    std: float,
-    uniform_width: float,
-    seed: int,
-    streams: Sequence[int],
-    step: int,
-) -> torch.Tensor:
-    noisy = inject_noise_reference(
-        images, std, uniform_width=uniform_width, seed=seed, streams=streams, step=step
-    )
+class NoiseArguments(NamedTuple):
+    """What the noise of a tensor depends on besides its shape, as in the schema."""
+
+    std: float
+    uniform_width: float
+    seed: int
+    streams: Sequence[int]
+    step: int
+    counter: torch.Tensor | None  # added to the step
+
+    def for_reference(self) -> dict[str, Any]:
+        """Return the arguments as the references take them."""
+        return {
+            "std": self.std,
+            "uniform_width": self.uniform_width,
+            "seed": self.seed,
+            "streams": self.streams,
+            "step": whole_step(self.step, self.counter),
+        }
+
+    def for_kernels(self, kernels: Kernels) -> dict[str, Any]:
+        """Return the arguments as the native module takes them."""
+        on_device = kernels.target is not None
+        counter = self.counter if on_device else None
+        return {
+            "std": self.std,
+            "uniform_width": self.uniform_width,
+            "seed": self.seed % 2**64,
+            "streams": self.streams,
+            "step": self.step if on_device else known_step(self.step, self.counter),
+            "counter": 0 if counter is None else counter.data_ptr(),
+            "target": kernels.target,
+        }
+
+
+def _reference(images: torch.Tensor, *arguments: Any) -> torch.Tensor:
+    noisy = inject_noise_reference(images, **NoiseArguments(*arguments).for_reference())
     # The memory format of the images, as the kernels and the fake kernel have it.
     return torch.empty_like(images).copy_(noisy)
 
 
-def _reference_(
-    images: torch.Tensor,
-    std: float,
-    uniform_width: float,
-    seed: int,
-    streams: Sequence[int],
-    step: int,
-) -> None:
-    images.copy_(
-        inject_noise_reference(
-            images, std, uniform_width=uniform_width, seed=seed, streams=streams, step=step
-        )
-    )
+def _reference_(images: torch.Tensor, *arguments: Any) -> None:
+    images.copy_(inject_noise_reference(images, **NoiseArguments(*arguments).for_reference()))
 
 
 def _fill(
-    module: Any,
-    images: torch.Tensor,
-    out: torch.Tensor,
-    std: float,
-    uniform_width: float,
-    seed: int,
-    streams: Sequence[int],
-    step: int,
+    kernels: Kernels, images: torch.Tensor, out: torch.Tensor, arguments: NoiseArguments
 ) -> None:
-    module.inject_noise(
+    kernels.module.inject_noise(
         images=images.data_ptr(),
         out=out.data_ptr(),
         dtype=str(images.dtype).removeprefix("torch."),
         sizes=images.shape,
         image_strides=images.stride(),
         out_strides=out.stride(),
-        streams=streams,
-        std=std,
-        uniform_width=uniform_width,
-        seed=seed % 2**64,
-        step=step,
+        **arguments.for_kernels(kernels),
     )
 
 
-def _cpu(
-    images: torch.Tensor,
-    std: float,
-    uniform_width: float,
-    seed: int,
-    streams: Sequence[int],
-    step: int,
-) -> torch.Tensor:
-    module = native()
-    if module is None:
-        return _reference(images, std, uniform_width, seed, streams, step)
+def _native(images: torch.Tensor, *arguments: Any) -> torch.Tensor:
+    kernels = kernels_for(images.device)
+    if kernels is None:
+        return _reference(images, *arguments)
     out = torch.empty_like(images)
-    _fill(module, images, out, std, uniform_width, seed, streams, step)
+    _fill(kernels, images, out, NoiseArguments(*arguments))
     return out
 
 
-def _cpu_(
-    images: torch.Tensor,
-    std: float,
-    uniform_width: float,
-    seed: int,
-    streams: Sequence[int],
-    step: int,
-) -> None:
-    module = native()
-    if module is None:
-        _reference_(images, std, uniform_width, seed, streams, step)
+def _native_(images: torch.Tensor, *arguments: Any) -> None:
+    kernels = kernels_for(images.device)
+    if kernels is None:
+        _reference_(images, *arguments)
     else:
-        _fill(module, images, images, std, uniform_width, seed, streams, step)
+        _fill(kernels, images, images, NoiseArguments(*arguments))
 
 
 def _fake(images: torch.Tensor, *_: Any) -> torch.Tensor:
@@ -116,8 +109,9 @@ def _fake_(*_: Any) -> None:
     return None
 
 
-_library.impl("inject_noise", _cpu, "CPU")
-_library.impl("inject_noise_", _cpu_, "CPU")
+for _key in ("CPU", "CUDA"):
+    _library.impl("inject_noise", _native, _key)
+    _library.impl("inject_noise_", _native_, _key)
 _library.impl("inject_noise", _reference, "CompositeExplicitAutograd")
 _library.impl("inject_noise_", _reference_, "CompositeExplicitAutograd")
 torch.library.register_fake("fvfast::inject_noise", _fake, lib=_library)
@@ -128,42 +122,26 @@ class _InjectNoise(torch.autograd.Function):
     """The noise does not depend on the images: the gradient passes unchanged."""
 
     @staticmethod
-    def forward(
-        _ctx: Any,
-        images: torch.Tensor,
-        std: float,
-        uniform_width: float,
-        seed: int,
-        streams: Sequence[int],
-        step: int,
-    ) -> torch.Tensor:
-        return torch.ops.fvfast.inject_noise(images, std, uniform_width, seed, streams, step)
+    def forward(_ctx: Any, images: torch.Tensor, *arguments: Any) -> torch.Tensor:
+        return torch.ops.fvfast.inject_noise(images, *arguments)
 
     @staticmethod
     def backward(_ctx: Any, *gradients: Any) -> Any:
-        return gradients[0], None, None, None, None, None
+        return gradients[0], *(None,) * len(NoiseArguments._fields)
 
 
 class _InjectNoiseInPlace(torch.autograd.Function):
     """The same in place; autograd learns that the images have changed."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        images: torch.Tensor,
-        std: float,
-        uniform_width: float,
-        seed: int,
-        streams: Sequence[int],
-        step: int,
-    ) -> torch.Tensor:
+    def forward(ctx: Any, images: torch.Tensor, *arguments: Any) -> torch.Tensor:
         ctx.mark_dirty(images)
-        torch.ops.fvfast.inject_noise_(images, std, uniform_width, seed, streams, step)
+        torch.ops.fvfast.inject_noise_(images, *arguments)
         return images
 
     @staticmethod
     def backward(_ctx: Any, *gradients: Any) -> Any:
-        return gradients[0], None, None, None, None, None
+        return gradients[0], *(None,) * len(NoiseArguments._fields)
 
 
 def _check(
@@ -173,8 +151,8 @@ def _check(
     uniform_width: float | None,
     seed: int,
     streams: Sequence[int],
-    step: int,
-) -> tuple[float, float, int, list[int], int]:
+    step: int | torch.Tensor,
+) -> NoiseArguments:
     """Check the arguments, and bring them into the types of the schema."""
     if not isinstance(images, torch.Tensor):
         raise TypeError(f"{name}(): images: expected a tensor, got {type(images).__name__}")
@@ -196,12 +174,11 @@ def _check(
     for stream in streams:
         if not 0 <= stream < _WORD:
             raise ValueError(f"{name}(): streams: expected integers in [0, 2^32), got {stream}")
-    if not 0 <= step < _WORD:
-        raise ValueError(f"{name}(): step: expected an integer in [0, 2^32), got {step}")
+    number, counter = split_step(name, step)
     # Integers of a schema are signed: the same 64 bits, in [-2^63, 2^63).
     if not -(2**63) <= seed < 2**63:
         seed = (seed + 2**63) % 2**64 - 2**63
-    return float(std), float(uniform_width), seed, list(streams), step
+    return NoiseArguments(float(std), float(uniform_width), seed, list(streams), number, counter)
 
 
 def inject_noise(
@@ -210,7 +187,7 @@ def inject_noise(
     *,
     seed: int,
     streams: Sequence[int],
-    step: int,
+    step: int | torch.Tensor,
     uniform_width: float | None = None,
 ) -> torch.Tensor:
     """Add normal and uniform noise to images.
@@ -232,7 +209,8 @@ def inject_noise(
     streams
         The identity of each image: N integers in [0, 2^32).
     step
-        The optimisation step, in [0, 2^32): each draws anew.
+        The optimisation step, in [0, 2^32): each draws anew. An int64 tensor of one element is read
+        when the kernel runs, so that a captured CUDA graph draws anew in each replay.
     uniform_width
         Width of the interval of the uniform noise: finite, >= 0; `std` if None.
 
@@ -266,7 +244,7 @@ def inject_noise_(
     *,
     seed: int,
     streams: Sequence[int],
-    step: int,
+    step: int | torch.Tensor,
     uniform_width: float | None = None,
 ) -> torch.Tensor:
     """Add normal and uniform noise to images in place.

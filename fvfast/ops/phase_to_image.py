@@ -1,7 +1,8 @@
 """Phase to image under a fixed magnitude, and back.
 
-The transforms are torch's. What lies around them is fused: one kernel makes the half spectrum and
-the statistics of its image, one turns the transform into the image, and two do the way back.
+On the CPU the transforms are torch's. What lies around them is fused: one kernel makes the half
+spectrum and the statistics of its image, one turns the transform into the image, and two do the way
+back. `fvfast.ops.phase_cuda` has the way of CUDA.
 The parts are in the order of `fvfast.ops.noise`.
 """
 
@@ -11,8 +12,13 @@ from typing import Any
 
 import torch
 
-from fvfast.colors import COLOR_CORRELATION
-from fvfast.ops._native import native
+from fvfast.ops._native import kernels_for
+from fvfast.ops.phase_cuda import (
+    colors_of,
+    complex_of,
+    phase_gradient_cuda,
+    phase_to_image_cuda,
+)
 from fvfast.ops.reference_phase import (
     STANDARDISATION_EPSILON,
     phase_to_image_reference,
@@ -34,21 +40,20 @@ _library.define(
 _Forward = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
-def _complex(dtype: torch.dtype) -> torch.dtype:
-    return torch.complex128 if dtype == torch.float64 else torch.complex64
-
-
 def _common(sizes: Sequence[int], dtype: torch.dtype) -> dict[str, Any]:
     """Arguments that all kernels take."""
     return {"sizes": list(sizes), "dtype": str(dtype).removeprefix("torch.")}
 
 
-def _colors(channels: int) -> Sequence[Sequence[float]]:
-    return COLOR_CORRELATION if channels == 3 else ()
-
-
 def _scratch(module: Any, images: int) -> torch.Tensor:
     return torch.empty(images, module.SUM_PARTS, module.SUMS_PER_PART, dtype=torch.float64)
+
+
+def _saved_spectrum(phase: torch.Tensor) -> torch.Tensor:
+    """Memory for the spectrum, which the way back needs on the CPU. CUDA computes it again."""
+    kernels = kernels_for(phase.device)
+    on_cuda = kernels is not None and kernels.target is not None
+    return phase.new_empty(0 if on_cuda else phase.shape, dtype=complex_of(phase.dtype))
 
 
 def _reference(
@@ -90,7 +95,7 @@ def _reference_backward(
     return result.contiguous()
 
 
-def _cpu(
+def _native(
     magnitude: torch.Tensor,
     phase: torch.Tensor,
     low: float,
@@ -98,15 +103,20 @@ def _cpu(
     width: int,
     phase_sums: torch.Tensor | None,
 ) -> _Forward:
-    module = native()
-    if module is None:
+    kernels = kernels_for(phase.device)
+    if kernels is None:
         return _reference(magnitude, phase, low, high, width, phase_sums)
     magnitude, phase = magnitude.contiguous(), phase.contiguous()
+    if kernels.target is not None:
+        sums = None if phase_sums is None else phase_sums.contiguous()
+        image, statistics = phase_to_image_cuda(kernels, magnitude, phase, (low, high), width, sums)
+        return image, _saved_spectrum(phase), statistics
+    module = kernels.module
     if phase_sums is not None:
-        phase_sums = phase_sums.contiguous()
+        phase_sums = phase_sums.sum(1)
     images, channels, height, _ = phase.shape
     common = _common((images, channels, height, width), phase.dtype)
-    spectrum = torch.empty(phase.shape, dtype=_complex(phase.dtype))
+    spectrum = _saved_spectrum(phase)
     statistics = torch.empty(images, 4, dtype=torch.float64)
     scratch = _scratch(module, images)
     module.phase_spectrum(
@@ -128,13 +138,14 @@ def _cpu(
         epsilon=STANDARDISATION_EPSILON,
         low=low,
         high=high,
-        colors=_colors(channels),
+        colors=colors_of(channels),
+        target=None,
         **common,
     )
     return image, spectrum, statistics
 
 
-def _cpu_backward(
+def _native_backward(
     gradient: torch.Tensor,
     magnitude: torch.Tensor,
     phase: torch.Tensor,
@@ -144,13 +155,19 @@ def _cpu_backward(
     low: float,
     high: float,
 ) -> torch.Tensor:
-    module = native()
-    if module is None:
+    kernels = kernels_for(phase.device)
+    if kernels is None:
         return _reference_backward(
             gradient, magnitude, phase, image, spectrum, statistics, low, high
         )
     gradient, phase, image = gradient.contiguous(), phase.contiguous(), image.contiguous()
-    spectrum, statistics = spectrum.contiguous(), statistics.contiguous()
+    magnitude, statistics = magnitude.contiguous(), statistics.contiguous()
+    if kernels.target is not None:
+        return phase_gradient_cuda(
+            kernels, gradient, magnitude, phase, image, statistics, (low, high)
+        )[0]
+    module = kernels.module
+    spectrum = spectrum.contiguous()
     common = _common(image.shape, image.dtype)
     out = torch.empty_like(phase)
     if image.shape[0] == 0:
@@ -162,7 +179,8 @@ def _cpu_backward(
         out=before_colors.data_ptr(),
         low=low,
         high=high,
-        colors=_colors(image.shape[1]),
+        colors=colors_of(image.shape[1]),
+        target=None,
         **common,
     )
     transform = torch.fft.rfft2(before_colors).contiguous()
@@ -191,7 +209,7 @@ def _fake(
     images, channels, height, _ = phase.shape
     return (
         phase.new_empty(images, channels, height, width),
-        phase.new_empty(phase.shape, dtype=_complex(phase.dtype)),
+        _saved_spectrum(phase),
         phase.new_empty(images, 4, dtype=torch.float64),
     )
 
@@ -200,8 +218,9 @@ def _fake_backward(_gradient: Any, _magnitude: Any, phase: torch.Tensor, *_: Any
     return phase.new_empty(phase.shape)
 
 
-_library.impl("phase_to_image", _cpu, "CPU")
-_library.impl("phase_to_image_backward", _cpu_backward, "CPU")
+for _key in ("CPU", "CUDA"):
+    _library.impl("phase_to_image", _native, _key)
+    _library.impl("phase_to_image_backward", _native_backward, _key)
 _library.impl("phase_to_image", _reference, "CompositeExplicitAutograd")
 _library.impl("phase_to_image_backward", _reference_backward, "CompositeExplicitAutograd")
 torch.library.register_fake("fvfast::phase_to_image", _fake, lib=_library)
@@ -290,19 +309,28 @@ def _check(
         raise ValueError(
             f"phase_to_image(): values_range: expected low < high, got ({low}, {high})"
         )
-    if phase_sums is not None:
-        expected = (phase.shape[0], 2)
-        if (
-            phase_sums.shape != expected
-            or phase_sums.dtype != torch.float64
-            or phase_sums.device != phase.device
-        ):
-            raise ValueError(
-                f"phase_to_image(): phase_sums: expected torch.float64 {expected} on "
-                f"{phase.device}, got {phase_sums.dtype} {tuple(phase_sums.shape)} on "
-                f"{phase_sums.device}"
-            )
+    if phase_sums is not None and (
+        phase_sums.ndim != 3
+        or phase_sums.shape[0] != phase.shape[0]
+        or phase_sums.shape[1] < 1
+        or phase_sums.shape[2] != 2
+        or phase_sums.dtype != torch.float64
+        or phase_sums.device != phase.device
+    ):
+        raise ValueError(
+            f"phase_to_image(): phase_sums: expected torch.float64 ({phase.shape[0]}, P, 2) on "
+            f"{phase.device}, got {phase_sums.dtype} {tuple(phase_sums.shape)} on "
+            f"{phase_sums.device}"
+        )
     return low, high
+
+
+def rounds_coarsely(low: float, high: float) -> bool:
+    """Tell whether a range is so far from 0 that an image in it keeps too few digits.
+
+    The kernels go back from the rounded image; the reference does not.
+    """
+    return max(abs(low), abs(high)) > 16 * (high - low)
 
 
 def phase_to_image(
@@ -329,9 +357,10 @@ def phase_to_image(
     width
         W.
     phase_sums
-        (N, 2) float64: the sum of each phase and of its squares, as `phase_update_` returns them,
-        which saves a pass over the phase. They are trusted. Good while the mean of a phase is
-        not much larger than its deviation, as it is from the start of a run to its end.
+        (N, P, 2) float64: P numbers that add up to the sum of each phase, and to that of its
+        squares, as `phase_update_` returns them, which saves a pass over the phase. They are
+        trusted. Good while the mean of a phase is not much larger than its deviation, as it is from
+        the start of a run to its end.
 
     Returns
     -------
@@ -354,9 +383,7 @@ def phase_to_image(
             "phase_to_image(): magnitude: expected a constant, got a tensor that requires a "
             "gradient"
         )
-    # The kernels go back from the rounded image. A range far from 0 leaves it too few digits.
-    coarse = max(abs(low), abs(high)) > 16 * (high - low)
-    if phase.device.type != "cpu" or (differentiable and coarse):
+    if phase.device.type not in ("cpu", "cuda") or (differentiable and rounds_coarsely(low, high)):
         return phase_to_image_reference(magnitude, phase, low, high, width)
     if differentiable:
         image: torch.Tensor = _PhaseToImage.apply(magnitude, phase, low, high, width, phase_sums)

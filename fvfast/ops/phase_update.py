@@ -4,11 +4,12 @@ The parts are in the order of `fvfast.ops.noise`.
 """
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-from fvfast.ops._native import native
+from fvfast.ops._native import kernels_for
+from fvfast.ops.phase_cuda import phase_update_cuda, update_arguments
 from fvfast.ops.reference_phase import phase_update_reference_
 
 _DTYPES = (torch.float32, torch.float64)
@@ -21,53 +22,47 @@ _library.define(
 )
 
 
+class Rates(NamedTuple):
+    """The numbers of one step of NAdam, as in the schema."""
+
+    beta1: float
+    beta2: float
+    gradient_rate: float
+    momentum_rate: float
+    correction: float
+    epsilon: float
+
+
 def _reference(
     phase: torch.Tensor,
     gradient: torch.Tensor,
     exp_avg: torch.Tensor,
     exp_avg_sq: torch.Tensor,
-    beta1: float,
-    beta2: float,
-    gradient_rate: float,
-    momentum_rate: float,
-    correction: float,
-    epsilon: float,
+    *rates: float,
 ) -> torch.Tensor:
-    return phase_update_reference_(
-        phase,
-        gradient,
-        exp_avg,
-        exp_avg_sq,
-        betas=(beta1, beta2),
-        gradient_rate=gradient_rate,
-        momentum_rate=momentum_rate,
-        correction=correction,
-        epsilon=epsilon,
-    )
+    numbers = Rates(*rates)._asdict()
+    betas = (numbers.pop("beta1"), numbers.pop("beta2"))
+    return phase_update_reference_(phase, gradient, exp_avg, exp_avg_sq, betas=betas, **numbers)
 
 
-def _cpu(
+def _native(
     phase: torch.Tensor,
     gradient: torch.Tensor,
     exp_avg: torch.Tensor,
     exp_avg_sq: torch.Tensor,
-    beta1: float,
-    beta2: float,
-    gradient_rate: float,
-    momentum_rate: float,
-    correction: float,
-    epsilon: float,
+    *rates: float,
 ) -> torch.Tensor:
-    module = native()
+    kernels = kernels_for(phase.device)
     in_place = (phase, exp_avg, exp_avg_sq)
-    if module is None or not all(tensor.is_contiguous() for tensor in in_place):
-        return _reference(
-            phase, gradient, exp_avg, exp_avg_sq, beta1, beta2, gradient_rate, momentum_rate,
-            correction, epsilon,
-        )  # fmt: skip
+    if kernels is None or not all(tensor.is_contiguous() for tensor in in_place):
+        return _reference(phase, gradient, exp_avg, exp_avg_sq, *rates)
     gradient = gradient.contiguous()
+    numbers = Rates(*rates)
+    if kernels.target is not None:
+        return phase_update_cuda(kernels, phase, gradient, exp_avg, exp_avg_sq, numbers)
+    module = kernels.module
     images = phase.shape[0]
-    sums = torch.empty(images, 2, dtype=torch.float64)
+    sums = torch.empty(images, 1, 2, dtype=torch.float64)
     scratch = torch.empty(images, module.SUM_PARTS, module.SUMS_PER_PART, dtype=torch.float64)
     module.phase_update(
         phase=phase.data_ptr(),
@@ -78,22 +73,27 @@ def _cpu(
         scratch=scratch.data_ptr(),
         dtype=str(phase.dtype).removeprefix("torch."),
         sizes=(images, math.prod(phase.shape[1:])),
-        betas=(beta1, beta2),
-        gradient_rate=gradient_rate,
-        momentum_rate=momentum_rate,
-        correction=correction,
-        epsilon=epsilon,
+        unfinished=None,
+        target=None,
+        **update_arguments(numbers),
     )
     return sums
 
 
-def _fake(phase: torch.Tensor, *_: Any) -> torch.Tensor:
-    return phase.new_empty(phase.shape[0], 2, dtype=torch.float64)
+def fake_sums(phase: torch.Tensor, *_: Any) -> torch.Tensor:
+    """Return sums of the shape that the device of a phase makes."""
+    kernels = kernels_for(phase.device)
+    contiguous = phase.is_contiguous()
+    parts = 1
+    if kernels is not None and kernels.target is not None and contiguous:
+        parts = kernels.module.UPDATE_PARTS
+    return phase.new_empty(phase.shape[0], parts, 2, dtype=torch.float64)
 
 
-_library.impl("phase_update_", _cpu, "CPU")
+_library.impl("phase_update_", _native, "CPU")
+_library.impl("phase_update_", _native, "CUDA")
 _library.impl("phase_update_", _reference, "CompositeExplicitAutograd")
-torch.library.register_fake("fvfast::phase_update_", _fake, lib=_library)
+torch.library.register_fake("fvfast::phase_update_", fake_sums, lib=_library)
 
 
 def nadam_momentum(step: int, beta1: float = 0.9, momentum_decay: float = 1.0) -> float:
@@ -114,6 +114,36 @@ def nadam_momentum(step: int, beta1: float = 0.9, momentum_decay: float = 1.0) -
         In [beta1 / 2, beta1).
     """
     return beta1 * (1 - 0.5 * 0.96 ** (step * momentum_decay))
+
+
+def nadam_rates(
+    *,
+    step: int,
+    lr: float = 1.0,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-7,
+    momentum_decay: float = 1.0,
+    mu_product: float | None = None,
+    maximize: bool = True,
+) -> Rates:
+    """Return the numbers of one step of NAdam; the parameters are those of `phase_update_`."""
+    beta1, beta2 = betas
+    if mu_product is None:
+        mu_product = 1.0
+        for earlier in range(1, step):
+            mu_product *= nadam_momentum(earlier, beta1, momentum_decay)
+    momentum = nadam_momentum(step, beta1, momentum_decay)
+    following = nadam_momentum(step + 1, beta1, momentum_decay)
+    product = mu_product * momentum
+    rate = lr if maximize else -lr
+    return Rates(
+        beta1,
+        beta2,
+        rate * (1 - momentum) / (1 - product),
+        rate * following / (1 - product * following),
+        1 - beta2**step,
+        eps,
+    )
 
 
 def _check(
@@ -200,8 +230,9 @@ def phase_update_(
     Returns
     -------
     phase_sums
-        (N, 2) float64: sum of each new phase, and of its squares, for `phase_to_image`. They are
-        not finite exactly where a new phase is not.
+        (N, P, 2) float64: P numbers that add up to the sum of each new phase, and to that of its
+        squares, for `phase_to_image`. P depends on the device alone. They are not all finite
+        exactly where a new phase is not.
 
     Raises
     ------
@@ -219,27 +250,13 @@ def phase_update_(
     if mu_product is not None:
         numbers["mu_product"] = mu_product
     _check(phase, others, step, numbers, betas)
-    beta1, beta2 = betas
-    if mu_product is None:
-        mu_product = 1.0
-        for earlier in range(1, step):
-            mu_product *= nadam_momentum(earlier, beta1, momentum_decay)
-    momentum = nadam_momentum(step, beta1, momentum_decay)
-    following = nadam_momentum(step + 1, beta1, momentum_decay)
-    product = mu_product * momentum
-    rate = lr if maximize else -lr
+    rates = nadam_rates(
+        step=step, lr=lr, betas=betas, eps=eps, momentum_decay=momentum_decay,
+        mu_product=mu_product, maximize=maximize,
+    )  # fmt: skip
     with torch.no_grad():
         sums: torch.Tensor = torch.ops.fvfast.phase_update_(
-            phase,
-            gradient,
-            exp_avg,
-            exp_avg_sq,
-            beta1,
-            beta2,
-            rate * (1 - momentum) / (1 - product),
-            rate * following / (1 - product * following),
-            1 - beta2**step,
-            eps,
+            phase, gradient, exp_avg, exp_avg_sq, *rates
         )
         if not torch.compiler.is_compiling():
             # The kernels write behind autograd's back, which must not go on with the old values.

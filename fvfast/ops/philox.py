@@ -69,7 +69,7 @@ def random_words(
     seed: int,
     purpose: Purpose,
     images: Sequence[int],
-    step: int = 0,
+    step: int | torch.Tensor = 0,
     device: torch.device | str = "cpu",
 ) -> torch.Tensor:
     """Random 32-bit words, ``count`` for each image.
@@ -81,7 +81,8 @@ def random_words(
     seed
         Any integer; its lowest 64 bits are the key.
     purpose, step
-        What the words are for, and the optimisation step in [0, 2^32).
+        What the words are for, and the optimisation step in [0, 2^32): a number, or an int64
+        scalar on the device.
     images
         The identity of each image, in [0, 2^32): see `image_identity`.
     device
@@ -95,12 +96,50 @@ def random_words(
     blocks = torch.arange((count + 3) // 4, dtype=torch.int64, device=device)
     counter = (
         blocks[None, :],
-        torch.tensor(step, device=device),
+        torch.as_tensor(step, device=device),
         torch.tensor(list(images), dtype=torch.int64, device=device)[:, None],
         torch.tensor(int(purpose), device=device),
     )
     words = philox4x32(counter, (seed & _MASK, (seed >> 32) & _MASK))
     return torch.stack(words, dim=-1).flatten(1)[:, :count]  # (N, blocks, 4) -> (N, count)
+
+
+def split_step(function: str, step: int | torch.Tensor) -> tuple[int, torch.Tensor | None]:
+    """Check a step, and split it into what is known now and what kernels read when they run.
+
+    Parameters
+    ----------
+    function
+        Name of the caller, for messages.
+    step
+        A number in [0, 2^32), or an int64 scalar on a device: captured in a CUDA graph, each replay
+        reads it anew.
+
+    Returns
+    -------
+    step, counter
+        Their sum is the step; the counter is a tensor or None.
+    """
+    if not isinstance(step, torch.Tensor):
+        if not 0 <= step < 2**32:
+            raise ValueError(f"{function}(): step: expected an integer in [0, 2^32), got {step}")
+        return step, None
+    if step.dtype != torch.int64 or step.numel() != 1:
+        raise ValueError(
+            f"{function}(): step: expected an integer, or a torch.int64 tensor of one element, got "
+            f"{step.dtype} {tuple(step.shape)}"
+        )
+    return 0, step
+
+
+def known_step(step: int, counter: torch.Tensor | None) -> int:
+    """Return the step as a number, reading the counter if there is one."""
+    return step if counter is None else step + int(counter.item())
+
+
+def whole_step(step: int, counter: torch.Tensor | None) -> int | torch.Tensor:
+    """Return the step without reading the counter."""
+    return step if counter is None else step + counter.reshape(())
 
 
 def to_uniform(words: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:

@@ -17,7 +17,7 @@ def inject_noise_reference(
     *,
     seed: int,
     streams: Sequence[int],
-    step: int,
+    step: int | torch.Tensor,
     uniform_width: float | None = None,
 ) -> torch.Tensor:
     """Add normal and uniform noise: see `fvfast.ops.inject_noise`.

@@ -110,11 +110,11 @@ def phase_update_reference_(
     Returns
     -------
     phase_sums
-        (N, 2) float64: sum of each new phase, and of its squares.
+        (N, 1, 2) float64: sum of each new phase, and of its squares.
     """
     exp_avg.lerp_(gradient, 1 - betas[0])
     exp_avg_sq.mul_(betas[1]).addcmul_(gradient, gradient, value=1 - betas[1])
     size = (exp_avg_sq / correction).sqrt() + epsilon
     phase.add_((gradient_rate * gradient + momentum_rate * exp_avg) / size)
     new = phase.double().flatten(1)
-    return torch.stack((new.sum(1), new.square().sum(1)), dim=1)
+    return torch.stack((new.sum(1), new.square().sum(1)), dim=1)[:, None]

@@ -63,11 +63,14 @@ def break_one(
         return "sizes", arguments["sizes"]
     if "boxes" in arguments and "sizes" in arguments and rng.random() < 0.05:
         number = 4 * arguments["sizes"][0] * arguments["sizes"][1]
+        letter = "d" if arguments["box_dtype"] == "float64" else "f"
         arguments["boxes"] = memory.allocate(
-            struct.pack(f"{number}d", *[rng.choice([math.nan, math.inf])] * number)
+            struct.pack(f"{number}{letter}", *[rng.choice([math.nan, math.inf])] * number)
         )
         return "boxes", "not finite"
-    name = rng.choice(sorted(arguments))
+    # Where a target can be had, the addresses would have to be those of a device. And the memory
+    # of a box type must fit.
+    name = rng.choice(sorted(arguments.keys() - {"target", "box_dtype"}))
     value = arguments[name]
     if rng.random() < 0.05:
         del arguments[name]

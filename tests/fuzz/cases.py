@@ -33,8 +33,12 @@ def scale(rng: random.Random) -> float:
     return rng.choice([0.0, 0.08, 3.0])
 
 
+ON_CPU = {"counter": 0, "target": None}  # what else a function takes that also runs on CUDA
+
+
 def noise(rng: random.Random, images: int) -> Arguments:
     return {
+        **ON_CPU,
         "streams": [rng.choice([0, WORD - 1, rng.randrange(WORD)]) for _ in range(images)],
         "std": scale(rng),
         "uniform_width": scale(rng),
@@ -76,7 +80,7 @@ def crop_sizes(rng: random.Random) -> list[int]:
     ]
 
 
-def boxes(rng: random.Random, memory: Memory, number: int) -> int:
+def boxes(rng: random.Random, memory: Memory, number: int, dtype: str) -> int:
     """Boxes inside, across, outside, turned over, degenerate and absurdly large."""
 
     def end() -> float:
@@ -91,22 +95,27 @@ def boxes(rng: random.Random, memory: Memory, number: int) -> int:
             numbers += [y - side / 2, x - side / 2, y + side / 2, x + side / 2]
         else:
             numbers += [end() for _ in range(4)]
-    return memory.allocate(struct.pack(f"{len(numbers)}d", *numbers))
+    if dtype == "float64":
+        return memory.allocate(struct.pack(f"{len(numbers)}d", *numbers))
+    largest = struct.unpack("f", bytes.fromhex("ffff7f7f"))[0]
+    floats = [min(max(number, -largest), largest) for number in numbers]
+    return memory.allocate(struct.pack(f"{len(floats)}f", *floats))
 
 
 def crop_resize(rng: random.Random, memory: Memory) -> Arguments:
     sizes = crop_sizes(rng)
     batch, crops, channels, image_height, image_width, height, width = sizes
-    image_dtype, out_dtype = rng.choice(REAL), rng.choice(DTYPES)
+    image_dtype, box_dtype, out_dtype = rng.choice(REAL), rng.choice(REAL), rng.choice(DTYPES)
     images, image_strides = memory.strided(
         [batch, channels, image_height, image_width], image_dtype, shared=True
     )
     out, out_strides = memory.strided([batch, crops, channels, height, width], out_dtype)
     return {
         "images": images,
-        "boxes": boxes(rng, memory, batch * crops),
+        "boxes": boxes(rng, memory, batch * crops, box_dtype),
         "out": out,
         "image_dtype": image_dtype,
+        "box_dtype": box_dtype,
         "out_dtype": out_dtype,
         "sizes": sizes,
         "image_strides": image_strides,
@@ -123,7 +132,7 @@ def crop_gradient_scratch(rng: random.Random, memory: Memory) -> Arguments:
 def crop_gradient(rng: random.Random, memory: Memory, module: Any) -> Arguments:
     sizes = crop_sizes(rng)
     batch, crops, channels, image_height, image_width, height, width = sizes
-    gradient_dtype, image_dtype = rng.choice(DTYPES), rng.choice(REAL)
+    gradient_dtype, image_dtype, box_dtype = rng.choice(DTYPES), rng.choice(REAL), rng.choice(REAL)
     gradient, gradient_strides = memory.strided(
         [batch, crops, channels, height, width], gradient_dtype, shared=True
     )
@@ -132,16 +141,18 @@ def crop_gradient(rng: random.Random, memory: Memory, module: Any) -> Arguments:
     scratch_bytes = module.crop_gradient_scratch(image_dtype=image_dtype, sizes=sizes)
     return {
         "gradient": gradient,
-        "boxes": boxes(rng, memory, batch * crops),
+        "boxes": boxes(rng, memory, batch * crops, box_dtype),
         "image_gradient": memory.array(math.prod(image), image_dtype),
         "alpha": rng.choice([0, alpha]),
         "scratch": memory.allocate(bytes(scratch_bytes)),
         "scratch_bytes": scratch_bytes,
         "gradient_dtype": gradient_dtype,
         "image_dtype": image_dtype,
+        "box_dtype": box_dtype,
         "sizes": sizes,
         "gradient_strides": gradient_strides,
         "alpha_strides": alpha_strides,
+        "target": None,
     }
 
 
@@ -194,6 +205,7 @@ def spectrum_image(rng: random.Random, memory: Memory) -> Arguments:
         "sizes": sizes,
         "epsilon": scale(rng),
         **colors(rng, sizes[1]),
+        "target": None,
     }
 
 
@@ -204,6 +216,7 @@ def spectrum_image_gradient(rng: random.Random, memory: Memory) -> Arguments:
         "dtype": dtype,
         "sizes": sizes,
         **colors(rng, sizes[1]),
+        "target": None,
     }
 
 
@@ -237,6 +250,9 @@ def phase_update(rng: random.Random, memory: Memory) -> Arguments:
         "momentum_rate": rng.gauss(0, 1),
         "correction": rng.choice([1e-3, 1.0]),
         "epsilon": scale(rng),
+        "rates": 0,
+        "unfinished": None,
+        **ON_CPU,
     }
 
 
@@ -252,6 +268,7 @@ def draw_boxes(rng: random.Random, memory: Memory) -> Arguments:
         "smallest": rng.choice([0.05, -1.0]),
         "largest": rng.choice([0.05, 1.0]),
         **{name: noise(rng, images)[name] for name in ("streams", "seed", "step")},
+        **ON_CPU,
     }
 
 

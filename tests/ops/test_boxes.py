@@ -11,6 +11,12 @@ from fvfast.ops.boxes import BoxDistribution, draw_boxes, draw_boxes_reference
 from fvfast.ops.philox import Purpose, random_words, to_uniform
 
 KEY = {"seed": 0x1234_5678_9ABC_DEF0, "images": [3, 2**32 - 1], "step": 7}
+
+
+def key():
+    return {**KEY, "device": torch.get_default_device()}
+
+
 DISTRIBUTIONS = [
     BoxDistribution(),
     BoxDistribution("uniform", 0.025),
@@ -52,20 +58,21 @@ def assert_right(box_size, nb_crops, distribution, **key):
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS, ids=str)
 @pytest.mark.parametrize("box_size", [0.05, 0.25, 1.0])
 def test_boxes_are_those_of_the_reference(distribution, box_size):
-    assert_right(box_size, 2000, distribution, **KEY)
+    assert_right(box_size, 2000, distribution, **key())
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize(("images", "nb_crops"), [([], 4), ([1, 2], 0), ([], 0), ([5], 1)])
 def test_few_and_no_boxes(images, nb_crops):
     for distribution in DISTRIBUTIONS:
-        assert_right(0.25, nb_crops, distribution, **{**KEY, "images": images})
+        assert_right(0.25, nb_crops, distribution, **{**key(), "images": images})
 
 
 def test_words_are_those_of_the_counter():
     """Sides uniform in [-1, 1) around a fixed centre: y2 is the third word's number, exactly."""
     exact = BoxDistribution("uniform", spread=1.0, center_spread=0.0, smallest=-1.0, largest=1.0)
-    boxes = draw_boxes(0.0, 1000, distribution=exact, **KEY)
-    words = random_words(4000, purpose=Purpose.BOX, **KEY).unflatten(1, (1000, 4))
+    boxes = draw_boxes(0.0, 1000, distribution=exact, **key())
+    words = random_words(4000, purpose=Purpose.BOX, **key()).unflatten(1, (1000, 4))
     assert torch.equal(boxes[..., 2], to_uniform(words[..., 2]))
     assert torch.equal(boxes[..., 3], boxes[..., 2])
     assert torch.equal(boxes[..., 0], 1 - boxes[..., 2])
@@ -73,52 +80,57 @@ def test_words_are_those_of_the_counter():
 
 @pytest.mark.parametrize("seed", [-1, 2**63, 2**64 - 1, 2**64 + 5, -(2**80) + 3])
 def test_the_lowest_64_bits_of_any_seed_count(seed):
-    assert_right(0.25, 10, BoxDistribution(), **{**KEY, "seed": seed})
-    same = draw_boxes(0.25, 10, **{**KEY, "seed": seed % 2**64})
-    assert torch.equal(draw_boxes(0.25, 10, **{**KEY, "seed": seed}), same)
+    assert_right(0.25, 10, BoxDistribution(), **{**key(), "seed": seed})
+    same = draw_boxes(0.25, 10, **{**key(), "seed": seed % 2**64})
+    assert torch.equal(draw_boxes(0.25, 10, **{**key(), "seed": seed}), same)
 
 
 @pytest.mark.parametrize(
     "change", [{"seed": 1}, {"seed": KEY["seed"] + 2**32}, {"step": 8}, {"images": [4, 5]}]
 )
 def test_seed_step_and_image_each_change_the_boxes(change):
-    assert (draw_boxes(0.25, 100, **KEY) == draw_boxes(0.25, 100, **{**KEY, **change})).sum() < 4
+    assert (
+        draw_boxes(0.25, 100, **key()) == draw_boxes(0.25, 100, **{**key(), **change})
+    ).sum() < 4
 
 
 def test_an_image_alone_equals_itself_in_a_batch():
-    batch = draw_boxes(0.25, 7, **KEY)
+    batch = draw_boxes(0.25, 7, **key())
     for index, image in enumerate(KEY["images"]):
-        assert torch.equal(draw_boxes(0.25, 7, **{**KEY, "images": [image]})[0], batch[index])
+        assert torch.equal(draw_boxes(0.25, 7, **{**key(), "images": [image]})[0], batch[index])
 
 
+@pytest.mark.cpu_only
 def test_any_number_of_threads_gives_the_same_bits():
     threads = torch.get_num_threads()
     try:
         results = []
         for count in (1, 2, 3):
             torch.set_num_threads(count)
-            results.append(draw_boxes(0.25, 5000, **KEY))
+            results.append(draw_boxes(0.25, 5000, **key()))
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(result, results[0]) for result in results)
 
 
+@pytest.mark.cpu_only
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS, ids=str)
 def test_the_reference_stands_in_for_a_missing_module(distribution, monkeypatch):
-    monkeypatch.setattr(boxes_module, "native", lambda: None)
-    boxes = draw_boxes(0.25, 9, distribution=distribution, **KEY)
-    assert torch.equal(boxes, draw_boxes_reference(0.25, 9, distribution=distribution, **KEY))
+    monkeypatch.setattr(boxes_module, "kernels_for", lambda _: None)
+    boxes = draw_boxes(0.25, 9, distribution=distribution, **key())
+    assert torch.equal(boxes, draw_boxes_reference(0.25, 9, distribution=distribution, **key()))
 
 
+@pytest.mark.cpu_only
 def test_other_devices_have_the_reference():
-    boxes = draw_boxes(0.25, 9, device="meta", **KEY)
+    boxes = draw_boxes(0.25, 9, device="meta", **key())
     assert boxes.device.type == "meta"
     assert boxes.shape == (2, 9, 4)
     assert boxes.dtype == torch.float32
 
 
 def test_opcheck():
-    arguments = (0.25, 9, "normal", 0.05, 0.15, 0.05, 1.0, 1, [2, 3], 4, torch.device("cpu"))
+    arguments = (0.25, 9, "normal", 0.05, 0.15, 0.05, 1.0, 1, [2, 3], 4, None, torch.device("cpu"))
     torch.library.opcheck(torch.ops.fvfast.draw_boxes.default, arguments)
 
 
@@ -143,11 +155,12 @@ def test_opcheck():
 def test_bad_arguments_are_named(argument, got, change):
     if isinstance(change, BoxDistribution):
         change = {"distribution": change}
-    arguments = {"box_size": 0.25, "nb_crops": 4, **KEY, **change}
+    arguments = {"box_size": 0.25, "nb_crops": 4, **key(), **change}
     with pytest.raises(ValueError, match=rf"draw_boxes\(\): {argument}: expected .*{got}"):
         draw_boxes(**arguments)
 
 
+@pytest.mark.cpu_only
 @needs_native
 @pytest.mark.parametrize(
     ("argument", "change"),
@@ -167,6 +180,7 @@ def test_bad_arguments_are_named(argument, got, change):
         ("streams", {"streams": [2**32]}),
         ("streams", {"streams": [-1]}),
         ("step", {"step": -1}),
+        ("counter", {"counter": 64}),
     ],
 )
 def test_native_module_checks_for_itself(argument, change):
@@ -183,6 +197,8 @@ def test_native_module_checks_for_itself(argument, change):
         "streams": [0],
         "seed": 0,
         "step": 0,
+        "counter": 0,
+        "target": None,
     }
     with pytest.raises(ValueError, match=rf"draw_boxes\(\): {argument}: expected .*, got"):
         native().draw_boxes(**{**arguments, **change})

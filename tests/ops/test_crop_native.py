@@ -7,9 +7,10 @@ import torch
 
 from fvfast.ops._native import native, native_status
 
-pytestmark = pytest.mark.skipif(
-    not native_status().available, reason="the native module is not built"
-)
+pytestmark = [
+    pytest.mark.cpu_only,
+    pytest.mark.skipif(not native_status().available, reason="the native module is not built"),
+]
 
 SIZES = (1, 2, 3, 8, 9, 4, 5)
 IMAGES, CROPS = torch.zeros(1, 3, 8, 9), torch.zeros(1, 2, 3, 4, 5)
@@ -25,6 +26,7 @@ def crop(**changes):
         "boxes": BOXES.data_ptr(),
         "out": CROPS.data_ptr(),
         "image_dtype": "float32",
+        "box_dtype": "float64",
         "out_dtype": "float32",
         "sizes": SIZES,
         "image_strides": IMAGES.stride(),
@@ -34,6 +36,8 @@ def crop(**changes):
         "uniform_width": 1.0,
         "seed": 0,
         "step": 0,
+        "counter": 0,
+        "target": None,
     }
     native().crop_resize(**{**arguments, **changes})
 
@@ -48,9 +52,11 @@ def gradient(**changes):
         "scratch_bytes": native().crop_gradient_scratch(image_dtype="float32", sizes=SIZES),
         "gradient_dtype": "float32",
         "image_dtype": "float32",
+        "box_dtype": "float64",
         "sizes": SIZES,
         "gradient_strides": CROPS.stride(),
         "alpha_strides": ALPHA.stride(),
+        "target": None,
     }
     native().crop_gradient(**{**arguments, **changes})
 
@@ -99,6 +105,7 @@ def test_scratch_of_which_there_cannot_be_enough():
         ("boxes", {"boxes": 0}),
         ("out", {"out": 0}),
         ("image_dtype", {"image_dtype": "bfloat16"}),
+        ("box_dtype", {"box_dtype": "float16"}),
         ("out_dtype", {"out_dtype": "int8"}),
         ("image_strides", {"image_strides": [9, 1]}),
         ("image_strides", {"image_strides": [216, 72, -9, 1]}),
@@ -115,6 +122,7 @@ def test_scratch_of_which_there_cannot_be_enough():
         ("std", {"std": math.nan}),
         ("uniform_width", {"uniform_width": -1.0}),
         ("step", {"step": -1}),
+        ("counter", {"counter": 64}),
         ("boxes", {"boxes": torch.full((8,), math.nan, dtype=torch.float64)}),
     ],
 )

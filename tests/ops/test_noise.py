@@ -19,7 +19,8 @@ needs_native = pytest.mark.skipif(
 
 def images_of(*shape, dtype=torch.float32):
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+    numbers = torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
+    return numbers.to(torch.get_default_device(), dtype)
 
 
 def streams_of(count):
@@ -56,20 +57,8 @@ def assert_right(actual, images, std=0.5, **changes):
         assert (actual.double() - expected).abs().max().item() <= tolerance(images.dtype, std)
 
 
-@pytest.fixture(params=["baseline", "avx2", "avx512"])
-def simd(request):
-    """Every instruction set that this processor has."""
-    module = native()
-    if module is None:
-        pytest.skip("the native module is not built")
-    level = module.simd_level()
-    if not module.set_simd_level(request.param):
-        pytest.skip(f"this processor has no {request.param}")
-    yield request.param
-    assert module.set_simd_level(level)
-
-
-@pytest.mark.usefixtures("simd")
+@pytest.mark.compiled
+@pytest.mark.every_instruction_set
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 31, 63, 64, 65, 97, 224, 1023, 1025, 4099])
 def test_vectors_of_any_size(dtype, size):
@@ -107,7 +96,8 @@ def views(images):
     }
 
 
-@pytest.mark.usefixtures("simd")
+@pytest.mark.compiled
+@pytest.mark.every_instruction_set
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", views(torch.empty(2, 2, 2, 2, 2)))
 def test_strides(dtype, name):
@@ -140,7 +130,7 @@ def test_negative_view():
     assert_right(noisy(images), images.resolve_neg())
 
 
-@pytest.mark.usefixtures("simd")
+@pytest.mark.every_instruction_set
 def test_special_values_stay():
     for dtype in DTYPES:
         special = torch.tensor([[math.inf, -math.inf, math.nan, 0.0, 1.0]], dtype=dtype)
@@ -149,7 +139,7 @@ def test_special_values_stay():
         assert torch.equal(out[:, [0, 1, 3, 4]], special[:, [0, 1, 3, 4]])
 
 
-@pytest.mark.usefixtures("simd")
+@pytest.mark.every_instruction_set
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_all_16_bit_numbers_convert_exactly(dtype):
     every = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(dtype)[None]
@@ -159,7 +149,7 @@ def test_all_16_bit_numbers_convert_exactly(dtype):
     assert out[~finite].isnan().all()
 
 
-@pytest.mark.usefixtures("simd")
+@pytest.mark.every_instruction_set
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_16_bit_results_round_as_torch_rounds(dtype):
     # Scales reach from subnormal numbers to overflow.
@@ -169,6 +159,7 @@ def test_16_bit_results_round_as_torch_rounds(dtype):
         assert torch.equal(noisy(zeros.to(dtype), std), expected)
 
 
+@pytest.mark.cpu_only
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 def test_any_number_of_threads_gives_the_same_bits(dtype, layout):
@@ -276,9 +267,10 @@ def test_opcheck(name, dtype):
     operation = getattr(torch.ops.fvfast, name).default
     images = images_of(2, 3, 8, 8, dtype=dtype)
     for view in (images, images.to(memory_format=torch.channels_last), images[..., ::2]):
-        torch.library.opcheck(operation, (view, 0.5, 0.5, 1, [2, 3], 4))
+        torch.library.opcheck(operation, (view, 0.5, 0.5, 1, [2, 3], 4, None))
 
 
+@pytest.mark.cpu_only
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("function", [inject_noise, inject_noise_])
 @pytest.mark.parametrize("gradient", [False, True])
@@ -313,6 +305,7 @@ BAD = [
 ]
 
 
+@pytest.mark.cpu_only
 @pytest.mark.parametrize("function", [inject_noise, inject_noise_])
 @pytest.mark.parametrize(("error", "argument", "got", "change"), BAD)
 def test_bad_arguments_are_named(function, error, argument, got, change):
@@ -321,11 +314,13 @@ def test_bad_arguments_are_named(function, error, argument, got, change):
         function(**arguments)
 
 
+@pytest.mark.cpu_only
 def test_expanded_images_cannot_change_in_place():
     with pytest.raises(ValueError, match=r"inject_noise_\(\): images: expected .* expanded"):
         noisy(torch.zeros(1, 3).expand(2, 3), function=inject_noise_)
 
 
+@pytest.mark.cpu_only
 @needs_native
 @pytest.mark.parametrize(
     ("argument", "change"),
@@ -349,6 +344,7 @@ def test_expanded_images_cannot_change_in_place():
         ("std", {"std": math.nan}),
         ("uniform_width", {"uniform_width": -1.0}),
         ("step", {"step": -1}),
+        ("counter", {"counter": 64}),
     ],
 )
 def test_native_module_checks_for_itself(argument, change):
@@ -365,6 +361,8 @@ def test_native_module_checks_for_itself(argument, change):
         "uniform_width": 1.0,
         "seed": 0,
         "step": 0,
+        "counter": 0,
+        "target": None,
     }
     with pytest.raises(ValueError, match=rf"inject_noise\(\): {argument}: expected .*, got"):
         native().inject_noise(**{**arguments, **change})

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from fvfast.ops import phase_to_image
-from fvfast.ops._native import native, native_status
+from fvfast.ops._native import kernels_for, native, native_status
+from fvfast.ops.phase_cuda import transform_fits
 from fvfast.ops.reference_phase import (
     STANDARDISATION_EPSILON,
     phase_to_image_reference,
@@ -26,9 +27,9 @@ needs_native = pytest.mark.skipif(
 
 
 def normal(*shape, seed=0):
-    return torch.randn(
-        shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
-    ).float()
+    generator = torch.Generator().manual_seed(seed)
+    numbers = torch.randn(shape, dtype=torch.float64, generator=generator, device="cpu")
+    return numbers.to(torch.get_default_device(), torch.float32)
 
 
 def magnitude_of(channels, height, width):
@@ -55,6 +56,27 @@ def kernels(magnitude, phase, width, values_range=RANGE, **changes):
     return phase_to_image(magnitude, phase, values_range, width, **changes)
 
 
+def spectrum_of(magnitude, phase, width):
+    """Half spectrum and statistics, of the kernels that leave the transform to torch."""
+    found = kernels_for(phase.device)
+    if found is None or found.target is None:
+        return torch.ops.fvfast.phase_to_image(magnitude, phase, 0.0, 1.0, width, None)[1:]
+    images, channels, height, _ = phase.shape
+    common = {
+        "dtype": str(phase.dtype).removeprefix("torch."),
+        "sizes": [images, channels, height, width],
+    }
+    spectrum = torch.empty(phase.shape, dtype=torch.promote_types(phase.dtype, torch.complex64))
+    statistics = torch.empty(images, 4, dtype=torch.float64)
+    scratch = torch.empty(found.module.phase_image_scratch(**common), dtype=torch.uint8)
+    found.module.cuda_phase_spectrum(
+        magnitude=magnitude.data_ptr(), phase=phase.data_ptr(), phase_sums=0, sum_parts=0,
+        spectrum=spectrum.data_ptr(), statistics=statistics.data_ptr(),
+        scratch=scratch.data_ptr(), epsilon=STANDARDISATION_EPSILON, target=found.target, **common,
+    )  # fmt: skip
+    return spectrum, statistics
+
+
 def reference(magnitude, phase, width, values_range=RANGE):
     return phase_to_image_reference(magnitude, phase, *values_range, width)
 
@@ -67,11 +89,11 @@ def largest(tensor):
 def tolerances(dtype, channels, height, width):
     """Twice the largest error of the reference in this type, of the image and of the gradient.
 
-    Small images come in large batches, because a few numbers may be right by chance. float64 has no
+    Over more numbers than any test compares, because a few may be right by chance. float64 has no
     better reference; there the rounding of sums over P pixels grows as the root of P.
     """
     pixels = channels * height * width
-    images = max(2, 2**13 // pixels)
+    images = max(8, 2**13 // pixels)
     shape = (images, channels, height, width)
     magnitude, cotangent = magnitude_of(channels, height, width), cotangent_of(*shape)
     phase = phase_of(*shape) / torch.arange(1.0, images + 1)[:, None, None, None]
@@ -98,20 +120,7 @@ def assert_right(actual, magnitude, phase, cotangent, width):
         assert largest(values.double() - exact) <= limit, name
 
 
-@pytest.fixture(params=["baseline", "avx2", "avx512"])
-def simd(request):
-    """Every instruction set that this processor has."""
-    module = native()
-    if module is None:
-        pytest.skip("the native module is not built")
-    level = module.simd_level()
-    if not module.set_simd_level(request.param):
-        pytest.skip(f"this processor has no {request.param}")
-    yield request.param
-    assert module.set_simd_level(level)
-
-
-@pytest.mark.usefixtures("simd")
+@pytest.mark.every_instruction_set
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize(("height", "width"), SIZES)
@@ -137,6 +146,32 @@ def test_batches_and_large_images(images, channels, height, width):
     data = magnitude_of(*shape[1:]), phase_of(*shape), cotangent_of(*shape)
     actual = image_and_gradient(kernels, *data, width)
     assert_right(actual, *data, width)
+
+
+LENGTHS = [
+    *range(2, 65),
+    *(97, 100, 125, 224, 225, 243, 256, 343, 384, 512, 640, 1000, 1024, 1280, 2048, 4096),
+]
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("length", LENGTHS)
+def test_every_length_of_a_transform(length):
+    """Along the columns and along the rows; long ones with few of the others."""
+    other = 6 if length <= 512 else 2
+    rest = length
+    for prime in (2, 3, 5, 7):
+        while rest % prime == 0:
+            rest //= prime
+    for height, width in ((length, other), (other, length)):
+        for channels in (3, 1):
+            shape = (2, channels, height, width)
+            data = (magnitude_of(*shape[1:]), phase_of(*shape), cotangent_of(*shape))
+            assert_right(image_and_gradient(kernels, *data, width), *data, width)
+            found = kernels_for(torch.get_default_device())
+            if found is not None and found.target is not None:
+                fits = transform_fits(found, shape, torch.float32)
+                assert fits == (rest == 1 and length <= 4096)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -169,6 +204,7 @@ def test_strides(name):
     assert torch.equal(actual[1], expected[1])
 
 
+@pytest.mark.cpu_only
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("shape", [(1, 3, 128, 128), (5, 2, 31, 97), (2, 3, 5, 7)])
 def test_any_number_of_threads_gives_the_same_bits(dtype, shape):
@@ -181,7 +217,7 @@ def test_any_number_of_threads_gives_the_same_bits(dtype, shape):
     gradient, threads, results = cotangent_of(*shape).to(dtype), torch.get_num_threads(), []
     common = {"sizes": shape, "dtype": str(dtype).removeprefix("torch.")}
     colors = [[0.5, 0.25, 0.0], [0.0, 1.0, 2.0], [3.0, 0.0, 1.0]] if channels == 3 else []
-    look = {"low": -1.0, "high": 2.0, "colors": colors}
+    look = {"low": -1.0, "high": 2.0, "colors": colors, "target": None}
     for count in (1, 2, 3):
         spectrum = torch.zeros(phase.shape, dtype=torch.promote_types(dtype, torch.complex64))
         statistics = torch.zeros(images, 4, dtype=torch.float64)
@@ -245,6 +281,7 @@ def test_an_image_alone_equals_itself_in_a_batch():
             assert largest(one[0] - many[index]) <= limit
 
 
+@pytest.mark.compiled
 @needs_native
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("channels", [1, 3, 4])
@@ -253,9 +290,7 @@ def test_statistics_are_those_of_the_phase_and_of_the_image(dtype, channels, hei
     magnitude = magnitude_of(channels, height, width).to(dtype)
     magnitude[:, 0, 0] = 3  # a mean that is not 0
     phase = phase_of(2, channels, height, width).to(dtype)
-    _, spectrum, statistics = torch.ops.fvfast.phase_to_image(
-        magnitude, phase, 0.0, 1.0, width, None
-    )
+    spectrum, statistics = spectrum_of(magnitude, phase, width)
     plain = torch.fft.irfft2(spectrum.to(torch.complex128), s=(height, width)).flatten(1)
     flat = phase.double().flatten(1)
     expected = torch.stack(
@@ -264,7 +299,9 @@ def test_statistics_are_those_of_the_phase_and_of_the_image(dtype, channels, hei
     # The inner columns' energy is that of the magnitude, not that of the rounded spectrum.
     eps = torch.finfo(dtype).eps
     rounding = 2 * eps if dtype == torch.float32 else eps * (32 + math.sqrt(plain.shape[1]))
-    torch.testing.assert_close(statistics, expected, rtol=rounding, atol=1e-15)
+    fused = torch.ops.fvfast.phase_to_image(magnitude, phase, 0.0, 1.0, width, None)[2]
+    for actual in (statistics, fused):
+        torch.testing.assert_close(actual, expected, rtol=rounding, atol=1e-15)
 
 
 @pytest.mark.parametrize("mean", [0.0, 1e3, -1e6])
@@ -276,14 +313,14 @@ def test_a_phase_far_from_zero(mean):
     assert_right(actual, magnitude, phase, cotangent, 16)
 
 
-@pytest.mark.usefixtures("simd")
+@pytest.mark.every_instruction_set
 def test_outliers_reach_large_angles():
     """One value among P reaches sqrt(P - 1) deviations; their sines must still be right."""
     phase = torch.zeros(1, 1, 512, 257)
     phase[0, 0, 5, 7] = 1e6
     phase[0, 0, 6, 8] = -1.7e5
     magnitude = magnitude_of(1, 512, 512)
-    _, spectrum, _ = torch.ops.fvfast.phase_to_image(magnitude, phase, 0.0, 1.0, 512, None)
+    spectrum, _ = spectrum_of(magnitude, phase, 512)
     angles = standardise(phase.double())
     assert largest(angles) > 350
     expected = torch.polar(magnitude.double().expand_as(phase), angles)
@@ -291,14 +328,14 @@ def test_outliers_reach_large_angles():
     assert ((spectrum - expected).abs() <= 4 * 2**-24 * magnitude.double()).all()
 
 
-@pytest.mark.usefixtures("simd")
+@pytest.mark.every_instruction_set
 def test_whole_turns_change_nothing():
     """Adding 2 pi to standardised phases, with the statistics of the old ones."""
     phase = standardise(normal(1, 3, 31, 49).double())
     turns = torch.randint(-3, 4, phase.shape, generator=torch.Generator().manual_seed(3)).double()
     count = phase.numel()
     squares = count * (1 - STANDARDISATION_EPSILON) ** 2
-    sums = torch.tensor([[0.0, squares]], dtype=torch.float64)
+    sums = torch.tensor([[[0.0, squares]]], dtype=torch.float64)
     magnitude = magnitude_of(3, 31, 97).double()
     image = kernels(magnitude, phase, 97, phase_sums=sums)
     turned = kernels(magnitude, phase + 2 * math.pi * turns, 97, phase_sums=sums)
@@ -308,12 +345,13 @@ def test_whole_turns_change_nothing():
     assert largest(turned - kernels(magnitude, phase + 0.1 * turns, 97)) > 0.1
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_given_sums_are_used(dtype):
     magnitude, phase = magnitude_of(3, 31, 97).to(dtype), phase_of(2, 3, 31, 97).to(dtype)
     cotangent = cotangent_of(2, 3, 31, 97).to(dtype)
     flat = phase.double().flatten(1)
-    sums = torch.stack((flat.sum(1), flat.square().sum(1)), dim=1)
+    sums = torch.stack((flat.sum(1), flat.square().sum(1)), dim=1)[:, None]
     given = image_and_gradient(kernels, magnitude, phase, cotangent, 97, phase_sums=sums)
     assert_right(given, magnitude, phase, cotangent, 97)
     if native() is not None:
@@ -338,7 +376,7 @@ def test_ranges(values_range):
         assert largest(values - expected) <= 2 * largest(rounded - expected)
 
 
-@pytest.mark.usefixtures("simd")
+@pytest.mark.every_instruction_set
 def test_saturated_and_special_values():
     phase = normal(2, 1, 4, 3)
     phase[1, 0, 2, 1] = math.nan
@@ -394,7 +432,7 @@ def test_gradcheck(channels, height, width):
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_opcheck(dtype):
     magnitude, phase = magnitude_of(3, 8, 7).to(dtype), phase_of(2, 3, 8, 7).to(dtype)
-    sums = torch.tensor([[0.0, 100.0], [0.0, 100.0]], dtype=torch.float64)
+    sums = torch.tensor([[[0.0, 100.0]], [[0.0, 100.0]]], dtype=torch.float64)
     for given in (None, sums):
         arguments = (magnitude, phase, 0.0, 1.0, 7, given)
         torch.library.opcheck(torch.ops.fvfast.phase_to_image.default, arguments)
@@ -403,6 +441,7 @@ def test_opcheck(dtype):
     torch.library.opcheck(torch.ops.fvfast.phase_to_image_backward.default, arguments)
 
 
+@pytest.mark.cpu_only
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("gradient", [False, True])
 def test_compiles_without_graph_breaks(gradient):
@@ -421,6 +460,7 @@ def test_compiles_without_graph_breaks(gradient):
         assert torch.equal(compiled, eager)
 
 
+@pytest.mark.cpu_only
 def test_reference_runs_without_the_native_module():
     script = (
         "import torch\n"
@@ -450,6 +490,7 @@ GOOD = {
 }
 
 
+@pytest.mark.cpu_only
 @pytest.mark.parametrize(
     ("error", "argument", "got", "change"),
     [
@@ -468,7 +509,7 @@ GOOD = {
         (ValueError, "values_range", r"\(1.0, 0.0\)", {"values_range": (1.0, 0.0)}),
         (ValueError, "values_range", r"\(0.0, 1.0, 2.0\)", {"values_range": (0.0, 1.0, 2.0)}),
         (ValueError, "phase_sums", r"\(2,\)", {"phase_sums": torch.ones(2).double()}),
-        (ValueError, "phase_sums", "torch.float32", {"phase_sums": torch.ones(2, 2)}),
+        (ValueError, "phase_sums", "torch.float32", {"phase_sums": torch.ones(2, 1, 2)}),
     ],
 )
 def test_bad_arguments_are_named(error, argument, got, change):
@@ -477,7 +518,7 @@ def test_bad_arguments_are_named(error, argument, got, change):
 
 
 COMMON = {"sizes": [1, 3, 4, 4], "dtype": "float32"}
-LOOK = {"low": 0.0, "high": 1.0, "colors": [[1.0, 0.0, 0.0]] * 3}
+LOOK = {"low": 0.0, "high": 1.0, "colors": [[1.0, 0.0, 0.0]] * 3, "target": None}
 FUNCTIONS = {
     "phase_spectrum": (
         ["magnitude", "phase", "spectrum", "statistics", "scratch"],
@@ -507,6 +548,7 @@ BAD = [
 ]
 
 
+@pytest.mark.cpu_only
 @needs_native
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_native_module_checks_for_itself(function):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fvfast.ops import phase_update_
-from fvfast.ops._native import native, native_status
+from fvfast.ops._native import kernels_for, native, native_status
 from fvfast.ops.phase_update import nadam_momentum
 from fvfast.ops.reference_phase import phase_update_reference_
 
@@ -25,7 +25,8 @@ needs_native = pytest.mark.skipif(
 
 def normal(*shape, seed=0, dtype=torch.float32):
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+    numbers = torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
+    return numbers.to(torch.get_default_device(), dtype)
 
 
 def state_of(*shape, dtype=torch.float32):
@@ -72,20 +73,8 @@ def tolerance(dtype):
     return 2 * error(single, exact) * ratio
 
 
-@pytest.fixture(params=["baseline", "avx2", "avx512"])
-def simd(request):
-    """Every instruction set that this processor has."""
-    module = native()
-    if module is None:
-        pytest.skip("the native module is not built")
-    level = module.simd_level()
-    if not module.set_simd_level(request.param):
-        pytest.skip(f"this processor has no {request.param}")
-    yield request.param
-    assert module.set_simd_level(level)
-
-
-@pytest.mark.usefixtures("simd")
+@pytest.mark.compiled
+@pytest.mark.every_instruction_set
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(
     "shape",
@@ -99,6 +88,7 @@ def test_every_size(dtype, shape):
     assert error(state, exact) <= tolerance(dtype)
     flat = state[0].double().flatten(1)
     expected = torch.stack((flat.sum(1), flat.square().sum(1)), dim=1)
+    sums = sums.sum(1)
     # Terms of size 1 in float64: the rounding of n of them is far below n eps.
     assert (sums - expected).abs().max() <= flat.shape[1] * torch.finfo(torch.float64).eps * 16
 
@@ -188,19 +178,20 @@ def test_strides(which):
     state[which] = state[which].permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
     actual = operation(*state)
     assert error(state, [tensor.double() for tensor in expected]) <= tolerance(torch.float32)
-    torch.testing.assert_close(actual, sums, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(actual.sum(1), sums.sum(1), rtol=1e-5, atol=1e-4)
 
 
 def test_no_images():
     state = state_of(0, 3, 8, 5)
-    assert operation(*state).shape == (0, 2)
+    sums = operation(*state)
+    assert sums.shape == (0, sums.shape[1], 2)
 
 
 def test_sums_tell_what_is_not_finite():
     state = state_of(3, 100)
     state[1][1, 7] = math.inf
     sums = operation(*state)
-    assert sums.isfinite().all(1).tolist() == [True, False, True]
+    assert sums.isfinite().all(2).all(1).tolist() == [True, False, True]
 
 
 def test_autograd_notices_the_change_in_place():
@@ -219,6 +210,7 @@ def test_opcheck(dtype):
     torch.library.opcheck(torch.ops.fvfast.phase_update_.default, arguments)
 
 
+@pytest.mark.cpu_only
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_compiles_without_graph_breaks():
     def update(phase, gradient, exp_avg, exp_avg_sq):
@@ -261,6 +253,7 @@ def test_bad_arguments_are_named(failure, argument, got, change):
         phase_update_(**arguments)
 
 
+@pytest.mark.cpu_only
 @needs_native
 @pytest.mark.parametrize(
     ("argument", "change"),
@@ -277,6 +270,8 @@ def test_bad_arguments_are_named(failure, argument, got, change):
         ("momentum_rate", {"momentum_rate": math.inf}),
         ("correction", {"correction": 0.0}),
         ("epsilon", {"epsilon": -1.0}),
+        ("counter", {"counter": 64}),
+        ("unfinished", {"unfinished": (64, 64, [1, 1, 1, 4], 1e-5)}),
     ],
 )
 def test_native_module_checks_for_itself(argument, change):
@@ -288,7 +283,41 @@ def test_native_module_checks_for_itself(argument, change):
         "sizes": [1, 3],
         "betas": [0.9, 0.999],
         **RATES,
+        "rates": 0,
+        "counter": 0,
+        "unfinished": None,
+        "target": None,
     }
     native().phase_update(**arguments)
     with pytest.raises(ValueError, match=rf"phase_update\(\): {argument}: expected .*, got"):
         native().phase_update(**{**arguments, **change})
+
+
+def test_rates_may_lie_on_the_device():
+    """Row *counter of a table, read when the kernel runs."""
+    found = kernels_for(torch.get_default_device())
+    if found is None or found.target is None:
+        pytest.skip("the CPU is told the numbers")
+    state = state_of(2, 100)
+    expected = [tensor.clone() for tensor in state]
+    operation(*expected)
+    numbers = [RATES["gradient_rate"], RATES["momentum_rate"], RATES["correction"]]
+    table = torch.tensor([[9.0] * 3, numbers, [9.0] * 3], dtype=torch.float64)
+    counter = torch.tensor(1)
+    sums = torch.empty(2, found.module.UPDATE_PARTS, 2, dtype=torch.float64)
+    names = ("phase", "gradient", "momentum", "square")
+    found.module.phase_update(
+        **{name: tensor.data_ptr() for name, tensor in zip(names, state, strict=True)},
+        sums=sums.data_ptr(),
+        scratch=0,
+        dtype="float32",
+        sizes=[2, 100],
+        betas=[0.9, 0.999],
+        **{**RATES, "gradient_rate": 7.0, "momentum_rate": 7.0, "correction": 7.0},
+        rates=table.data_ptr(),
+        counter=counter.data_ptr(),
+        unfinished=None,
+        target=found.target,
+    )
+    for one, other in zip(state, expected, strict=True):
+        assert torch.equal(one, other)

@@ -28,6 +28,8 @@ KNOWN_ANSWERS = [
     ),
 ]
 
+pytestmark = pytest.mark.cpu_only
+
 
 @pytest.mark.parametrize(("counter", "key", "expected"), KNOWN_ANSWERS)
 def test_reference_gives_the_known_answers(counter, key, expected):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fvfast.ops import inject_noise, random_crops
-from fvfast.ops._native import native, native_status
+from fvfast.ops._native import kernels_for, native_status
 from fvfast.ops.crop_reference import (
     crop_and_resize_reference,
     crop_gradient_reference,
@@ -41,11 +41,12 @@ needs_native = pytest.mark.skipif(
 
 def random(*shape, dtype=torch.float32, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+    numbers = torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
+    return numbers.to(torch.get_default_device(), dtype)
 
 
 def boxes_of(count):
-    return BOXES.expand(count, -1, -1)
+    return BOXES.to(torch.get_default_device()).expand(count, -1, -1)
 
 
 def streams_of(count):
@@ -99,7 +100,7 @@ def assert_gradient(actual, crops_gradient, boxes, size):
 
 
 @functools.cache
-def expected_of(image_size, size):
+def expected_on(device, image_size, size):  # noqa: ARG001 - where it lies
     """Images, the gradient of their crops, and what is right: noisy, quiet, gradient."""
     images, boxes = random(1, 3, *image_size), boxes_of(1)
     incoming = random(len(BOXES), 3, *size, seed=1)
@@ -110,19 +111,6 @@ def expected_of(image_size, size):
         crops_allowed(images, boxes, size, torch.float32),
         gradient_allowed(incoming, boxes, image_size, torch.float32),
     )
-
-
-@pytest.fixture(params=["baseline", "avx2", "avx512"])
-def simd(request):
-    """Every instruction set that this processor has."""
-    module = native()
-    if module is None:
-        pytest.skip("the native module is not built")
-    level = module.simd_level()
-    if not module.set_simd_level(request.param):
-        pytest.skip(f"this processor has no {request.param}")
-    yield request.param
-    assert module.set_simd_level(level)
 
 
 SHAPES = [
@@ -140,11 +128,13 @@ SHAPES = [
 ]
 
 
-@pytest.mark.usefixtures("simd")
+@pytest.mark.compiled
+@pytest.mark.every_instruction_set
 @pytest.mark.parametrize("memory_format", FORMATS, ids=str)
 @pytest.mark.parametrize(("image_size", "size"), SHAPES)
 def test_sizes(image_size, size, memory_format):
-    images, incoming, noisy, quiet, gradient = expected_of(image_size, size)
+    device = torch.get_default_device()
+    images, incoming, noisy, quiet, gradient = expected_on(device, image_size, size)
     boxes = boxes_of(1)
     crops = random_crops(images, boxes, size, **NOISE, memory_format=memory_format)
     assert crops.is_contiguous(memory_format=memory_format)
@@ -165,7 +155,8 @@ def test_the_size_of_a_run(memory_format):
     assert_gradient(gradient, incoming, boxes, (512, 512))
 
 
-@pytest.mark.usefixtures("simd")
+@pytest.mark.compiled
+@pytest.mark.every_instruction_set
 @pytest.mark.parametrize("memory_format", FORMATS, ids=str)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("image_dtype", [torch.float32, torch.float64], ids=str)
@@ -219,7 +210,7 @@ def views(images):
     }
 
 
-@pytest.mark.usefixtures("simd")
+@pytest.mark.every_instruction_set
 @pytest.mark.parametrize("name", views(torch.empty(2, 2, 2, 2)))
 def test_strides(name):
     images = views(random(2, 3, 13, 14))[name]
@@ -247,6 +238,7 @@ def test_strided_and_negative_boxes():
     assert torch.equal(random_crops(images, strided.double(), 5), expected)
 
 
+@pytest.mark.cpu_only
 @pytest.mark.parametrize("memory_format", FORMATS, ids=str)
 def test_any_number_of_threads_gives_the_same_bits(memory_format):
     images, boxes = random(2, 3, 65, 67), boxes_of(2)
@@ -381,7 +373,7 @@ def test_alpha_may_wait_for_several_backward_passes():
     assert torch.allclose(alpha, images.grad.abs())
 
 
-@pytest.mark.usefixtures("simd")
+@pytest.mark.every_instruction_set
 @pytest.mark.parametrize("bad", [math.inf, -math.inf, math.nan])
 def test_gradients_that_are_not_finite_add_nothing_to_alpha(bad):
     boxes = torch.tensor([[[0.0, 0.0, 1.0, 1.0]]])
@@ -411,7 +403,7 @@ def test_opcheck(channels_last):
     operations = torch.ops.fvfast
     images, boxes = random(2, 3, 8, 9), boxes_of(2)
     for dtype in DTYPES:
-        noise = (0.5, 0.5, 1, [2, 3], 4)
+        noise = (0.5, 0.5, 1, [2, 3], 4, None)
         arguments = (images, boxes, 5, 6, dtype, channels_last, *noise)
         torch.library.opcheck(operations.crop_resize.default, arguments)
         crops = operations.crop_resize(*arguments)
@@ -421,6 +413,7 @@ def test_opcheck(channels_last):
             arguments = (random(*crops.shape), *arguments[1:])
 
 
+@pytest.mark.cpu_only
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("gradient", [False, True])
 def test_compiles_without_graph_breaks(gradient):
@@ -445,6 +438,7 @@ def test_compiles_without_graph_breaks(gradient):
             assert plain.abs().max() > 0
 
 
+@pytest.mark.cpu_only
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_the_reference_serves_other_devices(dtype, monkeypatch):
     images, boxes = random(2, 3, 9, 8).requires_grad_(), boxes_of(2)
@@ -458,7 +452,7 @@ def test_the_reference_serves_other_devices(dtype, monkeypatch):
         return crops.detach(), gradient, alpha
 
     ours = run()
-    monkeypatch.setattr("fvfast.ops.crop_operation.native", lambda: None)
+    monkeypatch.setattr("fvfast.ops.crop_operation.kernels_for", lambda _: None)
     theirs = run()
     for mine, reference in zip(ours, theirs, strict=True):
         assert mine.stride() == reference.stride()
@@ -468,6 +462,7 @@ def test_the_reference_serves_other_devices(dtype, monkeypatch):
         assert difference <= 16 * eps * scale
 
 
+@pytest.mark.cpu_only
 @pytest.mark.parametrize("size", [(5, 7), (2, 30)])
 def test_roi_align_of_horama(size):
     operations = pytest.importorskip("torchvision.ops")
@@ -483,6 +478,7 @@ def test_roi_align_of_horama(size):
     assert torch.allclose(actual, expected, atol=1e-12)
 
 
+@pytest.mark.cpu_only
 def test_resampling_of_horama():
     operations = pytest.importorskip("torchvision.ops")
     images = random(1, 3, 20, 20, dtype=torch.float64)
@@ -525,6 +521,7 @@ BAD = [
 ]
 
 
+@pytest.mark.cpu_only
 @pytest.mark.parametrize(("error", "argument", "got", "change"), BAD)
 def test_bad_arguments_are_named(error, argument, got, change):
     arguments = {"images": torch.zeros(1, 3, 4, 4), "boxes": torch.zeros(1, 2, 4), "size": 5}
@@ -532,11 +529,24 @@ def test_bad_arguments_are_named(error, argument, got, change):
         random_crops(**{**arguments, **change})
 
 
-@needs_native
-@pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_boxes_that_are_not_finite(bad):
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("which", range(4))
+def test_boxes_that_are_not_finite(bad, which):
+    """The CPU refuses them. A GPU cannot without waiting: there the samples lie outside."""
+    images, incoming = random(1, 3, 4, 4), random(len(BOXES), 3, 5, 5)
     boxes = boxes_of(1).clone()
-    boxes[0, 3, 2] = bad
+    boxes[0, 3, which] = bad
+    kernels = kernels_for(images.device)
+    if kernels is not None and kernels.target is not None:
+        without = torch.cat((boxes[:, :3], boxes[:, 4:]), dim=1)
+        crops = random_crops(images, boxes, 5)
+        assert torch.equal(crops[3], torch.zeros_like(crops[3]))
+        others = torch.cat((crops[:3], crops[4:]))
+        assert torch.equal(others, random_crops(images, without, 5))
+        gradient = gradient_of(incoming, boxes, (4, 4), torch.float32)
+        others = torch.cat((incoming[:3], incoming[4:]))
+        assert torch.equal(gradient, gradient_of(others, without, (4, 4), torch.float32))
+        return
     with pytest.raises(ValueError, match=r"crop_resize\(\): boxes: expected finite numbers, got"):
         random_crops(torch.zeros(1, 3, 4, 4), boxes, 5)
     with pytest.raises(ValueError, match=r"crop_gradient\(\): boxes: expected finite numbers, got"):

@@ -1,0 +1,101 @@
+"""Runs every CUDA kernel of fvfast on small arrays; for compute-sanitizer.
+
+Run with ``python -m benchmarks.gpu_every_kernel``. It compares nothing with anything: the tests do.
+"""
+
+import itertools
+
+import torch
+
+from fvfast.ops import inject_noise, phase_update_, random_crops
+from fvfast.ops.boxes import draw_boxes
+from fvfast.ops.phase_ascent import phase_ascent_, render_phase
+from fvfast.ops.philox import Purpose, draw_normal
+
+DONE = "every kernel ran"
+RANGE = (-1.0, 1.0)
+TRANSFORMED, OTHER = (24, 20), (97, 20)
+"""Sizes whose transforms run in the kernels, and in torch.fft."""
+
+REAL = (torch.float32, torch.float64)
+DTYPES = (*REAL, torch.bfloat16, torch.float16)
+
+
+def normal(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """Numbers that are made on the CPU and copied: no other kernel has a part in them."""
+    numbers = draw_normal(shape, seed=0, purpose=Purpose.BUFFER, images=[0])[0]
+    return numbers.to(dtype).to(device)
+
+
+def run_phase(
+    device: torch.device, dtype: torch.dtype, channels: int, height: int, width: int
+) -> None:
+    """Phase to image, back, and the update: apart, and as one operation."""
+    half = (channels, height, width // 2 + 1)
+    magnitude = normal(half, torch.device("cpu"), dtype).abs().to(device)
+    phase, exp_avg = (normal((2, *half), device, dtype) for _ in range(2))
+    exp_avg_sq = torch.ones(2, *half, dtype=dtype).to(device)
+    gradient = normal((2, channels, height, width), device, dtype)
+    sums = None
+    for step in (1, 2):  # the second one with the sums of the first
+        rendered = render_phase(magnitude, phase, RANGE, width, phase_sums=sums)
+        slope = torch.ops.fvfast.phase_to_image_backward(
+            gradient, magnitude, phase, *rendered, *RANGE
+        )
+        phase_update_(phase, slope, exp_avg, exp_avg_sq, step=step)
+        rendered = render_phase(magnitude, phase, RANGE, width)
+        sums = phase_ascent_(
+            gradient, rendered, magnitude, phase, exp_avg, exp_avg_sq, RANGE, step=step
+        )
+
+
+def run_crops(device: torch.device, image_dtype: torch.dtype, crop_dtype: torch.dtype) -> None:
+    """Crops and their gradients, of each number of channels and memory format with its kernel."""
+    formats = (torch.contiguous_format, torch.channels_last)
+    for channels, memory_format in itertools.product((1, 3, 4), formats):
+        for box_dtype, (height, width) in itertools.product(REAL, ((9, 12), (40, 21))):
+            image = normal((2, channels, 17, 70), device, image_dtype).requires_grad_()
+            # On the CPU, so that their float64 is not made by another kernel.
+            boxes = draw_boxes(0.5, 3, seed=1, images=[0, 1], step=0).to(box_dtype).to(device)
+            crops = random_crops(
+                image, boxes, (height, width), std=0.1, dtype=crop_dtype,
+                memory_format=memory_format,
+                alpha=torch.zeros(image.shape, dtype=image_dtype).to(device),
+            )  # fmt: skip
+            cotangent = normal(tuple(crops.shape), device, crop_dtype)
+            torch.autograd.grad(crops, image, cotangent.contiguous(memory_format=memory_format))
+
+
+def run_noise(device: torch.device, dtype: torch.dtype) -> None:
+    """Noise on memory that follows itself, and on every second element."""
+    for width, stride in ((64, 1), (33, 1), (33, 2)):
+        images = normal((2, 3, 5, width * stride), device, dtype)[..., ::stride]
+        inject_noise(images, 0.1, seed=1, streams=[0, 1], step=0)
+
+
+def run_every_kernel(device: torch.device) -> None:
+    """Run them all, and wait for them."""
+    step = torch.tensor(3).to(device)
+    for shape in ("normal", "uniform"):
+        _draw(device, 3, shape)
+        _draw(device, step, shape)
+    for dtype in DTYPES:
+        run_noise(device, dtype)
+    for image_dtype, crop_dtype in itertools.product(REAL, DTYPES):
+        run_crops(device, image_dtype, crop_dtype)
+    for dtype, channels, size in itertools.product(REAL, (1, 3), (TRANSFORMED, OTHER)):
+        run_phase(device, dtype, channels, *size)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _draw(device: torch.device, step: int | torch.Tensor, shape: str) -> None:
+    from fvfast.ops.boxes import BoxDistribution
+
+    distribution = BoxDistribution(shape)
+    draw_boxes(0.3, 130, seed=1, images=[0, 5], step=step, distribution=distribution, device=device)
+
+
+if __name__ == "__main__":
+    run_every_kernel(torch.device("cuda"))
+    print(DONE)

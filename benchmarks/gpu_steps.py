@@ -1,0 +1,94 @@
+"""The step around the network on a GPU, without a network: fvfast, and the PyTorch reference."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from benchmarks.gpu_work import BOX_SIZE, RANGE, SEED, Work
+from fvfast.ops import random_crops
+from fvfast.ops.boxes import draw_boxes, draw_boxes_reference
+from fvfast.ops.crop_reference import random_crops_reference
+from fvfast.ops.phase_ascent import phase_ascent_, render_phase
+from fvfast.ops.phase_update import nadam_rates
+from fvfast.ops.reference_phase import phase_to_image_reference, phase_update_reference_
+
+# Of every step: what a step costs does not depend on how many there were.
+NADAM: dict[str, Any] = {"step": 10, "lr": 0.1}
+
+Step = Callable[[], None]
+
+
+def fvfast_step(work: Work) -> Step:
+    """Return the step as `fvfast.maco` takes it, but for the network."""
+    sums: list[torch.Tensor | None] = [None]  # of the phase that the step before left
+    sizes = work.sizes
+
+    def step() -> None:
+        rendered = render_phase(work.magnitude, work.phase, RANGE, sizes.image, phase_sums=sums[0])
+        image = rendered.image.requires_grad_()
+        boxes = draw_boxes(
+            BOX_SIZE, sizes.crops, seed=SEED, images=work.streams, step=work.step,
+            device=work.phase.device,
+        )  # fmt: skip
+        crops = random_crops(image, boxes, sizes.crop, alpha=work.alpha, **work.crops, **work.noise)
+        (gradient,) = torch.autograd.grad(crops, image, work.cotangent)
+        sums[0] = phase_ascent_(
+            gradient, rendered, work.magnitude, work.phase, work.exp_avg, work.exp_avg_sq, RANGE,
+            **NADAM,
+        )  # fmt: skip
+
+    return step
+
+
+def reference_step(work: Work, transform: Callable[[Any], Any] = lambda function: function) -> Step:
+    """Return the same step in plain PyTorch.
+
+    Parameters
+    ----------
+    work
+        What it works on.
+    transform
+        Is applied to each of its three functions, as ``torch.compile`` is.
+    """
+    sizes = work.sizes
+    rates = nadam_rates(**NADAM)._asdict()
+    betas = (rates.pop("beta1"), rates.pop("beta2"))
+
+    @transform
+    def synthesise(phase: torch.Tensor) -> torch.Tensor:
+        return phase_to_image_reference(work.magnitude, phase, *RANGE, sizes.image)
+
+    @transform
+    def augment(image: torch.Tensor, number: torch.Tensor) -> torch.Tensor:
+        boxes = draw_boxes_reference(
+            BOX_SIZE, sizes.crops, seed=SEED, images=work.streams, step=number, device=image.device
+        )
+        noise = {**work.noise, "step": number}
+        return random_crops_reference(image, boxes, (sizes.crop, sizes.crop), **work.crops, **noise)
+
+    @transform
+    def update(slope: torch.Tensor, gradient: torch.Tensor) -> None:
+        work.alpha.add_(gradient.abs())
+        phase_update_reference_(
+            work.phase, slope, work.exp_avg, work.exp_avg_sq, betas=betas, **rates
+        )
+
+    def step() -> None:
+        variable = work.phase.detach().requires_grad_()
+        graph = synthesise(variable)
+        image = graph.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(augment(image, work.step), image, work.cotangent)
+        (slope,) = torch.autograd.grad(graph, variable, gradient)
+        with torch.no_grad():
+            update(slope, gradient)
+
+    return step
+
+
+def compiled_step(work: Work) -> Step:
+    """Return the reference's step through ``torch.compile``, compiled when it returns."""
+    torch._dynamo.reset()
+    step = reference_step(work, torch.compile(dynamic=False))
+    step()
+    return step

@@ -1,0 +1,167 @@
+"""The arrays of a step around the network, and what each part of it must move."""
+
+import dataclasses
+from typing import Any
+
+import torch
+
+from benchmarks.step_parts import COMPLEX, FLOAT
+from fvfast import Spectrum
+from fvfast.ops.philox import Purpose, draw_normal
+
+SEED = 0
+RANGE = (-1.0, 1.0)
+BOX_SIZE = 0.25
+"""Mean side of the boxes: as in the middle of a run."""
+NOISE = 0.08
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """How large the work is.
+
+    Attributes
+    ----------
+    images
+        N.
+    image, crop
+        Height and width of the images, and of their crops.
+    crops
+        K, of each image.
+    """
+
+    images: int = 1
+    image: int = 512
+    crops: int = 32
+    crop: int = 224
+    channels: int = 3
+
+    @property
+    def image_bytes(self) -> int:
+        """Of all images."""
+        return FLOAT * self.images * self.channels * self.image**2
+
+    @property
+    def bins(self) -> int:
+        """Of the half spectrum of one image."""
+        return self.channels * self.image * (self.image // 2 + 1)
+
+    @property
+    def phase_bytes(self) -> int:
+        """Of the phases of all images, or of one of the averages."""
+        return FLOAT * self.images * self.bins
+
+    @property
+    def magnitude_bytes(self) -> int:
+        """Of the magnitude, which the images share."""
+        return FLOAT * self.bins
+
+    @property
+    def half_image_bytes(self) -> int:
+        """Of what lies between the two transforms."""
+        return COMPLEX * self.images * self.bins
+
+    def crop_bytes(self, dtype: torch.dtype) -> int:
+        """Of all crops."""
+        return dtype.itemsize * self.images * self.crops * self.channels * self.crop**2
+
+    def kernel_bytes(self, dtype: torch.dtype) -> dict[str, int]:
+        """Return what each kernel of a step reads and writes, each array once."""
+        phase, magnitude, image = self.phase_bytes, self.magnitude_bytes, self.image_bytes
+        half, crops = self.half_image_bytes, self.crop_bytes(dtype)
+        return {
+            "columns_kernel": phase + magnitude + half,
+            "image_rows_kernel": half + image,
+            "boxes_kernel": 4 * FLOAT * self.images * self.crops,
+            "crop_kernel": image + crops,
+            "crop_gradient_kernel": crops + 3 * image,  # with the transparency
+            "gradient_rows_kernel": 2 * image + half,
+            "gradient_columns_kernel": half + 2 * phase + magnitude,
+            "phase_update_kernel": 7 * phase,
+        }
+
+
+@dataclasses.dataclass
+class Work:
+    """Everything that a step around the network reads and writes.
+
+    Attributes
+    ----------
+    crops
+        Type and memory format that the crops get, as `fvfast.ops.random_crops` takes them.
+    phase, magnitude, exp_avg, exp_avg_sq, alpha
+        As in a run.
+    cotangent
+        Stands for the gradient that a network would give its crops.
+    step
+        Counts the steps, on the device.
+    """
+
+    sizes: Sizes
+    crops: dict[str, Any]
+    phase: torch.Tensor
+    magnitude: torch.Tensor
+    exp_avg: torch.Tensor
+    exp_avg_sq: torch.Tensor
+    alpha: torch.Tensor
+    cotangent: torch.Tensor
+    step: torch.Tensor
+
+    @property
+    def streams(self) -> list[int]:
+        """Identities of the images."""
+        return list(range(self.sizes.images))
+
+    @property
+    def noise(self) -> dict[str, Any]:
+        """The noise, as the operations take it."""
+        return {"std": NOISE, "seed": SEED, "streams": self.streams, "step": self.step}
+
+
+def make_work(
+    sizes: Sizes,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> Work:
+    """Make the arrays; the same ones in every call.
+
+    Parameters
+    ----------
+    sizes, device
+        How large they are, and where.
+    dtype, memory_format
+        Of the crops.
+    """
+
+    def normal(*shape: int) -> torch.Tensor:
+        return draw_normal(shape, seed=SEED, purpose=Purpose.BUFFER, images=[0], device=device)[0]
+
+    magnitude = Spectrum.natural().magnitude(sizes.image, sizes.image).to(device)
+    phase = normal(sizes.images, *magnitude.shape)
+    alpha = torch.zeros(sizes.images, sizes.channels, sizes.image, sizes.image, device=device)
+    cotangent = normal(sizes.images * sizes.crops, sizes.channels, sizes.crop, sizes.crop)
+    return Work(
+        sizes=sizes,
+        crops={"dtype": dtype, "memory_format": memory_format},
+        phase=phase,
+        magnitude=magnitude,
+        exp_avg=torch.zeros_like(phase),
+        exp_avg_sq=torch.zeros_like(phase),
+        alpha=alpha,
+        cotangent=cotangent.to(dtype).contiguous(memory_format=memory_format),
+        step=torch.zeros((), dtype=torch.int64, device=device),
+    )
+
+
+CROP_FORMATS = [
+    (dtype, memory_format)
+    for dtype in (torch.float32, torch.bfloat16)
+    for memory_format in (torch.contiguous_format, torch.channels_last)
+]
+"""What networks take: types and memory formats."""
+
+
+def name_of(*settings: torch.dtype | torch.memory_format) -> str:
+    """Name types and memory formats without the name of torch."""
+    return " ".join(str(one).removeprefix("torch.").removesuffix("_format") for one in settings)

@@ -1,0 +1,82 @@
+"""A contestant's worker with its network on the GPU; `benchmarks.gpu_contest` starts it.
+
+    python -m benchmarks.gpu_worker benchmarks.peers.horama_worker [arguments]
+
+The workers of `benchmarks.peers` are written for the processor. What is different here: where the
+network lies, and Horama's own argument for that; the clock waits for the device; and the memory is
+that of the device.
+"""
+
+import importlib
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from benchmarks.peers import gate
+from benchmarks.peers.scene import Scene
+
+DEVICE = "cuda"
+
+
+def on_gpu(build: Callable[[Scene], nn.Module]) -> Callable[[Scene], nn.Module]:
+    """Let a function that builds a network put it on the GPU."""
+
+    def build_there(scene: Scene) -> nn.Module:
+        network = build(scene).to(DEVICE)
+        if next(network.parameters(), None) is None:
+            # Libraries run where the network's parameters are: one without any gets one.
+            network.register_parameter("place", nn.Parameter(torch.zeros(1, device=DEVICE)))
+        return network
+
+    return build_there
+
+
+def adapt(worker: Any) -> None:
+    """Change a worker's module."""
+    worker.build_network = on_gpu(worker.build_network)
+    if hasattr(worker, "horama"):
+        maco = worker.horama.maco
+        worker.horama.maco = lambda *args, **named: maco(*args, **{**named, "device": DEVICE})
+
+
+def device_memory() -> types.SimpleNamespace:
+    """Return the functions of `benchmarks.peers.memory`, for the device."""
+    return types.SimpleNamespace(
+        current=torch.cuda.memory_allocated,
+        peak=torch.cuda.max_memory_allocated,
+        reset_peak=torch.cuda.reset_peak_memory_stats,
+        return_free_memory=torch.cuda.empty_cache,
+    )
+
+
+def waiting(run: Callable[[Any], object]) -> Callable[[Any], object]:
+    """Let the gate be reached when the device has done what was asked of it."""
+
+    def run_waiting(opened: Callable[[], None]) -> object:
+        def wait() -> None:
+            torch.cuda.synchronize()
+            opened()
+
+        return run(wait)
+
+    return run_waiting
+
+
+def main() -> None:
+    worker = importlib.import_module(sys.argv.pop(1))
+    adapt(worker)
+    gate.memory = device_memory()
+
+    def prepare(scene: Scene) -> tuple[dict[str, str], Callable[[Any], object]]:
+        versions, run = worker.prepare(scene)
+        return versions, waiting(run)
+
+    gate.serve(prepare)
+
+
+if __name__ == "__main__":
+    main()

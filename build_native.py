@@ -1,0 +1,265 @@
+"""How the native module is compiled and linked: compilers, flags and the file that ninja runs.
+
+setup.py says which environment variables there are.
+"""
+
+import dataclasses
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+WARNINGS = ["-Wall", "-Wextra"]
+# Neither of the last two changes a value: they let the compiler turn sqrt and selections into
+# vector code, which it may not do while errno and floating-point traps must be kept.
+OPTIMISATION = ["-O3", "-DNDEBUG", "-fno-math-errno", "-fno-trapping-math"]
+
+# Architectures of the GPUs since 2018. Newer ones compile the PTX of the newest.
+ARCHITECTURES = ("75", "80", "86", "90", "100", "120")
+# The host's compiler does not know nvcc's "#pragma unroll". Code is never generated for "the GPU of
+# this machine", so a warning about old architectures is no news.
+CUDA_WARNINGS = [
+    *("-Werror", "all-warnings", "-Wno-deprecated-gpu-targets"),
+    *("-Xcompiler", "-Wall,-Wextra,-Wno-unknown-pragmas"),
+]
+# Sources whose results must have the same bits on every processor: no multiplication is fused with
+# an addition.
+BIT_EQUAL = {"boxes"}
+
+
+class BuildError(Exception):
+    """The native module, or its CUDA part, could not be built; the message says why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Cuda:
+    """The CUDA compiler, and the architectures it compiles for, such as "80"."""
+
+    nvcc: str
+    architectures: tuple[str, ...]
+
+
+def compiler_command() -> list[str]:
+    """Return the C++ compiler, with the arguments that CXX may carry."""
+    return shlex.split(os.environ.get("CXX", "")) or ["c++"]
+
+
+def openmp_flags(compiler: list[str]) -> list[str]:
+    """Return ``-fopenmp`` where the compiler and its linker have it."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "probe.cpp")
+        source.write_text("#include <omp.h>\nint main() { return omp_get_max_threads() < 1; }\n")
+        probe = [*compiler, "-fopenmp", str(source), "-o", str(Path(folder, "probe"))]
+        try:
+            found = subprocess.run(probe, capture_output=True, check=False).returncode == 0
+        except OSError as error:
+            raise BuildError(f"cannot run the C++ compiler: {error}") from error
+    return ["-fopenmp"] if found else []
+
+
+def find_cuda() -> Cuda:
+    """Find nvcc, and choose the architectures.
+
+    Raises
+    ------
+    BuildError
+        There is no nvcc, it does not run, or FVFAST_CUDA_ARCHS cannot be read.
+    """
+    for variable in ("CUDA_HOME", "CUDA_PATH"):
+        # Who names a toolkit wants that one or none.
+        if home := os.environ.get(variable):
+            nvcc = shutil.which(str(Path(home, "bin", "nvcc")))
+            looked = f"in the folder bin of {variable}={home}"
+            break
+    else:
+        nvcc = shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
+        looked = "in PATH and in /usr/local/cuda/bin"
+    if nvcc is None:
+        raise BuildError(
+            f"nvcc was not found {looked}: install the CUDA toolkit (12 or newer), or set "
+            "CUDA_HOME to the folder that has its bin/nvcc"
+        )
+    chosen = os.environ.get("FVFAST_CUDA_ARCHS", "")
+    if chosen:
+        return Cuda(nvcc, parse_architectures(chosen))
+    # A toolkit compiles for the architectures of its time.
+    known = ask_nvcc(nvcc, "--list-gpu-code").split()
+    found = tuple(a for a in ARCHITECTURES if f"sm_{a}" in known)
+    if not found:
+        raise BuildError(
+            f"{nvcc} compiles for none of the architectures {';'.join(ARCHITECTURES)}: set "
+            "FVFAST_CUDA_ARCHS to those of `nvcc --list-gpu-code` that you want"
+        )
+    return Cuda(nvcc, found)
+
+
+def parse_architectures(text: str) -> tuple[str, ...]:
+    """Read "90;80" from the oldest to the newest."""
+    found = [word for word in re.split(r"[;,\s]+", text) if word]
+    wrong = [word for word in found if not re.fullmatch(r"[1-9]\d+", word)]
+    if wrong or not found:
+        raise BuildError(
+            'FVFAST_CUDA_ARCHS must be compute capabilities without their point, such as "80;90", '
+            f"got {text!r}"
+        )
+    return tuple(sorted(set(found), key=int))
+
+
+def ask_nvcc(nvcc: str, *arguments: str) -> str:
+    """Run nvcc and return what it says, on either stream."""
+    command = [nvcc, *arguments]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise BuildError(f"cannot run nvcc: {error}") from error
+    if said.returncode != 0:
+        raise BuildError(
+            f"{shlex.join(command)} failed with status {said.returncode}\n{said.stdout}"
+            f"{said.stderr}".strip()
+        )
+    return said.stdout + said.stderr
+
+
+def compile_flags(openmp: list[str]) -> list[str]:
+    """Return the flags of the C++ sources."""
+    import pybind11
+
+    includes = [f"-I{ROOT / 'csrc'}"]
+    for path in (pybind11.get_include(), sysconfig.get_path("include")):
+        includes += ["-isystem", path]
+    return [
+        *("-std=c++17", "-fPIC", "-fvisibility=hidden"),
+        *(OPTIMISATION + WARNINGS + openmp + includes),
+        *shlex.split(os.environ.get("CXXFLAGS", "")),
+    ]
+
+
+def cuda_source_flags(source: Path) -> list[str]:
+    """Return the flags of one CUDA source that do not depend on the architectures."""
+    return [
+        *("-std=c++17", "-O3", "-DNDEBUG", f"-I{ROOT / 'csrc'}"),
+        *CUDA_WARNINGS,
+        *(["-fmad=false"] if source.stem in BIT_EQUAL else []),
+    ]
+
+
+def cuda_flags(cuda: Cuda, threads: int) -> list[str]:
+    """Return the flags that all CUDA sources share in the build of the module."""
+    flags = ["--threads", str(threads), "-Xcompiler", "-fPIC,-fvisibility=hidden"]
+    for architecture in cuda.architectures:
+        flags += ["-gencode", f"arch=compute_{architecture},code=sm_{architecture}"]
+    newest = cuda.architectures[-1]
+    flags += ["-gencode", f"arch=compute_{newest},code=compute_{newest}"]
+    if os.environ.get("CXX"):
+        # nvcc takes one program: no launcher such as ccache, and the arguments apart.
+        launchers = ("ccache", "sccache", "distcc")
+        host, *arguments = (w for w in compiler_command() if Path(w).name not in launchers)
+        flags += ["-ccbin", host, *(f"-Xcompiler={argument}" for argument in arguments)]
+    return flags + shlex.split(os.environ.get("NVCCFLAGS", ""))
+
+
+def cuda_link_flags(cuda: Cuda) -> list[str]:
+    """Return what links the CUDA runtime statically, so that the module loads without a driver.
+
+    Its functions stay hidden: torch brings a runtime of its own, perhaps of another version.
+    """
+    library = "libcudart_static.a"
+    # nvcc may be a script or a link somewhere else: it knows its own folders.
+    said = re.search(r"LIBRARIES=(.*)", ask_nvcc(cuda.nvcc, "--dryrun", "-x", "cu", "/dev/null"))
+    folders = [word[2:] for word in shlex.split(said[1] if said else "") if word.startswith("-L")]
+    return [
+        *(f"-L{folder}" for folder in folders if Path(folder, library).exists()),
+        *("-lcudart_static", "-lrt", "-ldl", "-lpthread", f"-Wl,--exclude-libs,{library}"),
+    ]
+
+
+def own_flags(source: Path, cuda: Cuda | None) -> list[str]:
+    """Return the flags of one source alone."""
+    if source.suffix == ".cu":
+        return cuda_source_flags(source)
+    flags = ["-ffp-contract=off"] if source.stem in BIT_EQUAL else []
+    if cuda is not None and (source.parent.name == "bindings" or source.stem == "bindings"):
+        flags += ["-DFVFAST_WITH_CUDA", f'-DFVFAST_CUDA_ARCHS="{";".join(cuda.architectures)}"']
+    return flags
+
+
+def write_ninja(folder: Path, sources: list[Path], target: Path, cuda: Cuda | None) -> None:
+    """Write ``build.ninja``: one compilation for each source, and one link."""
+    compiler = compiler_command()
+    openmp = openmp_flags(compiler)
+    # The CUDA sources first: they take longest.
+    ours = sorted(sources, key=lambda source: source.suffix != ".cu")
+    kernels = [source for source in ours if source.suffix == ".cu"]
+    if cuda is None:
+        ours = ours[len(kernels) :]
+    # On macOS the symbols of Python are found when the module is loaded.
+    shared = (
+        ["-bundle", "-undefined", "dynamic_lookup"] if sys.platform == "darwin" else ["-shared"]
+    )
+    link_flags = [*shared, *openmp, *(cuda_link_flags(cuda) if cuda else [])]
+    lines = [
+        "ninja_required_version = 1.5",
+        *rule("compile", [*compiler, *compile_flags(openmp)], "$flags -MMD -MF $out.d -c $in"),
+        *rule("link", compiler, f"$in {ninja_words([*link_flags, *user_link_flags()])}"),
+    ]
+    if cuda is not None:
+        # Where there are fewer sources than processors, a source's architectures are parallel.
+        threads = max(1, (os.cpu_count() or 1) // max(1, len(kernels)))
+        command = [cuda.nvcc, *cuda_flags(cuda, threads)]
+        lines += rule("compile_cuda", command, "$flags -MMD -MF $out.d -c $in")
+    objects = []
+    for source in ours:
+        relative = source.relative_to(ROOT)
+        compiled = ninja_path(f"{relative}.o")
+        name = "compile_cuda" if source.suffix == ".cu" else "compile"
+        lines.append(f"build {compiled}: {name} {ninja_path(str(source))}")
+        lines.append(f"  flags = {ninja_words(own_flags(source, cuda))}")
+        objects.append(compiled)
+    lines.append(f"build {ninja_path(str(target))}: link {' '.join(objects)}")
+    (folder / "build.ninja").write_text("\n".join(lines) + "\n")
+
+
+def user_link_flags() -> list[str]:
+    """Return what the user adds to the link."""
+    return shlex.split(os.environ.get("LDFLAGS", ""))
+
+
+def rule(name: str, command: list[str], arguments: str) -> list[str]:
+    """Return the lines of one rule; what compiles says which headers it read."""
+    lines = [
+        f"rule {name}",
+        f"  command = {ninja_words(command)} {arguments} -o $out",
+        f"  description = {name} $in",
+    ]
+    return [*lines, "  depfile = $out.d", "  deps = gcc"] if "$out.d" in arguments else lines
+
+
+def ninja_words(words: list[str]) -> str:
+    """Write the words of a command as the shell, and ninja before it, reads them."""
+    return shlex.join(words).replace("$", "$$")
+
+
+def ninja_path(path: str) -> str:
+    """Write a path as ninja reads it."""
+    return path.replace("$", "$$").replace(":", "$:").replace(" ", "$ ")
+
+
+def run_ninja(folder: Path) -> None:
+    """Run ``build.ninja`` on all processors."""
+    import ninja
+
+    command = [str(Path(ninja.BIN_DIR, "ninja")), "-C", str(folder)]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    sys.stdout.write(finished.stdout + finished.stderr)
+    if finished.returncode != 0:
+        # The first message of the compiler says most; the last lines only count the failures.
+        output = (finished.stdout + finished.stderr).strip()
+        start = max(output.find("FAILED: "), 0)
+        message = "\n".join(output[start:].splitlines()[:20])
+        raise BuildError(f"the build failed\n{message}")

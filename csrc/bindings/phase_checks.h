@@ -1,0 +1,70 @@
+// What the bindings of the phase check.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "bindings/checks.h"
+#include "ops.h"
+
+namespace fvfast {
+
+// Checks sizes of which the product of all but zeros must fit the arithmetic of addresses.
+inline void check_phase_sizes(const std::string& function, const std::vector<int64_t>& sizes,
+                              size_t dims, const std::string& names) {
+  if (sizes.size() != dims) {
+    reject(function, "sizes", names, std::to_string(sizes.size()) + " sizes");
+  }
+  constexpr int64_t kMaxElements = int64_t{1} << 48;
+  int64_t elements = 1;
+  for (size_t d = 0; d < dims; ++d) {
+    if (sizes[d] < (d == 0 ? 0 : 1)) {
+      reject(function, "sizes", names + ", at least one of each, and no image at least",
+             std::to_string(sizes[d]));
+    }
+    if (sizes[d] > 0 && elements > kMaxElements / sizes[d]) {
+      reject(function, "sizes", "at most 2^48 elements", "more");
+    }
+    elements *= std::max<int64_t>(sizes[d], 1);
+  }
+}
+
+inline SpectrumSizes sizes_of(const std::string& function, const std::vector<int64_t>& sizes) {
+  check_phase_sizes(function, sizes, 4, "(N, C, H, W)");
+  return {sizes[0], sizes[1], sizes[2], sizes[3]};
+}
+
+inline double finite_of(const std::string& function, const std::string& argument, double value) {
+  if (!std::isfinite(value)) reject(function, argument, "a finite number", std::to_string(value));
+  return value;
+}
+
+// Fills the fields that turn colours into an image, and back.
+template <typename Params>
+void set_colors(const std::string& function, const std::vector<std::vector<double>>& colors,
+                double low, double high, Params* params) {
+  params->low = finite_of(function, "low", low);
+  params->high = finite_of(function, "high", high);
+  if (!(low < high)) {
+    reject(function, "high", "a number above low, " + std::to_string(low), std::to_string(high));
+  }
+  params->has_colors = !colors.empty();
+  if (colors.empty()) return;
+  if (params->sizes.channels != 3) {
+    reject(function, "colors", "none, as there are not 3 channels",
+           std::to_string(colors.size()) + " rows");
+  }
+  bool fits = colors.size() == 3;
+  for (const std::vector<double>& row : colors) fits = fits && row.size() == 3;
+  if (!fits) reject(function, "colors", "3 rows of 3 numbers", "another shape");
+  for (int i = 0; i < 3; ++i) {
+    for (int j = 0; j < 3; ++j) {
+      params->colors[i][j] = finite_of(function, "colors", colors[i][j]);
+    }
+  }
+}
+
+}  // namespace fvfast

@@ -1,0 +1,42 @@
+// Drawing boxes: one thread each.
+//
+// Compiled without contraction into fused multiply-adds, so that the boxes have the bits of those
+// that the CPU draws.
+#include "common/boxes.h"
+#include "cuda/launch.h"
+#include "ops.h"
+
+namespace fvfast::cuda {
+
+constexpr int kBoxThreads = 128;
+
+__global__ void __launch_bounds__(kBoxThreads)
+    boxes_kernel(const BoxParams params, const Streams streams) {
+  const int64_t crop = int64_t{blockIdx.x} * kBoxThreads + threadIdx.x;
+  if (crop >= params.crops) return;
+  const uint32_t step = current_step(params.step, params.counter);
+  float box[4];
+  draw_box(params, streams.words[blockIdx.y], step, crop, box);
+  float* out = params.boxes + 4 * (int64_t{blockIdx.y} * params.crops + crop);
+  if (reinterpret_cast<uintptr_t>(out) % sizeof(float4) == 0) {
+    *reinterpret_cast<float4*>(out) = make_float4(box[0], box[1], box[2], box[3]);
+  } else {
+    for (int i = 0; i < 4; ++i) out[i] = box[i];
+  }
+}
+
+void draw_boxes(const BoxParams& params, const Target& target) {
+  if (params.crops == 0) return;
+  const DeviceGuard guard(target, "draw_boxes");
+  const unsigned blocks = static_cast<unsigned>((params.crops + kBoxThreads - 1) / kBoxThreads);
+  for (int64_t first = 0; first < params.images; first += kStreamsPerLaunch) {
+    const int64_t count = std::min<int64_t>(kStreamsPerLaunch, params.images - first);
+    BoxParams part = params;
+    part.boxes += 4 * first * params.crops;
+    boxes_kernel<<<dim3(blocks, static_cast<unsigned>(count)), kBoxThreads, 0, stream_of(target)>>>(
+        part, streams_from(params.streams, first, count));
+    check_launch("draw_boxes");
+  }
+}
+
+}  // namespace fvfast::cuda

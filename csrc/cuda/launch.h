@@ -1,0 +1,86 @@
+// What all launchers share: the device, the stream, errors, the identities of the images.
+//
+// Kernels live in the namespace fvfast::cuda and not in an unnamed one, so that their symbols are
+// the same whichever compiler made them: that is how compiled kernels are found and tested.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+
+#include "ops.h"
+
+namespace fvfast::cuda {
+
+constexpr int kWarp = 32;
+
+inline void check(cudaError_t error, const char* what) {
+  if (error == cudaSuccess) return;
+  static_cast<void>(cudaGetLastError());  // or the next launch would report it again
+  throw std::runtime_error(std::string(what) + "(): CUDA: " + cudaGetErrorString(error));
+}
+
+// After a launch: `what` names the op.
+inline void check_launch(const char* what) { check(cudaGetLastError(), what); }
+
+// Makes the device of a target current, and the one before again at the end.
+class DeviceGuard {
+ public:
+  DeviceGuard(const Target& target, const char* what) {
+    check(cudaGetDevice(&previous_), what);
+    if (target.device != previous_) check(cudaSetDevice(target.device), what);
+    changed_ = target.device != previous_;
+  }
+  ~DeviceGuard() {
+    // A destructor must not throw; the next call on the device reports what is wrong with it.
+    if (changed_) static_cast<void>(cudaSetDevice(previous_));
+  }
+  DeviceGuard(const DeviceGuard&) = delete;
+  DeviceGuard& operator=(const DeviceGuard&) = delete;
+
+ private:
+  int previous_ = 0;
+  bool changed_ = false;
+};
+
+inline cudaStream_t stream_of(const Target& target) {
+  return static_cast<cudaStream_t>(target.stream);
+}
+
+// More than 48 KiB of shared memory must be asked for, for each kernel and device. That includes the
+// static arrays of a kernel, for which some is left.
+constexpr size_t kStaticSharedMemory = 4096;
+
+template <typename Kernel>
+void allow_shared_memory(Kernel* kernel, size_t bytes, const char* what) {
+  if (bytes + kStaticSharedMemory <= size_t{48} * 1024) return;
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             static_cast<int>(bytes)),
+        what);
+}
+
+// Identities travel in the arguments of a kernel: no copy to the device, which a captured graph
+// could not replay. More images than this take several launches.
+constexpr int kStreamsPerLaunch = 256;
+
+struct Streams {
+  uint32_t words[kStreamsPerLaunch];
+};
+
+inline Streams streams_from(const uint32_t* streams, int64_t first, int64_t count) {
+  Streams result{};
+  for (int64_t i = 0; i < std::min<int64_t>(count, kStreamsPerLaunch); ++i) {
+    result.words[i] = streams[first + i];
+  }
+  return result;
+}
+
+// The optimisation step, of which a part may lie on the device.
+__device__ inline uint32_t current_step(uint32_t step, const int64_t* counter) {
+  return counter == nullptr ? step : step + static_cast<uint32_t>(*counter);
+}
+
+}  // namespace fvfast::cuda

@@ -1,0 +1,116 @@
+"""How wide the kernels read and write memory, as the disassembled code says.
+
+A thread that moves 128 bits with one instruction needs a quarter of the instructions of one that
+moves 32, and keeps more bytes on their way. Whether the compiler merged accesses shows only here.
+"""
+
+import collections
+import importlib.metadata
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from cuda_check.resources import ROOT, build_native, compile_cubin, readable
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+ARCHITECTURE = "80"
+PACKAGE = "nvidia-cuda-nvdisasm"
+# The instruction that every kernel of a source must have, and its width in bits.
+WANTED = {"crop": ("STG", 128), "crop_gradient": ("LDG", 128)}
+# Global, shared and local memory.
+ACCESSES = ("LDG", "STG", "LDS", "STS", "LDL", "STL")
+WIDTHS = (8, 16, 32, 64, 128)
+
+Counts = collections.Counter[tuple[str, int]]
+
+
+def find_nvdisasm() -> str:
+    """Find the disassembler: beside nvcc, in PATH, or in the package of PyPI."""
+    said = build_native.ask_nvcc(build_native.find_cuda().nvcc, "--dryrun", "-x", "cu", "/dev/null")
+    here = re.search(r"_HERE_=(.*)", said)
+    beside = shutil.which(str(Path(here[1], "nvdisasm"))) if here else None
+    if found := beside or shutil.which("nvdisasm"):
+        return found
+    try:
+        files = importlib.metadata.files(PACKAGE) or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
+    for file in files:
+        if file.name == "nvdisasm":
+            return str(file.locate())
+    raise FileNotFoundError(
+        f"nvdisasm was not found beside nvcc, nor in PATH: `pip install {PACKAGE}` brings it."
+    )
+
+
+def disassemble(cubin: Path) -> str:
+    """Return the machine code of a cubin as text."""
+    command = [find_nvdisasm(), "--print-code", str(cubin)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def count_accesses(text: str) -> dict[str, Counts]:
+    """Count the instructions of each kernel that access memory, by kind and width in bits."""
+    counts: dict[str, Counts] = {}
+    for symbol, code in _functions(text):
+        counts[symbol] = collections.Counter()
+        # Each line has an address, perhaps a condition such as @!P0, and the instruction.
+        for opcode in re.findall(r"/\*[0-9a-f]+\*/\s+(?:@!?\w+\s+)?([A-Z][\w.]*)", code):
+            kind, *modifiers = opcode.split(".")
+            if kind in ACCESSES:
+                counts[symbol][kind, _width(modifiers)] += 1
+    return counts
+
+
+def _functions(text: str) -> Iterator[tuple[str, str]]:
+    parts = re.split(r"^\.text\.(\S+):$", text, flags=re.MULTILINE)
+    yield from zip(parts[1::2], parts[2::2], strict=True)
+
+
+def _width(modifiers: list[str]) -> int:
+    for modifier in modifiers:
+        # U8, S16, 64, 128: others are addresses of 64 bits (E) and what caches do.
+        if match := re.fullmatch(r"[US]?(8|16|32|64|128)", modifier):
+            return int(match[1])
+    return 32
+
+
+def failures_of(
+    counts: dict[str, Counts], names: dict[str, str], kind: str, bits: int
+) -> list[str]:
+    """Say which kernels do not access memory as wide as they should, or use local memory."""
+    found = []
+    for symbol, accesses in counts.items():
+        if not accesses[kind, bits]:
+            has = ", ".join(f"{n} x {k}.{b}" for (k, b), n in sorted(accesses.items())) or "none"
+            found.append(f"{names[symbol]}: expected {kind} of {bits} bits, got {has}")
+        if local := sum(n for (k, _), n in accesses.items() if k in ("LDL", "STL")):
+            found.append(f"{names[symbol]}: {local} accesses to local memory; expected none")
+    return found
+
+
+def check() -> list[str]:
+    """Print how wide the kernels of the crops access memory, and return what is wrong."""
+    failures = []
+    table = Table("kernel", *ACCESSES, title=f"instructions for sm_{ARCHITECTURE}, by bits")
+    for stem, (kind, bits) in WANTED.items():
+        compiled = compile_cubin(ROOT / "csrc" / "cuda" / f"{stem}.cu", ARCHITECTURE)
+        if not compiled.cubin.exists():
+            failures += [f"{stem}.cu: {complaint}" for complaint in compiled.complaints]
+            continue
+        counts = count_accesses(disassemble(compiled.cubin))
+        names = readable(sorted(counts))
+        for symbol in sorted(counts, key=names.__getitem__):
+            cells = (
+                ", ".join(f"{n} x {b}" for b in WIDTHS if (n := counts[symbol][access, b]))
+                for access in ACCESSES
+            )
+            table.add_row(escape(names[symbol]), *cells)
+        failures += [f"{stem}.cu: {text}" for text in failures_of(counts, names, kind, bits)]
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    return failures

@@ -1,0 +1,176 @@
+"""The traffic of the kernels of the phase, and how many launches a step takes."""
+
+import ctypes
+import types
+from collections.abc import Sequence
+
+import torch
+from cuda_check.floors import CHANNELS, CROP, IMAGE, SEED, Case, Floor
+from cuda_check.replay import Replay
+
+from fvfast.ops._native import kernels_for, use_emulated
+from fvfast.ops.boxes import draw_boxes
+from fvfast.ops.crop_resize import random_crops
+from fvfast.ops.phase_ascent import RenderedPhase, phase_ascent_, render_phase
+from fvfast.ops.phase_update import phase_update_
+from fvfast.ops.reference_phase import STANDARDISATION_EPSILON
+
+MOST_LAUNCHES = 8
+RANGE = (-2.5, 2.5)
+SHAPE = (1, CHANNELS, IMAGE, IMAGE)
+PIXELS, BINS = CHANNELS * IMAGE**2, CHANNELS * IMAGE * (IMAGE // 2 + 1)
+REAL, COMPLEX = 4, 8  # bytes
+
+
+def _spectrum() -> tuple[torch.Tensor, torch.Tensor]:
+    """A magnitude, and a phase (1, C, H, W // 2 + 1)."""
+    half = (CHANNELS, IMAGE, IMAGE // 2 + 1)
+    generator = torch.Generator().manual_seed(SEED)
+    return torch.rand(half, generator=generator), torch.randn(1, *half, generator=generator)
+
+
+def _averages(phase: torch.Tensor) -> list[torch.Tensor]:
+    return [torch.zeros_like(phase), torch.ones_like(phase)]
+
+
+def _rendered(replay: Replay) -> tuple[RenderedPhase, torch.Tensor, torch.Tensor]:
+    magnitude, phase = _spectrum()
+    rendered = render_phase(magnitude, phase, RANGE, IMAGE)
+    replay.launches.clear()
+    return rendered, magnitude, phase
+
+
+def run_phase_to_image(_: Replay, __: int) -> Sequence[Floor]:
+    """Phase to image, with the sums of the phase that no update has made yet."""
+    render_phase(*_spectrum(), RANGE, IMAGE)
+    return [
+        Floor("phase_sums_kernel", REAL * BINS, BINS),
+        Floor("columns_kernel", (2 * REAL + COMPLEX) * BINS, BINS),
+        Floor("image_rows_kernel", COMPLEX * BINS + REAL * PIXELS, PIXELS),
+    ]
+
+
+def run_phase_gradient(replay: Replay, _: int) -> Sequence[Floor]:
+    """The gradient of the phase, finished by a pass of its own."""
+    rendered, magnitude, phase = _rendered(replay)
+    torch.ops.fvfast.phase_to_image_backward(
+        torch.randn(SHAPE), magnitude, phase, *rendered, *RANGE
+    )
+    return [
+        Floor("gradient_rows_kernel", 2 * REAL * PIXELS + COMPLEX * BINS, PIXELS),
+        Floor("gradient_columns_kernel", (COMPLEX + 3 * REAL) * BINS, BINS),
+        Floor("finish_gradient_kernel", 3 * REAL * BINS, BINS),
+    ]
+
+
+def run_phase_ascent(replay: Replay, _: int) -> Sequence[Floor]:
+    """The same, finished by the update."""
+    rendered, magnitude, phase = _rendered(replay)
+    phase_ascent_(torch.randn(SHAPE), rendered, magnitude, phase, *_averages(phase), RANGE, step=1)
+    return [
+        Floor("gradient_rows_kernel", 2 * REAL * PIXELS + COMPLEX * BINS, PIXELS),
+        Floor("gradient_columns_kernel", (COMPLEX + 3 * REAL) * BINS, BINS),
+        Floor("phase_update_kernel", 7 * REAL * BINS, BINS),
+    ]
+
+
+def run_phase_update(_: Replay, __: int) -> Sequence[Floor]:
+    """The update with a gradient that is complete."""
+    _, phase = _spectrum()
+    phase_update_(phase, torch.randn(phase.shape), *_averages(phase), step=1)
+    return [Floor("phase_update_kernel", 7 * REAL * BINS, BINS)]
+
+
+def run_around_a_transform(replay: Replay, _: int) -> Sequence[Floor]:
+    """The kernels that leave the transforms to torch, as sizes with large primes need them."""
+    rendered, magnitude, phase = _rendered(replay)
+    kernels = kernels_for(phase.device)
+    assert kernels is not None
+    module, common = kernels.module, {"dtype": "float32", "sizes": list(SHAPE)}
+    look = {"low": RANGE[0], "high": RANGE[1], "colors": [[1.0, 0.5, 0.0]] * 3}
+    scratch = torch.empty(module.phase_image_gradient_scratch(**common), dtype=torch.uint8)
+    image, out = rendered.image.clone(), torch.empty_like(rendered.image)
+    spectrum = torch.randn(phase.shape, dtype=torch.complex64)
+    spectral = {
+        "magnitude": magnitude.data_ptr(),
+        "phase": phase.data_ptr(),
+        "statistics": rendered.statistics.data_ptr(),
+        "scratch": scratch.data_ptr(),
+        "epsilon": STANDARDISATION_EPSILON,
+        "target": kernels.target,
+        **common,
+    }
+    module.cuda_phase_spectrum(phase_sums=0, sum_parts=0, spectrum=spectrum.data_ptr(), **spectral)
+    module.spectrum_image(
+        image=image.data_ptr(), statistics=rendered.statistics.data_ptr(),
+        epsilon=STANDARDISATION_EPSILON, target=kernels.target, **look, **common,
+    )  # fmt: skip
+    module.spectrum_image_gradient(
+        gradient=image.data_ptr(), image=rendered.image.data_ptr(), out=out.data_ptr(),
+        target=kernels.target, **look, **common,
+    )  # fmt: skip
+    slope = torch.empty_like(phase)
+    module.cuda_phase_gradient(transform=spectrum.data_ptr(), out=slope.data_ptr(), **spectral)
+    return [
+        Floor("phase_sums_kernel", REAL * BINS, BINS),
+        Floor("columns_kernel", (2 * REAL + COMPLEX) * BINS, BINS),
+        # Sums of blocks of 32 columns, and the constant of each channel again.
+        Floor("image_moments_kernel", CHANNELS * (16 * -(-(IMAGE // 2 + 1) // 32) + 32), 1),
+        Floor("spectrum_image_kernel", 2 * REAL * PIXELS, PIXELS),
+        Floor("spectrum_image_gradient_kernel", 3 * REAL * PIXELS, PIXELS),
+        Floor("gradient_columns_kernel", (COMPLEX + 3 * REAL) * BINS, BINS),
+        Floor("finish_gradient_kernel", 3 * REAL * BINS, BINS),
+    ]
+
+
+CASES = [
+    Case("phase to image", run_phase_to_image),
+    Case("gradient of the phase", run_phase_gradient),
+    Case("ascent", run_phase_ascent),
+    Case("update", run_phase_update),
+    Case("around torch's transform", run_around_a_transform),
+]
+
+
+def launches_of_a_step(module: types.ModuleType, crops: int) -> int:
+    """Count the launches around the network in one step that follows another.
+
+    Parameters
+    ----------
+    module
+        The emulated module.
+    crops
+        Of the image.
+    """
+    counts = (ctypes.c_ulonglong * 4)()
+    library = ctypes.CDLL(module.__file__)
+
+    def launches() -> int:
+        library.cuda_emulator_statistics(counts)
+        return int(counts[1])
+
+    magnitude, phase = _spectrum()
+    averages, alpha = _averages(phase), torch.zeros(SHAPE)
+    sums = None
+    with use_emulated(module):
+        for step in (0, 1):
+            before = launches()
+            rendered = render_phase(magnitude, phase, RANGE, IMAGE, phase_sums=sums)
+            image = rendered.image.requires_grad_()
+            boxes = draw_boxes(0.25, crops, seed=SEED, images=[0], step=step)
+            noise = {"std": 0.5, "seed": SEED, "streams": [0], "step": step}
+            views = random_crops(image, boxes, CROP, alpha=alpha, **noise)
+            (gradient,) = torch.autograd.grad(views, image, torch.ones_like(views))
+            sums = phase_ascent_(
+                gradient, rendered, magnitude, phase, *averages, RANGE, step=step + 1
+            )
+    return launches() - before
+
+
+def check_launches(module: types.ModuleType) -> list[str]:
+    """Print how many launches a step takes around the network, and return what is wrong."""
+    count = launches_of_a_step(module, crops=2)
+    print(f"launches around the network in one step: {count}, at most {MOST_LAUNCHES} allowed")
+    if count <= MOST_LAUNCHES:
+        return []
+    return [f"a step takes {count} launches around the network, more than {MOST_LAUNCHES}"]

@@ -1,0 +1,42 @@
+"""The native module with its CUDA kernels emulated on the CPU, for tests."""
+
+import contextlib
+import ctypes
+import functools
+import os
+
+import pytest
+from cuda_emulator import build
+
+from fvfast.ops._native import use_emulated
+
+ORDERS = {"emulated ascending": 0, "emulated descending": 1, "emulated random": 7}
+
+
+@functools.cache
+def emulated_module():
+    """Build the emulated module, once for all tests; the reason why not as text."""
+    try:
+        return build.load(build.build(os.environ.get("FVFAST_TEST_SANITIZER")))
+    except build.UnavailableError as reason:
+        return str(reason)
+
+
+@contextlib.contextmanager
+def emulated(order):
+    """Let tensors of the CPU run the CUDA kernels, their threads in an order of `ORDERS`."""
+    module = emulated_module()
+    if isinstance(module, str):
+        pytest.skip(module)
+    ctypes.CDLL(module.__file__).cuda_emulator_set_order(ctypes.c_ulonglong(ORDERS[order]))
+    with use_emulated(module):
+        yield module
+
+
+def kernel_threads():
+    """How many threads of kernels the emulated module has run; None if there is none."""
+    if emulated_module.cache_info().currsize == 0 or isinstance(emulated_module(), str):
+        return None
+    counts = (ctypes.c_ulonglong * 4)()
+    ctypes.CDLL(emulated_module().__file__).cuda_emulator_statistics(counts)
+    return counts[0], counts[1]

@@ -1,0 +1,84 @@
+"""Runs the tests of the operations on every back end.
+
+The same test sees the native kernels of the CPU, the CUDA kernels through the emulator in three
+orders of their threads, and a GPU where there is one. What a test makes with torch's factory
+functions lies on the device of the back end. Marks tell the exceptions:
+
+cpu_only
+    The test is about the CPU, or about Python: once is enough.
+every_instruction_set
+    On the CPU the test runs with each instruction set that the kernels are compiled for.
+compiled
+    The test also runs on the PTX that nvcc makes of the kernels, for the architectures that the
+    environment variable FVFAST_TEST_PTX names, as in "80 90".
+"""
+
+import contextlib
+import os
+
+import pytest
+import torch
+from emulated import ORDERS, emulated
+
+from fvfast.ops._native import native
+
+INSTRUCTION_SETS = ["baseline", "avx2", "avx512"]
+
+
+def pytest_generate_tests(metafunc):
+    if "backend" not in metafunc.fixturenames:
+        return
+    marks = {mark.name for mark in metafunc.definition.iter_markers()}
+    backends = INSTRUCTION_SETS if "every_instruction_set" in marks else ["cpu"]
+    if os.environ.get("FVFAST_TEST_SANITIZER"):
+        backends = []
+    if "cpu_only" not in marks:
+        backends = [*backends, *ORDERS]
+        if torch.cuda.is_available():
+            backends.append("cuda")
+    if "compiled" in marks:
+        backends += [f"ptx {number}" for number in os.environ.get("FVFAST_TEST_PTX", "").split()]
+    metafunc.parametrize("backend", backends, indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def backend(request):
+    """The name of the back end that the test runs on."""
+    name = request.param
+    if name in ORDERS:
+        running = emulated(name)
+    elif name.startswith("ptx"):
+        running = compiled(name.removeprefix("ptx "))
+    elif name == "cuda":
+        running = torch.device("cuda")
+    elif name == "cpu":
+        running = contextlib.nullcontext()
+    else:
+        running = instruction_set(name)
+    with running:
+        yield name
+
+
+@contextlib.contextmanager
+def compiled(architecture):
+    """Let the PTX interpreter execute the kernels, with threads preempted at random."""
+    from cuda_check.replay import Replay  # needs nvcc
+
+    with (
+        emulated("emulated ascending") as module,
+        Replay(module, architecture, order=7, statistics=False),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def instruction_set(name):
+    """Let the kernels of the CPU use one of their instruction sets."""
+    module = native()
+    if module is None:
+        pytest.skip("the native module is not built")
+    before = module.simd_level()
+    if not module.set_simd_level(name):
+        pytest.skip(f"this processor has no {name}")
+    yield
+    assert module.set_simd_level(before)

@@ -1,0 +1,89 @@
+"""Every kernel on a grid as small as can be, for sanitizers to which each thread is a burden."""
+
+import pytest
+import torch
+
+from fvfast.ops import inject_noise, random_crops
+from fvfast.ops._native import kernels_for
+from fvfast.ops.boxes import draw_boxes
+from fvfast.ops.crop_reference import crop_gradient_reference, random_crops_reference
+from fvfast.ops.phase_ascent import phase_ascent_, render_phase
+from fvfast.ops.phase_cuda import phase_gradient_cuda
+from fvfast.ops.reference import inject_noise_reference
+from fvfast.ops.reference_phase import phase_to_image_reference
+
+RANGE = (-1.0, 2.0)
+KEY = {"seed": 5, "streams": [3], "step": 7}
+
+
+def normal(*shape, seed=0):
+    numbers = torch.randn(shape, generator=torch.Generator().manual_seed(seed), device="cpu")
+    return numbers.to(torch.get_default_device())
+
+
+def phase_and_more(height=16, width=20):
+    """Return magnitude, phase, its sums, and a rendered image."""
+    half = (3, height, width // 2 + 1)
+    magnitude, phase = normal(*half).abs() + 0.1, normal(1, *half, seed=1)
+    flat = phase.double().flatten(1)
+    sums = torch.stack((flat.sum(1), flat.square().sum(1)), dim=1)[:, None]
+    return magnitude, phase, render_phase(magnitude, phase, RANGE, width, phase_sums=sums)
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("size", [(16, 20), (7, 11)])
+def test_phase_to_image(size):
+    magnitude, phase, rendered = phase_and_more(*size)
+    expected = phase_to_image_reference(magnitude, phase, *RANGE, size[1])
+    torch.testing.assert_close(rendered.image, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_boxes_and_crops(memory_format):
+    images = normal(1, 3, 12, 12)
+    boxes = draw_boxes(0.5, 2, seed=5, images=[3], step=7, device=images.device)
+    crops = random_crops(images, boxes, 8, std=0.5, memory_format=memory_format, **KEY)
+    noise = {"std": 0.5, "uniform_width": 0.5, **KEY}
+    expected = random_crops_reference(images, boxes, (8, 8), dtype=torch.float32, **noise)
+    torch.testing.assert_close(crops, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_crop_gradient(memory_format):
+    boxes = torch.tensor([[[0.1, 0.2, 0.7, 0.9], [-0.2, 0.3, 0.4, 1.2]]])
+    gradient, alpha = normal(2, 3, 8, 8), torch.zeros(1, 3, 12, 12)
+    expected = crop_gradient_reference(gradient.unflatten(0, (1, 2)), boxes, (12, 12))
+    incoming = gradient.contiguous(memory_format=memory_format)
+    actual = torch.ops.fvfast.crop_gradient(incoming, boxes, 12, 12, torch.float32, alpha)
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+    assert torch.equal(alpha, actual.abs())
+
+
+def test_noise():
+    images = normal(1, 3, 5, 7)
+    expected = inject_noise_reference(images, 0.5, uniform_width=0.5, **KEY)
+    torch.testing.assert_close(inject_noise(images, 0.5, **KEY), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_unfinished_gradient():
+    """The rows and columns of the way back, without the end: more threads than all before."""
+    found = kernels_for(torch.get_default_device())
+    if found is None or found.target is None:
+        pytest.skip("only CUDA leaves a gradient unfinished")
+    magnitude, phase, rendered = phase_and_more()
+    _, scratch = phase_gradient_cuda(
+        found, normal(1, 3, 16, 20), magnitude, phase, rendered.image, rendered.statistics, RANGE,
+        finish=False,
+    )  # fmt: skip
+    assert scratch.any()
+
+
+def test_update():
+    magnitude, phase, rendered = phase_and_more()
+    before = phase.clone()
+    averages = torch.zeros_like(phase), torch.ones_like(phase)
+    sums = phase_ascent_(normal(1, 3, 16, 20), rendered, magnitude, phase, *averages, RANGE, step=1)
+    assert not torch.equal(phase, before)
+    torch.testing.assert_close(sums.sum(1)[0, 0], phase.double().sum(), rtol=1e-9, atol=1e-9)

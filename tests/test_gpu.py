@@ -1,0 +1,302 @@
+"""What only a GPU shows: streams, captured graphs, several devices, and the same run as elsewhere.
+
+That the kernels compute the right numbers is tested in tests/ops, on a GPU too where there is one.
+"""
+
+import itertools
+import sys
+import warnings
+
+import pytest
+import torch
+from test_golden_run import assert_close, objectives
+
+from fvfast import Objective, maco
+from fvfast.ops import inject_noise, random_crops
+from fvfast.ops._native import native_status, runs_on
+from fvfast.ops.boxes import draw_boxes
+from fvfast.ops.phase_ascent import phase_ascent_, render_phase
+from fvfast.ops.phase_update import fake_sums
+
+maco_module = sys.modules["fvfast.maco"]  # the package's attribute of that name is the function
+
+
+def why_not():
+    """Why these tests cannot run here; empty where they can."""
+    if torch.version.cuda is None or not torch.cuda.is_available():
+        return "needs an NVIDIA GPU"
+    status = native_status()
+    capability = torch.cuda.get_device_capability()
+    if not status.available or not runs_on(capability, status.cuda_architectures):
+        built = status.cuda_architectures or status.cuda_reason
+        return f"fvfast has no CUDA kernels for compute capability {capability}: {built}"
+    return ""
+
+
+pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "none")
+
+SEED, STREAMS = 0x1234_5678_9ABC_DEF0, [3, 2**32 - 1]
+RANGE = (-1.0, 2.0)
+CROPS, CROP = 5, 20
+INPUT = (3, 20, 20)  # of the fixture network
+LONG = 2**30  # cycles: about half a second
+SIZES = [(48, 40), (97, 30)]  # with the transforms in the kernels, and in torch.fft
+
+
+class Step:
+    """One step around a network, in memory that stays where it is.
+
+    The box size, the scales of the noise and NAdam's rates are numbers of the host, which a graph
+    keeps as they were when it was captured. So they are the same in every step here.
+    """
+
+    def __init__(self, device, size=SIZES[0]):
+        generator = torch.Generator().manual_seed(0)
+        half = (3, size[0], size[1] // 2 + 1)
+
+        def normal(*shape):
+            return torch.randn(shape, generator=generator).to(device)
+
+        self.device = device
+        self.width = size[1]
+        self.magnitude = normal(*half).abs() + 0.1
+        self.counter = torch.zeros((), dtype=torch.int64, device=device)
+        self.alpha = torch.zeros(2, 3, *size, device=device)
+        self.phase = normal(2, *half)
+        self.exp_avg = torch.zeros_like(self.phase)
+        # Not small: the update divides by its root.
+        self.exp_avg_sq = 0.5 + normal(2, *half) ** 2
+        self.sums = fake_sums(self.phase).zero_()
+        flat = self.phase.double().flatten(1)
+        self.sums[:, 0] = torch.stack((flat.sum(1), flat.square().sum(1)), dim=1)
+
+    @property
+    def state(self):
+        return {
+            "phase": self.phase,
+            "exp_avg": self.exp_avg,
+            "exp_avg_sq": self.exp_avg_sq,
+            "sums": self.sums,
+            "alpha": self.alpha,
+            "counter": self.counter,
+        }
+
+    def copy(self):
+        return {name: values.clone() for name, values in self.state.items()}
+
+    def restore(self, copy):
+        for name, values in self.state.items():
+            values.copy_(copy[name])
+
+    def __call__(self):
+        rendered = render_phase(self.magnitude, self.phase, RANGE, self.width, phase_sums=self.sums)
+        image = rendered.image.requires_grad_()
+        key = {"seed": SEED, "step": self.counter}
+        self.boxes = draw_boxes(0.4, CROPS, images=STREAMS, device=self.device, **key)
+        self.crops = random_crops(
+            image, self.boxes, CROP, std=0.1, streams=STREAMS, alpha=self.alpha, **key
+        )
+        score = self.crops.square().mean()  # its gradient depends on the boxes and the noise
+        (gradient,) = torch.autograd.grad(score, image)
+        sums = phase_ascent_(
+            gradient, rendered, self.magnitude, self.phase, self.exp_avg, self.exp_avg_sq, RANGE,
+            step=5, lr=0.5,
+        )  # fmt: skip
+        self.sums.copy_(sums)
+        self.counter += 1
+
+
+def assert_same_bits(actual, expected):
+    for name, values in expected.items():
+        assert values.isfinite().all(), name
+        assert torch.equal(actual[name].cpu(), values.cpu()), name
+
+
+@pytest.fixture
+def device():
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_captured_step_draws_anew_in_each_replay(device, size):
+    eager, captured = Step(device, size), Step(device, size)
+    beginning = captured.copy()
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):  # as torch asks for: what is set up on first use is set up now
+        for _ in range(3):
+            captured()
+    torch.cuda.current_stream().wait_stream(side)
+    captured.restore(beginning)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured()
+    assert_same_bits(captured.copy(), beginning)  # a capture runs nothing
+
+    seen = []
+    for number in range(4):
+        eager()
+        graph.replay()
+        assert_same_bits(captured.copy(), eager.copy())
+        assert torch.equal(captured.boxes, eager.boxes)
+        assert torch.equal(captured.crops, eager.crops)
+        expected = draw_boxes(0.4, CROPS, seed=SEED, images=STREAMS, step=number)
+        assert torch.equal(captured.boxes.cpu(), expected)
+        seen.append(captured.boxes.clone())
+    assert captured.counter.item() == 4
+    assert not any(torch.equal(one, other) for one, other in itertools.pairwise(seen))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_on_another_stream(device, size):
+    """The inputs become what they should be late, in the order of the stream and of no other."""
+    expected, late = Step(device, size), Step(device, size)
+    beginning = late.copy()
+    stream = torch.cuda.Stream()
+    torch.cuda.synchronize()
+    # What is set up on first use, memory too, may wait for the device and hide a missing order.
+    with torch.cuda.stream(stream):
+        late()
+    torch.cuda.synchronize()
+    for values in late.state.values():
+        values.fill_(1)
+    torch.cuda.synchronize()
+    with torch.cuda.stream(stream):
+        torch.cuda._sleep(LONG)
+        late.restore(beginning)
+        late()
+    assert not stream.query()  # nothing waited for the stream, so that it was late indeed
+    torch.cuda.current_stream().wait_stream(stream)
+    actual, crops = late.copy(), late.crops.clone()
+    expected()
+    assert_same_bits(actual, expected.copy())
+    assert torch.equal(crops, expected.crops)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_operations_do_not_wait_for_the_device(device, size):
+    step = Step(device, size)
+
+    def run():
+        step()
+        inject_noise(step.alpha, 0.1, seed=SEED, streams=STREAMS, step=step.counter)
+
+    for _ in range(3):
+        run()
+    torch.cuda.synchronize()
+    asleep = torch.cuda.Event()
+    torch.cuda._sleep(LONG)
+    asleep.record()
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch calls this mode a prototype
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        run()
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+    # torch sees its own waits alone; this one sees all.
+    assert not asleep.query()
+    torch.cuda.synchronize()
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_on_a_device_that_is_not_the_current_one():
+    def capability(index):
+        return torch.cuda.get_device_capability(index)
+
+    if not runs_on(capability(1), native_status().cuda_architectures):
+        pytest.skip(f"fvfast has no CUDA kernels for compute capability {capability(1)}")
+    device = torch.device("cuda", 1)
+    with torch.cuda.device(1):
+        expected = Step(device)
+        expected()
+    with torch.cuda.device(0):
+        step = Step(device)
+        step()
+        assert torch.cuda.current_device() == 0
+    assert step.crops.device == step.boxes.device == device
+    assert_same_bits(step.copy(), expected.copy())
+    assert torch.equal(step.crops, expected.crops)
+
+
+@pytest.mark.parametrize("step", [0, 2**32 - 1])
+def test_the_same_seed_gives_the_same_bits_everywhere(device, step):
+    key = {"seed": SEED, "step": step}
+    boxes = [draw_boxes(0.3, 999, images=STREAMS, device=one, **key) for one in ("cpu", device)]
+    assert torch.equal(boxes[0], boxes[1].cpu())
+    # On zeros it is a random integer times a power of two: exact, so all bits count.
+    noise = [
+        inject_noise(
+            torch.zeros(2, 3, 31, 7, device=one), 0.0, uniform_width=1.0, streams=STREAMS, **key
+        )
+        for one in ("cpu", device)
+    ]
+    assert noise[0].unique().numel() > 1000
+    assert torch.equal(noise[0], noise[1].cpu())
+
+
+@pytest.fixture
+def plain_convolutions(monkeypatch):
+    """Convolutions in float32: those of cuDNN round their inputs to 10 bits (TF32)."""
+    monkeypatch.setattr(torch.backends.cudnn, "enabled", False)
+
+
+@pytest.mark.usefixtures("plain_convolutions")
+@pytest.mark.parametrize("size", SIZES)
+def test_a_run_is_the_same_as_on_the_cpu(network, size):
+    def run(device):
+        scores = []
+        image, transparency = maco(
+            Objective.neuron(network, -1, 3, input_shape=INPUT),
+            nb_steps=3,
+            nb_crops=4,
+            custom_shape=size,
+            device=device,
+            callback=lambda report: scores.append(report.scores.cpu()),
+            progress=False,
+        )
+        return torch.cat(scores), image, transparency
+
+    for actual, expected in zip(run("cuda"), run("cpu"), strict=True):
+        assert expected.abs().max() > 0
+        # The CPU's kernels, its reference and the emulated CUDA kernels differ by up to 7e-6 here.
+        # On a GPU the network's sums have another order, too: ten times that, and a margin.
+        assert_close(actual, expected, 1e-4)
+
+
+@pytest.mark.usefixtures("plain_convolutions")
+def test_the_golden_run(golden, monkeypatch):
+    """Eight steps of maco with Xplique's own boxes and noise, as in test_golden_run.py."""
+    phases = []
+
+    def recorded_boxes(_box_size, _nb_crops, *, step, device, **_):
+        return golden["run_boxes"][step][None].to(device)
+
+    def recorded_noise(images, boxes, size, *, step, alpha, **_):
+        crops = random_crops(images, boxes, size, alpha=alpha)
+        return crops + (golden["run_normal"][step] + golden["run_uniform"][step]).to(crops.device)
+
+    def recorded_start(*_, device, **__):
+        phases.append(golden["phase"].clone()[None].to(device))
+        return golden["magnitude"].to(device), phases[-1]
+
+    monkeypatch.setattr(maco_module, "draw_boxes", recorded_boxes)
+    monkeypatch.setattr(maco_module, "random_crops", recorded_noise)
+    monkeypatch.setattr(maco_module, "init_maco_buffer", recorded_start)
+    scores = []
+    image, transparency = maco(
+        objectives(golden, golden.model())["neuron_logit_3"],
+        nb_steps=len(golden["run_boxes"]),
+        nb_crops=golden["run_boxes"].shape[1],
+        values_range=golden.values_range,
+        custom_shape=golden["run_image"].shape[1:],
+        callback=lambda report: scores.append(report.scores[0].cpu()),
+        progress=False,
+        device="cuda",
+    )
+    assert phases[0].is_cuda
+    assert_close(torch.stack(scores), golden["run_scores"], 1e-3)
+    assert_close(phases[0][0].detach().cpu(), golden["run_phase"], 1e-3)
+    assert_close(image, golden["run_image"], 1e-3)
+    assert_close(transparency, golden["run_alpha"], 1e-3)

@@ -1,0 +1,28 @@
+"""The emulated CUDA kernels under sanitizers: nothing out of bounds, and no races.
+
+Here on small grids. ``make cuda-check`` runs all tests of the operations under AddressSanitizer.
+"""
+
+import pytest
+from cuda_emulator.build import UnavailableError
+from cuda_emulator.sanitized import run_pytest_under
+
+SMALL = "tests/ops/test_small_grids.py"
+
+
+@pytest.mark.parametrize(
+    ("sanitizer", "chosen"),
+    [
+        ("address", "emulated"),
+        # The update has 128 blocks, whatever the size: too many threads for this one.
+        ("thread", "emulated and random and not update"),
+    ],
+)
+def test_small_grids_are_clean(sanitizer, chosen):
+    try:
+        finished = run_pytest_under(sanitizer, [SMALL, "-q", "-k", chosen])
+    except UnavailableError as reason:
+        pytest.skip(str(reason))
+    assert finished.returncode == 0, finished.stdout[-4000:] + finished.stderr[-8000:]
+    assert " passed" in finished.stdout
+    assert "skipped" not in finished.stdout
