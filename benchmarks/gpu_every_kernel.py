@@ -8,7 +8,7 @@ import itertools
 import torch
 
 from fvfast.ops import inject_noise, phase_update_, random_crops
-from fvfast.ops.boxes import draw_boxes
+from fvfast.ops.boxes import BoxDistribution, draw_boxes
 from fvfast.ops.phase_ascent import phase_ascent_, render_phase
 from fvfast.ops.philox import Purpose, draw_normal
 
@@ -90,8 +90,6 @@ def run_every_kernel(device: torch.device) -> None:
 
 
 def _draw(device: torch.device, step: int | torch.Tensor, shape: str) -> None:
-    from fvfast.ops.boxes import BoxDistribution
-
     distribution = BoxDistribution(shape)
     draw_boxes(0.3, 130, seed=1, images=[0, 5], step=step, distribution=distribution, device=device)
 

@@ -42,7 +42,10 @@ def kernels(module: Any) -> dict[str, tuple[Callable[[], object], int]]:
     first, second = torch.zeros_like(phase), torch.zeros_like(phase)
     common: dict[str, Any] = {"sizes": SHAPE, "dtype": "float32"}
     look: dict[str, Any] = {
-        "low": RANGE[0], "high": RANGE[1], "colors": COLOR_CORRELATION, "target": None
+        "low": RANGE[0],
+        "high": RANGE[1],
+        "colors": COLOR_CORRELATION,
+        "target": None,
     }
 
     def to_spectrum(given: int) -> None:

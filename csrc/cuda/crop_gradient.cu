@@ -31,7 +31,8 @@ constexpr int kTileRows = 8;
 constexpr int kTileColumns = 64;  // a thread for each, and for each channel of a group
 constexpr int kPieceRows = 16;
 constexpr int kPieceColumns = kTileColumns;
-constexpr int kRawPitch = kPieceColumns + 8;  // a row of a piece, in whole packs, has this at most
+// A row of a piece, in whole sectors of 16 elements or less, has this at most.
+constexpr int kRawPitch = kPieceColumns + 16;
 // Rows 0..3 and 4..7 of a blended column lie apart by half of the banks.
 constexpr int kBlendedPitch = kPieceColumns + 4;
 constexpr int kCropsPerLook = kWarp;  // a lane looks at one box
@@ -51,6 +52,12 @@ struct PaddedAxis {
   double unused;
 };
 
+// Blocks that a multiprocessor has registers for.
+template <typename Real, int kGroup>
+constexpr int kGradientBlocks = sizeof(Real) == sizeof(double) ? 8
+                                : kGroup == 1                  ? 14
+                                                               : 16 / kGroup;
+
 // What a block asks of one axis of the boxes.
 struct Question {
   int size;       // samples
@@ -65,7 +72,7 @@ struct GradientTiling {
   int64_t first_group;  // of channels, and of images: those of the blocks (., 0, 0)
   int64_t first_image;
   bool woven;  // the channels of a group and the columns of a crop follow one another in memory
-  bool packs;  // rows can be read 16 bytes at a time
+  int align;   // elements at multiples of which packs of 16 bytes start; 0: rows have no packs
 };
 
 // A range of samples that contains those whose lower pixel is in [low, high]. It is as small as can
@@ -116,13 +123,15 @@ __device__ inline void enter(int sample, int list, int before, int after, uint16
   if (after != list) ends[list] = static_cast<uint16_t>(sample + 1);
 }
 
-// sum += weight * four numbers.
+// sum += weight * four numbers, which need not be finite where they do not count.
 template <typename Real>
-__device__ void add_weighted(Real weight, const Real* from, Real (&sum)[4]) {
+__device__ void add_weighted(Real weight, bool counts, const Real* from, Real (&sum)[4]) {
   Real values[4];
   load_four(from, values);
   FVFAST_UNROLL
-  for (int i = 0; i < 4; ++i) sum[i] += weight * values[i];
+  for (int i = 0; i < 4; ++i) {
+    if (counts) sum[i] += weight * values[i];
+  }
 }
 
 // Stores the elements of 16 bytes. Where those are eight, a lane writes twice: every other four
@@ -165,9 +174,9 @@ __device__ Piece stage(const CropGradientParams& params, const GradientTiling& t
   const int thread = static_cast<int>(threadIdx.y) * kTileColumns + static_cast<int>(threadIdx.x);
   const int weave = tiling.woven ? kGroup : 1;  // elements of a column
   const int first = left * weave, last = (left + count) * weave;
-  const int start = tiling.packs ? first / kPerPack * kPerPack : first;
-  const int step = tiling.packs ? kPerPack : 1;
-  const int per_line = (last - start + step - 1) / step;
+  const int align = max(tiling.align, 1), step = tiling.align > 0 ? kPerPack : 1;
+  const int start = first / align * align;
+  const int per_line = (last - start + align - 1) / align * (align / step);
   const int total = per_line * band * (tiling.woven ? 1 : kGroup);
   const float lines_per = __fdividef(1.0f, static_cast<float>(per_line));
   const float planes_per = __fdividef(1.0f, static_cast<float>(band));
@@ -183,7 +192,7 @@ __device__ Piece stage(const CropGradientParams& params, const GradientTiling& t
     const int64_t along = tiling.woven ? x : x * params.gradient_strides[4];
     return plane * params.gradient_strides[2] + (top + y) * params.gradient_strides[3] + along;
   };
-  if (tiling.packs) {
+  if (tiling.align > 0) {
 #pragma unroll 1
     for (int i = thread; i < total; i += kAtOnce * kThreads) {
       uint4 packs[kAtOnce];
@@ -223,8 +232,7 @@ __device__ Piece stage(const CropGradientParams& params, const GradientTiling& t
 }
 
 template <typename Real, typename Element, int kGroup>
-__global__ void __launch_bounds__(kTileColumns* kGroup,
-                                  (sizeof(Real) == sizeof(float) ? 12 : 8) / kGroup)
+__global__ void __launch_bounds__(kTileColumns* kGroup, kGradientBlocks<Real, kGroup>)
     crop_gradient_kernel(const CropGradientParams params, const GradientTiling tiling) {
   using Storage = typename Element::Storage;
   constexpr int kThreads = kTileColumns * kGroup;
@@ -315,7 +323,8 @@ __global__ void __launch_bounds__(kTileColumns* kGroup,
           }
         }
 
-        // Along y.
+        // Along y. Lanes without a column do what the last one does.
+        const int own_column = min(column, count - 1);
         Real sums_of_column[kTileRows] = {};
         for (int top = rows.begin; top < rows.end; top += rows.piece) {
           const int band = min(rows.piece, rows.end - top);
@@ -341,8 +350,9 @@ __global__ void __launch_bounds__(kTileColumns* kGroup,
             enter(column, column_list[column], column == 0 ? -1 : column_list[column - 1],
                   column == count - 1 ? -1 : column_list[column + 1], column_begin, column_end);
           }
-          if (column < count) {
-            const Real* from = raw + piece.first + column * piece.column + channel * piece.channel;
+          if (column - lane < count) {
+            const Real* from =
+                raw + piece.first + own_column * piece.column + channel * piece.channel;
             FVFAST_UNROLL
             for (int list = 0; list <= kTileRows; ++list) {
               const int end = row_end[list];
@@ -356,7 +366,7 @@ __global__ void __launch_bounds__(kTileColumns* kGroup,
           }
           if (top + rows.piece < rows.end) __syncthreads();
         }
-        if (column < count) {
+        if (column - lane < count) {
           Real* to = blended + (channel * 2 * kBlendedPitch + column) * 4;
           const Real low[4] = {sums_of_column[0], sums_of_column[1], sums_of_column[2],
                                sums_of_column[3]};
@@ -370,18 +380,21 @@ __global__ void __launch_bounds__(kTileColumns* kGroup,
         // Along x.
         const Real* from = blended + (channel * 2 + half) * kBlendedPitch * 4;
         if (columns.sparse) {
-          // Few samples read a pixel: a lane has two pixels.
+          // Three samples at most read a pixel: a lane has two pixels.
           FVFAST_UNROLL
           for (int other = 0; other < 2; ++other) {
             const int pixel = own + other * kWarp;
+            const int before = column_begin[pixel], after = column_begin[pixel + 1];
+            const int shares = column_end[pixel] - before;
+            const int readers = shares + column_end[pixel + 1] - after;
             FVFAST_UNROLL
-            for (int next = 0; next < 2; ++next) {
-              const int end = column_end[pixel + next];
-#pragma unroll 1
-              for (int x = column_begin[pixel + next]; x < end; ++x) {
-                const Real share = column_share[x];
-                add_weighted(next == 0 ? share : Real(1) - share, from + x * 4, sums[other]);
-              }
+            for (int i = 0; i < 3; ++i) {
+              // Lanes that have no more readers do the last one again, with no weight.
+              const int reader = max(min(i, readers - 1), 0);
+              const bool first = reader < shares;
+              const int x = first ? before + reader : after + reader - shares;
+              const Real share = column_share[x];
+              add_weighted(first ? share : Real(1) - share, i < readers, from + x * 4, sums[other]);
             }
           }
         } else {
@@ -397,9 +410,11 @@ __global__ void __launch_bounds__(kTileColumns* kGroup,
               for (int next = 0; next < 2; ++next) {
                 const int end = column_end[pixel + next];
 #pragma unroll 1
-                for (int x = column_begin[pixel + next] + (lane & 3); x < end; x += 4) {
-                  const Real share = column_share[x];
-                  add_weighted(next == 0 ? share : Real(1) - share, from + x * 4, partial);
+                for (int first = column_begin[pixel + next]; first < end; first += 4) {
+                  const int x = first + (lane & 3), present = min(x, end - 1);
+                  const Real share = column_share[present];
+                  add_weighted(next == 0 ? share : Real(1) - share, x < end, from + present * 4,
+                               partial);
                 }
               }
               FVFAST_UNROLL
@@ -445,6 +460,20 @@ __global__ void __launch_bounds__(kTileColumns* kGroup,
   }
 }
 
+// Whether each row of the gradient consists of whole groups of so many elements and bytes.
+static bool has_packs(const CropGradientParams& params, bool woven, int64_t elements,
+                      uintptr_t bytes) {
+  const int64_t sizes[4] = {params.batch, params.crops, params.channels, params.height};
+  const int64_t row = params.width * (woven ? params.channels : 1);
+  bool packs = (woven || params.width == 1 || params.gradient_strides[4] == 1) &&
+               row % elements == 0 && reinterpret_cast<uintptr_t>(params.gradient) % bytes == 0;
+  for (int d = 0; d < 4; ++d) {
+    if ((woven && d == 2) || sizes[d] == 1) continue;
+    packs = packs && params.gradient_strides[d] % elements == 0;
+  }
+  return packs;
+}
+
 template <typename Real, typename Element, int kGroup>
 void launch_gradients(const CropGradientParams& params, bool woven, const Target& target) {
   GradientTiling tiling{};
@@ -453,14 +482,10 @@ void launch_gradients(const CropGradientParams& params, bool woven, const Target
   check_grid(tiles, "crop_gradient");
   tiling.column_tiles = static_cast<unsigned>(column_tiles);
   tiling.woven = woven;
-  const int64_t row = params.width * (woven ? kGroup : 1);
-  tiling.packs = (woven || params.gradient_strides[4] == 1) && row % kPack<Element> == 0 &&
-                 is_aligned_to<16>(params.gradient);
-  const int64_t sizes[4] = {params.batch, params.crops, params.channels, params.height};
-  for (int d = 0; d < 4; ++d) {
-    if ((woven && d == 2) || sizes[d] == 1) continue;
-    tiling.packs = tiling.packs && params.gradient_strides[d] % kPack<Element> == 0;
-  }
+  // Rows in whole sectors of 32 bytes are read by sectors, so that no two warps share one.
+  tiling.align = has_packs(params, woven, 2 * kPack<Element>, 32) ? 2 * kPack<Element>
+                 : has_packs(params, woven, kPack<Element>, 16)   ? kPack<Element>
+                                                                  : 0;
   const int64_t groups = params.channels / kGroup;
   for (int64_t image = 0; image < params.batch; image += kGridYz) {
     for (int64_t group = 0; group < groups; group += kGridYz) {

@@ -50,8 +50,8 @@ inline cudaStream_t stream_of(const Target& target) {
   return static_cast<cudaStream_t>(target.stream);
 }
 
-// More than 48 KiB of shared memory must be asked for, for each kernel and device. That includes the
-// static arrays of a kernel, for which some is left.
+// More than 48 KiB of shared memory must be asked for, for each kernel and device. That includes
+// the static arrays of a kernel, for which some is left.
 constexpr size_t kStaticSharedMemory = 4096;
 
 template <typename Kernel>

@@ -94,14 +94,16 @@ struct Words {
     }
   }
 
+  // __stcg is what a store does anyhow. But the compiler does not merge it with the stores of one
+  // element each that a kernel has for other cases, which would leave only those.
   __device__ void store(void* to) const {
     if constexpr (kWords == 2) {
-      *static_cast<uint2*>(to) = make_uint2(words[0], words[1]);
+      __stcg(static_cast<uint2*>(to), make_uint2(words[0], words[1]));
     } else {
       FVFAST_UNROLL
       for (int i = 0; i < kWords / 4; ++i) {
-        static_cast<uint4*>(to)[i] =
-            make_uint4(words[4 * i], words[4 * i + 1], words[4 * i + 2], words[4 * i + 3]);
+        __stcg(static_cast<uint4*>(to) + i,
+               make_uint4(words[4 * i], words[4 * i + 1], words[4 * i + 2], words[4 * i + 3]));
       }
     }
   }
