@@ -52,11 +52,13 @@ struct PaddedAxis {
   double unused;
 };
 
-// Blocks that a multiprocessor has registers for.
-template <typename Real, int kGroup>
-constexpr int kGradientBlocks = sizeof(Real) == sizeof(double) ? 8
-                                : kGroup == 1                  ? 14
-                                                               : 16 / kGroup;
+// Blocks that a multiprocessor has registers for: 64 of a thread, or a few more where those would
+// not do.
+template <typename Real, typename Element, int kGroup>
+constexpr int kGradientBlocks = (sizeof(Real) == 8                                       ? 8
+                                 : sizeof(typename Element::Storage) == 2 || kGroup == 1 ? 14
+                                                                                         : 16) /
+                                kGroup;
 
 // What a block asks of one axis of the boxes.
 struct Question {
@@ -232,7 +234,7 @@ __device__ Piece stage(const CropGradientParams& params, const GradientTiling& t
 }
 
 template <typename Real, typename Element, int kGroup>
-__global__ void __launch_bounds__(kTileColumns* kGroup, kGradientBlocks<Real, kGroup>)
+__global__ void __launch_bounds__(kTileColumns* kGroup, kGradientBlocks<Real, Element, kGroup>)
     crop_gradient_kernel(const CropGradientParams params, const GradientTiling tiling) {
   using Storage = typename Element::Storage;
   constexpr int kThreads = kTileColumns * kGroup;
