@@ -35,7 +35,8 @@ constexpr int kPieceColumns = kTileColumns;
 constexpr int kRawPitch = kPieceColumns + 16;
 // Rows 0..3 and 4..7 of a blended column lie apart by half of the banks.
 constexpr int kBlendedPitch = kPieceColumns + 4;
-constexpr int kCropsPerLook = kWarp;  // a lane looks at one box
+constexpr int kBlendedChannel = 2 * kBlendedPitch + 2;  // and so do four channels of two columns
+constexpr int kCropsPerLook = kWarp;                    // a lane looks at one box
 
 // Samples of a crop: those that reach a tile, [begin, end). Padded, so that neighbouring lanes meet
 // different banks.
@@ -56,7 +57,7 @@ struct PaddedAxis {
 // not do.
 template <typename Real, typename Element, int kGroup>
 constexpr int kGradientBlocks = (sizeof(Real) == 8                                       ? 8
-                                 : sizeof(typename Element::Storage) == 2 || kGroup == 1 ? 14
+                                 : sizeof(typename Element::Storage) == 2 || kGroup != 3 ? 14
                                                                                          : 16) /
                                 kGroup;
 
@@ -141,16 +142,15 @@ __device__ void add_weighted(Real weight, bool counts, const Real* from, Real (&
 template <typename Real, int count>
 __device__ void store_pack(const Real (&values)[count], Real* to) {
   if constexpr (count == 8) {
-    const Real low[4] = {values[0], values[1], values[2], values[3]};
-    const Real high[4] = {values[4], values[5], values[6], values[7]};
-    const bool swap = (threadIdx.x >> 2 & 1) != 0;
-    Real four[4];
-    FVFAST_UNROLL
-    for (int i = 0; i < 4; ++i) four[i] = swap ? high[i] : low[i];
-    store_four(four, to + (swap ? 4 : 0));
-    FVFAST_UNROLL
-    for (int i = 0; i < 4; ++i) four[i] = swap ? low[i] : high[i];
-    store_four(four, to + (swap ? 0 : 4));
+    // Unrolled, the compiler would see that both orders write the same, and choose one.
+#pragma unroll 1
+    for (unsigned i = 0; i < 2; ++i) {
+      const unsigned half = (i ^ threadIdx.x >> 2) & 1;
+      Real four[4];
+      FVFAST_UNROLL
+      for (int k = 0; k < 4; ++k) four[k] = half == 0 ? values[k] : values[4 + k];
+      store_four(four, to + 4 * half);
+    }
   } else if constexpr (count == 4) {
     store_four(values, to);
   } else {
@@ -239,7 +239,7 @@ __global__ void __launch_bounds__(kTileColumns* kGroup, kGradientBlocks<Real, El
   using Storage = typename Element::Storage;
   constexpr int kThreads = kTileColumns * kGroup;
   __shared__ alignas(16) Real raw[kGroup * kPieceRows * kRawPitch];
-  __shared__ alignas(16) Real blended[kGroup * 2 * kBlendedPitch * 4];
+  __shared__ alignas(16) Real blended[kGroup * kBlendedChannel * 4];
   __shared__ Real row_share[kPieceRows];
   __shared__ Real column_share[kPieceColumns];
   __shared__ int column_list[kPieceColumns];
@@ -325,8 +325,14 @@ __global__ void __launch_bounds__(kTileColumns* kGroup, kGradientBlocks<Real, El
           }
         }
 
-        // Along y. Lanes without a column do what the last one does.
-        const int own_column = min(column, count - 1);
+        // Along y. Lanes without a column do what the last one does. Neighbouring lanes have
+        // neighbouring columns, but where four channels are woven: a stride of four elements meets
+        // few banks, so that the channels of a column go to neighbouring lanes.
+        const bool mixed = kGroup == 4 && tiling.woven;
+        const int y_column = mixed ? thread / kGroup : column;
+        const int y_channel = mixed ? thread % kGroup : channel;
+        const bool has_columns = (mixed ? (thread - lane) / kGroup : column - lane) < count;
+        const int own_column = min(y_column, count - 1);
         Real sums_of_column[kTileRows] = {};
         for (int top = rows.begin; top < rows.end; top += rows.piece) {
           const int band = min(rows.piece, rows.end - top);
@@ -352,9 +358,9 @@ __global__ void __launch_bounds__(kTileColumns* kGroup, kGradientBlocks<Real, El
             enter(column, column_list[column], column == 0 ? -1 : column_list[column - 1],
                   column == count - 1 ? -1 : column_list[column + 1], column_begin, column_end);
           }
-          if (column - lane < count) {
+          if (has_columns) {
             const Real* from =
-                raw + piece.first + own_column * piece.column + channel * piece.channel;
+                raw + piece.first + own_column * piece.column + y_channel * piece.channel;
             FVFAST_UNROLL
             for (int list = 0; list <= kTileRows; ++list) {
               const int end = row_end[list];
@@ -368,8 +374,8 @@ __global__ void __launch_bounds__(kTileColumns* kGroup, kGradientBlocks<Real, El
           }
           if (top + rows.piece < rows.end) __syncthreads();
         }
-        if (column - lane < count) {
-          Real* to = blended + (channel * 2 * kBlendedPitch + column) * 4;
+        if (has_columns) {
+          Real* to = blended + (y_channel * kBlendedChannel + y_column) * 4;
           const Real low[4] = {sums_of_column[0], sums_of_column[1], sums_of_column[2],
                                sums_of_column[3]};
           const Real high[4] = {sums_of_column[4], sums_of_column[5], sums_of_column[6],
@@ -380,7 +386,7 @@ __global__ void __launch_bounds__(kTileColumns* kGroup, kGradientBlocks<Real, El
         __syncthreads();
 
         // Along x.
-        const Real* from = blended + (channel * 2 + half) * kBlendedPitch * 4;
+        const Real* from = blended + (channel * kBlendedChannel + half * kBlendedPitch) * 4;
         if (columns.sparse) {
           // Three samples at most read a pixel: a lane has two pixels.
           FVFAST_UNROLL
