@@ -165,8 +165,8 @@ void crop_gradient(uintptr_t gradient, uintptr_t boxes, uintptr_t image_gradient
   take_boxes(name, boxes, params);
   std::vector<View> others;
   if (!target.has_value()) {
-    check_boxes(name, params);
     others.push_back(check_scratch(name, scratch, scratch_bytes, params));
+    check_boxes(name, params);
   }
   const View gradient_view =
       view_of(name, "gradient", gradient, params.gradient_dtype, crop_sizes, gradient_strides);

@@ -123,7 +123,7 @@ def test_the_reference_stands_in_for_a_missing_module(distribution, monkeypatch)
 
 @pytest.mark.cpu_only
 def test_other_devices_have_the_reference():
-    boxes = draw_boxes(0.25, 9, device="meta", **key())
+    boxes = draw_boxes(0.25, 9, device="meta", **KEY)
     assert boxes.device.type == "meta"
     assert boxes.shape == (2, 9, 4)
     assert boxes.dtype == torch.float32

@@ -93,7 +93,8 @@ def tolerances(dtype, channels, height, width):
     better reference; there the rounding of sums over P pixels grows as the root of P.
     """
     pixels = channels * height * width
-    images = max(8, 2**13 // pixels)
+    # The largest errors of long transforms scatter most.
+    images = max(8, (2**16 if max(height, width) > 64 else 2**13) // pixels)
     shape = (images, channels, height, width)
     magnitude, cotangent = magnitude_of(channels, height, width), cotangent_of(*shape)
     phase = phase_of(*shape) / torch.arange(1.0, images + 1)[:, None, None, None]
