@@ -10,6 +10,8 @@ from fvfast import _terminal
 
 
 def test_a_second_interrupt_stops_at_once():
+    # A shell's background jobs inherit an ignored SIGINT.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.raises(KeyboardInterrupt), _terminal.stop_on_interrupt() as stop:  # noqa: PT012
         signal.raise_signal(signal.SIGINT)
         assert stop
