@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from fvfast._settings import default_of
+from fvfast.engine.precision import PRECISIONS
 from fvfast.presets import PRESETS
 
 if TYPE_CHECKING:
     PresetName = str
+    PrecisionName = str
 else:
     PresetName = Literal[tuple(PRESETS)]
+    PrecisionName = Literal[PRECISIONS]
 
 ModelName = Annotated[
     str,
@@ -63,6 +66,14 @@ DeviceOption = Annotated[
         "--device",
         help="cpu, cuda, cuda:1, mps, ...",
         show_default="a GPU if there is one, else the CPU",
+    ),
+]
+PrecisionOption = Annotated[
+    PrecisionName | None,
+    typer.Option(
+        "--precision",
+        help="Type that the network runs in; auto: the fastest that agrees with its own.",
+        show_default="the network's own",
     ),
 ]
 BatchOption = Annotated[

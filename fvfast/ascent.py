@@ -5,7 +5,7 @@ concerned, and what they were at their last good step is kept.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from tqdm.auto import tqdm
@@ -105,24 +105,6 @@ class Ascent:
     transparencies: list[torch.Tensor] = dataclasses.field(default_factory=list)
     scores: torch.Tensor = dataclasses.field(default_factory=lambda: torch.empty(0, 0))
     interrupted: bool = False
-
-
-def score_gradients(
-    scores: torch.Tensor, variable: torch.Tensor, names: Sequence[str]
-) -> Gradients:
-    """Differentiate scores (N,) with respect to what is optimised.
-
-    Raises
-    ------
-    ValueError
-        The scores do not depend on it.
-    """
-    if not scores.requires_grad:
-        raise ValueError(
-            f"the score of {names[0]} does not depend on the image: no gradient reaches it."
-        )
-    (gradient,) = torch.autograd.grad(scores.sum(), variable)
-    return Gradients(scores.detach(), gradient)
 
 
 def run_ascent(

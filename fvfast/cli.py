@@ -11,6 +11,7 @@ from rich.table import Table
 
 from fvfast._arguments import parse_range, parse_size
 from fvfast._installation import choose_device, describe_device, describe_installation
+from fvfast._network import describe_engine, describe_network
 from fvfast._options import (
     BatchOption,
     ChannelOption,
@@ -20,6 +21,7 @@ from fvfast._options import (
     ModelName,
     NeuronOption,
     OutOption,
+    PrecisionOption,
     PresetName,
     ProgressOption,
     RangeOption,
@@ -104,6 +106,7 @@ def maco_command(
     values_range: RangeOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = None,
+    precision: PrecisionOption = None,
     batch_size: BatchOption = 1,
     preset: Annotated[
         PresetName, typer.Option("--preset", help="Recipe for all that is not given.")
@@ -137,7 +140,13 @@ def maco_command(
         loaded = load_model(model)
         where = choose_device(device)
         # The network's range, not the preset's.
-        chosen = {"values_range": loaded.values_range, "seed": seed, "preset": preset, **chosen}
+        chosen = {
+            "values_range": loaded.values_range,
+            "seed": seed,
+            "preset": preset,
+            "precision": precision,
+            **chosen,
+        }
 
         def run(objective: Objective, stop: StopRequest) -> Pictures:
             made = maco_batch(
@@ -185,6 +194,7 @@ def optimize_command(
     values_range: RangeOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = None,
+    precision: PrecisionOption = None,
     batch_size: BatchOption = 1,
     progress: ProgressOption = True,
 ) -> None:
@@ -201,7 +211,7 @@ def optimize_command(
         check_writable(out)
         loaded = load_model(model)
         where = choose_device(device)
-        chosen = {"values_range": loaded.values_range, **chosen}
+        chosen = {"values_range": loaded.values_range, "precision": precision, **chosen}
 
         def run(objective: Objective, stop: StopRequest) -> Pictures:
             scores: list[torch.Tensor] = []
@@ -283,8 +293,13 @@ def spectrum(
 def info(
     context: typer.Context,
     model: Annotated[
-        str | None, typer.Option("--model", metavar="MODEL", help="Also show a network's input.")
+        str | None,
+        typer.Option(
+            "--model", metavar="MODEL", help="Also show a network's input and how it runs."
+        ),
     ] = None,
+    device: DeviceOption = None,
+    precision: PrecisionOption = None,
 ) -> None:
     """Show versions, devices and how the kernels were built."""
     with friendly_errors(context.obj):
@@ -293,16 +308,13 @@ def info(
             table.add_row(name, escape(value))
         if model is not None:
             loaded = load_model(model)
-            low, high = loaded.values_range
-            table.add_section()
-            table.add_row("network", f"{escape(loaded.name)} ({type(loaded.model).__name__})")
-            table.add_row("input (channels x height x width)", _times(loaded.input_shape))
-            table.add_row("values_range", f"{low:g} to {high:g}")
-            table.add_row("preprocess", escape(str(loaded.preprocess)))
-            table.add_row(
-                "named classes",
-                "none" if loaded.categories is None else str(len(loaded.categories)),
-            )
+            for rows in (
+                describe_network(loaded),
+                describe_engine(loaded, choose_device(device), precision),
+            ):
+                table.add_section()
+                for name, value in rows:
+                    table.add_row(name, escape(value))
         console().print(table)
 
 

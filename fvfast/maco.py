@@ -1,5 +1,6 @@
 """MaCo: feature visualisation that optimises the phase of an image's spectrum."""
 
+import contextlib
 import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -15,9 +16,14 @@ from fvfast._checks import (
     check_sorted_range,
 )
 from fvfast._warnings import warn_user
-from fvfast.ascent import Ascent, Callback, Gradients, run_ascent, score_gradients
+from fvfast.ascent import Ascent, Callback, Gradients, run_ascent
 from fvfast.engine.devices import check_device
+from fvfast.engine.engine import Engine, running_engine
+from fvfast.engine.passes import Scorer
+from fvfast.engine.plan import Plan, make_plan
+from fvfast.engine.precision import Precision, check_precision
 from fvfast.engine.state import borrowed
+from fvfast.engine.taps import TappedModel
 from fvfast.objectives import Objective
 from fvfast.ops.boxes import draw_boxes
 from fvfast.ops.crop_resize import random_crops
@@ -78,6 +84,7 @@ def maco(
     save_every: int | None = None,
     device: torch.device | str | None = None,
     preset: str = "xplique",
+    precision: Precision = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Find the image that maximises one objective, with natural Fourier magnitudes (MaCo).
 
@@ -128,6 +135,10 @@ def maco(
     preset
         Values of the arguments that are left out: "xplique" (the defaults above), "horama", or
         "paper".
+    precision
+        Type in which the network runs: "float32", "bfloat16", "float16", or "auto", the fastest
+        whose scores and gradients agree with the network's own type on the first views. Default:
+        the network's own. Images and updates are float32 in any case.
 
     Returns
     -------
@@ -162,7 +173,7 @@ def maco(
     run = MacoRun(
         objective, optimizer, maco_dataset, nb_steps, noise_intensity, box_size, nb_crops,
         values_range, custom_shape, seed=seed, progress=progress, callback=callback, device=device,
-        preset=preset,
+        preset=preset, precision=precision,
     )  # fmt: skip
     names = objective.combination_names
     if len(names) != 1:
@@ -195,6 +206,7 @@ def maco_batch(
     callback: Callback | None = None,
     device: torch.device | str | None = None,
     preset: str = "xplique",
+    precision: Precision = None,
     batch_size: int | None = None,
 ) -> MacoBatch:
     """Find one image for each combination of an objective.
@@ -207,7 +219,7 @@ def maco_batch(
     objective
         An objective with any number of combinations.
     optimizer, maco_dataset, nb_steps, noise_intensity, box_size, nb_crops, values_range, \
-custom_shape, seed, progress, callback, device, preset
+custom_shape, seed, progress, callback, device, preset, precision
         See `maco`.
     batch_size
         Images optimised at a time. Default: as many as make 64 crops, at least one. A callback
@@ -226,7 +238,7 @@ custom_shape, seed, progress, callback, device, preset
     run = MacoRun(
         objective, optimizer, maco_dataset, nb_steps, noise_intensity, box_size, nb_crops,
         values_range, custom_shape, seed=seed, progress=progress, callback=callback, device=device,
-        preset=preset,
+        preset=preset, precision=precision,
     )  # fmt: skip
     if batch_size is None:
         batch_size = max(1, CROPS_PER_BATCH // max(run.nb_crops, 1))
@@ -294,6 +306,7 @@ class MacoRun:
         callback: Callback | None,
         device: torch.device | str | None,
         preset: str,
+        precision: Precision,
     ) -> None:
         if not isinstance(objective, Objective):
             raise TypeError(f"objective must be an Objective, got {type(objective).__name__}.")
@@ -315,6 +328,8 @@ class MacoRun:
         self.callback = callback
         self.device = check_device(device) if device is not None else None
         self.preset = find_preset(preset)
+        self.precision = check_precision(precision)
+        self.plan: Plan | None = None
 
     @functools.cached_property
     def spectrum(self) -> Spectrum:
@@ -327,7 +342,7 @@ class MacoRun:
         """Optimise the images of some combinations of the objective together."""
         # Also within a user's inference mode, whose tensors take no part in gradients.
         with torch.inference_mode(False), borrowed(self.objective.model, self.device) as device:
-            model, objective_function, names, _ = self.objective.compile(combinations)
+            tapped, scorer, names, _ = self.objective.compile(combinations)
             identities = [image_identity(name) for name in names]
             magnitude, phase = init_maco_buffer(
                 (self.height, self.width),
@@ -346,24 +361,60 @@ class MacoRun:
 
             variable = PhaseVariable(magnitude, phase, optimizer, self.values_range, self.width)
 
+            def part_scorer(first: int, last: int) -> Scorer:
+                whole = last - first == len(names)
+                return scorer if whole else self.objective.scorer(combinations[first:last])
+
             def gradients(step: int) -> Gradients:
+                if not engines:
+                    # Here, where an interrupt ends the run like in any other step.
+                    plan = self._plan(
+                        tapped, combinations, variable.render()[:1], identities[:1], names[0]
+                    )
+                    engines.append(
+                        stack.enter_context(running_engine(tapped, plan, part_scorer, names[0]))
+                    )
+                engine = engines[0]
                 with torch.enable_grad():
                     image = variable.image()
-                    views = self.augment(image, identities, step, transparency)
-                    return score_gradients(objective_function(model(views)), image, names)
+                    views = self.augment(
+                        image, identities, step, transparency,
+                        dtype=engine.views_dtype, memory_format=engine.views_format,
+                    )  # fmt: skip
+                    scores, cotangent = engine.gradients(views, len(names))
+                    (gradient,) = torch.autograd.grad(views, image, cotangent)
+                    return Gradients(scores, gradient)
 
-            return run_ascent(
-                phase,
-                variable.ascend,
-                gradients,
-                variable.render,
-                names=names,
-                nb_steps=self.nb_steps,
-                transparency=transparency,
-                progress=self.progress,
-                callback=self.callback,
-                save_every=save_every,
-            )
+            engines: list[Engine] = []
+            with contextlib.ExitStack() as stack:
+                return run_ascent(
+                    phase,
+                    variable.ascend,
+                    gradients,
+                    variable.render,
+                    names=names,
+                    nb_steps=self.nb_steps,
+                    transparency=transparency,
+                    progress=self.progress,
+                    callback=self.callback,
+                    save_every=save_every,
+                )
+
+    def _plan(
+        self,
+        tapped: TappedModel,
+        combinations: Sequence[int],
+        image: torch.Tensor,
+        identity: Sequence[int],
+        name: str,
+    ) -> Plan:
+        """Choose, once, how to run the network, on the views of an image (1, C, H, W)."""
+        if self.plan is None:
+            with torch.no_grad():
+                views = self.augment(image, identity, 0, torch.zeros_like(image))
+            scorer = self.objective.scorer(combinations[:1])
+            self.plan = make_plan(tapped, scorer, views, name, self.precision)
+        return self.plan
 
     def augment(
         self,
@@ -371,6 +422,9 @@ class MacoRun:
         identities: Sequence[int],
         step: int,
         transparency: torch.Tensor,
+        *,
+        dtype: torch.dtype = torch.float32,
+        memory_format: torch.memory_format = torch.contiguous_format,
     ) -> torch.Tensor:
         """Crop, resize and add noise: images (N, C, H, W) to what the model sees (N*K, C, h, w).
 
@@ -397,7 +451,10 @@ class MacoRun:
             distribution=self.preset.boxes,
             device=images.device,
         )
-        return random_crops(images, boxes, self.model_size, alpha=transparency, **noise)
+        return random_crops(
+            images, boxes, self.model_size, alpha=transparency, dtype=dtype,
+            memory_format=memory_format, **noise,
+        )  # fmt: skip
 
 
 def _add_absolute(transparency: torch.Tensor, gradient: torch.Tensor) -> None:

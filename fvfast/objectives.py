@@ -12,6 +12,7 @@ from torch import nn
 
 from fvfast.engine.inputs import find_input_shape
 from fvfast.engine.layers import IMAGES, Layer, LayerSpec, Preprocess, find_layer
+from fvfast.engine.passes import Scorer
 from fvfast.engine.state import model_dtype, unwrap
 from fvfast.engine.taps import TappedModel
 from fvfast.scores import (
@@ -236,8 +237,26 @@ class Objective:
         """
         names = self.combination_names
         chosen = range(len(names)) if combinations is None else combinations
+        model_reconfigured = TappedModel(self.model, self.layers, self.preprocess)
+        input_shape = (len(chosen), *self.image_shape)
+        return model_reconfigured, self.scorer(chosen), [names[i] for i in chosen], input_shape
+
+    def scorer(self, combinations: Sequence[int]) -> Scorer:
+        """Return the function that scores some combinations.
+
+        Parameters
+        ----------
+        combinations
+            Indices of N combinations.
+
+        Returns
+        -------
+        objective_function
+            See `compile`.
+        """
         counts = [len(targets) for targets in self.masks]
-        picks = np.stack(np.unravel_index(np.asarray(chosen, dtype=np.int64), counts), axis=-1)
+        indices = np.asarray(combinations, dtype=np.int64)
+        picks = np.stack(np.unravel_index(indices, counts), axis=-1)
         scorers = [
             func.for_targets([targets[pick] for pick in picks[:, term]])
             for term, (func, targets) in enumerate(zip(self.funcs, self.masks, strict=True))
@@ -252,9 +271,7 @@ class Objective:
             ]
             return torch.stack(terms).sum(0)
 
-        model_reconfigured = TappedModel(self.model, self.layers, self.preprocess)
-        input_shape = (len(picks), *self.image_shape)
-        return model_reconfigured, objective_function, [names[i] for i in chosen], input_shape
+        return objective_function
 
     # Constructors
 

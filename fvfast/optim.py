@@ -16,8 +16,12 @@ from fvfast._checks import (
     check_seed,
     check_sorted_range,
 )
-from fvfast.ascent import Callback, Gradients, run_ascent, score_gradients
+from fvfast.ascent import Callback, Gradients, run_ascent
 from fvfast.engine.devices import check_device
+from fvfast.engine.engine import Engine, running_engine
+from fvfast.engine.passes import Scorer
+from fvfast.engine.plan import make_plan
+from fvfast.engine.precision import Precision, check_precision
 from fvfast.engine.relu import open_relu_gradients
 from fvfast.engine.state import borrowed
 from fvfast.objectives import Objective
@@ -59,6 +63,7 @@ def optimize(
     progress: bool = True,
     callback: Callback | None = None,
     device: torch.device | str | None = None,
+    precision: Precision = None,
 ) -> tuple[list[torch.Tensor], list[str]]:
     """Find one image for each combination of an objective, by gradient ascent.
 
@@ -103,7 +108,7 @@ def optimize(
         Any integer. The same seed gives the same images. Transformations draw from torch's global
         generator, which is seeded for the run and restored; they are shared by the batch, so an
         image alone sees other ones than in a batch.
-    progress, callback, device
+    progress, callback, device, precision
         See `fvfast.maco`.
 
     Returns
@@ -136,6 +141,7 @@ def optimize(
     std, fft_decay = check_finite(std, "std"), check_finite(fft_decay, "fft_decay")
     low_high = check_sorted_range(values_range, "optimize")
     device = None if device is None else check_device(device)
+    check_precision(precision)
     names = objective.combination_names
     channels, *model_size = objective.image_shape
     height, width = check_image_size(custom_shape, model_size, "optimize")
@@ -150,7 +156,7 @@ def optimize(
         _global_generator(seed),
         borrowed(objective.model, device) as where,
     ):
-        model, objective_function, _, _ = objective.compile()
+        tapped, scorer, _, _ = objective.compile()
         variable = _initial(shape, std, seed, names, use_fft).to(where).requires_grad_()  # (N, ...)
         scale = get_fft_scale(width, height, fft_decay).to(where)
 
@@ -158,21 +164,39 @@ def optimize(
             pixels = fft_to_rgb(shape, variable.transpose(0, 1), scale) if use_fft else variable
             return to_valid(pixels, normalizer, low_high)
 
-        def gradients(_step: int) -> Gradients:
-            with torch.enable_grad():
-                images = resize(transform(image()), (model_size[0], model_size[1]))
-                scores = objective_function(model(images))
-                for regularizer in penalties:
-                    scores = scores - _penalty(regularizer, images)
-                return score_gradients(scores, variable, names)
-
-        def warm_gradients(step: int) -> Gradients:
-            with open_relu_gradients():
-                return gradients(step)
+        def views() -> torch.Tensor:
+            return resize(transform(image()), (model_size[0], model_size[1]))
 
         def render() -> torch.Tensor:
             with torch.no_grad():
                 return image()
+
+        part_scorer = functools.partial(_scorer_of_part, objective, scorer)
+        engines: list[Engine] = []
+
+        def gradients(_step: int, *, join_activations: bool = True) -> Gradients:
+            with torch.enable_grad():
+                seen = views()
+                if not engines:
+                    # Here, where an interrupt ends the run like in any other step.
+                    plan = make_plan(tapped, objective.scorer([0]), seen[:1], names[0], precision)
+                    engines.append(
+                        stack.enter_context(running_engine(tapped, plan, part_scorer, names[0]))
+                    )
+                scores, cotangent = engines[0].gradients(
+                    seen, len(names), join_activations=join_activations
+                )
+                loss = (seen * cotangent).sum()
+                for regularizer in penalties:
+                    penalty = _penalty(regularizer, seen)
+                    scores = scores - penalty.detach()
+                    loss = loss - penalty.expand(len(names)).sum()
+                (gradient,) = torch.autograd.grad(loss, variable)
+                return Gradients(scores, gradient)
+
+        def warm_gradients(step: int) -> Gradients:
+            with open_relu_gradients():
+                return gradients(step, join_activations=False)
 
         bound = bind_optimizer(optimizer, variable, keras_adam)
         run = functools.partial(
@@ -183,14 +207,20 @@ def optimize(
             names=names,
             progress=progress,
         )
-        if warmup_steps:
-            warm = run(gradients=warm_gradients, nb_steps=warmup_steps, label="warm-up")
-            if warm.interrupted:
-                return warm.images, names
-        ascent = run(
-            gradients=gradients, nb_steps=nb_steps, callback=callback, save_every=save_every
-        )
+        with contextlib.ExitStack() as stack:
+            if warmup_steps:
+                warm = run(gradients=warm_gradients, nb_steps=warmup_steps, label="warm-up")
+                if warm.interrupted:
+                    return warm.images, names
+            ascent = run(
+                gradients=gradients, nb_steps=nb_steps, callback=callback, save_every=save_every
+            )
     return ascent.images, names
+
+
+def _scorer_of_part(objective: Objective, whole: Scorer, first: int, last: int) -> Scorer:
+    count = len(objective.combination_names)
+    return whole if last - first == count else objective.scorer(range(first, last))
 
 
 _generator_lock = threading.RLock()

@@ -184,11 +184,13 @@ def test_the_range_of_values_can_be_given(tmp_path, command, text):
     assert settings_of(path)["values_range"] == [float(part) for part in text.split(",")]
 
 
+@pytest.mark.filterwarnings("ignore:out of memory with")
 @pytest.mark.parametrize("command", ["maco", "optimize"])
 def test_failures_of_the_network_are_one_message(tmp_path, command):
     options = ["--layer", -1, "--neuron", 0, "--steps", 2, "--size", 16, "--no-progress"]
     result = draw(*options, status=1, command=command, model="failing")
-    assert result.stderr.startswith("error: out of memory [really]\n")
+    assert result.stderr.startswith("error: not even one view of Neuron#0_0 fits the memory of cpu")
+    assert "(out of memory [really])" in result.stderr
     assert "smaller --size or --batch-size" in result.stderr
     assert "fvfast --debug" in result.stderr
     assert "Traceback" not in result.output

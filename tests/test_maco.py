@@ -100,6 +100,8 @@ def recorded_draws(monkeypatch, run):
         return magnitude, phase
 
     def record_crops(images, boxes, *args, alpha, **settings):
+        if not images.requires_grad:  # the views that the run is planned with
+            return crop(images, boxes, *args, alpha=alpha, **settings)
         draws["boxes"].append(boxes)
         noise = crop(torch.zeros_like(images), boxes, *args, **settings)
         draws["noise"].append(noise.unflatten(0, boxes.shape[:2]))
@@ -263,28 +265,36 @@ def test_save_every(objective):
 
 
 class Failing(nn.Module):
-    """Gives NaN for some images from the fourth call on (the first one is the probe)."""
+    """Gives NaN for some images once it is told to."""
 
     def __init__(self, network, failing):
         super().__init__()
         self.network = network
         self.failing = failing
-        self.calls = 0
+        self.fails = False
 
     def forward(self, x):
-        self.calls += 1
         y = self.network(x)
-        if self.calls > 3:
+        if self.fails:
             bad = torch.zeros(len(y), 1, dtype=torch.bool)
             bad[self.failing] = True
             y = torch.where(bad, float("nan"), y)
         return y
 
+    def fail_after(self, step):
+        """Callback that lets it fail in the steps after one."""
+
+        def watch(report):
+            self.fails = report.step >= step
+
+        return watch
+
 
 def test_not_finite_stops_and_keeps_the_last_finite_image(network):
     model = Failing(network, slice(None)).eval()
+    objective = Objective.neuron(model, "", 3, input_shape=INPUT)
     with pytest.warns(RuntimeWarning, match="step 2: the score or its gradient is not finite"):
-        image, transparency = maco(Objective.neuron(model, "", 3, input_shape=INPUT), **SHORT)
+        image, transparency = maco(objective, **SHORT, callback=model.fail_after(1))
     assert image.isfinite().all()
     assert transparency.isfinite().all()
     assert transparency.any()
@@ -298,9 +308,8 @@ def test_one_image_that_is_not_finite_does_not_stop_the_others(network):
     # The images' identities follow their names.
     objective.names = [["Neuron#7_1", "Neuron#7_2"]]
     objective.layers = Objective.neuron(model, "", [1, 2], input_shape=INPUT).layers
-    model.calls = 1
     with pytest.warns(RuntimeWarning, match=r"not finite for Neuron#7_1; "):
-        result = maco_batch(objective, **settings)
+        result = maco_batch(objective, **settings, callback=model.fail_after(1))
     assert result.images.isfinite().all()
     assert torch.allclose(result.images[1], good.images[1], atol=1e-5)
     assert not torch.allclose(result.images[0], good.images[0], atol=1e-5)
@@ -368,20 +377,24 @@ def test_error_in_a_later_batch_keeps_the_finished_ones(network):
         def __init__(self):
             super().__init__()
             self.network = network
-            self.calls = 0
+            self.fails = False
 
         def forward(self, x):
-            self.calls += 1
-            if self.calls == 7:  # the probe, four steps, and two of the second batch
+            if self.fails:
                 raise KeyError("out of luck")
             return self.network(x)
 
-    objective = Objective.neuron(FailsLater().eval(), "", [1, 2], input_shape=INPUT)
+    model = FailsLater().eval()
+    objective = Objective.neuron(model, "", [1, 2], input_shape=INPUT)
+
+    def fail_in_the_second_batch(report):
+        model.fails = report.names == objective.combination_names[1:]
+
     with (
         pytest.warns(RuntimeWarning, match="failed after 1 of 2 images"),
         pytest.raises(KeyError, match="out of luck") as caught,
     ):
-        maco_batch(objective, **SHORT, batch_size=1)
+        maco_batch(objective, **SHORT, batch_size=1, callback=fail_in_the_second_batch)
     assert caught.value.finished.names == objective.combination_names[:1]
     assert_same(before, fingerprint(network))
 

@@ -1,4 +1,4 @@
-"""Keeps freed memory for the next step instead of giving it back to the system.
+"""How much memory there is, and how freed memory is kept for the next step.
 
 Each step allocates the same large tensors and frees them. The C library gives such blocks back to
 the system at once, and every page of the next ones then has to be mapped and zeroed again, which
@@ -10,6 +10,9 @@ import ctypes
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
+
+import torch
 
 # Parameters of mallopt(3).
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
@@ -42,6 +45,39 @@ def reused_memory() -> Iterator[None]:
         yield
     finally:
         _leave(library)
+
+
+def available_memory(device: torch.device) -> int | None:
+    """Bytes that can still be allocated on a device; None where that is unknown."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        # What torch keeps for later is its own to use.
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(free) + kept
+    if device.type != "cpu":
+        return None
+    limits = [limit for limit in (_system_memory(), _group_memory()) if limit is not None]
+    return min(limits, default=None)
+
+
+def _system_memory() -> int | None:
+    """Read what Linux says is available (proc(5), MemAvailable)."""
+    path = Path("/proc/meminfo")
+    if not path.exists():
+        return None
+    for line in path.read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return 1024 * int(line.split()[1])  # "MemAvailable:   123456 kB"
+    return None
+
+
+def _group_memory() -> int | None:
+    """Read what is left of the limit of a container (cgroups, version 2)."""
+    group = Path("/sys/fs/cgroup")
+    limit, used = group / "memory.max", group / "memory.current"
+    if not (limit.exists() and used.exists()) or limit.read_text().strip() == "max":
+        return None
+    return max(0, int(limit.read_text()) - int(used.read_text()))
 
 
 def _gnu_library() -> ctypes.CDLL | None:

@@ -1,0 +1,95 @@
+"""Runs the user's network for a whole optimisation: scores and the gradients of what it sees."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import torch
+
+from fvfast.engine.forms import Running, in_form
+from fvfast.engine.passes import Passes, Scorer
+from fvfast.engine.plan import Plan
+from fvfast.engine.taps import TappedModel
+
+
+class Engine:
+    """Scores and gradients of images, with a network that is in the form of a plan.
+
+    Parameters
+    ----------
+    tapped
+        The network, frozen and in evaluation mode.
+    plan
+        How to run it.
+    passes
+        How many views at a time, and their scores.
+    running
+        The network in its form.
+    """
+
+    def __init__(self, tapped: TappedModel, plan: Plan, passes: Passes, running: Running) -> None:
+        self.tapped = tapped
+        self.plan = plan
+        self.passes = passes
+        self.running = running
+
+    @property
+    def views_dtype(self) -> torch.dtype:
+        """Type in which views are best made."""
+        form = self.plan.form
+        takes = form.dtype is not None and not form.autocast and self.tapped.preprocess is None
+        return form.dtype if takes and form.dtype is not None else torch.float32
+
+    @property
+    def views_format(self) -> torch.memory_format:
+        """Memory format in which views are best made."""
+        return torch.channels_last if self.plan.form.channels_last else torch.contiguous_format
+
+    def gradients(
+        self, views: torch.Tensor, count: int, *, join_activations: bool = True
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Compute scores (N,) and the gradient of their sum, of the shape and type of the views.
+
+        Parameters
+        ----------
+        views
+            (N*K, C, h, w).
+        count
+            N.
+        join_activations
+            False leaves ReLUs to themselves, for who changes them.
+
+        Raises
+        ------
+        torch.OutOfMemoryError
+            Not even one view fits the memory.
+        """
+
+        def network(part: torch.Tensor) -> list[torch.Tensor]:
+            with self.running.context(part.device, join_activations=join_activations):
+                return self.tapped(self.running.form.feed(part))
+
+        with torch.enable_grad():
+            scores, gradient = self.passes.run(network, views, count)
+        return scores, gradient.to(views.dtype)
+
+
+@contextlib.contextmanager
+def running_engine(
+    tapped: TappedModel, plan: Plan, scorer: Callable[[int, int], Scorer], name: str
+) -> Iterator[Engine]:
+    """Put a network into the form of a plan for the length of a ``with`` statement.
+
+    Parameters
+    ----------
+    tapped
+        The network, frozen and in evaluation mode.
+    plan
+        What `make_plan` returned.
+    scorer
+        Makes the function that scores images ``first`` to ``last`` (exclusive).
+    name
+        Of the first objective, for messages.
+    """
+    passes = Passes(scorer, name, plan.views_per_pass, plan.gradient_scale)
+    with in_form(tapped.model, plan.form, plan.convolutions) as running:
+        yield Engine(tapped, plan, passes, running)

@@ -1,0 +1,205 @@
+"""A convolution with frozen weights: fused with its activation, differentiated by images only."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+
+Activation = Literal["none", "relu", "relu6"]
+
+FEW_CHANNELS = 4
+"""Input channels up to which a strided convolution's own backward pass is slow: a whole vector
+register goes to each pixel for them."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FrozenConvolution:
+    """A two-dimensional convolution whose weights do not change, and what comes behind it.
+
+    Attributes
+    ----------
+    weight
+        (out, in / groups, height, width).
+    bias
+        (out,), or None.
+    stride, padding, dilation, groups
+        As `torch.nn.functional.conv2d` takes them; pairs (rows, columns).
+    has_norm
+        Whether weight and bias are those of the convolution and a batch normalisation behind it.
+    activation
+        "relu", "relu6" or "none".
+    owns_gradient
+        Whether nothing else reads the gradient that arrives, so that it may be overwritten.
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+    has_norm: bool = False
+    activation: Activation = "none"
+    owns_gradient: bool = False
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """Convolve images (B, in, H, W)."""
+        return _Frozen.apply(images.to(self.weight.dtype), self)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Compute the output without a way back."""
+        if self.activation != "none" and self._can_fuse(images):
+            attribute, limits = ("relu", []) if self.activation == "relu" else ("hardtanh", [0, 6])
+            return torch.ops.mkldnn._convolution_pointwise(
+                images, self.weight, self.bias, self.padding, self.stride, self.dilation,
+                self.groups, attribute, limits, "",
+            )  # fmt: skip
+        output = F.conv2d(
+            images, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
+        )
+        if self.activation == "relu":
+            return output.relu_()
+        return output.clamp_(0, 6) if self.activation == "relu6" else output
+
+    def backward(self, gradient: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+        """Gradient with respect to images of a shape, from that of the output before activation."""
+        if self._is_strided_on_few_channels and gradient.device.type == "cpu":
+            return self._backward_by_shuffle(gradient, shape)
+        within = all(pad <= reach for pad, reach in zip(self.padding, self._reach, strict=True))
+        if self._is_depthwise and within and _prefers_forward(gradient):
+            return self._backward_by_forward(gradient, shape)
+        # Only the shape of the images matters for their gradient: these are never written.
+        images = torch.empty(
+            shape, dtype=gradient.dtype, device=gradient.device, memory_format=_format_of(gradient)
+        )
+        return torch.ops.aten.convolution_backward(
+            gradient, images, self.weight, None, self.stride, self.padding, self.dilation,
+            False, (0, 0), self.groups, (True, False, False),
+        )[0]  # fmt: skip
+
+    def through_activation(self, gradient: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+        """Gradient before the activation, from the gradient behind it and the output (B, ...)."""
+        if self.activation == "none":
+            return gradient
+        in_place = self.owns_gradient and gradient.stride() == output.stride()
+        target = gradient if in_place else torch.empty_like(output)
+        if self.activation == "relu":
+            return torch.ops.aten.threshold_backward.grad_input(
+                gradient, output, 0, grad_input=target
+            )
+        return torch.ops.aten.hardtanh_backward.grad_input(
+            gradient, output, 0, 6, grad_input=target
+        )
+
+    def _can_fuse(self, images: torch.Tensor) -> bool:
+        return (
+            images.device.type == "cpu"
+            and images.dtype in (torch.float32, torch.bfloat16)
+            and torch.backends.mkldnn.is_available()
+            and bool(torch.backends.mkldnn.enabled)
+        )
+
+    @property
+    def _is_depthwise(self) -> bool:
+        outputs, inputs = self.weight.shape[:2]
+        return inputs == 1 and self.groups == outputs > 1
+
+    @property
+    def _reach(self) -> list[int]:
+        """Pixels from the first to the last tap, down and across."""
+        sizes = self.weight.shape[2:]
+        return [step * (size - 1) for size, step in zip(sizes, self.dilation, strict=True)]
+
+    @property
+    def _is_strided_on_few_channels(self) -> bool:
+        few = self.groups == 1 and self.weight.shape[1] <= FEW_CHANNELS
+        return few and max(self.stride) > 1 and self.dilation == (1, 1)
+
+    @functools.cached_property
+    def _shuffle_weight(self) -> torch.Tensor:
+        """Weights that give, at each output position, the gradients of one stride's pixels.
+
+        A pixel at ``stride * q + r`` is read through the taps ``stride * j + r`` by the outputs
+        ``q - j``: a convolution of the output's gradient with one channel for each remainder r.
+        """
+        outputs, inputs, *_ = self.weight.shape
+        taps = [
+            math.ceil(size / step)
+            for size, step in zip(self.weight.shape[2:], self.stride, strict=True)
+        ]
+        sizes = [count * step for count, step in zip(taps, self.stride, strict=True)]
+        height, width = (size - own for size, own in zip(sizes, self.weight.shape[2:], strict=True))
+        padded = F.pad(self.weight, (0, width, 0, height))
+        split = padded.reshape(outputs, inputs, taps[0], self.stride[0], taps[1], self.stride[1])
+        channels = split.permute(1, 3, 5, 0, 2, 4).flip(4, 5)  # (in, ry, rx, out, jy, jx)
+        weight = channels.reshape(-1, outputs, *taps)
+        return weight.contiguous(memory_format=_format_of(self.weight))
+
+    def _backward_by_shuffle(self, gradient: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+        taps = self._shuffle_weight.shape[2:]
+        convolved = F.conv2d(gradient, self._shuffle_weight, padding=[tap - 1 for tap in taps])
+        batch, _, rows, columns = convolved.shape
+        (step_y, step_x), (pad_y, pad_x) = self.stride, self.padding
+        split = convolved.reshape(batch, shape[1], step_y, step_x, rows, columns)
+        whole = split.permute(0, 1, 4, 2, 5, 3).reshape(
+            batch, shape[1], rows * step_y, columns * step_x
+        )
+        # Pixels at the end that no window reads have no gradient.
+        missing_y = max(0, pad_y + shape[2] - whole.shape[2])
+        missing_x = max(0, pad_x + shape[3] - whole.shape[3])
+        if missing_y or missing_x:
+            whole = F.pad(whole, (0, missing_x, 0, missing_y))
+        return whole[:, :, pad_y : pad_y + shape[2], pad_x : pad_x + shape[3]]
+
+    @functools.cached_property
+    def _flipped_weight(self) -> torch.Tensor:
+        return self.weight.flip(2, 3).contiguous(memory_format=_format_of(self.weight))
+
+    def _backward_by_forward(self, gradient: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+        """Gradient of a depthwise convolution as a convolution of the stretched gradient."""
+        reach = self._reach
+        sizes = [size + r for size, r in zip(shape[2:], reach, strict=True)]
+        stretched = torch.zeros(
+            (*gradient.shape[:2], *sizes), dtype=gradient.dtype, device=gradient.device
+        ).contiguous(memory_format=_format_of(gradient))
+        first_y, first_x = (r - pad for r, pad in zip(reach, self.padding, strict=True))
+        step_y, step_x = self.stride
+        rows, columns = gradient.shape[2:]
+        stretched[:, :, first_y::step_y, first_x::step_x][:, :, :rows, :columns] = gradient
+        return F.conv2d(stretched, self._flipped_weight, dilation=self.dilation, groups=self.groups)
+
+
+class _Frozen(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, images: torch.Tensor, convolution: FrozenConvolution) -> torch.Tensor:
+        output = convolution.forward(images)
+        ctx.convolution, ctx.shape = convolution, images.shape
+        ctx.save_for_backward(output if convolution.activation != "none" else None)
+        return output
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (output,) = ctx.saved_tensors
+        if output is not None:
+            gradient = ctx.convolution.through_activation(gradient, output)
+        return ctx.convolution.backward(gradient, ctx.shape), None
+
+
+def _format_of(tensor: torch.Tensor) -> torch.memory_format:
+    last = tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()
+    return torch.channels_last if last else torch.contiguous_format
+
+
+def _prefers_forward(gradient: torch.Tensor) -> bool:
+    """Whether the gradient of a depthwise convolution is faster as a forward convolution.
+
+    oneDNN runs 16-bit depthwise convolutions on the matrix units forwards only: their backward pass
+    takes many times as long.
+    """
+    on_processor = gradient.device.type == "cpu" and gradient.dtype == torch.bfloat16
+    return on_processor and torch.cpu._is_amx_tile_supported()

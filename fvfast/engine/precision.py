@@ -1,0 +1,32 @@
+"""The types that a network can run in."""
+
+import torch
+
+PRECISIONS = ("float32", "bfloat16", "float16", "auto")
+Precision = str | None
+
+
+def check_precision(precision: Precision) -> Precision:
+    """Return a precision; raise ValueError when there is none of this name."""
+    if precision is not None and precision not in PRECISIONS:
+        raise ValueError(
+            f"precision must be one of {', '.join(PRECISIONS)}, or None for the network's own "
+            f"type; got {precision!r}."
+        )
+    return precision
+
+
+def dtype_of(precision: str) -> torch.dtype:
+    """Type of a precision that is not "auto"."""
+    dtype = getattr(torch, precision)
+    assert isinstance(dtype, torch.dtype)
+    return dtype
+
+
+def half_types(device: torch.device) -> list[torch.dtype]:
+    """16-bit types that may be faster than float32 on a device."""
+    if device.type == "cuda":
+        # bfloat16 first: where both are as fast, its range needs no care.
+        brain = [torch.bfloat16] if torch.cuda.is_bf16_supported(including_emulation=False) else []
+        return [*brain, torch.float16]
+    return [torch.bfloat16]

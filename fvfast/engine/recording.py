@@ -1,0 +1,224 @@
+"""Watches one forward pass for the operations that can be joined."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+from fvfast.engine.frozen_convolution import Activation
+
+_CONVOLUTION_ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+_NORM_ARGUMENTS = tuple(inspect.signature(F.batch_norm).parameters)
+# Reading an attribute (shape, dtype, device) is no use of the values.
+_NO_USE = ("__get__", "size", "dim", "stride", "is_contiguous", "numel")
+
+
+@dataclasses.dataclass(eq=False)
+class Convolution:
+    """A two-dimensional convolution with constant weights, as a forward pass called it.
+
+    Attributes
+    ----------
+    weight, bias
+        Parameters of the network.
+    settings
+        stride, padding, dilation and groups.
+    norm
+        Arguments of the batch normalisation that alone reads the output; None without one.
+    activation
+        The one that alone reads the output, or that of the normalisation.
+    feeds_convolution
+        Whether a recorded convolution alone reads the final output.
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+    settings: Mapping[str, Any]
+    norm: Mapping[str, Any] | None = None
+    activation: Activation = "none"
+    feeds_convolution: bool = False
+
+
+def activation_of(func: Callable[..., Any], args: Any, settings: Mapping[str, Any]) -> Activation:
+    """Tell which activation a function call is."""
+    if func in (torch.relu, torch.relu_, torch.Tensor.relu, torch.Tensor.relu_, F.relu, F.relu_):
+        return "relu"
+    if func is F.relu6:
+        return "relu6"
+    if func in (F.hardtanh, F.hardtanh_):
+        limits = {"min_val": -1.0, "max_val": 1.0, **settings}
+        limits.update(zip(("min_val", "max_val"), args[1:3], strict=False))
+        if (limits["min_val"], limits["max_val"]) == (0, 6):
+            return "relu6"
+    return "none"
+
+
+def convolution_arguments(
+    func: Callable[..., Any], args: Any, settings: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """Arguments by name when a function call is a two-dimensional convolution; else None."""
+    if func is not torch.conv2d:
+        return None
+    defaults = {"bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
+    given = dict(zip(_CONVOLUTION_ARGUMENTS, args, strict=False))
+    return {**defaults, **given, **settings}
+
+
+def norm_arguments(
+    func: Callable[..., Any], args: Any, settings: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """Arguments by name when a function call is a batch normalisation; else None."""
+    if func is not F.batch_norm:
+        return None
+    defaults = {"weight": None, "bias": None, "training": False, "eps": 1e-5}
+    return {**defaults, **dict(zip(_NORM_ARGUMENTS, args, strict=False)), **settings}
+
+
+def record_convolutions(
+    model: nn.Module, run: Callable[[], Iterable[torch.Tensor]]
+) -> list[Convolution]:
+    """Find the convolutions of a forward pass and what can be joined to each.
+
+    A convolution that is called several times, or whose weights are computed in the forward pass,
+    is left out. What hooks of the user see is never joined to something else.
+
+    Parameters
+    ----------
+    model
+        The network, frozen and in evaluation mode.
+    run
+        Runs it once and returns the tensors that are asked for.
+
+    Returns
+    -------
+    convolutions
+        In the order of the forward pass.
+    """
+    constants = {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
+    recorder = _Recorder(constants)
+    handles = [
+        module.register_forward_hook(recorder.use_all, with_kwargs=True)
+        for module in model.modules()
+        if module._forward_hooks or module._forward_pre_hooks
+    ]
+    try:
+        with torch.no_grad(), recorder:
+            results = run()
+    finally:
+        for handle in handles:
+            handle.remove()
+    recorder.use(results)
+    return recorder.joined()
+
+
+@dataclasses.dataclass
+class _Call:
+    """One function call that may be joined to others."""
+
+    kind: str
+    arguments: Mapping[str, Any]
+    read: "_Value"
+    made: "_Value"
+
+
+_Value = tuple[int, int]
+"""Identity of a tensor, and how often it had been written to: the values that it had then."""
+
+
+def _value(tensor: torch.Tensor) -> _Value:
+    return id(tensor), tensor._version
+
+
+class _Recorder(TorchFunctionMode):
+    """Remembers convolutions, normalisations and activations, and counts the uses of tensors."""
+
+    def __init__(self, constants: Collection[int]) -> None:
+        super().__init__()
+        self.constants = constants
+        self.calls: list[_Call] = []
+        self.uses: dict[_Value, int] = {}
+        self._alive: list[Any] = []  # so that no two tensors have the same identity
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        settings = dict(kwargs or {})
+        if getattr(func, "__name__", "") not in _NO_USE:
+            self.use((args, settings))
+        kind, arguments = self._kind(func, args, settings)
+        read = _value(args[0] if args else settings["input"]) if kind else None
+        made = func(*args, **settings)
+        self._alive.append(made)
+        if read is not None:
+            self.calls.append(_Call(kind, arguments, read, _value(made)))
+        return made
+
+    def use(self, tensors: Any) -> None:
+        """Count tensors as read."""
+        for tensor in tree_leaves(tensors):
+            if isinstance(tensor, torch.Tensor):
+                self._alive.append(tensor)
+                value = _value(tensor)
+                self.uses[value] = self.uses.get(value, 0) + 1
+
+    def use_all(self, _module: nn.Module, inputs: Any, named: Any, output: Any) -> None:
+        """Count what a hook of the user may keep: a forward hook."""
+        self.use((inputs, named, output))
+
+    def joined(self) -> list[Convolution]:
+        """Return the convolutions, with what follows them."""
+        readers = {call.read: call for call in self.calls if self.uses[call.read] == 1}
+        calls = [call for call in self.calls if call.kind == "convolution"]
+        times_called: dict[int, int] = {}
+        for call in calls:
+            weight = id(call.arguments["weight"])
+            times_called[weight] = times_called.get(weight, 0) + 1
+        found = []
+        for call in calls:
+            if times_called[id(call.arguments["weight"])] > 1:
+                continue
+            settings = {
+                name: call.arguments[name] for name in ("stride", "padding", "dilation", "groups")
+            }
+            convolution = Convolution(call.arguments["weight"], call.arguments["bias"], settings)
+            reader = readers.get(call.made)
+            if reader is not None and reader.kind == "norm":
+                convolution.norm = reader.arguments
+                reader = readers.get(reader.made)
+            if reader is not None and reader.kind in ("relu", "relu6"):
+                convolution.activation = reader.kind  # type: ignore[assignment]
+                reader = readers.get(reader.made)
+            convolution.feeds_convolution = reader is not None and reader.kind == "convolution"
+            found.append(convolution)
+        return found
+
+    def _kind(
+        self, func: Callable[..., Any], args: Any, settings: Mapping[str, Any]
+    ) -> tuple[str, Mapping[str, Any]]:
+        arguments = convolution_arguments(func, args, settings)
+        if arguments is not None:
+            constant = self._constant(arguments["weight"]) and self._constant(arguments["bias"])
+            batched = arguments["input"].ndim == 4  # (B, C, H, W)
+            known = constant and batched and not isinstance(arguments["padding"], str)
+            return ("convolution" if known else ""), arguments
+        arguments = norm_arguments(func, args, settings)
+        if arguments is not None:
+            names = ("running_mean", "running_var", "weight", "bias")
+            constant = all(self._constant(arguments[name]) for name in names)
+            usable = arguments["running_mean"] is not None and not arguments["training"]
+            return ("norm" if constant and usable else ""), arguments
+        activation = activation_of(func, args, settings)
+        return ("" if activation == "none" else activation), settings
+
+    def _constant(self, tensor: torch.Tensor | None) -> bool:
+        return tensor is None or id(tensor) in self.constants

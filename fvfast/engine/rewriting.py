@@ -1,0 +1,124 @@
+"""Runs a network with its convolutions joined to what follows them."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from fvfast.engine.frozen_convolution import FrozenConvolution
+from fvfast.engine.recording import (
+    Convolution,
+    activation_of,
+    convolution_arguments,
+    norm_arguments,
+)
+
+_TAKEN_OVER = "_fvfast_taken_over"
+
+
+def freeze(
+    convolution: Convolution,
+    *,
+    dtype: torch.dtype | None,
+    channels_last: bool,
+    join_activation: bool = True,
+) -> FrozenConvolution:
+    """Make the convolution that does the work of a recorded one and of what follows it.
+
+    Parameters
+    ----------
+    convolution
+        The recorded one.
+    dtype
+        Type of its weights; None: its own.
+    channels_last
+        Memory format of its weights.
+    join_activation
+        Whether it takes over the activation too.
+
+    References
+    ----------
+    Jacob et al., "Quantization and Training of Neural Networks for Efficient
+    Integer-Arithmetic-Only Inference" (2018), section 3.2: folding batch normalisation.
+    """
+    weight = convolution.weight.detach().double()  # (out, in / groups, height, width)
+    bias = None if convolution.bias is None else convolution.bias.detach().double()
+    if (norm := convolution.norm) is not None:
+        scale = (norm["running_var"].double() + norm["eps"]).rsqrt()  # (out,)
+        scale = scale if norm["weight"] is None else scale * norm["weight"].detach().double()
+        centred = -norm["running_mean"].double() + (0 if bias is None else bias)
+        shift = 0 if norm["bias"] is None else norm["bias"].detach().double()
+        weight, bias = weight * scale[:, None, None, None], centred * scale + shift
+    dtype = convolution.weight.dtype if dtype is None else dtype
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    settings = convolution.settings
+    return FrozenConvolution(
+        weight.to(dtype).contiguous(memory_format=memory_format),
+        None if bias is None else bias.to(dtype),
+        stride=_pair(settings["stride"]),
+        padding=_pair(settings["padding"]),
+        dilation=_pair(settings["dilation"]),
+        groups=settings["groups"],
+        has_norm=norm is not None,
+        activation=convolution.activation if join_activation else "none",
+        # Its only reader is a convolution, whose backward pass makes a tensor of its own.
+        owns_gradient=convolution.feeds_convolution,
+    )
+
+
+class Rewriting(TorchFunctionMode):
+    """Within this context, a network's convolutions run as frozen ones.
+
+    The calls of what they have taken over return their input.
+
+    Parameters
+    ----------
+    convolutions
+        By the identity of the weight that the network calls them with.
+    """
+
+    def __init__(self, convolutions: Mapping[int, FrozenConvolution]) -> None:
+        super().__init__()
+        self.convolutions = convolutions
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Run one function."""
+        settings = dict(kwargs or {})
+        arguments = convolution_arguments(func, args, settings)
+        frozen = None if arguments is None else self.convolutions.get(id(arguments["weight"]))
+        if frozen is not None:
+            assert arguments is not None
+            output = frozen(arguments["input"])
+            taken_over = ["norm"] if frozen.has_norm else []
+            if frozen.activation != "none":
+                taken_over.append(frozen.activation)
+            _set_taken_over(output, taken_over)
+            return output
+        if norm_arguments(func, args, settings) is not None:
+            kind = "norm"
+        else:
+            kind = activation_of(func, args, settings)
+        if kind != "none":
+            x = args[0] if args else settings["input"]
+            taken_over = getattr(x, _TAKEN_OVER, [])
+            if taken_over and taken_over[0] == kind:
+                _set_taken_over(x, taken_over[1:])
+                return x
+        return func(*args, **settings)
+
+
+def _set_taken_over(x: torch.Tensor, kinds: list[str]) -> None:
+    """Mark a tensor with the calls to come that have nothing left to do."""
+    setattr(x, _TAKEN_OVER, kinds)
+
+
+def _pair(value: int | Sequence[int]) -> tuple[int, int]:
+    rows, columns = (value, value) if isinstance(value, int) else (value[0], value[-1])
+    return rows, columns
