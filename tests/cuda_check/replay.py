@@ -17,6 +17,7 @@ import dataclasses
 import hashlib
 import math
 import os
+import re
 import tempfile
 import types
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,6 +28,7 @@ from typing import Any
 import ptx_interpreter
 import torch
 from ptx_interpreter.compiler import build_native
+from ptx_interpreter.module import SHARED_KIB
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -34,6 +36,7 @@ from torch.utils._pytree import tree_leaves
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / "build" / "cuda_check" / "ptx"
 PARALLEL = 2  # compilations at a time
+EMULATED_SHARED_KIB = 227  # of the emulator's device, unless it is told otherwise
 
 # What the hook answers.
 _EMULATE, _DONE, _FAILED = 0, 1, 2
@@ -258,6 +261,9 @@ class Replay:
         self._kernels = _Kernels(
             (ROOT / "csrc" / "cuda").glob("*.cu") if sources is None else sources, architecture
         )
+        # The emulated device must be one of the architecture.
+        capability = int(re.sub(r"\D", "", architecture))
+        self._shared_bytes = 1024 * SHARED_KIB.get(capability, EMULATED_SHARED_KIB)
         self._order = order
         self._statistics = statistics
         self._beside = beside
@@ -288,15 +294,20 @@ class Replay:
 
     def __enter__(self) -> "Replay":
         self._storages.__enter__()
+        self._set_shared_limit(self._shared_bytes)
         self._library.cuda_emulator_set_hook(self._hook)
         return self
 
     def __exit__(self, kind: Any, raised: BaseException | None, traceback: Any) -> None:
         self._library.cuda_emulator_set_hook(_Hook())
+        self._set_shared_limit(1024 * EMULATED_SHARED_KIB)
         self._storages.__exit__(kind, raised, traceback)
         error, self._error = self._error, None
         if error is not None:
             raise error from raised
+
+    def _set_shared_limit(self, size: int) -> None:
+        self._library.cuda_emulator_set_shared_limit(ctypes.c_ulonglong(size))
 
     def _answer(self, launch: Any) -> int:
         # No exception passes through C: it is kept for the end of the context.

@@ -41,6 +41,9 @@ struct EmulatorLaunch {
 };
 static int (*hook)(const EmulatorLaunch*);
 extern "C" void cuda_emulator_set_hook(int (*h)(const EmulatorLaunch*)) { hook = h; }
+static unsigned long long shared_limit;
+extern "C" void cuda_emulator_set_shared_limit(unsigned long long bytes) { shared_limit = bytes; }
+extern "C" unsigned long long shared_limit_now() { return shared_limit; }
 // -1: there is no hook. `launch` is complete, but for the pointers to pointers.
 extern "C" int launch(const char* kernel, unsigned grid, unsigned block, int arguments,
                       const unsigned long long* sizes, const void* const* values) {
@@ -204,3 +207,12 @@ def test_a_missing_barrier_shows_in_the_orders(launcher):
 def test_short_names():
     name = "void fvfast::cuda::crop<float, (fvfast::DType)2>(fvfast::CropParams, int)"
     assert short_name(name) == "crop<float, (DType)2>"
+
+
+@pytest.mark.parametrize(("architecture", "kib"), [("80", 163), ("86", 99), ("90", 227)])
+def test_the_emulated_device_has_the_shared_memory_of_the_architecture(launcher, architecture, kib):
+    limit = ctypes.CDLL(str(launcher.path)).shared_limit_now
+    limit.restype = ctypes.c_ulonglong
+    with Replay(launcher.path, architecture, sources=[]):
+        assert limit() == 1024 * kib
+    assert limit() == 1024 * 227

@@ -155,9 +155,16 @@ LENGTHS = [
 ]
 
 
+def has_most_shared_memory(backend):
+    """Whether a block may have 227 KiB, which the longest transforms need."""
+    if backend == "cuda":
+        return torch.cuda.get_device_properties().shared_memory_per_block_optin >= 227 * 1024
+    return backend != "ptx 80"
+
+
 @pytest.mark.compiled
 @pytest.mark.parametrize("length", LENGTHS)
-def test_every_length_of_a_transform(length):
+def test_every_length_of_a_transform(length, backend):
     """Along the columns and along the rows; long ones with few of the others."""
     other = 6 if length <= 512 else 2
     rest = length
@@ -172,7 +179,8 @@ def test_every_length_of_a_transform(length):
             found = kernels_for(torch.get_default_device())
             if found is not None and found.target is not None:
                 fits = transform_fits(found, shape, torch.float32)
-                assert fits == (rest == 1 and length <= 4096)
+                if rest > 1 or length > 4096 or has_most_shared_memory(backend):
+                    assert fits == (rest == 1 and length <= 4096)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
