@@ -94,7 +94,7 @@ def check_sorted_range(values_range: Any, function: str) -> tuple[float, float]:
     return check_values_range(ends, function)
 
 
-def check_callback(callback: Any) -> None:
+def check_callback(callback: Any, name: str = "callback") -> None:
     """Raise TypeError unless a callback is a function or None."""
     if callback is not None and not callable(callback):
-        raise TypeError(f"callback must be a function or None, got {callback!r}.")
+        raise TypeError(f"{name} must be a function or None, got {callback!r}.")

@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -208,6 +208,7 @@ def maco_batch(
     preset: str = "xplique",
     precision: Precision = None,
     batch_size: int | None = None,
+    on_result: Callable[[MacoBatch], None] | None = None,
 ) -> MacoBatch:
     """Find one image for each combination of an objective.
 
@@ -223,7 +224,11 @@ custom_shape, seed, progress, callback, device, preset, precision
         See `maco`.
     batch_size
         Images optimised at a time. Default: as many as make 64 crops, at least one. A callback
-        sees one batch at a time, and ending a run ends its batch only.
+        sees one batch at a time, and ending a run ends its batch only. Fewer of its crops than that
+        go through the network at once where the memory does not hold their activations.
+    on_result
+        Called with each batch as soon as it is finished, which for a whole layer is long before the
+        last one is.
 
     Returns
     -------
@@ -235,6 +240,7 @@ custom_shape, seed, progress, callback, device, preset, precision
     ValueError, TypeError, RuntimeError
         As `maco`.
     """
+    check_callback(on_result, "on_result")
     run = MacoRun(
         objective, optimizer, maco_dataset, nb_steps, noise_intensity, box_size, nb_crops,
         values_range, custom_shape, seed=seed, progress=progress, callback=callback, device=device,
@@ -244,26 +250,36 @@ custom_shape, seed, progress, callback, device, preset, precision
         batch_size = max(1, CROPS_PER_BATCH // max(run.nb_crops, 1))
     check_count(batch_size, "batch_size", 1)
     names = objective.combination_names
-    ascents: list[Ascent] = []
+    batches: list[MacoBatch] = []
 
     def finished() -> MacoBatch:
-        images = torch.cat([ascent.images[-1] for ascent in ascents])
+        images, transparencies, parts, scores = zip(*batches, strict=True)
         return MacoBatch(
-            images,
-            torch.cat([ascent.transparencies[-1] for ascent in ascents]),
-            names[: len(images)],
-            torch.cat([_padded(ascent.scores, run.nb_steps) for ascent in ascents]),
+            torch.cat(images),
+            torch.cat(transparencies),
+            [name for part in parts for name in part],
+            torch.cat(scores),
         )
 
     # The model is borrowed for all batches at once: one warning, and no time in between.
     with borrowed(objective.model):
         for start in range(0, len(names), batch_size):
             try:
-                ascents.append(run.optimise(range(start, min(start + batch_size, len(names)))))
+                ascent = run.optimise(range(start, min(start + batch_size, len(names))))
+                batches.append(
+                    MacoBatch(
+                        ascent.images[-1],
+                        ascent.transparencies[-1],
+                        names[start : start + batch_size],
+                        _padded(ascent.scores, run.nb_steps),
+                    )
+                )
+                if on_result is not None:
+                    on_result(batches[-1])
             except BaseException as error:
-                if not ascents:
+                if not batches:
                     raise
-                done = f"after {start} of {len(names)} images"
+                done = f"after {sum(len(batch.names) for batch in batches)} of {len(names)} images"
                 if isinstance(error, KeyboardInterrupt):
                     warn_user(f"interrupted {done}; these are returned.", RuntimeWarning)
                     break
@@ -273,7 +289,7 @@ custom_shape, seed, progress, callback, device, preset, precision
                 )
                 error.finished = finished()  # type: ignore[attr-defined]
                 raise
-            if ascents[-1].interrupted:
+            if ascent.interrupted:
                 break
     return finished()
 

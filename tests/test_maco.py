@@ -243,6 +243,24 @@ def test_interrupted_batch_returns_what_was_begun(network):
     assert result.scores[:, 2:].isnan().all()
 
 
+def test_results_of_a_batch_come_as_they_finish(network):
+    objective = Objective.neuron(network, "7", range(5), input_shape=INPUT)
+    steps, parts = [], []
+
+    def keep(part):
+        parts.append((len(steps), part))
+
+    whole = maco_batch(
+        objective, **SHORT, batch_size=2, callback=lambda _: steps.append(0), on_result=keep
+    )
+    assert [taken for taken, _ in parts] == [4, 8, 12]
+    assert [name for _, part in parts for name in part.names] == whole.names
+    for index, field in ((0, whole.images), (1, whole.transparencies), (3, whole.scores)):
+        assert torch.equal(torch.cat([part[index] for _, part in parts]), field)
+    with pytest.raises(TypeError, match="on_result must be a function"):
+        maco_batch(objective, **SHORT, on_result=3)
+
+
 def test_callback_sees_images_and_can_stop(objective):
     seen = []
 

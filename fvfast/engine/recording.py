@@ -105,7 +105,11 @@ def record_convolutions(
     handles = [
         module.register_forward_hook(recorder.use_all, with_kwargs=True)
         for module in model.modules()
-        if module._forward_hooks or module._forward_pre_hooks
+        if module._forward_hooks
+        or module._forward_pre_hooks
+        # Those put nothing into a forward pass without gradients, as this one.
+        or module._backward_hooks
+        or module._backward_pre_hooks
     ]
     try:
         with torch.no_grad(), recorder:
@@ -153,11 +157,14 @@ class _Recorder(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         settings = dict(kwargs or {})
-        if getattr(func, "__name__", "") not in _NO_USE:
+        name = getattr(func, "__name__", "")
+        if name not in _NO_USE:
             self.use((args, settings))
         kind, arguments = self._kind(func, args, settings)
         read = _value(args[0] if args else settings["input"]) if kind else None
         made = func(*args, **settings)
+        if name == "__get__" and isinstance(made, torch.Tensor):
+            self.use(args)  # a view, such as x.mT, or x.data
         self._alive.append(made)
         if read is not None:
             self.calls.append(_Call(kind, arguments, read, _value(made)))

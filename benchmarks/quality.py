@@ -1,0 +1,369 @@
+"""Score and transferability against seconds: how good a picture is after how long.
+
+Run with ``python -m benchmarks.quality``. Each class, seed and recipe is one run of `fvfast.maco`
+on EfficientNet-Lite0 with its ImageNet weights. Pictures are taken along the way, with the clock
+stopped, and judged afterwards over the evaluation crops of `fvfast.metrics`: the mean logit of the
+class in Lite0, and its rank and probability in Lite1 and Lite2, which had no part in it. Pictures
+from the middle of a run are what its schedules have led to by then, not what a shorter run gives:
+for that, make a recipe with fewer steps.
+
+Each finished run is appended to the results at once, and runs that are there with the same settings
+are not repeated.
+"""
+
+import argparse
+import csv
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from benchmarks.harness import RESULTS, machine
+from benchmarks.quality_recipes import (
+    CLASS_LISTS,
+    Recipe,
+    available_recipes,
+    find_recipe,
+    parse_recipe,
+    takes_precision,
+)
+from benchmarks.quality_report import curves_of, plot_curves, print_summary, shared
+from benchmarks.stopwatch import Stopwatch
+from fvfast import Objective, maco
+from fvfast._terminal import StopRequest, console, stop_on_interrupt
+from fvfast.ascent import StepReport
+from fvfast.metrics import evaluation_boxes, mean_logit, transferability
+from fvfast.models import LoadedModel, load_model
+
+ARTIST = "efficientnet_lite0"
+JUDGES = ("efficientnet_lite1", "efficientnet_lite2")
+
+COLUMNS = (
+    "date", "processor", "cores", "threads", "torch", "python",
+    "network", "recipe", "precision", "settings", "class_index", "class_name", "seed",
+    "checkpoints", "evaluation_crops", "nb_steps", "step", "seconds", "cpu_seconds",
+    "other_load_percent", "mean_logit",
+    "lite1_rank", "lite1_probability", "lite2_rank", "lite2_probability",
+)  # fmt: skip
+KEY = (
+    "processor", "threads", "network", "recipe", "precision", "settings", "class_index", "seed",
+    "checkpoints", "evaluation_crops",
+)  # fmt: skip
+"""Columns that tell one run from another: seconds of another machine are another run."""
+
+Row = dict[str, Any]
+
+
+def checkpoint_steps(nb_steps: int, count: int) -> list[int]:
+    """Numbers of steps after which pictures are taken: in equal ratios from 1/16 of the run on."""
+    if count == 1:
+        return [nb_steps]
+    spread = np.geomspace(max(1.0, nb_steps / 16), nb_steps, count)
+    return sorted({*(int(step) for step in spread.round()), nb_steps})
+
+
+def draw(
+    recipe: Recipe,
+    artist: LoadedModel,
+    class_index: int,
+    seed: int,
+    *,
+    checkpoints: int,
+    precision: str | None,
+    stop: StopRequest,
+) -> list[tuple[Row, torch.Tensor]]:
+    """Run a recipe once.
+
+    Returns
+    -------
+    pictures
+        For each checkpoint that was reached: its step and times, and the picture (1, C, H, W).
+    """
+    objective = class_objective(artist, class_index)
+    steps = checkpoint_steps(recipe.nb_steps, checkpoints)
+    pictures: list[tuple[Row, torch.Tensor]] = []
+    watch = Stopwatch()
+
+    def take(report: StepReport) -> bool:
+        if report.step + 1 in steps:
+            watch.stop()
+            times = {
+                "step": report.step + 1,
+                "seconds": round(watch.seconds, 4),
+                "cpu_seconds": round(watch.cpu_seconds, 4),
+                "other_load_percent": watch.other_load_percent(),
+            }
+            pictures.append((times, report.images.detach().cpu().clone()))
+            watch.start()
+        return stop.made
+
+    watch.start()
+    run_maco(recipe, objective, artist, precision=precision, seed=seed, callback=take)
+    return pictures
+
+
+def class_objective(artist: LoadedModel, index: int) -> Objective:
+    """Make the objective of a class, as the command line does."""
+    return Objective.neuron(
+        artist.model, -1, index, names=class_name(artist, index),
+        input_shape=artist.input_shape, preprocess=artist.preprocess,
+    )  # fmt: skip
+
+
+def run_maco(
+    recipe: Recipe,
+    objective: Objective,
+    artist: LoadedModel,
+    *,
+    precision: str | None,
+    seed: int,
+    callback: Callable[[StepReport], bool],
+) -> None:
+    """Call `fvfast.maco` with a recipe's settings."""
+    settings = dict(recipe.arguments)
+    if precision is not None:
+        settings["precision"] = precision
+    maco(
+        objective, values_range=artist.values_range, seed=seed, progress=False, callback=callback,
+        **settings,
+    )  # fmt: skip
+
+
+def warm_up(recipe: Recipe, artist: LoadedModel, precision: str | None) -> None:
+    """Take one step: what is set up on first use is not the recipe's time."""
+    objective = class_objective(artist, 0)
+    run_maco(recipe, objective, artist, precision=precision, seed=0, callback=lambda _report: True)
+
+
+def judge(
+    image: torch.Tensor,
+    class_index: int,
+    values_range: Sequence[float],
+    judges: Sequence[LoadedModel],
+) -> Row:
+    """Metrics of a picture (1, C, H, W); the first judge knows the artist's network."""
+    first, *others = judges
+    logit = mean_logit(image, class_index, first, values_range=values_range)
+    seen = transferability(image, class_index, others, values_range=values_range)
+    row: Row = {"mean_logit": round(logit.item(), 5)}
+    for column, name in enumerate(seen.networks):
+        short = name.rpartition("_")[2]
+        row[f"{short}_rank"] = int(seen.ranks[0, column])
+        row[f"{short}_probability"] = float(f"{seen.probabilities[0, column].item():.5g}")
+    return row
+
+
+def class_name(loaded: LoadedModel, index: int) -> str:
+    """Name of a class, or its index where names are not known."""
+    return loaded.categories[index] if loaded.categories else f"class {index}"
+
+
+def key_of(row: Row) -> tuple[str, ...]:
+    """Return what tells a row's run from others; the same before and after it is written."""
+    return tuple(str(row[column]) for column in KEY)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Rows of the results, in their order; none where there is no file.
+
+    Raises
+    ------
+    ValueError
+        The file has other columns.
+    """
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        if tuple(reader.fieldnames or ()) != COLUMNS:
+            raise ValueError(
+                f"{path} has other columns than this benchmark writes: move it away, or name "
+                "another file with --results."
+            )
+        return list(reader)
+
+
+def append_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Add rows to the results."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    is_new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=COLUMNS, lineterminator="\n")
+        if is_new:
+            writer.writeheader()
+        writer.writerows(rows)
+
+
+def arguments_of(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--classes",
+        nargs="+",
+        default=["unseen"],
+        help="names or indices of classes, or one of the lists: "
+        + "; ".join(f"{name} ({', '.join(entries)})" for name, entries in CLASS_LISTS.items()),
+    )
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--recipes", nargs="*", help="known recipes; default all there are")
+    parser.add_argument(
+        "--recipe",
+        action="append",
+        default=[],
+        metavar="NAME:ARGUMENT=VALUE,...",
+        help="a recipe of your own, such as 'short:nb_steps=128,box_size=linear(0.5, 0.1),"
+        "optimizer=nadam(0.5)'; may be repeated",
+    )
+    parser.add_argument("--precision", help="for all recipes, given to fvfast.maco: float32, ...")
+    parser.add_argument("--checkpoints", type=int, default=8, help="pictures along a run")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--results", type=Path, default=RESULTS / "quality.csv")
+    parser.add_argument("--again", action="store_true", help="repeat runs that are in the results")
+    parser.add_argument("--report", action="store_true", help="run nothing: report the results")
+    parser.add_argument("--plot", type=Path, help="draw the curves into this file")
+    arguments = parser.parse_args(argv)
+    for option in ("checkpoints", "threads"):
+        if getattr(arguments, option) < 1:
+            parser.error(f"--{option} must be at least 1, got {getattr(arguments, option)}")
+    if arguments.precision is not None and not takes_precision():
+        parser.error("--precision: fvfast.maco of this version has no argument precision")
+    kinds = Figure().canvas.get_supported_filetypes()
+    if arguments.plot is not None and arguments.plot.suffix[1:].lower() not in kinds:
+        # Before hours of work, not after them.
+        parser.error(
+            f"--plot: expected a file that ends in {', '.join(kinds)}; got {arguments.plot}"
+        )
+    try:
+        arguments.all_recipes = chosen_recipes(arguments)
+        arguments.rows = read_rows(arguments.results)
+    except ValueError as error:
+        parser.error(str(error))
+    return arguments
+
+
+def chosen_recipes(arguments: argparse.Namespace) -> list[Recipe]:
+    """Recipes that the command line asks for.
+
+    Raises
+    ------
+    ValueError
+        One is not known, not understood, or there twice.
+    """
+    own = [parse_recipe(text) for text in arguments.recipe]
+    names = arguments.recipes
+    if names is None:
+        names = available_recipes()
+    recipes = [*(find_recipe(name) for name in names), *own]
+    twice = {recipe.name for recipe in recipes if [r.name for r in recipes].count(recipe.name) > 1}
+    if twice:
+        raise ValueError(f"several recipes are named {', '.join(sorted(twice))}.")
+    if not recipes:
+        raise ValueError("there is no recipe to run; name some with --recipes or --recipe.")
+    return recipes
+
+
+def class_indices(names: Sequence[str], loaded: LoadedModel) -> list[int]:
+    """Return the indices of the classes, or lists of classes, of these names."""
+    single = [entry for name in names for entry in CLASS_LISTS.get(name, (name,))]
+    indices = list(dict.fromkeys(map(loaded.class_index, single)))
+    count = len(loaded.categories or []) or 1000
+    for index in indices:
+        if index >= count:
+            raise ValueError(f"there is no class {index}; expected 0 to {count - 1}.")
+    return indices
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    arguments = arguments_of(argv)
+    out = console()
+    rows: list[Row] = arguments.rows
+    if not arguments.report:
+        torch.set_num_threads(arguments.threads)
+        wanted = run_all(arguments, rows)
+        rows = [row for row in rows if key_of(row) in wanted]
+    if not rows:
+        out.print(f"{arguments.results} holds no finished run to report.")
+        return
+    # A run that was repeated stands for the ones before it.
+    latest = list({(key_of(row), row["step"]): row for row in rows}.values())
+    curves = shared(curves_of(latest))
+    print_summary(curves)
+    out.print(f"results: {arguments.results}", soft_wrap=True)
+    if arguments.plot is not None:
+        plot_curves(curves, arguments.plot)
+        out.print(f"written to {arguments.plot}", soft_wrap=True)
+
+
+def run_all(arguments: argparse.Namespace, rows: list[Row]) -> set[tuple[str, ...]]:
+    """Do the runs that are not in the rows yet; return the keys of all that were asked for."""
+    out = console()
+    artist = load_model(ARTIST)
+    # Networks of their own: a run may keep the artist's in another precision.
+    judges = [load_model(name) for name in (ARTIST, *JUDGES)]
+    done = {key_of(row) for row in rows}
+    warm: set[str] = set()
+    # The recipes take turns, so that a busy hour of the machine hits all alike.
+    try:
+        classes = class_indices(arguments.classes, artist)
+    except ValueError as error:
+        raise SystemExit(f"--classes: {error}") from None
+    plan = [
+        (index, seed, recipe)
+        for index in classes
+        for seed in arguments.seeds
+        for recipe in arguments.all_recipes
+    ]
+    wanted: set[tuple[str, ...]] = set()
+    with stop_on_interrupt() as stop:
+        for number, (index, seed, recipe) in enumerate(plan, 1):
+            run: Row = {
+                **machine(),
+                "network": ARTIST,
+                "recipe": recipe.name,
+                "precision": arguments.precision or "",
+                "settings": recipe.settings(),
+                "class_index": index,
+                "class_name": class_name(artist, index),
+                "seed": seed,
+                "checkpoints": arguments.checkpoints,
+                "evaluation_crops": len(evaluation_boxes()),
+                "nb_steps": recipe.nb_steps,
+            }
+            wanted.add(key_of(run))
+            label = f"{number} of {len(plan)}: {recipe.name}, {run['class_name']}, seed {seed}"
+            if key_of(run) in done and not arguments.again:
+                out.print(f"{label}: in the results already")
+                continue
+            if stop:
+                continue
+            if recipe.name not in warm:
+                warm_up(recipe, artist, arguments.precision)
+                warm.add(recipe.name)
+            pictures = draw(
+                recipe, artist, index, seed, checkpoints=arguments.checkpoints,
+                precision=arguments.precision, stop=stop,
+            )  # fmt: skip
+            taken = pictures[-1][0]["step"] if pictures else 0
+            if taken < recipe.nb_steps:
+                out.print(f"{label}: ended before its last step, not recorded")
+                continue
+            finished = [
+                {**run, **times, **judge(image, index, artist.values_range, judges)}
+                for times, image in pictures
+            ]
+            append_rows(arguments.results, finished)
+            rows += finished
+            last = finished[-1]
+            out.print(
+                f"{label}: {last['seconds']:.1f} s, logit {last['mean_logit']:.2f}, probability "
+                f"{last['lite1_probability']:.3f} and {last['lite2_probability']:.3f}"
+            )
+    return wanted
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,224 @@
+"""The table and the curves of `benchmarks.quality`."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from rich.table import Table
+
+from benchmarks.quality_recipes import BASELINE
+from fvfast._terminal import console
+
+Row = dict[str, Any]
+Pair = tuple[str, str]
+Array = NDArray[np.float64]
+
+PANELS = {
+    "mean_logit": "mean logit in Lite0",
+    "lite1_probability": "probability in Lite1",
+    "lite2_probability": "probability in Lite2",
+}
+BAND = (10, 90)
+"""Percentiles over the runs between which the curves' bands lie."""
+
+
+@dataclasses.dataclass
+class Curve:
+    """The runs of one recipe, over the same checkpoints.
+
+    Attributes
+    ----------
+    recipe
+        Its name.
+    label
+        Its name, and what else tells it from the others.
+    runs
+        For each class and seed, the rows of its checkpoints in their order.
+    """
+
+    recipe: str
+    label: str
+    runs: dict[Pair, list[Row]]
+
+    def values(self, column: str) -> Array:
+        """Values (runs, checkpoints) of a column."""
+        return np.array([[float(row[column]) for row in rows] for rows in self.runs.values()])
+
+    def mean(self, column: str) -> Array:
+        """Mean over the runs at each checkpoint."""
+        return self.values(column).mean(axis=0)
+
+    def transferability(self) -> Array:
+        """Mean probability in both networks at each checkpoint."""
+        return (self.mean("lite1_probability") + self.mean("lite2_probability")) / 2
+
+    def only(self, pairs: set[Pair]) -> "Curve":
+        """Keep some of the runs."""
+        return Curve(
+            self.recipe, self.label, {pair: self.runs[pair] for pair in self.runs if pair in pairs}
+        )
+
+
+def curves_of(rows: Sequence[Row]) -> list[Curve]:
+    """Group rows by recipe; the baseline, if it is there, comes first.
+
+    Rows of another machine, number of threads, precision or version of the settings are a recipe of
+    their own.
+    """
+    groups: dict[tuple[str, ...], dict[Pair, list[Row]]] = {}
+    columns = ("recipe", "precision", "settings", "checkpoints", "evaluation_crops", "network",
+               "processor", "threads")  # fmt: skip
+    for row in rows:
+        runs = groups.setdefault(tuple(str(row[column]) for column in columns), {})
+        runs.setdefault((str(row["class_index"]), str(row["seed"])), []).append(row)
+    curves = []
+    labels: list[str] = []
+    for (recipe, precision, *_), runs in groups.items():
+        name = f"{recipe}, {precision}" if precision else recipe
+        labels.append(name)
+        again = labels.count(name)
+        ordered = {
+            pair: sorted(run, key=lambda row: int(row["step"])) for pair, run in runs.items()
+        }
+        label = name if again == 1 else f"{name} (settings {again})"
+        curves.append(Curve(recipe, label, ordered))
+    return sorted(curves, key=lambda curve: (curve.recipe != BASELINE, curve.label != BASELINE))
+
+
+def shared(curves: Sequence[Curve]) -> list[Curve]:
+    """Leave only the classes and seeds that all recipes have: means over others do not compare."""
+    pairs = set.intersection(*(set(curve.runs) for curve in curves))
+    if not pairs:
+        console().print(
+            "[yellow]The recipes have no class and seed in common: do not compare them.[/]"
+        )
+        return list(curves)
+    dropped = sum(len(curve.runs) - len(pairs) for curve in curves)
+    if dropped:
+        console().print(
+            f"left out: {dropped} of the runs, whose class and seed not all recipes have."
+        )
+    return [curve.only(pairs) for curve in curves]
+
+
+def seconds_to_reach(seconds: Array, values: Array, goal: float) -> tuple[float, bool] | None:
+    """When a curve first reaches a value.
+
+    Parameters
+    ----------
+    seconds, values
+        (checkpoints,), joined by straight lines.
+    goal
+        The value.
+
+    Returns
+    -------
+    reached
+        Seconds, and whether it was there at the first checkpoint already, so that it may have been
+        earlier; None if the curve stays below.
+    """
+    above = np.flatnonzero(values >= goal)
+    if not len(above):
+        return None
+    index = int(above[0])
+    if index == 0:
+        return float(seconds[0]), True
+    share = (goal - values[index - 1]) / (values[index] - values[index - 1])
+    return float(seconds[index - 1] + share * (seconds[index] - seconds[index - 1])), False
+
+
+def print_summary(curves: Sequence[Curve]) -> None:
+    """Print a table with one line per recipe; the first is compared with, if it is the baseline."""
+    baseline = curves[0] if curves[0].recipe == BASELINE else None
+    rows = [row for curve in curves for run in curve.runs.values() for row in run]
+    out = console()
+    machines = sorted(
+        {
+            f"{row['processor']}, {row['cores']} cores, {row['threads']} threads, torch "
+            f"{row['torch']}"
+            for row in rows
+        }
+    )
+    table = Table(
+        title=f"Mean over {len(curves[0].runs)} runs each, after the last step\n"
+        + "\n".join(machines),
+    )
+    table.add_column("recipe")
+    for header in (
+        "score", "prob. Lite1", "prob. Lite2", "median rank Lite1", "median rank Lite2", "seconds",
+        f"/ {BASELINE}", "s to reach score", "s to reach transfer", "other load %",
+    ):  # fmt: skip
+        table.add_column(header, justify="right")
+    for curve in curves:
+        table.add_row(curve.label, *_cells(curve, baseline))
+    out.print(table)
+    out.print(
+        "score: mean logit over the evaluation crops. to reach: seconds until the mean curve first "
+        f"was where {BASELINE} ends, in score and in the mean probability of Lite1 and Lite2. "
+        "other load: the highest of all runs.",
+        soft_wrap=True,
+    )
+
+
+def _cells(curve: Curve, baseline: Curve | None) -> list[str]:
+    seconds, score = curve.mean("seconds"), curve.mean("mean_logit")
+    ratio = score_time = transfer_time = ""
+    if baseline is not None:
+        ratio = f"{seconds[-1] / baseline.mean('seconds')[-1]:.3f}"
+        score_time = _reached(seconds_to_reach(seconds, score, baseline.mean("mean_logit")[-1]))
+        transfer_time = _reached(
+            seconds_to_reach(seconds, curve.transferability(), baseline.transferability()[-1])
+        )
+    return [
+        f"{score[-1]:.2f}",
+        *(f"{curve.mean(f'lite{i}_probability')[-1]:.3f}" for i in (1, 2)),
+        *(f"{np.median(curve.values(f'lite{i}_rank')[:, -1]):g}" for i in (1, 2)),
+        f"{seconds[-1]:.1f}",
+        ratio,
+        score_time,
+        transfer_time,
+        f"{np.nanmax(curve.values('other_load_percent')[:, -1]):.0f}",
+    ]
+
+
+def _reached(reached: tuple[float, bool] | None) -> str:
+    if reached is None:
+        return "never"
+    seconds, at_first = reached
+    return f"{'<= ' if at_first else ''}{seconds:.1f}"
+
+
+def plot_curves(curves: Sequence[Curve], path: Path) -> None:
+    """Draw score and probabilities against seconds.
+
+    Parameters
+    ----------
+    curves
+        One line each.
+    path
+        File to write: its suffix, one that matplotlib knows, is the format.
+    """
+    figure = Figure(figsize=(5.0 * len(PANELS), 4.2), layout="constrained")
+    for ax, (column, label) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
+        for curve in curves:
+            seconds, values = curve.mean("seconds"), curve.values(column)
+            (line,) = ax.plot(seconds, values.mean(axis=0), marker=".", label=curve.label)
+            low, high = np.percentile(values, BAND, axis=0)
+            ax.fill_between(seconds, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+        ax.set_xscale("log")
+        ax.set_xlabel("seconds")
+        ax.set_ylabel(label)
+        ax.grid(alpha=0.3)
+    figure.axes[0].legend()
+    first = next(iter(curves[0].runs.values()))[0]
+    figure.suptitle(
+        f"{first['network']}: mean over {len(curves[0].runs)} runs, band: {BAND[0]}th to "
+        f"{BAND[1]}th percentile; {first['processor']}, {first['threads']} threads",
+        fontsize="small",
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)

@@ -1,0 +1,340 @@
+"""How good a picture is: its score, what other networks make of it, and how close two pictures are.
+
+Every picture is shown to a network as the same fixed crops, without noise, whatever its size and
+whatever drew it: pictures of different recipes, sizes and libraries are judged alike.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+from fvfast._checks import check_sorted_range
+from fvfast.engine.state import borrowed, model_dtype
+from fvfast.evaluation_crops import check_pictures, evaluation_boxes, evaluation_crops
+from fvfast.models import LoadedModel
+from fvfast.objectives import Objective
+from fvfast.targets import Ids, as_ids
+
+__all__ = [
+    "Transferability",
+    "agreement",
+    "evaluation_boxes",
+    "evaluation_crops",
+    "mean_logit",
+    "mean_score",
+    "transferability",
+]
+
+_RANGE_TOLERANCE = 1e-3  # of the width of values_range: rounding, and 16-bit pictures
+
+
+class Transferability(NamedTuple):
+    """What M networks make of N images.
+
+    Attributes
+    ----------
+    ranks
+        int64 (N, M): place of the class among the network's classes, 1 for the most probable.
+    probabilities
+        float32 (N, M), in [0, 1]: probability of the class.
+    networks
+        The M names of the networks.
+    """
+
+    ranks: torch.Tensor
+    probabilities: torch.Tensor
+    networks: list[str]
+
+
+def mean_score(
+    images: torch.Tensor, objective: Objective, *, boxes: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Score of an objective, averaged over the evaluation crops.
+
+    The scale is the objective's own: that of a neuron or channel is divided by the number of
+    neurons or channels of its layer. `mean_logit` gives a class's logit as it is. The model runs
+    frozen in evaluation mode and comes back as it was.
+
+    Parameters
+    ----------
+    images
+        (N, C, H, W), any size, in the range that the objective's model takes.
+    objective
+        With one combination, which scores all images, or with N, one for each image in their order.
+    boxes
+        (K, 4), see `evaluation_boxes`, which is the default.
+
+    Returns
+    -------
+    scores
+        float32 (N,), on the CPU.
+
+    Raises
+    ------
+    TypeError
+        No tensor, or no objective.
+    ValueError
+        Shapes or numbers that do not fit, or images that are not finite.
+    """
+    if not isinstance(objective, Objective):
+        raise TypeError(
+            f"mean_score: objective must be an Objective, got {type(objective).__name__}; "
+            "mean_logit takes a network and a class."
+        )
+    channels, *size = objective.image_shape
+    check_pictures(images, "mean_score", channels)
+    combinations = len(objective.combination_names)
+    if combinations not in (1, len(images)):
+        raise ValueError(
+            f"mean_score: the objective has {combinations} combinations for {len(images)} images; "
+            "expected one for all images, or one for each."
+        )
+    scores = []
+    with torch.no_grad(), borrowed(objective.model) as device:
+        # One image at a time: the memory that is needed does not grow with their number.
+        for index, image in enumerate(images.to(device)):
+            chosen = index if combinations > 1 else 0
+            model, score, _, _ = objective.compile([chosen])
+            (crops,) = evaluation_crops(image[None], size, boxes)
+            scores.append(score(model(crops)).cpu())
+    return torch.cat(scores)
+
+
+def mean_logit(
+    images: torch.Tensor,
+    class_index: Ids,
+    network: LoadedModel,
+    *,
+    values_range: Sequence[float] | None = None,
+    boxes: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Logit of a class, averaged over the evaluation crops.
+
+    Parameters
+    ----------
+    images
+        (N, C, H, W), any size, in ``values_range``.
+    class_index
+        Position of the class among the network's outputs, from 0; or N of them, one for each image.
+    network
+        A classifier: its outputs are logits (B, classes). It runs frozen in evaluation mode and
+        comes back as it was.
+    values_range
+        (low, high) of the images, which are mapped linearly to the network's own range. Default:
+        the network's.
+    boxes
+        (K, 4), see `evaluation_boxes`, which is the default.
+
+    Returns
+    -------
+    logits
+        float32 (N,), on the CPU.
+
+    Raises
+    ------
+    TypeError
+        No tensor, or a network that is no `fvfast.models.LoadedModel`.
+    ValueError
+        Shapes that do not fit, images that are not finite or not in the range, a class that the
+        network does not have.
+    """
+    return _per_image(
+        "mean_logit", images, class_index, network, values_range, boxes,
+        lambda logits, index: logits[:, index].mean(),
+    ).float()  # fmt: skip
+
+
+def transferability(
+    images: torch.Tensor,
+    class_index: Ids,
+    networks: Sequence[LoadedModel],
+    *,
+    values_range: Sequence[float],
+    boxes: torch.Tensor | None = None,
+) -> Transferability:
+    """Rank and probability that networks give a class: meant for networks that were not optimised.
+
+    The softmax of each crop's logits is averaged over the evaluation crops, as is usual where a
+    classifier sees several crops of a picture. The probability is the class's entry of this mean,
+    and the rank is one more than the number of classes whose entry is higher.
+
+    Parameters
+    ----------
+    images
+        (N, C, H, W), any size, in ``values_range``.
+    class_index
+        Position of the class among the outputs, the same in all networks, from 0; or N of them, one
+        for each image.
+    networks
+        M classifiers. They run frozen in evaluation mode and come back as they were.
+    values_range
+        (low, high) of the images: the range of the network that they were made for. They are mapped
+        linearly to each network's own range.
+    boxes
+        (K, 4), see `evaluation_boxes`, which is the default.
+
+    Returns
+    -------
+    result
+        Ranks and probabilities (N, M), on the CPU, and the networks' names.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `mean_logit`; ValueError also without a network.
+    """
+    if not networks:
+        raise ValueError("transferability: networks is empty; expected at least one network.")
+
+    def judge(logits: torch.Tensor, index: int) -> torch.Tensor:
+        mean = logits.softmax(1).mean(0)
+        return torch.stack([(mean > mean[index]).sum() + 1, mean[index]])
+
+    judged = torch.stack(
+        [
+            _per_image("transferability", images, class_index, network, values_range, boxes, judge)
+            for network in networks
+        ],
+        dim=1,
+    )  # (N, M, 2)
+    names = [network.name for network in networks]
+    return Transferability(judged[..., 0].long(), judged[..., 1].float(), names)
+
+
+def agreement(images: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    """Agreement of pictures with those of a reference run: Pearson's correlation of their values.
+
+    It does not depend on brightness and contrast, so either picture may have any range. The
+    transparencies of two runs are compared in the same way.
+
+    Parameters
+    ----------
+    images, reference
+        Pictures or transparencies of one shape: (N, C, H, W), or (C, H, W) for a single one.
+
+    Returns
+    -------
+    correlation
+        float32 (N,), or a scalar for a single picture, in [-1, 1] and on the CPU: 1 for the same
+        picture, near 0 for unrelated ones.
+
+    Raises
+    ------
+    TypeError
+        No tensors.
+    ValueError
+        Shapes that differ, values that are not finite, or a picture of one value only, which has no
+        correlation.
+    """
+    for name, given in (("images", images), ("reference", reference)):
+        if not isinstance(given, torch.Tensor):
+            raise TypeError(f"agreement: {name} must be a tensor, got {type(given).__name__}.")
+    if images.shape != reference.shape:
+        raise ValueError(
+            f"agreement: images have shape {tuple(images.shape)} but the reference "
+            f"{tuple(reference.shape)}; expected the same. Resize the larger pictures first "
+            "(torch.nn.functional.interpolate with antialias=True)."
+        )
+    single = images.ndim == 3
+    batches = []
+    for name, given in (("images", images), ("reference", reference)):
+        batch = given[None] if single else given
+        check_pictures(batch, "agreement", name=name)
+        batches.append(batch.detach().to("cpu", torch.float64).flatten(1))
+    for name, batch in zip(("images", "reference"), batches, strict=True):
+        flat = (batch.amax(1) == batch.amin(1)).nonzero().flatten().tolist()
+        if flat:
+            raise ValueError(
+                f"agreement: {name}[{flat[0]}] has one value only ({batch[flat[0], 0].item():g}); "
+                "a correlation needs values that vary."
+            )
+    first, second = (F.normalize(batch - batch.mean(1, keepdim=True), dim=1) for batch in batches)
+    correlation = (first * second).sum(1).clamp(-1.0, 1.0).float()
+    return correlation[0] if single else correlation
+
+
+def _per_image(
+    function: str,
+    images: torch.Tensor,
+    class_index: Ids,
+    network: LoadedModel,
+    values_range: Sequence[float] | None,
+    boxes: torch.Tensor | None,
+    judge: Callable[[torch.Tensor, int], torch.Tensor],
+) -> torch.Tensor:
+    """Stack, over the images, what ``judge`` makes of the logits (K, classes) and the class."""
+    if not isinstance(network, LoadedModel):
+        raise TypeError(
+            f"{function}: expected a fvfast.models.LoadedModel, which says what images the network "
+            f"takes, got {type(network).__name__}; make one with load_model(name) or "
+            "LoadedModel(model, name, input_shape, values_range)."
+        )
+    channels, *size = network.input_shape
+    check_pictures(images, function, channels)
+    given = network.values_range if values_range is None else values_range
+    mapped = _mapped(images, check_sorted_range(given, function), network.values_range, function)
+    indices = _class_indices(class_index, len(images), function)
+    results = []
+    with torch.no_grad(), borrowed(network.model) as device:
+        # One image at a time: the memory that is needed does not grow with their number.
+        for image, index in zip(mapped.to(device), indices, strict=True):
+            (crops,) = evaluation_crops(image[None], size, boxes)
+            logits = _logits(crops, network)
+            if not 0 <= index < logits.shape[1]:
+                raise ValueError(
+                    f"{function}: class_index is {index}; {network.name} has {logits.shape[1]} "
+                    f"classes: expected 0 to {logits.shape[1] - 1}."
+                )
+            results.append(judge(logits, index).cpu())
+    return torch.stack(results)
+
+
+def _logits(crops: torch.Tensor, network: LoadedModel) -> torch.Tensor:
+    """Logits (K, classes) of crops in the network's range; float64, where softmax has no ties."""
+    if network.preprocess is not None:
+        crops = network.preprocess(crops)
+    outputs = network.model(crops.to(model_dtype(network.model)))
+    if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2 or len(outputs) != len(crops):
+        got = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
+        raise ValueError(
+            f"{network.name} puts out {got} for {len(crops)} images; expected the logits of a "
+            f"classifier, ({len(crops)}, classes)."
+        )
+    return outputs.double()
+
+
+def _mapped(
+    images: torch.Tensor,
+    given: tuple[float, float],
+    wanted: tuple[float, float],
+    function: str,
+) -> torch.Tensor:
+    """Map images linearly from one range to another."""
+    low, high = given
+    slack = _RANGE_TOLERANCE * (high - low)
+    least, most = images.min().item(), images.max().item()
+    if least < low - slack or most > high + slack:
+        raise ValueError(
+            f"{function}: the images have values from {least:g} to {most:g}, outside values_range "
+            f"({low:g}, {high:g}); give the range that the images were made with."
+        )
+    images = images.detach().float()
+    if given == wanted:
+        return images
+    scale = (wanted[1] - wanted[0]) / (high - low)
+    return (images - low) * scale + wanted[0]
+
+
+def _class_indices(class_index: Ids, count: int, function: str) -> list[int]:
+    """Return one index per image."""
+    indices = as_ids(class_index, "class_index")
+    if len(indices) == 1:
+        return indices * count
+    if len(indices) != count:
+        raise ValueError(
+            f"{function}: class_index has {len(indices)} entries for {count} images; expected one "
+            "for all images, or one for each."
+        )
+    return indices
