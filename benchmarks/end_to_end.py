@@ -1,4 +1,8 @@
-"""Whole steps with a network, library against library.
+"""Whole steps with a network, library against library, and against the network alone.
+
+"network" is one forward pass and the gradient of its input in the form that fvfast's engine gives
+it, "network_eager" the same as PyTorch runs it. "auto" is the precision that the engine chooses on
+the machine.
 
 Run with ``python -m benchmarks.end_to_end``; ``make bench-peers`` installs the other libraries.
 The networks have random weights: the cost of a step does not depend on them.

@@ -12,7 +12,6 @@ from fvfast.presets import box_schedule, find_preset, noise_schedule
 
 # What does not change the picture, or is told in another way.
 _LEFT_OUT = frozenset({"objective", "maco_dataset", "progress", "callback", "save_every", "device"})
-_SCHEDULES = {"box_size": box_schedule, "noise_intensity": noise_schedule}
 
 
 def default_of(function: Callable[..., Any], argument: str) -> Any:
@@ -44,9 +43,12 @@ def effective_settings(function: Callable[..., Any], given: Mapping[str, Any]) -
         preset = given.get("preset", values["preset"])
         values.update(find_preset(preset).arguments)
     values.update((name, value) for name, value in given.items() if name in values)
-    for name, schedule in _SCHEDULES.items():
-        if name in values:
-            at = schedule(values[name], values["nb_steps"])
+    if "preset" in values:
+        steps = values["nb_steps"]
+        for name, at in (
+            ("box_size", box_schedule(values["box_size"], steps, values["preset"])),
+            ("noise_intensity", noise_schedule(values["noise_intensity"], steps)),
+        ):
             first, last = at(0), at(values["nb_steps"] - 1)
             values[name] = first if first == last else [first, last]
     if values["optimizer"] is None:

@@ -338,7 +338,7 @@ class MacoRun:
         self.height, self.width = check_image_size(custom_shape, self.model_size, "maco")
         self.values_range = check_sorted_range(values_range, "maco")
         self.noise_at = noise_schedule(noise_intensity, self.nb_steps)
-        self.box_size_at = box_schedule(box_size, self.nb_steps)
+        self.box_size_at = box_schedule(box_size, self.nb_steps, preset)
         self.seed = check_seed(seed)
         self.progress = progress
         self.callback = callback

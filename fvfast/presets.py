@@ -28,6 +28,8 @@ class Preset:
         Values of `fvfast.maco`'s arguments that the caller leaves out.
     boxes
         How boxes scatter around the box size.
+    box_sizes
+        Mean side of the first and of the last step's boxes, where the caller gives no box size.
     phase
         Distribution of the initial phase: "normal" (standard) or "uniform" (-pi to pi).
     normal_noise, uniform_noise
@@ -37,6 +39,7 @@ class Preset:
 
     arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     boxes: BoxDistribution = dataclasses.field(default_factory=BoxDistribution)
+    box_sizes: tuple[float, float] = (0.5, 0.05)
     phase: str = "normal"
     normal_noise: float = 1.0
     uniform_noise: float = 1.0
@@ -102,9 +105,11 @@ def takes_preset(function: Callable[P, R]) -> Callable[P, R]:
     return call
 
 
-def box_schedule(box_size: float | Schedule | None, nb_steps: int) -> Schedule:
-    """Mean box side of each step: a number, a function of the step, or None (50 % to 5 %)."""
-    default = np.linspace(0.5, 0.05, nb_steps)
+def box_schedule(
+    box_size: float | Schedule | None, nb_steps: int, preset: str = "xplique"
+) -> Schedule:
+    """Mean box side of each step: a number, a function of the step, or None, the preset's."""
+    default = np.linspace(*find_preset(preset).box_sizes, nb_steps)
     return _schedule("box_size", box_size, default)
 
 

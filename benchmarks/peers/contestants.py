@@ -43,6 +43,11 @@ class Contestant:
 
 CONTESTANTS = (
     Contestant("fvfast", "fvfast_worker"),
+    Contestant("fvfast_auto", "fvfast_worker", arguments=("--precision", "auto")),
+    # What the network alone takes: the rest of fvfast's step is its overhead.
+    Contestant("network", "network_worker"),
+    Contestant("network_auto", "network_worker", arguments=("--precision", "auto")),
+    Contestant("network_eager", "network_worker", arguments=("--eager",)),
     Contestant("fvfast_reference", "fvfast_worker", variables={"FVFAST_DISABLE_NATIVE": "1"}),
     Contestant("xplique", "xplique_worker", ".venv-xplique"),
     Contestant("dreamlens", "dreamlens_worker", ".venv-dreamlens"),

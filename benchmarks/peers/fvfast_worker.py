@@ -1,6 +1,12 @@
-"""fvfast: its public ``maco``, stopped in the callback that a user can give."""
+"""fvfast: its public ``maco``, stopped in the callback that a user can give.
 
+"--precision auto" and the like are passed on to it.
+"""
+
+import sys
 from collections.abc import Callable
+
+from torch import nn
 
 import fvfast
 from benchmarks.peers.gate import ENDLESS, Gate, serve
@@ -8,15 +14,25 @@ from benchmarks.peers.scene import Scene
 from benchmarks.peers.torch_networks import LAYERS, build_network, framework
 
 
-def prepare(scene: Scene) -> tuple[dict[str, str], Callable[[Gate], object]]:
-    """Load the scene."""
-    network = build_network(scene)
+def make_objective(scene: Scene, network: nn.Module) -> fvfast.Objective:
+    """Make the objective of a scene on its network."""
     layer = LAYERS[scene.network]
     shape = (3, scene.model_size, scene.model_size)
     if scene.network == "identity":
-        objective = fvfast.Objective.layer(network, layer, input_shape=shape)
-    else:
-        objective = fvfast.Objective.neuron(network, layer, 0, input_shape=shape)
+        return fvfast.Objective.layer(network, layer, input_shape=shape)
+    return fvfast.Objective.neuron(network, layer, 0, input_shape=shape)
+
+
+def precision_argument() -> str | None:
+    """Return what follows "--precision" on the command line."""
+    if "--precision" not in sys.argv:
+        return None
+    return sys.argv[sys.argv.index("--precision") + 1]
+
+
+def prepare(scene: Scene) -> tuple[dict[str, str], Callable[[Gate], object]]:
+    """Load the scene."""
+    objective = make_objective(scene, build_network(scene))
 
     def run(gate: Gate) -> None:
         gate()  # the callback comes at the end of a step: this is the call before the first one
@@ -30,6 +46,7 @@ def prepare(scene: Scene) -> tuple[dict[str, str], Callable[[Gate], object]]:
             custom_shape=(scene.image_size, scene.image_size),
             progress=False,
             callback=lambda _report: gate(),
+            precision=precision_argument(),
         )
 
     return {"library": fvfast.__version__, "framework": framework()}, run

@@ -65,10 +65,11 @@ class Engine:
         """
 
         def network(part: torch.Tensor) -> list[torch.Tensor]:
-            with self.running.context(part.device, join_activations=join_activations):
-                return self.tapped(self.running.form.feed(part))
+            return self.tapped(self.running.form.feed(part))
 
-        with torch.enable_grad():
+        # Around the scores too: a user's function may call the network itself.
+        context = self.running.context(views.device, join_activations=join_activations)
+        with torch.enable_grad(), context:
             scores, gradient = self.passes.run(network, views, count)
         return scores, gradient.to(views.dtype)
 

@@ -52,11 +52,10 @@ class FrozenConvolution:
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Compute the output without a way back."""
-        if self.activation != "none" and self._can_fuse(images):
-            attribute, limits = ("relu", []) if self.activation == "relu" else ("hardtanh", [0, 6])
+        if _has_fused_operation(images):
             return torch.ops.mkldnn._convolution_pointwise(
                 images, self.weight, self.bias, self.padding, self.stride, self.dilation,
-                self.groups, attribute, limits, "",
+                self.groups, *_FUSED[self.activation], "",
             )  # fmt: skip
         output = F.conv2d(
             images, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
@@ -72,6 +71,11 @@ class FrozenConvolution:
         within = all(pad <= reach for pad, reach in zip(self.padding, self._reach, strict=True))
         if self._is_depthwise and within and _prefers_forward(gradient):
             return self._backward_by_forward(gradient, shape)
+        if self._is_pointwise and _has_fused_operation(gradient):
+            return torch.ops.mkldnn._convolution_pointwise(
+                gradient, self._transposed_weight, None, (0, 0), (1, 1), (1, 1), 1,
+                *_FUSED["none"], "",
+            )  # fmt: skip
         # Only the shape of the images matters for their gradient: these are never written.
         images = torch.empty(
             shape, dtype=gradient.dtype, device=gradient.device, memory_format=_format_of(gradient)
@@ -95,13 +99,15 @@ class FrozenConvolution:
             gradient, output, 0, 6, grad_input=target
         )
 
-    def _can_fuse(self, images: torch.Tensor) -> bool:
-        return (
-            images.device.type == "cpu"
-            and images.dtype in (torch.float32, torch.bfloat16)
-            and torch.backends.mkldnn.is_available()
-            and bool(torch.backends.mkldnn.enabled)
-        )
+    @property
+    def _is_pointwise(self) -> bool:
+        same_size = self.stride == (1, 1) and self.padding == (0, 0)
+        return self.groups == 1 and same_size and self.weight.shape[2:] == (1, 1)
+
+    @functools.cached_property
+    def _transposed_weight(self) -> torch.Tensor:
+        weight = self.weight.transpose(0, 1)
+        return weight.contiguous(memory_format=_format_of(self.weight))
 
     @property
     def _is_depthwise(self) -> bool:
@@ -135,7 +141,7 @@ class FrozenConvolution:
         height, width = (size - own for size, own in zip(sizes, self.weight.shape[2:], strict=True))
         padded = F.pad(self.weight, (0, width, 0, height))
         split = padded.reshape(outputs, inputs, taps[0], self.stride[0], taps[1], self.stride[1])
-        channels = split.permute(1, 3, 5, 0, 2, 4).flip(4, 5)  # (in, ry, rx, out, jy, jx)
+        channels = split.permute(3, 5, 1, 0, 2, 4).flip(4, 5)  # (ry, rx, in, out, jy, jx)
         weight = channels.reshape(-1, outputs, *taps)
         return weight.contiguous(memory_format=_format_of(self.weight))
 
@@ -144,10 +150,12 @@ class FrozenConvolution:
         convolved = F.conv2d(gradient, self._shuffle_weight, padding=[tap - 1 for tap in taps])
         batch, _, rows, columns = convolved.shape
         (step_y, step_x), (pad_y, pad_x) = self.stride, self.padding
-        split = convolved.reshape(batch, shape[1], step_y, step_x, rows, columns)
-        whole = split.permute(0, 1, 4, 2, 5, 3).reshape(
-            batch, shape[1], rows * step_y, columns * step_x
+        # Channels last on both sides: a stride's pixels of one row are copied together.
+        split = convolved.permute(0, 2, 3, 1).reshape(
+            batch, rows, columns, step_y, step_x, shape[1]
         )
+        whole = split.transpose(2, 3).reshape(batch, rows * step_y, columns * step_x, shape[1])
+        whole = whole.permute(0, 3, 1, 2)
         # Pixels at the end that no window reads have no gradient.
         missing_y = max(0, pad_y + shape[2] - whole.shape[2])
         missing_x = max(0, pad_x + shape[3] - whole.shape[3])
@@ -171,6 +179,27 @@ class FrozenConvolution:
         rows, columns = gradient.shape[2:]
         stretched[:, :, first_y::step_y, first_x::step_x][:, :, :rows, :columns] = gradient
         return F.conv2d(stretched, self._flipped_weight, dilation=self.dilation, groups=self.groups)
+
+
+# What oneDNN calls the activations that it computes with a convolution, and their limits.
+_FUSED: dict[Activation, tuple[str, list[float]]] = {
+    "none": ("none", []),
+    "relu": ("relu", []),
+    "relu6": ("hardtanh", [0, 6]),
+}
+
+
+def _has_fused_operation(images: torch.Tensor) -> bool:
+    """Whether oneDNN is there for images.
+
+    torch itself leaves small convolutions on one thread to a slower one of its own.
+    """
+    return (
+        images.device.type == "cpu"
+        and images.dtype in (torch.float32, torch.bfloat16)
+        and torch.backends.mkldnn.is_available()
+        and bool(torch.backends.mkldnn.enabled)
+    )
 
 
 class _Frozen(torch.autograd.Function):

@@ -137,9 +137,15 @@ class Passes:
         gradients = []
         for index, part in enumerate(views.split(size)):
             leaf = part.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(
-                network(leaf), leaf, [cotangent.split(size)[index] for cotangent in cotangents]
-            )
+            pairs = [
+                (output, cotangent.split(size)[index])
+                for output, cotangent in zip(network(leaf), cotangents, strict=True)
+                if output.requires_grad  # one that no view reaches has no part in the gradient
+            ]
+            if not pairs:
+                raise ValueError(self._no_gradient())
+            reached, their_cotangents = zip(*pairs, strict=True)
+            (gradient,) = torch.autograd.grad(reached, leaf, their_cotangents)
             gradients.append(gradient)
         return scores.detach(), self._unscaled(torch.cat(gradients))
 
@@ -148,10 +154,11 @@ class Passes:
             self._scorers[first, last] = self.scorer(first, last)
         scores = self._scorers[first, last](outputs)
         if not scores.requires_grad:
-            raise ValueError(
-                f"the score of {self.name} does not depend on the image: no gradient reaches it."
-            )
+            raise ValueError(self._no_gradient())
         return scores
+
+    def _no_gradient(self) -> str:
+        return f"the score of {self.name} does not depend on the image: no gradient reaches it."
 
     def _unscaled(self, gradient: torch.Tensor) -> torch.Tensor:
         # In float32: the type of the network may not hold what is left.

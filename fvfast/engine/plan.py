@@ -1,6 +1,7 @@
 """Decides how to run a network, by trying: what fails or changes its results is left out."""
 
 import dataclasses
+import math
 import statistics
 import time
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from fvfast.engine.memory import available_memory
 from fvfast.engine.passes import Passes, Scorer, is_out_of_memory
 from fvfast.engine.precision import Precision, dtype_of, half_types
 from fvfast.engine.recording import Convolution, record_convolutions
+from fvfast.engine.state import model_dtype
 from fvfast.engine.taps import TappedModel
 
 PROBE_VIEWS = 4
@@ -27,7 +29,7 @@ SIMILAR = 0.1
 """Largest difference that a 16-bit type may make to "auto", relative to the outputs."""
 
 ALIKE = 0.9
-"""Smallest cosine similarity of the gradients of two precisions to "auto"."""
+"""Smallest likeness of the gradients of two forms, see `_Trial.likeness`."""
 
 GAIN = 0.95
 """What a 16-bit type may take of the time of float32 at most, to be worth its rounding."""
@@ -120,7 +122,7 @@ class _Trial:
         """Whether outputs and gradients are the same up to tolerances."""
         # Numbers that are not finite compare as different.
         close = self.difference(other) <= tolerance
-        return close and self.gradient_similarity(other) >= ALIKE
+        return close and self.likeness(other) >= ALIKE
 
     def difference(self, other: "_Trial") -> float:
         """Largest relative difference of the layers' outputs."""
@@ -129,12 +131,15 @@ class _Trial:
             for mine, its in zip(self.outputs, other.outputs, strict=True)
         )
 
-    def gradient_similarity(self, other: "_Trial") -> float:
-        """Cosine similarity of the gradients; 1 where both are zero."""
-        if not bool(self.gradient.any()) and not bool(other.gradient.any()):
+    def likeness(self, other: "_Trial") -> float:
+        """Cosine similarity of the gradients, times the ratio of the smaller norm to the larger."""
+        mine, its = (trial.gradient.flatten().double() for trial in (self, other))
+        norms = float(mine.norm()), float(its.norm())
+        if max(norms) == 0:
             return 1.0
-        flat = [trial.gradient.flatten().double() for trial in (self, other)]
-        return float(torch.cosine_similarity(flat[0], flat[1], dim=0))
+        # One product is <mine, its> / (norms[0] * norms[1]) * min(norms) / max(norms). Divided
+        # first: the product of two small gradients may not be a number any more.
+        return float((mine / max(norms)) @ (its / max(norms)))
 
 
 class Planner:
@@ -158,6 +163,7 @@ class Planner:
         self.passes = Passes(lambda _first, _last: scorer, name)
         self.convolutions: list[Convolution] = []
         self.notes: list[str] = []
+        self.gradient_scale = 1.0
 
     def plan(self, precision: Precision) -> Plan:
         """Choose how to run the network.
@@ -177,6 +183,7 @@ class Planner:
         own = self._try(Form())
         if isinstance(own, Exception):
             raise own
+        self.gradient_scale = self._gradient_scale(own)
         best = self._fastest_same(own)
         if precision == "auto":
             best = self._fastest_similar(best)
@@ -186,7 +193,7 @@ class Planner:
             best.form,
             self.convolutions,
             self._views_per_pass(best.form),
-            self._gradient_scale(best),
+            self._scale_in(best.form),
             tuple(self.notes),
         )
 
@@ -194,9 +201,7 @@ class Planner:
         """Find the form furthest from the network's own that gives the same results."""
         assert self.tapped.model is not None
         try:
-            self.convolutions = record_convolutions(
-                self.tapped.model, lambda: self.tapped(self.views[:1])
-            )
+            self.convolutions = record_convolutions(self.tapped.model, self._run_one_view)
         except Exception as error:  # noqa: BLE001 (whatever a network does, it still runs as it is)
             self.notes.append(f"joined convolutions: {_brief(error)}")
             return own
@@ -235,11 +240,10 @@ class Planner:
                 if isinstance(trial, Exception):
                     self.notes.append(f"{form}: {_brief(trial)}")
                     continue
-                difference, similarity = trial.difference(best), trial.gradient_similarity(best)
                 if not trial.agrees_with(best, SIMILAR):
                     self.notes.append(
-                        f"{form}: changes the outputs by {difference:.1%}, cosine of the gradients "
-                        f"{similarity:.3f}"
+                        f"{form}: changes the outputs by {trial.difference(best):.1%}, likeness of "
+                        f"the gradients {trial.likeness(best):.3f}"
                     )
                     continue
                 candidates.append(trial)
@@ -276,14 +280,21 @@ class Planner:
         outputs: list[torch.Tensor] = []
 
         def network(views: torch.Tensor) -> list[torch.Tensor]:
-            with running.context(views.device):
-                made = self.tapped(running.form.feed(views))
+            made = self.tapped(running.form.feed(views))
             outputs[:] = [tensor.detach() for tensor in made]
             return made
 
-        with torch.enable_grad():
-            _, gradient = self.passes.run(network, self.views, 1)
+        self.passes.gradient_scale = self._scale_in(running.form)
+        with torch.enable_grad(), running.context(self.views.device):
+            scores, gradient = self.passes.run(network, self.views, 1)
+        if all(layer.module is None for layer in self.tapped.layers):
+            # The score itself calls the network.
+            outputs.append(scores)
         return outputs, gradient
+
+    def _run_one_view(self) -> list[torch.Tensor]:
+        outputs = self.tapped(self.views[:1])
+        return [*outputs, self.passes.scorer(0, 1)(outputs)]
 
     def _time(self, forms: Sequence[Form], rounds: int = 3) -> list[float]:
         """Median seconds of a pass in each form, in turns."""
@@ -316,27 +327,37 @@ class Planner:
             torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
         ):
             self._forward_and_back(running)
-        assert self.tapped.model is not None
-        parameters = {
-            tensor.untyped_storage().data_ptr() for tensor in self.tapped.model.parameters()
-        }
+            assert self.tapped.model is not None
+            # Here, where they have the type of the form.
+            parameters = {
+                tensor.untyped_storage().data_ptr() for tensor in self.tapped.model.parameters()
+            }
         activations = sum(size for pointer, size in kept.items() if pointer not in parameters)
         per_view = activations / len(self.views)
-        return None if per_view == 0 else max(1, int(MEMORY_SHARE * free / per_view))
+        if per_view == 0:
+            return self.passes.views_per_pass
+        fitting = max(1, int(MEMORY_SHARE * free / per_view))
+        # Where memory ran out meanwhile, what was left fitted.
+        return min(fitting, self.passes.views_per_pass or fitting)
 
-    def _gradient_scale(self, trial: _Trial) -> float:
-        """Power of two that brings the scores' gradient of the outputs near 1, for float16."""
-        if trial.form.dtype != torch.float16:
-            return 1.0
-        outputs = [tensor.requires_grad_() for tensor in trial.outputs]
-        scores = self.passes.scorer(0, 1)(outputs)
-        gradients = torch.autograd.grad(
-            scores.sum(), outputs, allow_unused=True, materialize_grads=True
-        )
+    def _gradient_scale(self, own: _Trial) -> float:
+        """Power of two that brings the scores' gradient of the outputs near 1."""
+        count = len(self.tapped.layers)
+        outputs = [tensor.detach().requires_grad_() for tensor in own.outputs[:count]]
+        with torch.enable_grad():
+            scores = self.passes.scorer(0, 1)(outputs)
+            gradients = torch.autograd.grad(
+                scores.sum(), outputs, allow_unused=True, materialize_grads=True
+            )
         largest = max(float(gradient.abs().max()) for gradient in gradients)
-        if largest == 0:
+        if largest == 0 or not math.isfinite(largest):
             return 1.0
-        return float(2.0 ** -torch.tensor(largest).log2().floor())
+        return 2.0 ** -math.floor(math.log2(largest))
+
+    def _scale_in(self, form: Form) -> float:
+        """Scale of the scores in a form: float16 alone cannot hold small gradients."""
+        dtype = model_dtype(self.tapped.model) if form.dtype is None else form.dtype
+        return self.gradient_scale if dtype == torch.float16 else 1.0
 
 
 def _brief(error: Exception) -> str:
