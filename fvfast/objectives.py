@@ -295,7 +295,7 @@ class Objective:
         layer
             Dotted name; index in the order in which the network calls its leaf modules (-1 is the
             last); the module; or (one of these, key) to read one entry of a tuple or mapping
-            output.
+            output. A layer that the network calls several times is read at its last call.
         reducer
             "magnitude" maximises the mean of the squared activations, "mean" their mean.
         multiplier
