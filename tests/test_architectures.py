@@ -140,8 +140,8 @@ def of_timm(name, **settings):
 # For each: the model, the size of its images, and how many convolutions, batch normalisations and
 # ReLUs of it can be joined.
 FIELD = {
-    "resnet18": (of_torchvision("resnet18"), 48, (20, 20, 9)),
-    "resnet50": (of_torchvision("resnet50"), 48, (53, 53, 33)),
+    "resnet18": (of_torchvision("resnet18"), 48, (20, 20, 17)),
+    "resnet50": (of_torchvision("resnet50"), 48, (53, 53, 49)),
     "vgg11_bn": (vgg, 48, (8, 8, 8)),
     "mobilenet_v3_small": (of_torchvision("mobilenet_v3_small"), 48, (52, 34, 14)),
     "efficientnet_b0": (of_torchvision("efficientnet_b0"), 48, (81, 49, 0)),
@@ -152,11 +152,11 @@ FIELD = {
         80,
         (94, 94, 94),
     ),
-    "regnet_y_400mf": (of_torchvision("regnet_y_400mf"), 48, (85, 53, 49)),
+    "regnet_y_400mf": (of_torchvision("regnet_y_400mf"), 48, (85, 53, 65)),
     "vit_tiny": (of_timm("vit_tiny_patch16_224", img_size=64), 64, (1, 0, 0)),
     "swin_t": (of_torchvision("swin_t"), 64, (1, 0, 0)),
     "CLIP vision tower": (of_timm("vit_xsmall_patch16_clip_224", img_size=64), 64, (1, 0, 0)),
-    "in-place ReLUs and skips": (Skips, 64, (4, 3, 2)),
+    "in-place ReLUs and skips": (Skips, 64, (4, 3, 3)),
 }
 
 

@@ -23,6 +23,8 @@ class Form:
     joined
         Convolutions do the work of the batch normalisations and ReLUs behind them too, and have no
         gradient of their weights.
+    sums
+        Joined convolutions take over the sum at the end of a residual branch too.
     channels_last
         Images and joined convolutions keep the channels of a pixel side by side in memory.
     dtype
@@ -33,6 +35,7 @@ class Form:
     """
 
     joined: bool = False
+    sums: bool = False
     channels_last: bool = False
     dtype: torch.dtype | None = None
     autocast: bool = False
@@ -41,6 +44,7 @@ class Form:
         dtype = "" if self.dtype is None else str(self.dtype).removeprefix("torch.")
         parts = (
             "joined convolutions" if self.joined else "",
+            "with sums" if self.sums else "",
             "channels last" if self.channels_last else "",
             f"{dtype} by autocast" if self.autocast else dtype,
         )
@@ -97,6 +101,7 @@ class Running:
                         convolution,
                         dtype=self.form.dtype,
                         channels_last=self.form.channels_last,
+                        join_sum=self.form.sums,
                         join_activation=join_activations,
                     )
                     for weight, convolution in self._convolutions

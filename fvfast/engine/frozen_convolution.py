@@ -30,6 +30,8 @@ class FrozenConvolution:
         As `torch.nn.functional.conv2d` takes them; pairs (rows, columns).
     has_norm
         Whether weight and bias are those of the convolution and a batch normalisation behind it.
+    adds
+        Whether it also takes the sum with a tensor of the output's shape, before the activation.
     activation
         "relu", "relu6" or "none".
     owns_gradient
@@ -43,15 +45,28 @@ class FrozenConvolution:
     dilation: tuple[int, int]
     groups: int
     has_norm: bool = False
+    adds: bool = False
     activation: Activation = "none"
     owns_gradient: bool = False
 
-    def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """Convolve images (B, in, H, W)."""
-        return _Frozen.apply(images.to(self.weight.dtype), self)
+    def __call__(self, images: torch.Tensor, term: torch.Tensor | None = None) -> torch.Tensor:
+        """Convolve images (B, in, H, W), and add a term of the output's shape."""
+        return _Frozen.apply(images.to(self.weight.dtype), term, self)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
+    def output_shape(self, images: torch.Tensor) -> list[int]:
+        """Shape of the output for images (B, in, H, W)."""
+        sizes = [
+            (size + 2 * pad - reach - 1) // step + 1
+            for size, pad, reach, step in zip(
+                images.shape[2:], self.padding, self._reach, self.stride, strict=True
+            )
+        ]
+        return [images.shape[0], self.weight.shape[0], *sizes]
+
+    def forward(self, images: torch.Tensor, term: torch.Tensor | None = None) -> torch.Tensor:
         """Compute the output without a way back."""
+        if term is not None:
+            return self._forward_and_add(images, term)
         if _has_fused_operation(images):
             return torch.ops.mkldnn._convolution_pointwise(
                 images, self.weight, self.bias, self.padding, self.stride, self.dilation,
@@ -62,6 +77,21 @@ class FrozenConvolution:
         )
         if self.activation == "relu":
             return output.relu_()
+        return output.clamp_(0, 6) if self.activation == "relu6" else output
+
+    def _forward_and_add(self, images: torch.Tensor, term: torch.Tensor) -> torch.Tensor:
+        if _has_fused_operation(images):
+            fused = "relu" if self.activation == "relu" else None
+            output = torch.ops.mkldnn._convolution_pointwise.binary(
+                images, term, self.weight, self.bias, self.padding, self.stride, self.dilation,
+                self.groups, "add", 1.0, fused, [], "",
+            )  # fmt: skip
+        else:
+            output = F.conv2d(
+                images, self.weight, self.bias, self.stride, self.padding, self.dilation,
+                self.groups,
+            ).add_(term)  # fmt: skip
+            output = output.relu_() if self.activation == "relu" else output
         return output.clamp_(0, 6) if self.activation == "relu6" else output
 
     def backward(self, gradient: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
@@ -204,19 +234,28 @@ def _has_fused_operation(images: torch.Tensor) -> bool:
 
 class _Frozen(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, images: torch.Tensor, convolution: FrozenConvolution) -> torch.Tensor:
-        output = convolution.forward(images)
+    def forward(
+        ctx: Any, images: torch.Tensor, term: torch.Tensor | None, convolution: FrozenConvolution
+    ) -> torch.Tensor:
+        output = convolution.forward(images, term)
         ctx.convolution, ctx.shape = convolution, images.shape
         ctx.save_for_backward(output if convolution.activation != "none" else None)
         return output
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+    def backward(
+        ctx: Any, gradient: torch.Tensor
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None, None]:
         (output,) = ctx.saved_tensors
         if output is not None:
             gradient = ctx.convolution.through_activation(gradient, output)
-        return ctx.convolution.backward(gradient, ctx.shape), None
+        needs_images, needs_term, _ = ctx.needs_input_grad
+        return (
+            ctx.convolution.backward(gradient, ctx.shape) if needs_images else None,
+            gradient if needs_term else None,
+            None,
+        )
 
 
 def _format_of(tensor: torch.Tensor) -> torch.memory_format:

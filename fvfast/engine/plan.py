@@ -65,14 +65,18 @@ class Plan:
     def describe(self) -> list[tuple[str, str]]:
         """Names and values, for people."""
         norms = sum(convolution.norm is not None for convolution in self.convolutions)
-        activations = sum(entry.activation != "none" for entry in self.convolutions)
+        sums = sum(convolution.adds for convolution in self.convolutions) if self.form.sums else 0
+        activations = sum(
+            entry.activation != "none" and (self.form.sums or not entry.adds)
+            for entry in self.convolutions
+        )
         rows = [("runs", str(self.form))]
         if self.form.joined:
             rows.append(
                 (
                     "joined",
-                    f"{len(self.convolutions)} convolutions with {norms} batch normalisations and "
-                    f"{activations} ReLUs",
+                    f"{len(self.convolutions)} convolutions with {norms} batch normalisations, "
+                    f"{sums} sums and {activations} ReLUs",
                 )
             )
         if self.views_per_pass is not None:
@@ -207,7 +211,13 @@ class Planner:
             return own
         if not self.convolutions:
             return own
-        for form in (Form(joined=True, channels_last=True), Form(joined=True)):
+        sums = any(convolution.adds for convolution in self.convolutions)
+        forms = [
+            Form(joined=True, sums=True, channels_last=True),
+            Form(joined=True, channels_last=True),
+            Form(joined=True),
+        ]
+        for form in forms[0 if sums else 1 :]:
             trial = self._try(form)
             if isinstance(trial, Exception):
                 self.notes.append(f"{form}: {_brief(trial)}")
@@ -263,7 +273,8 @@ class Planner:
     def _forms_in(self, form: Form, dtype: torch.dtype) -> list[Form]:
         forms = [dataclasses.replace(form, dtype=dtype)]
         if dtype in (torch.bfloat16, torch.float16):
-            forms.append(dataclasses.replace(form, dtype=dtype, autocast=True))
+            # Autocast may give the two terms of a sum different types.
+            forms.append(dataclasses.replace(form, dtype=dtype, autocast=True, sums=False))
         return forms
 
     def _try(self, form: Form) -> "_Trial | Exception":

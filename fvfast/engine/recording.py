@@ -31,8 +31,11 @@ class Convolution:
         stride, padding, dilation and groups.
     norm
         Arguments of the batch normalisation that alone reads the output; None without one.
+    adds
+        Whether a sum with a tensor of the same shape alone reads the output, or that of the
+        normalisation: the end of a residual branch.
     activation
-        The one that alone reads the output, or that of the normalisation.
+        The one that alone reads the output, that of the normalisation, or the sum.
     feeds_convolution
         Whether a recorded convolution alone reads the final output.
     """
@@ -41,6 +44,7 @@ class Convolution:
     bias: torch.Tensor | None
     settings: Mapping[str, Any]
     norm: Mapping[str, Any] | None = None
+    adds: bool = False
     activation: Activation = "none"
     feeds_convolution: bool = False
 
@@ -78,6 +82,22 @@ def norm_arguments(
         return None
     defaults = {"weight": None, "bias": None, "training": False, "eps": 1e-5}
     return {**defaults, **dict(zip(_NORM_ARGUMENTS, args, strict=False)), **settings}
+
+
+def sum_operands(
+    func: Callable[..., Any], args: Any, settings: Mapping[str, Any]
+) -> tuple[torch.Tensor, ...]:
+    """Terms that may be a convolution's output when a function call is a plain sum of tensors.
+
+    Of a sum in place it is the first term only: the result belongs there.
+    """
+    if func not in (torch.Tensor.add, torch.Tensor.add_, torch.add) or settings or len(args) != 2:
+        return ()
+    if not all(isinstance(term, torch.Tensor) for term in args):
+        return ()
+    if args[0].shape != args[1].shape or args[0].dtype != args[1].dtype or args[0].ndim != 4:
+        return ()
+    return args[:1] if func is torch.Tensor.add_ else args
 
 
 def record_convolutions(
@@ -127,7 +147,7 @@ class _Call:
 
     kind: str
     arguments: Mapping[str, Any]
-    read: "_Value"
+    read: "tuple[_Value, ...]"  # what may come from another call
     made: "_Value"
 
 
@@ -161,12 +181,15 @@ class _Recorder(TorchFunctionMode):
         if name not in _NO_USE:
             self.use((args, settings))
         kind, arguments = self._kind(func, args, settings)
-        read = _value(args[0] if args else settings["input"]) if kind else None
+        if kind == "sum":
+            read = tuple(_value(term) for term in sum_operands(func, args, settings))
+        else:
+            read = (_value(args[0] if args else settings["input"]),) if kind else ()
         made = func(*args, **settings)
         if name == "__get__" and isinstance(made, torch.Tensor):
             self.use(args)  # a view, such as x.mT, or x.data
         self._alive.append(made)
-        if read is not None:
+        if kind:
             self.calls.append(_Call(kind, arguments, read, _value(made)))
         return made
 
@@ -184,13 +207,16 @@ class _Recorder(TorchFunctionMode):
 
     def joined(self) -> list[Convolution]:
         """Return the convolutions, with what follows them."""
-        readers = {call.read: call for call in self.calls if self.uses[call.read] == 1}
+        readers = {
+            value: call for call in self.calls for value in call.read if self.uses[value] == 1
+        }
         calls = [call for call in self.calls if call.kind == "convolution"]
         times_called: dict[int, int] = {}
         for call in calls:
             weight = id(call.arguments["weight"])
             times_called[weight] = times_called.get(weight, 0) + 1
         found = []
+        takers: dict[int, Convolution] = {}  # of the sums, by the identity of their call
         for call in calls:
             if times_called[id(call.arguments["weight"])] > 1:
                 continue
@@ -201,6 +227,17 @@ class _Recorder(TorchFunctionMode):
             reader = readers.get(call.made)
             if reader is not None and reader.kind == "norm":
                 convolution.norm = reader.arguments
+                reader = readers.get(reader.made)
+            if reader is not None and reader.kind == "sum":
+                # Of two convolutions it is the later one, when the other term is there.
+                if (earlier := takers.get(id(reader))) is not None:
+                    earlier.adds, earlier.activation, earlier.feeds_convolution = (
+                        False,
+                        "none",
+                        False,
+                    )
+                takers[id(reader)] = convolution
+                convolution.adds = True
                 reader = readers.get(reader.made)
             if reader is not None and reader.kind in ("relu", "relu6"):
                 convolution.activation = reader.kind  # type: ignore[assignment]
@@ -224,6 +261,8 @@ class _Recorder(TorchFunctionMode):
             constant = all(self._constant(arguments[name]) for name in names)
             usable = arguments["running_mean"] is not None and not arguments["training"]
             return ("norm" if constant and usable else ""), arguments
+        if sum_operands(func, args, settings):
+            return "sum", settings
         activation = activation_of(func, args, settings)
         return ("" if activation == "none" else activation), settings
 

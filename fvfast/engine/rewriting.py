@@ -12,9 +12,13 @@ from fvfast.engine.recording import (
     activation_of,
     convolution_arguments,
     norm_arguments,
+    sum_operands,
 )
 
+# Attributes of tensors: the calls to come that have nothing left to do, and the convolution, with
+# its images, that waits for the other term of a sum.
 _TAKEN_OVER = "_fvfast_taken_over"
+_WAITING = "_fvfast_waiting"
 
 
 def freeze(
@@ -22,6 +26,7 @@ def freeze(
     *,
     dtype: torch.dtype | None,
     channels_last: bool,
+    join_sum: bool = True,
     join_activation: bool = True,
 ) -> FrozenConvolution:
     """Make the convolution that does the work of a recorded one and of what follows it.
@@ -34,8 +39,8 @@ def freeze(
         Type of its weights; None: its own.
     channels_last
         Memory format of its weights.
-    join_activation
-        Whether it takes over the activation too.
+    join_sum, join_activation
+        Whether it takes over the sum and the activation too.
 
     References
     ----------
@@ -53,6 +58,10 @@ def freeze(
     dtype = convolution.weight.dtype if dtype is None else dtype
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     settings = convolution.settings
+    adds = convolution.adds and join_sum
+    # What follows a sum can be taken over with it only.
+    is_last = convolution.adds and not adds
+    activation = convolution.activation if join_activation and not is_last else "none"
     return FrozenConvolution(
         weight.to(dtype).contiguous(memory_format=memory_format),
         None if bias is None else bias.to(dtype),
@@ -61,9 +70,10 @@ def freeze(
         dilation=_pair(settings["dilation"]),
         groups=settings["groups"],
         has_norm=norm is not None,
-        activation=convolution.activation if join_activation else "none",
+        adds=adds,
+        activation=activation,
         # Its only reader is a convolution, whose backward pass makes a tensor of its own.
-        owns_gradient=convolution.feeds_convolution,
+        owns_gradient=convolution.feeds_convolution and activation == convolution.activation,
     )
 
 
@@ -95,12 +105,13 @@ class Rewriting(TorchFunctionMode):
         frozen = None if arguments is None else self.convolutions.get(id(arguments["weight"]))
         if frozen is not None:
             assert arguments is not None
-            output = frozen(arguments["input"])
-            taken_over = ["norm"] if frozen.has_norm else []
-            if frozen.activation != "none":
-                taken_over.append(frozen.activation)
-            _set_taken_over(output, taken_over)
-            return output
+            return _run(frozen, arguments["input"])
+        for index, term in enumerate(sum_operands(func, args, settings)):
+            if hasattr(term, _WAITING):
+                frozen, images = getattr(term, _WAITING)
+                output = frozen(images, args[1 - index])
+                _set_taken_over(output, _taken_over_behind_sum(frozen))
+                return output
         if norm_arguments(func, args, settings) is not None:
             kind = "norm"
         else:
@@ -112,6 +123,25 @@ class Rewriting(TorchFunctionMode):
                 _set_taken_over(x, taken_over[1:])
                 return x
         return func(*args, **settings)
+
+
+def _run(frozen: FrozenConvolution, images: torch.Tensor) -> torch.Tensor:
+    """Run a convolution, or leave it to the sum that it takes over: the other term is to come."""
+    taken_over = ["norm"] if frozen.has_norm else []
+    if frozen.adds:
+        # Without memory; and who reads it nevertheless is found out.
+        nothing = images.new_full((1,), float("nan"), dtype=frozen.weight.dtype)
+        output = nothing.expand(frozen.output_shape(images))
+        setattr(output, _WAITING, (frozen, images))
+    else:
+        output = frozen(images)
+        taken_over += _taken_over_behind_sum(frozen)
+    _set_taken_over(output, taken_over)
+    return output
+
+
+def _taken_over_behind_sum(frozen: FrozenConvolution) -> list[str]:
+    return [] if frozen.activation == "none" else [frozen.activation]
 
 
 def _set_taken_over(x: torch.Tensor, kinds: list[str]) -> None:

@@ -1,4 +1,5 @@
 import copy
+import itertools
 import warnings
 
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 
 from fvfast import Objective
 from fvfast.engine.forms import Form, in_form
+from fvfast.engine.plan import make_plan
 from fvfast.engine.recording import record_convolutions
 from fvfast.engine.state import borrowed
 
@@ -100,10 +102,10 @@ def check(model, expected, *, network=None, shape=(2, 3, 12, 13)):
         exact = run(lambda x: listed(call(exact_model, x)), images.double())
         convolutions = record_convolutions(model, lambda: listed(call(model, images)))
         assert summary(convolutions) == expected
-        for channels_last in FORMATS:
+        for channels_last, sums in itertools.product(FORMATS, (False, True)):
             if channels_last and len(shape) != 4:
                 continue
-            form = Form(joined=True, channels_last=channels_last)
+            form = Form(joined=True, sums=sums, channels_last=channels_last)
             with in_form(model, form, convolutions) as running:
                 for join_activations in (True, False):
 
@@ -538,3 +540,112 @@ def test_a_moved_network_joins_nothing_that_it_no_longer_has():
         joined = in_form(model, Form(joined=True), convolutions)
         with joined as running, running.context(images.device):
             assert torch.equal(model(images), expected)
+
+
+# Sums
+
+
+def shortcut(m, x):
+    x = F.relu(m.stem(x))
+    return F.relu(m.bn(m.conv(x)) + x)
+
+
+def shortcut_in_place(m, x):
+    x = F.relu(m.stem(x))
+    y = m.bn(m.conv(x))
+    y += x
+    return m.relu(y)
+
+
+def shortcut_first(m, x):
+    x = m.stem(x)
+    return F.relu6(torch.add(x, m.bn(m.conv(x)))) * 2
+
+
+def no_activation(m, x):
+    x = m.stem(x)
+    return (x + m.conv(x)).sigmoid()
+
+
+def two_branches(m, x):
+    return F.relu(m.stem(x) + m.bn(m.conv(m.stem(x).relu())))
+
+
+def both_are_convolutions(m, x):
+    return F.relu(m.bn(m.conv(m.inner(x).relu())) + m.outer(x))
+
+
+def into_the_shortcut(m, x):
+    x = F.relu(m.stem(x))
+    y = x * 1
+    y += m.conv(x)
+    return y.relu()
+
+
+def sum_is_read_twice(m, x):
+    x = m.stem(x)
+    y = m.conv(x) + x
+    return [F.relu(y), y.sin()]
+
+
+def branch_is_read_twice(m, x):
+    x = m.stem(x)
+    y = m.conv(x)
+    return [F.relu(y + x), y.sin()]
+
+
+def other_shape(m, x):
+    return F.relu(m.stem(x) + m.stem.bias[:, None, None])
+
+
+def scaled_sum(m, x):
+    x = m.stem(x)
+    return F.relu(torch.add(x, m.conv(x), alpha=0.5))
+
+
+STEM = {"stem": conv, "conv": lambda: conv(6, 6, padding=1), "bn": lambda: nn.BatchNorm2d(6)}
+
+
+@pytest.mark.parametrize(
+    ("function", "parts", "sums", "expected"),
+    [
+        (shortcut, {}, [1], (2, 1, ["relu", "relu"])),
+        (shortcut_in_place, {"relu": lambda: nn.ReLU(True)}, [1], (2, 1, ["relu", "relu"])),
+        (shortcut_first, {}, [1], (2, 1, ["relu6"])),
+        (no_activation, {}, [1], (2, 0, [])),
+        (two_branches, {}, [0], (1, 1, ["relu"])),
+        (
+            both_are_convolutions,
+            {"inner": conv, "outer": conv},
+            [2],
+            (3, 1, ["relu", "relu"]),
+        ),
+        (into_the_shortcut, {}, [], (2, 0, ["relu"])),
+        (sum_is_read_twice, {}, [1], (2, 0, [])),
+        (branch_is_read_twice, {}, [], (2, 0, [])),
+        (other_shape, {}, [], (1, 0, [])),
+        (scaled_sum, {}, [], (2, 0, [])),
+    ],
+)
+def test_sums(function, parts, sums, expected):
+    made = once(function, **{**STEM, **parts})()
+    found = check(made, expected)
+    assert [index for index, entry in enumerate(found) if entry.adds] == sums
+
+
+def test_a_sum_in_place_whose_result_is_dropped_is_found_out():
+    """Nothing tells it from an assignment: the outputs do."""
+
+    def dropped(m, x):
+        x = F.relu(m.stem(x))
+        y = m.conv(x)
+        y.add_(x)
+        return y.sigmoid()
+
+    model = once(dropped, **STEM)().eval()
+    objective = Objective.layer(model, "", input_shape=(3, 12, 12))
+    tapped, scorer, names, _ = objective.compile()
+    with borrowed(model):
+        plan = make_plan(tapped, scorer, torch.randn(2, 3, 12, 12), names[0], None)
+    assert plan.form == Form(joined=True, channels_last=True)
+    assert any("with sums" in note for note in plan.notes)
