@@ -34,6 +34,9 @@ ALIKE = 0.9
 GAIN = 0.95
 """What a 16-bit type may take of the time of float32 at most, to be worth its rounding."""
 
+HOPELESS = 2.0
+"""Ratio of two times after which the slower one is not measured again."""
+
 MEMORY_SHARE = 0.6
 """Part of the free memory that the activations of one pass may take."""
 
@@ -308,10 +311,12 @@ class Planner:
         return [*outputs, self.passes.scorer(0, 1)(outputs)]
 
     def _time(self, forms: Sequence[Form], rounds: int = 3) -> list[float]:
-        """Median seconds of a pass in each form, in turns."""
+        """Median seconds of a pass in each form, in turns; one that is far behind has one turn."""
         seconds: list[list[float]] = [[] for _ in forms]
         for _ in range(rounds if len(forms) > 1 else 0):
             for form, taken in zip(forms, seconds, strict=True):
+                if taken and taken[0] > HOPELESS * min(filter(None, seconds))[0]:
+                    continue
                 with in_form(self.tapped.model, form, self.convolutions) as running:
                     self._forward_and_back(running)  # makes the joined weights
                     _wait(self.views.device)
