@@ -312,9 +312,14 @@ def test_the_gradient_is_the_adjoint(box, size, image_size):
     assert_gradient(single, incoming.float(), boxes, image_size)
 
 
+# Ends of boxes of which positions are exact in float64: with others, the last position of a box that
+# ends with the image may be a rounding beyond it, where the image is 0.
+EXACT_ENDS = st.integers(0, 2**20).map(lambda numerator: numerator / 2**20)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
-    box=st.lists(st.floats(0, 1, width=32), min_size=4, max_size=4),
+    box=st.lists(EXACT_ENDS, min_size=4, max_size=4),
     size=st.tuples(st.integers(1, 9), st.integers(1, 40)),
     value=st.floats(-3, 3, width=32),
 )
