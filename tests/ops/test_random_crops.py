@@ -312,8 +312,8 @@ def test_the_gradient_is_the_adjoint(box, size, image_size):
     assert_gradient(single, incoming.float(), boxes, image_size)
 
 
-# Ends of boxes of which positions are exact in float64: with others, the last position of a box that
-# ends with the image may be a rounding beyond it, where the image is 0.
+# Ends of boxes of which positions are exact in float64: with others, the last position of a box
+# that ends with the image may be a rounding beyond it, where the image is 0.
 EXACT_ENDS = st.integers(0, 2**20).map(lambda numerator: numerator / 2**20)
 
 
