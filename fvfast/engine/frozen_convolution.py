@@ -65,33 +65,27 @@ class FrozenConvolution:
 
     def forward(self, images: torch.Tensor, term: torch.Tensor | None = None) -> torch.Tensor:
         """Compute the output without a way back."""
-        if term is not None:
-            return self._forward_and_add(images, term)
         if _has_fused_operation(images):
-            return torch.ops.mkldnn._convolution_pointwise(
-                images, self.weight, self.bias, self.padding, self.stride, self.dilation,
-                self.groups, *_FUSED[self.activation], "",
-            )  # fmt: skip
+            return self._forward_fused(images, term)
         output = F.conv2d(
             images, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
         )
+        output = output if term is None else output.add_(term)
         if self.activation == "relu":
             return output.relu_()
         return output.clamp_(0, 6) if self.activation == "relu6" else output
 
-    def _forward_and_add(self, images: torch.Tensor, term: torch.Tensor) -> torch.Tensor:
-        if _has_fused_operation(images):
-            fused = "relu" if self.activation == "relu" else None
-            output = torch.ops.mkldnn._convolution_pointwise.binary(
-                images, term, self.weight, self.bias, self.padding, self.stride, self.dilation,
-                self.groups, "add", 1.0, fused, [], "",
-            )  # fmt: skip
-        else:
-            output = F.conv2d(
-                images, self.weight, self.bias, self.stride, self.padding, self.dilation,
-                self.groups,
-            ).add_(term)  # fmt: skip
-            output = output.relu_() if self.activation == "relu" else output
+    def _forward_fused(self, images: torch.Tensor, term: torch.Tensor | None) -> torch.Tensor:
+        settings = (self.padding, self.stride, self.dilation, self.groups)
+        if term is None:
+            return torch.ops.mkldnn._convolution_pointwise(
+                images, self.weight, self.bias, *settings, *_FUSED[self.activation], ""
+            )
+        # Behind a sum oneDNN's operation knows no other activation than ReLU.
+        fused = "relu" if self.activation == "relu" else None
+        output = torch.ops.mkldnn._convolution_pointwise.binary(
+            images, term, self.weight, self.bias, *settings, "add", 1.0, fused, [], ""
+        )
         return output.clamp_(0, 6) if self.activation == "relu6" else output
 
     def backward(self, gradient: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
@@ -266,8 +260,8 @@ def _format_of(tensor: torch.Tensor) -> torch.memory_format:
 def _prefers_forward(gradient: torch.Tensor) -> bool:
     """Whether the gradient of a depthwise convolution is faster as a forward convolution.
 
-    oneDNN runs 16-bit depthwise convolutions on the matrix units forwards only: their backward pass
-    takes many times as long.
+    For processors with matrix units, where bfloat16's own backward pass is reported to be slow. It
+    was not timed there; on others the forward convolution is not faster.
     """
     on_processor = gradient.device.type == "cpu" and gradient.dtype == torch.bfloat16
     return on_processor and torch.cpu._is_amx_tile_supported()

@@ -11,15 +11,6 @@ WAYS = [(torch.contiguous_format, False), (torch.channels_last, True)]
 ACTIVATIONS = {"none": lambda x: x, "relu": F.relu, "relu6": F.relu6}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Waiting for a second thread takes longer than these convolutions."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 class Case:
     """A convolution, images and a gradient of its output."""
 

@@ -18,15 +18,6 @@ from fvfast.engine.state import borrowed
 FORMATS = [False, True]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Waiting for a second thread takes longer than these networks."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def with_statistics(model):
     """Statistics and weights as of a trained network, in evaluation mode."""
     generator = torch.Generator().manual_seed(1)

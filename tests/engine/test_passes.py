@@ -13,15 +13,6 @@ INPUT = (3, 20, 20)
 SHORT = {"nb_steps": 3, "nb_crops": 4, "custom_shape": (32, 32), "progress": False}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Waiting for a second thread takes longer than these networks."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def direction(seed, size):
     return torch.randn(size, generator=torch.Generator().manual_seed(seed))
 

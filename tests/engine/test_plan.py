@@ -20,15 +20,6 @@ SHORT = {"nb_steps": 2, "nb_crops": 3, "custom_shape": (32, 32), "progress": Fal
 JOINED = Form(joined=True, channels_last=True)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Waiting for a second thread takes longer than these networks."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 class Network(nn.Module):
     """A convolution, and a function of the network and the convolution's output."""
 
