@@ -24,11 +24,10 @@ from matplotlib.figure import Figure
 from benchmarks.harness import RESULTS, machine
 from benchmarks.quality_recipes import (
     CLASS_LISTS,
+    RECIPES,
     Recipe,
-    available_recipes,
     find_recipe,
     parse_recipe,
-    takes_precision,
 )
 from benchmarks.quality_report import curves_of, plot_curves, print_summary, shared
 from benchmarks.stopwatch import Stopwatch
@@ -209,7 +208,7 @@ def arguments_of(argv: Sequence[str] | None) -> argparse.Namespace:
         + "; ".join(f"{name} ({', '.join(entries)})" for name, entries in CLASS_LISTS.items()),
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--recipes", nargs="*", help="known recipes; default all there are")
+    parser.add_argument("--recipes", nargs="*", help=f"default: {' '.join(RECIPES)}")
     parser.add_argument(
         "--recipe",
         action="append",
@@ -229,8 +228,6 @@ def arguments_of(argv: Sequence[str] | None) -> argparse.Namespace:
     for option in ("checkpoints", "threads"):
         if getattr(arguments, option) < 1:
             parser.error(f"--{option} must be at least 1, got {getattr(arguments, option)}")
-    if arguments.precision is not None and not takes_precision():
-        parser.error("--precision: fvfast.maco of this version has no argument precision")
     kinds = Figure().canvas.get_supported_filetypes()
     if arguments.plot is not None and arguments.plot.suffix[1:].lower() not in kinds:
         # Before hours of work, not after them.
@@ -256,7 +253,7 @@ def chosen_recipes(arguments: argparse.Namespace) -> list[Recipe]:
     own = [parse_recipe(text) for text in arguments.recipe]
     names = arguments.recipes
     if names is None:
-        names = available_recipes()
+        names = list(RECIPES)
     recipes = [*(find_recipe(name) for name in names), *own]
     twice = {recipe.name for recipe in recipes if [r.name for r in recipes].count(recipe.name) > 1}
     if twice:

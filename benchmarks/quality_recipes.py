@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from fvfast import maco
+from fvfast import Geometric, Linear, maco
 from fvfast.optimizers import KerasNadam
-from fvfast.presets import PRESETS, Preset, find_preset
+from fvfast.presets import Preset, find_preset
 
 # Recipes are tuned on the first and reported on the second: neither list may borrow from the other.
 TUNING_CLASSES = ("goldfish", "castle", "daisy", "grand piano")
@@ -82,32 +82,6 @@ RECIPES: dict[str, Mapping[str, Any]] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Linear:
-    """Falls or rises from one value to another in equal differences."""
-
-    first: float
-    last: float
-    nb_steps: int
-
-    def __call__(self, step: int) -> float:
-        """Value at a step."""
-        return self.first + (self.last - self.first) * step / max(self.nb_steps - 1, 1)
-
-
-@dataclasses.dataclass(frozen=True)
-class Geometric:
-    """Falls or rises from one positive value to another in equal ratios."""
-
-    first: float
-    last: float
-    nb_steps: int
-
-    def __call__(self, step: int) -> float:
-        """Value at a step."""
-        return float(self.first * (self.last / self.first) ** (step / max(self.nb_steps - 1, 1)))
-
-
-@dataclasses.dataclass(frozen=True)
 class Nadam:
     """`fvfast.optimizers.KerasNadam` with a learning rate."""
 
@@ -139,21 +113,14 @@ def find_recipe(name: str) -> Recipe:
     Raises
     ------
     ValueError
-        There is none of this name, or this fvfast has no preset of it.
+        There is none of this name.
     """
     if name not in RECIPES:
         raise ValueError(
             f"there is no recipe {name!r}; expected {', '.join(RECIPES)}, or one of your own: "
             "--recipe 'NAME:nb_steps=128,nb_crops=16'."
         )
-    recipe = Recipe(name, RECIPES[name])
-    _check_preset(recipe)
-    return recipe
-
-
-def available_recipes() -> list[str]:
-    """Names of the known recipes whose presets exist."""
-    return [name for name in RECIPES if Recipe(name, RECIPES[name]).preset in PRESETS]
+    return Recipe(name, RECIPES[name])
 
 
 def parse_recipe(text: str) -> Recipe:
@@ -188,16 +155,9 @@ def parse_recipe(text: str) -> Recipe:
     for key in nodes:
         if key not in known:
             raise ValueError(f"recipe {name!r} sets {key!r}; expected any of {', '.join(known)}.")
-    literals = {key: node for key, node in nodes.items() if not isinstance(node, ast.Call)}
-    plain = {key: _value(name, key, node) for key, node in literals.items()}
-    recipe = Recipe(name, plain)
-    _check_preset(recipe)
-    calls = {
-        key: _called(name, key, node, recipe.nb_steps)
-        for key, node in nodes.items()
-        if isinstance(node, ast.Call)
-    }
-    return Recipe(name, {**plain, **calls})
+    recipe = Recipe(name, {key: _value(name, key, node) for key, node in nodes.items()})
+    find_preset(recipe.preset)
+    return recipe
 
 
 def number_of_steps(arguments: Mapping[str, Any]) -> int:
@@ -207,22 +167,10 @@ def number_of_steps(arguments: Mapping[str, Any]) -> int:
     return int(arguments.get("nb_steps", preset.arguments.get("nb_steps", default)))
 
 
-def takes_precision() -> bool:
-    """Whether this version of `fvfast.maco` has an argument precision."""
-    return "precision" in inspect.signature(maco).parameters
-
-
-def _check_preset(recipe: Recipe) -> None:
-    if recipe.preset not in PRESETS:
-        raise ValueError(
-            f"recipe {recipe.name!r} needs the preset {recipe.preset!r}, which this version of "
-            f"fvfast does not have; its presets are {', '.join(PRESETS)}. Leave the recipe out, or "
-            "add the preset to fvfast/presets.py."
-        )
-
-
 def _value(recipe: str, argument: str, node: ast.expr) -> Any:
-    """Value of a literal; a bare word is a string."""
+    """Value of a literal or of ``linear(...)`` and the like; a bare word is a string."""
+    if isinstance(node, ast.Call):
+        return _called(recipe, argument, node)
     if isinstance(node, ast.Name):
         return node.id
     try:
@@ -234,7 +182,7 @@ def _value(recipe: str, argument: str, node: ast.expr) -> Any:
         ) from None
 
 
-def _called(recipe: str, argument: str, node: ast.Call, nb_steps: int) -> Any:
+def _called(recipe: str, argument: str, node: ast.Call) -> Any:
     """Value of ``linear(...)`` and the like."""
     values = [_value(recipe, argument, entry) for entry in node.args]
     name = node.func.id if isinstance(node.func, ast.Name) else ""
@@ -242,20 +190,17 @@ def _called(recipe: str, argument: str, node: ast.Call, nb_steps: int) -> Any:
         "optimizer": _OPTIMIZERS,
         "box_size": _SCHEDULES,
         "noise_intensity": _SCHEDULES,
+        "learning_rate": _SCHEDULES,
     }.get(argument, {})  # type: ignore[assignment]
     numbers = all(isinstance(value, (int, float)) for value in values)
     expected = 1 if makers is _OPTIMIZERS else 2
     if name not in makers or node.keywords or len(values) != expected or not numbers:
         raise ValueError(
             f"recipe {recipe!r}: {argument}={ast.unparse(node)} is not understood; expected "
-            "linear(first, last) or geometric(first, last) for box_size and noise_intensity, "
-            "nadam(lr) or adam(lr) for the optimizer."
+            "linear(first, last) or geometric(first, last) for box_size, noise_intensity and "
+            "learning_rate, nadam(lr) or adam(lr) for the optimizer."
         )
-    if makers is _OPTIMIZERS:
-        return makers[name](*values)
-    if name == "geometric" and min(values) <= 0:
-        raise ValueError(f"recipe {recipe!r}: {argument} falls geometrically: expected ends > 0.")
-    return makers[name](*values, nb_steps)
+    return makers[name](*values)
 
 
 def _plain(value: Any) -> Any:

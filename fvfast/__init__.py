@@ -10,8 +10,18 @@ from fvfast._version import VERSION
 from fvfast.maco import MacoBatch, maco, maco_batch
 from fvfast.objectives import Objective
 from fvfast.optim import optimize
+from fvfast.schedules import Geometric, Linear
 from fvfast.spectrum import Spectrum
 
 __version__ = VERSION
 
-__all__ = ["MacoBatch", "Objective", "Spectrum", "maco", "maco_batch", "optimize"]
+__all__ = [
+    "Geometric",
+    "Linear",
+    "MacoBatch",
+    "Objective",
+    "Spectrum",
+    "maco",
+    "maco_batch",
+    "optimize",
+]

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from fvfast._version import VERSION
-from fvfast.presets import box_schedule, find_preset, noise_schedule
+from fvfast.presets import DEFAULT_BOX_SIZE, FALLING_NOISE, find_preset
+from fvfast.schedules import schedule_of
 
 # What does not change the picture, or is told in another way.
 _LEFT_OUT = frozenset({"objective", "maco_dataset", "progress", "callback", "save_every", "device"})
@@ -45,12 +46,15 @@ def effective_settings(function: Callable[..., Any], given: Mapping[str, Any]) -
     values.update((name, value) for name, value in given.items() if name in values)
     if "preset" in values:
         steps = values["nb_steps"]
-        for name, at in (
-            ("box_size", box_schedule(values["box_size"], steps, values["preset"])),
-            ("noise_intensity", noise_schedule(values["noise_intensity"], steps)),
+        for name, default in (
+            ("box_size", DEFAULT_BOX_SIZE),
+            ("noise_intensity", FALLING_NOISE),
+            ("learning_rate", None),
         ):
-            first, last = at(0), at(values["nb_steps"] - 1)
-            values[name] = first if first == last else [first, last]
+            if values[name] is not None or default is not None:
+                at = schedule_of(name, values[name], steps, default)
+                first, last = at(0), at(steps - 1)
+                values[name] = first if first == last else [first, last]
     if values["optimizer"] is None:
         values["optimizer"] = "default"
     return {name: _plain(value) for name, value in values.items()}

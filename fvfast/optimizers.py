@@ -220,3 +220,13 @@ def ascend(
     variable.grad = gradient if maximize else -gradient
     optimizer.step()
     variable.grad = None
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
+    """Set the learning rate; raise TypeError if the optimizer has none."""
+    for group in optimizer.param_groups:
+        if "lr" not in group:
+            raise TypeError(
+                f"{type(optimizer).__name__} has no learning rate 'lr': leave learning_rate out."
+            )
+        group["lr"] = value

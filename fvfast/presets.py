@@ -1,9 +1,8 @@
-"""Published recipes of MaCo: three sets of settings that go by that name."""
+"""Recipes of MaCo: sets of settings that go by a name."""
 
 import dataclasses
 import functools
 import inspect
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -11,11 +10,16 @@ import numpy as np
 import torch
 
 from fvfast.ops.boxes import BoxDistribution
-from fvfast.targets import is_number
+from fvfast.schedules import Geometric, Linear
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Schedule = Callable[[int], float]
+
+DEFAULT_BOX_SIZE = Linear(0.5, 0.05)
+"""Mean side of the boxes where nothing is said."""
+
+FALLING_NOISE = Geometric(1, 1e-4)
+"""What noise_intensity=None stands for, as in Xplique."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +32,6 @@ class Preset:
         Values of `fvfast.maco`'s arguments that the caller leaves out.
     boxes
         How boxes scatter around the box size.
-    box_sizes
-        Mean side of the first and of the last step's boxes, where the caller gives no box size.
     phase
         Distribution of the initial phase: "normal" (standard) or "uniform" (-pi to pi).
     normal_noise, uniform_noise
@@ -39,7 +41,6 @@ class Preset:
 
     arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     boxes: BoxDistribution = dataclasses.field(default_factory=BoxDistribution)
-    box_sizes: tuple[float, float] = (0.5, 0.05)
     phase: str = "normal"
     normal_noise: float = 1.0
     uniform_noise: float = 1.0
@@ -103,36 +104,3 @@ def takes_preset(function: Callable[P, R]) -> Callable[P, R]:
         return cast(Any, function)(**{**preset.arguments, **given})
 
     return call
-
-
-def box_schedule(
-    box_size: float | Schedule | None, nb_steps: int, preset: str = "xplique"
-) -> Schedule:
-    """Mean box side of each step: a number, a function of the step, or None, the preset's."""
-    default = np.linspace(*find_preset(preset).box_sizes, nb_steps)
-    return _schedule("box_size", box_size, default)
-
-
-def noise_schedule(noise_intensity: float | Schedule | None, nb_steps: int) -> Schedule:
-    """Noise of each step: a number, a function of the step, or None (1 down to 1e-4)."""
-    default = np.logspace(0, -4, nb_steps)
-    return _schedule("noise_intensity", noise_intensity, default)
-
-
-def _schedule(argument: str, value: float | Schedule | None, default: np.ndarray) -> Schedule:
-    def checked(result: Any) -> float:
-        number = float(result)
-        if not math.isfinite(number) or number < 0:
-            raise ValueError(f"{argument} must be finite and not negative, got {number}.")
-        return number
-
-    if value is None:
-        return lambda step: float(default[step])
-    if callable(value):
-        return lambda step: checked(value(step))
-    if is_number(value):
-        constant = checked(value)
-        return lambda _step: constant
-    raise TypeError(
-        f"{argument} must be a number, a function of the step, or None; got {type(value).__name__}."
-    )

@@ -1,17 +1,14 @@
 """The crops, objectives, optimizer and whole run of Xplique 2.0, reproduced."""
 
 import contextlib
-import sys
 
 import pytest
 import torch
 from emulated import ORDERS, emulated
 
-from fvfast import Objective, maco
+from fvfast import Objective, maco, maco_run
 from fvfast.ops.crop_resize import crop_and_resize, random_crops
 from fvfast.optimizers import ascend, keras_nadam
-
-maco_module = sys.modules["fvfast.maco"]  # the package's attribute of that name is the function
 
 
 def assert_close(actual, expected, relative):
@@ -113,9 +110,9 @@ def whole_run(golden, monkeypatch):
         phases.append(golden["phase"].clone()[None])
         return golden["magnitude"], phases[-1]
 
-    monkeypatch.setattr(maco_module, "draw_boxes", recorded_boxes)
-    monkeypatch.setattr(maco_module, "random_crops", recorded_noise)
-    monkeypatch.setattr(maco_module, "init_maco_buffer", recorded_start)
+    monkeypatch.setattr(maco_run, "draw_boxes", recorded_boxes)
+    monkeypatch.setattr(maco_run, "random_crops", recorded_noise)
+    monkeypatch.setattr(maco_run, "init_maco_buffer", recorded_start)
     scores = []
     image, transparency = maco(
         objectives(golden, golden.model())["neuron_logit_3"],

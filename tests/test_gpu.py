@@ -4,21 +4,18 @@ That the kernels compute the right numbers is tested in tests/ops, on a GPU too 
 """
 
 import itertools
-import sys
 import warnings
 
 import pytest
 import torch
 from test_golden_run import assert_close, objectives
 
-from fvfast import Objective, maco
+from fvfast import Objective, maco, maco_run
 from fvfast.ops import inject_noise, random_crops
 from fvfast.ops._native import native_status, runs_on
 from fvfast.ops.boxes import draw_boxes
 from fvfast.ops.phase_ascent import phase_ascent_, render_phase
 from fvfast.ops.phase_update import fake_sums
-
-maco_module = sys.modules["fvfast.maco"]  # the package's attribute of that name is the function
 
 
 def why_not():
@@ -281,9 +278,9 @@ def test_the_golden_run(golden, monkeypatch):
         phases.append(golden["phase"].clone()[None].to(device))
         return golden["magnitude"].to(device), phases[-1]
 
-    monkeypatch.setattr(maco_module, "draw_boxes", recorded_boxes)
-    monkeypatch.setattr(maco_module, "random_crops", recorded_noise)
-    monkeypatch.setattr(maco_module, "init_maco_buffer", recorded_start)
+    monkeypatch.setattr(maco_run, "draw_boxes", recorded_boxes)
+    monkeypatch.setattr(maco_run, "random_crops", recorded_noise)
+    monkeypatch.setattr(maco_run, "init_maco_buffer", recorded_start)
     scores = []
     image, transparency = maco(
         objectives(golden, golden.model())["neuron_logit_3"],

@@ -1,6 +1,5 @@
 import copy
 import functools
-import sys
 import threading
 
 import numpy as np
@@ -9,12 +8,11 @@ import torch
 from engine.test_state import assert_same, fingerprint
 from torch import nn
 
-from fvfast import Objective, Spectrum, maco, maco_batch
+from fvfast import Geometric, Linear, Objective, Spectrum, maco, maco_batch, maco_run
 from fvfast.ops.boxes import BoxDistribution, draw_boxes
 
 INPUT = (3, 20, 20)
 SHORT = {"nb_steps": 4, "nb_crops": 3, "custom_shape": (32, 32), "progress": False}
-maco_module = sys.modules["fvfast.maco"]  # the package's attribute of that name is the function
 
 
 @pytest.fixture
@@ -92,7 +90,7 @@ def test_global_random_state_plays_no_part(objective):
 def recorded_draws(monkeypatch, run):
     """Every initial phase, box and noise of a run."""
     draws = {"phase": [], "boxes": [], "noise": []}
-    start, crop = (getattr(maco_module, name) for name in ("init_maco_buffer", "random_crops"))
+    start, crop = (getattr(maco_run, name) for name in ("init_maco_buffer", "random_crops"))
 
     def record_start(*args, **settings):
         magnitude, phase = start(*args, **settings)
@@ -108,8 +106,8 @@ def recorded_draws(monkeypatch, run):
         return crop(images, boxes, *args, alpha=alpha, **settings)
 
     with monkeypatch.context() as patch:
-        patch.setattr(maco_module, "init_maco_buffer", record_start)
-        patch.setattr(maco_module, "random_crops", record_crops)
+        patch.setattr(maco_run, "init_maco_buffer", record_start)
+        patch.setattr(maco_run, "random_crops", record_crops)
         result = run()
     return result, {name: torch.stack(values) for name, values in draws.items()}
 
@@ -227,7 +225,7 @@ def test_interrupt_before_the_first_step(monkeypatch, objective):
     def interrupt(*_args, **_settings):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(maco_module, "draw_boxes", interrupt)
+    monkeypatch.setattr(maco_run, "draw_boxes", interrupt)
     with pytest.warns(RuntimeWarning, match="interrupted after 0"):
         image, transparency = maco(objective, **SHORT)
     assert image.isfinite().all()

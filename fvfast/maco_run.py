@@ -1,0 +1,236 @@
+"""One run of MaCo: its settings, its start, and what happens in each of its steps."""
+
+import contextlib
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from fvfast._checks import (
+    check_callback,
+    check_count,
+    check_image_size,
+    check_seed,
+    check_sorted_range,
+)
+from fvfast.ascent import Ascent, Callback, Gradients, run_ascent
+from fvfast.engine.devices import check_device
+from fvfast.engine.engine import Engine, running_engine
+from fvfast.engine.passes import Scorer
+from fvfast.engine.plan import Plan, make_plan
+from fvfast.engine.precision import Precision, check_precision
+from fvfast.engine.state import borrowed
+from fvfast.engine.taps import TappedModel
+from fvfast.objectives import Objective
+from fvfast.ops.boxes import draw_boxes
+from fvfast.ops.crop_resize import random_crops
+from fvfast.ops.noise import inject_noise
+from fvfast.ops.philox import image_identity
+from fvfast.optimizers import (
+    OptimizerSpec,
+    bind_optimizer,
+    check_optimizer,
+    keras_nadam,
+    set_learning_rate,
+)
+from fvfast.phase import PhaseVariable
+from fvfast.preconditioning import init_maco_buffer
+from fvfast.presets import DEFAULT_BOX_SIZE, FALLING_NOISE, find_preset
+from fvfast.schedules import ScheduleSpec, schedule_of
+from fvfast.spectrum import Spectrum, SpectrumSource
+from fvfast.transformations import resize
+
+
+class MacoRun:
+    """The settings of a MaCo run, checked before any work.
+
+    Parameters are those of `maco`.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        optimizer: OptimizerSpec,
+        maco_dataset: SpectrumSource,
+        nb_steps: int,
+        noise_intensity: ScheduleSpec,
+        box_size: ScheduleSpec,
+        nb_crops: int,
+        values_range: Sequence[float],
+        custom_shape: Sequence[int] | int | None,
+        *,
+        seed: int,
+        progress: bool,
+        callback: Callback | None,
+        device: torch.device | str | None,
+        learning_rate: ScheduleSpec,
+        preset: str,
+        precision: Precision,
+    ) -> None:
+        if not isinstance(objective, Objective):
+            raise TypeError(f"objective must be an Objective, got {type(objective).__name__}.")
+        check_optimizer(optimizer)
+        check_callback(callback)
+        self.objective = objective
+        self.optimizer = optimizer
+        self.maco_dataset = maco_dataset
+        self.nb_steps = check_count(nb_steps, "nb_steps", 1)
+        self.nb_crops = check_count(nb_crops, "nb_crops", 0)
+        self.channels, *model_size = objective.image_shape
+        self.model_size = (model_size[0], model_size[1])
+        self.height, self.width = check_image_size(custom_shape, self.model_size, "maco")
+        self.values_range = check_sorted_range(values_range, "maco")
+        self.noise_at, self.box_size_at = (
+            schedule_of(name, value, self.nb_steps, default)
+            for name, value, default in (
+                ("noise_intensity", noise_intensity, FALLING_NOISE),
+                ("box_size", box_size, DEFAULT_BOX_SIZE),
+            )
+        )
+        self.learning_rate_at = (
+            None
+            if learning_rate is None
+            else schedule_of("learning_rate", learning_rate, self.nb_steps)
+        )
+        self.seed = check_seed(seed)
+        self.progress = progress
+        self.callback = callback
+        self.device = check_device(device) if device is not None else None
+        self.preset = find_preset(preset)
+        self.precision = check_precision(precision)
+        self.plan: Plan | None = None
+
+    @functools.cached_property
+    def spectrum(self) -> Spectrum:
+        """The magnitudes, measured once, however many batches use them."""
+        return Spectrum.of(
+            self.maco_dataset, (self.height, self.width), self.channels, progress=self.progress
+        )
+
+    def optimise(self, combinations: Sequence[int], save_every: int | None = None) -> Ascent:
+        """Optimise the images of some combinations of the objective together."""
+        # Also within a user's inference mode, whose tensors take no part in gradients.
+        with torch.inference_mode(False), borrowed(self.objective.model, self.device) as device:
+            tapped, scorer, names, _ = self.objective.compile(combinations)
+            identities = [image_identity(name) for name in names]
+            magnitude, phase = init_maco_buffer(
+                (self.height, self.width),
+                self.spectrum,
+                channels=self.channels,
+                seed=self.seed,
+                images=identities,
+                distribution=self.preset.phase,
+                device=device,
+            )
+            phase.requires_grad_()
+            optimizer = bind_optimizer(self.optimizer, phase, keras_nadam)
+            transparency = torch.zeros(
+                len(names), self.channels, self.height, self.width, device=device
+            )
+
+            if self.learning_rate_at is not None:
+                set_learning_rate(optimizer, self.learning_rate_at(0))  # before any work
+            variable = PhaseVariable(magnitude, phase, optimizer, self.values_range, self.width)
+
+            def part_scorer(first: int, last: int) -> Scorer:
+                whole = last - first == len(names)
+                return scorer if whole else self.objective.scorer(combinations[first:last])
+
+            def gradients(step: int) -> Gradients:
+                if not engines:
+                    # Here, where an interrupt ends the run like in any other step.
+                    plan = self._plan(
+                        tapped, combinations, variable.render()[:1], identities[:1], names[0]
+                    )
+                    engines.append(
+                        stack.enter_context(running_engine(tapped, plan, part_scorer, names[0]))
+                    )
+                if self.learning_rate_at is not None:
+                    set_learning_rate(optimizer, self.learning_rate_at(step))
+                engine = engines[0]
+                with torch.enable_grad():
+                    image = variable.image()
+                    views = self.augment(
+                        image, identities, step, transparency,
+                        dtype=engine.views_dtype, memory_format=engine.views_format,
+                    )  # fmt: skip
+                    scores, cotangent = engine.gradients(views, len(names))
+                    (gradient,) = torch.autograd.grad(views, image, cotangent)
+                    return Gradients(scores, gradient)
+
+            engines: list[Engine] = []
+            with contextlib.ExitStack() as stack:
+                return run_ascent(
+                    phase,
+                    variable.ascend,
+                    gradients,
+                    variable.render,
+                    names=names,
+                    nb_steps=self.nb_steps,
+                    transparency=transparency,
+                    progress=self.progress,
+                    callback=self.callback,
+                    save_every=save_every,
+                )
+
+    def _plan(
+        self,
+        tapped: TappedModel,
+        combinations: Sequence[int],
+        image: torch.Tensor,
+        identity: Sequence[int],
+        name: str,
+    ) -> Plan:
+        """Choose, once, how to run the network, on the views of an image (1, C, H, W)."""
+        if self.plan is None:
+            with torch.no_grad():
+                views = self.augment(image, identity, 0, torch.zeros_like(image))
+            scorer = self.objective.scorer(combinations[:1])
+            self.plan = make_plan(tapped, scorer, views, name, self.precision)
+        return self.plan
+
+    def augment(
+        self,
+        images: torch.Tensor,
+        identities: Sequence[int],
+        step: int,
+        transparency: torch.Tensor,
+        *,
+        dtype: torch.dtype = torch.float32,
+        memory_format: torch.memory_format = torch.contiguous_format,
+    ) -> torch.Tensor:
+        """Crop, resize and add noise: images (N, C, H, W) to what the model sees (N*K, C, h, w).
+
+        The backward pass adds the absolute gradient of the images to the transparency.
+        """
+        intensity = self.noise_at(step)
+        noise: dict[str, Any] = {
+            "std": intensity * self.preset.normal_noise,
+            "uniform_width": intensity * self.preset.uniform_noise,
+            "seed": self.seed,
+            "streams": identities,
+            "step": step,
+        }
+        if self.nb_crops == 0:
+            if images.requires_grad:
+                images.register_hook(functools.partial(_add_absolute, transparency))
+            return inject_noise(resize(images, self.model_size), **noise)
+        boxes = draw_boxes(
+            self.box_size_at(step),
+            self.nb_crops,
+            seed=self.seed,
+            images=identities,
+            step=step,
+            distribution=self.preset.boxes,
+            device=images.device,
+        )
+        return random_crops(
+            images, boxes, self.model_size, alpha=transparency, dtype=dtype,
+            memory_format=memory_format, **noise,
+        )  # fmt: skip
+
+
+def _add_absolute(transparency: torch.Tensor, gradient: torch.Tensor) -> None:
+    """Add an absolute gradient; what is not finite adds nothing."""
+    transparency.add_(gradient.abs().nan_to_num(0, 0, 0))
