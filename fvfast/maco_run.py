@@ -143,9 +143,11 @@ class MacoRun:
                     plan = self._plan(
                         tapped, combinations, variable.render()[:1], identities[:1], names[0]
                     )
-                    engines.append(
-                        stack.enter_context(running_engine(tapped, plan, part_scorer, names[0]))
-                    )
+                    started = running_engine(
+                        tapped, plan, part_scorer, names[0],
+                        runs_user_code=self.objective.runs_user_code,
+                    )  # fmt: skip
+                    engines.append(stack.enter_context(started))
                 if self.learning_rate_at is not None:
                     set_learning_rate(optimizer, self.learning_rate_at(step))
                 engine = engines[0]

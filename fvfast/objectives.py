@@ -208,6 +208,11 @@ class Objective:
         """Names of all combinations of targets, the last sub-objective varying fastest."""
         return [" & ".join(names) for names in itertools.product(*self.names)]
 
+    @property
+    def runs_user_code(self) -> bool:
+        """Whether scoring calls functions of the user."""
+        return any(func.runs_user_code for func in self.funcs)
+
     def compile(
         self, combinations: Sequence[int] | None = None
     ) -> tuple[

@@ -180,9 +180,11 @@ def optimize(
                 if not engines:
                     # Here, where an interrupt ends the run like in any other step.
                     plan = make_plan(tapped, objective.scorer([0]), seen[:1], names[0], precision)
-                    engines.append(
-                        stack.enter_context(running_engine(tapped, plan, part_scorer, names[0]))
-                    )
+                    started = running_engine(
+                        tapped, plan, part_scorer, names[0],
+                        runs_user_code=objective.runs_user_code,
+                    )  # fmt: skip
+                    engines.append(stack.enter_context(started))
                 scores, cotangent = engines[0].gradients(
                     seen, len(names), join_activations=join_activations
                 )

@@ -74,6 +74,16 @@ PRESETS: dict[str, Preset] = {
         normal_noise=0.0,
         uniform_noise=2.0,
     ),
+    # Measured, not published (docs/engine.md): an early step needs few crops, and those large.
+    "fast": Preset(
+        arguments={
+            "nb_steps": 96,
+            "nb_crops": 8,
+            "box_size": Linear(0.9, 0.3),
+            "noise_intensity": Linear(0.2, 0.02),
+            "learning_rate": Linear(2.0, 0.05),
+        },
+    ),
 }
 
 

@@ -22,7 +22,15 @@ Scorer = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Score(abc.ABC):
-    """Rule that scores a layer's output for each of several targets."""
+    """Rule that scores a layer's output for each of several targets.
+
+    Attributes
+    ----------
+    runs_user_code
+        Whether scoring calls functions of the user, which may do more than compute.
+    """
+
+    runs_user_code = False
 
     @abc.abstractmethod
     def for_targets(self, targets: Sequence[Any]) -> Scorer:
@@ -156,6 +164,8 @@ class CallableScore(Score):
         Type of the images that the functions take.
     """
 
+    runs_user_code = True
+
     def __init__(self, dtype: torch.dtype = torch.float32) -> None:
         self.dtype = dtype
 
@@ -180,6 +190,8 @@ class MaskScore(Score):
     func
         Takes outputs (K, ...) and a mask (1, ...), returns a scalar or one score per sample (K,).
     """
+
+    runs_user_code = True
 
     def __init__(self, func: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> None:
         self.func = func

@@ -11,6 +11,7 @@ import torch
 from test_golden_run import assert_close, objectives
 
 from fvfast import Objective, maco, maco_run
+from fvfast.engine import cuda_graph
 from fvfast.ops import inject_noise, random_crops
 from fvfast.ops._native import native_status, runs_on
 from fvfast.ops.boxes import draw_boxes
@@ -297,3 +298,72 @@ def test_the_golden_run(golden, monkeypatch):
     assert_close(phases[0][0].detach().cpu(), golden["run_phase"], 1e-3)
     assert_close(image, golden["run_image"], 1e-3)
     assert_close(transparency, golden["run_alpha"], 1e-3)
+
+
+class Spy:
+    """Counts the passes of an engine that were replays of a graph."""
+
+    def __init__(self, monkeypatch):
+        self.replays = 0
+        capture = cuda_graph.capture_pass
+
+        def counted(run, views):
+            replay = capture(run, views)
+
+            def call(views):
+                self.replays += 1
+                return replay(views)
+
+            return call
+
+        monkeypatch.setattr(cuda_graph, "capture_pass", counted)
+
+
+def run_of(network, **settings):
+    scores = []
+    image, transparency = maco(
+        Objective.neuron(network, -1, 3, input_shape=INPUT),
+        nb_steps=8,
+        nb_crops=4,
+        custom_shape=SIZES[0],
+        device="cuda",
+        callback=lambda report: scores.append(report.scores),
+        progress=False,
+        **settings,
+    )
+    return torch.cat(scores).cpu(), image, transparency
+
+
+@pytest.mark.parametrize("precision", [None, "bfloat16", "float16"])
+def test_passes_are_replayed_from_a_graph(network, monkeypatch, precision):
+    monkeypatch.setenv("FVFAST_CUDA_GRAPH", "0")
+    expected = run_of(network, precision=precision)
+    monkeypatch.delenv("FVFAST_CUDA_GRAPH")
+    spy = Spy(monkeypatch)
+    actual = run_of(network, precision=precision)
+    assert spy.replays == 1 + 8 - cuda_graph.EAGER_PASSES
+    for mine, its in zip(actual, expected, strict=True):
+        # The same kernels in the same order; those that add atomically differ by rounding.
+        assert_close(mine, its, 1e-4 if precision is None else 3e-2)
+
+
+class LooksAtItsInput(torch.nn.Module):
+    """What no graph can hold: the host reads a number in the middle."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        y = self.network(x)
+        return y * (2 if float(y.detach().abs().max()) >= 0 else 1)
+
+
+def test_what_cannot_be_captured_runs_without_a_graph(network, monkeypatch):
+    model = LooksAtItsInput(network).eval()
+    spy = Spy(monkeypatch)
+    actual = run_of(model)
+    assert spy.replays == 0
+    monkeypatch.setenv("FVFAST_CUDA_GRAPH", "0")
+    for mine, its in zip(actual, run_of(model), strict=True):
+        assert_close(mine, its, 1e-4)

@@ -550,7 +550,8 @@ def test_spectrum_from_tensors(objective):
         ({"noise_intensity": -0.1}, "noise_intensity"),
         ({"noise_intensity": lambda _: float("nan")}, "noise_intensity"),
         ({"box_size": float("inf")}, "box_size"),
-        ({"preset": "lucid"}, r"preset must be one of \['horama', 'paper', 'xplique'\]"),
+        ({"learning_rate": -1}, "learning_rate"),
+        ({"preset": "lucid"}, r"preset must be one of \['fast', 'horama', 'paper', 'xplique'\]"),
     ],
 )
 def test_mistakes_are_explained(objective, settings, message):
@@ -606,6 +607,48 @@ def test_data_set_is_read_after_everything_else_is_checked(objective, network):
 def test_numbers_and_schedules(objective, box_size, noise):
     image, _ = maco(objective, **SHORT, box_size=box_size, noise_intensity=noise)
     assert image.isfinite().all()
+
+
+def test_learning_rate(objective):
+    """It is the optimizer's own in every step, whichever optimizer that is."""
+    default = maco(objective, **SHORT)[0]
+    assert torch.equal(maco(objective, **SHORT, learning_rate=1)[0], default)
+    seen = []
+
+    class Recorded(torch.optim.SGD):
+        def step(self, closure=None):
+            seen.append(self.param_groups[0]["lr"])
+            super().step(closure)
+
+    maco(objective, Recorded, **SHORT, learning_rate=Linear(2, 0.5))
+    assert seen == [2, 1.5, 1, 0.5]
+    halving = maco(objective, **SHORT, learning_rate=Geometric(2, 0.25))[0]
+    by_function = maco(objective, **SHORT, learning_rate=lambda step: 2.0 ** (1 - step))[0]
+    assert torch.allclose(halving, by_function, atol=1e-4)
+    assert not torch.allclose(halving, default, atol=0.01)
+
+
+def test_a_learning_rate_of_zero_changes_nothing(objective):
+    images = []
+    maco(
+        objective,
+        **SHORT,
+        learning_rate=0,
+        callback=lambda report: images.append(report.images),
+    )
+    assert all(torch.equal(image, images[0]) for image in images)
+
+
+def test_an_optimizer_without_a_learning_rate_is_named(objective):
+    class Own(torch.optim.Optimizer):
+        def __init__(self, parameters):
+            super().__init__(parameters, {})
+
+        def step(self, closure=None):  # noqa: ARG002
+            raise AssertionError("no step must be taken")
+
+    with pytest.raises(TypeError, match="Own has no learning rate 'lr'"):
+        maco(objective, Own, **SHORT, learning_rate=0.1)
 
 
 def test_objective_can_be_used_again(objective):

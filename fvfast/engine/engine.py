@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
+from fvfast.engine.cuda_graph import GraphedPass, can_be_captured
 from fvfast.engine.forms import Running, in_form
 from fvfast.engine.passes import Passes, Scorer
 from fvfast.engine.plan import Plan
@@ -24,13 +25,25 @@ class Engine:
         How many views at a time, and their scores.
     running
         The network in its form.
+    runs_user_code
+        Whether the scores call functions of the user.
     """
 
-    def __init__(self, tapped: TappedModel, plan: Plan, passes: Passes, running: Running) -> None:
+    def __init__(
+        self,
+        tapped: TappedModel,
+        plan: Plan,
+        passes: Passes,
+        running: Running,
+        *,
+        runs_user_code: bool,
+    ) -> None:
         self.tapped = tapped
         self.plan = plan
         self.passes = passes
         self.running = running
+        self.runs_user_code = runs_user_code
+        self._graphed: dict[tuple[int, bool], GraphedPass] = {}
 
     @property
     def views_dtype(self) -> torch.dtype:
@@ -63,20 +76,35 @@ class Engine:
         torch.OutOfMemoryError
             Not even one view fits the memory.
         """
+        settings = count, join_activations
+        if settings not in self._graphed and can_be_captured(
+            self.tapped.model, views.device, runs_user_code=self.runs_user_code
+        ):
+            self._graphed[settings] = GraphedPass(lambda seen: self._pass(seen, *settings))
+        run = self._graphed.get(settings)
+        scores, gradient = self._pass(views, *settings) if run is None else run(views)
+        return scores, gradient.to(views.dtype)
 
+    def _pass(
+        self, views: torch.Tensor, count: int, join_activations: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         def network(part: torch.Tensor) -> list[torch.Tensor]:
             return self.tapped(self.running.form.feed(part))
 
         # Around the scores too: a user's function may call the network itself.
         context = self.running.context(views.device, join_activations=join_activations)
         with torch.enable_grad(), context:
-            scores, gradient = self.passes.run(network, views, count)
-        return scores, gradient.to(views.dtype)
+            return self.passes.run(network, views, count)
 
 
 @contextlib.contextmanager
 def running_engine(
-    tapped: TappedModel, plan: Plan, scorer: Callable[[int, int], Scorer], name: str
+    tapped: TappedModel,
+    plan: Plan,
+    scorer: Callable[[int, int], Scorer],
+    name: str,
+    *,
+    runs_user_code: bool = True,
 ) -> Iterator[Engine]:
     """Put a network into the form of a plan for the length of a ``with`` statement.
 
@@ -90,7 +118,9 @@ def running_engine(
         Makes the function that scores images ``first`` to ``last`` (exclusive).
     name
         Of the first objective, for messages.
+    runs_user_code
+        Whether the scores call functions of the user.
     """
     passes = Passes(scorer, name, plan.views_per_pass, plan.gradient_scale)
     with in_form(tapped.model, plan.form, plan.convolutions) as running:
-        yield Engine(tapped, plan, passes, running)
+        yield Engine(tapped, plan, passes, running, runs_user_code=runs_user_code)

@@ -76,7 +76,7 @@ class Passes:
             try:
                 return self._run(network, views.detach(), count)
             except RuntimeError as error:
-                if not is_out_of_memory(error):
+                if not is_out_of_memory(error) or _is_capturing(views.device):
                     raise
                 size = min(self.views_per_pass or len(views), len(views))
                 if size == 1:
@@ -169,6 +169,11 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether an error says that a device's memory is full."""
     # torch has no class of its own for the processor's memory.
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _is_capturing(device: torch.device) -> bool:
+    """Whether a CUDA graph is being captured, which must neither free memory nor begin again."""
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
 def _free_memory(device: torch.device) -> None:
