@@ -16,7 +16,7 @@ from fvfast._checks import (
 )
 from fvfast.ascent import Ascent, Callback, Gradients, run_ascent
 from fvfast.engine.devices import check_device
-from fvfast.engine.engine import Engine, running_engine
+from fvfast.engine.engine import Engine, EngineAtFirstUse, running_engine
 from fvfast.engine.passes import Scorer
 from fvfast.engine.plan import Plan, make_plan
 from fvfast.engine.precision import Precision, check_precision
@@ -137,20 +137,19 @@ class MacoRun:
                 whole = last - first == len(names)
                 return scorer if whole else self.objective.scorer(combinations[first:last])
 
+            def start() -> contextlib.AbstractContextManager[Engine]:
+                plan = self._plan(
+                    tapped, combinations, variable.render()[:1], identities[:1], names[0]
+                )
+                return running_engine(
+                    tapped, plan, part_scorer, names[0],
+                    runs_user_code=self.objective.runs_user_code,
+                )  # fmt: skip
+
             def gradients(step: int) -> Gradients:
-                if not engines:
-                    # Here, where an interrupt ends the run like in any other step.
-                    plan = self._plan(
-                        tapped, combinations, variable.render()[:1], identities[:1], names[0]
-                    )
-                    started = running_engine(
-                        tapped, plan, part_scorer, names[0],
-                        runs_user_code=self.objective.runs_user_code,
-                    )  # fmt: skip
-                    engines.append(stack.enter_context(started))
+                engine = running()
                 if self.learning_rate_at is not None:
                     set_learning_rate(optimizer, self.learning_rate_at(step))
-                engine = engines[0]
                 with torch.enable_grad():
                     image = variable.image()
                     views = self.augment(
@@ -161,8 +160,7 @@ class MacoRun:
                     (gradient,) = torch.autograd.grad(views, image, cotangent)
                     return Gradients(scores, gradient)
 
-            engines: list[Engine] = []
-            with contextlib.ExitStack() as stack:
+            with EngineAtFirstUse(start) as running:
                 return run_ascent(
                     phase,
                     variable.ascend,

@@ -18,7 +18,7 @@ from fvfast._checks import (
 )
 from fvfast.ascent import Callback, Gradients, run_ascent
 from fvfast.engine.devices import check_device
-from fvfast.engine.engine import Engine, running_engine
+from fvfast.engine.engine import Engine, EngineAtFirstUse, running_engine
 from fvfast.engine.passes import Scorer
 from fvfast.engine.plan import make_plan
 from fvfast.engine.precision import Precision, check_precision
@@ -172,20 +172,17 @@ def optimize(
                 return image()
 
         part_scorer = functools.partial(_scorer_of_part, objective, scorer)
-        engines: list[Engine] = []
+
+        def start(seen: torch.Tensor) -> contextlib.AbstractContextManager[Engine]:
+            plan = make_plan(tapped, objective.scorer([0]), seen[:1], names[0], precision)
+            return running_engine(
+                tapped, plan, part_scorer, names[0], runs_user_code=objective.runs_user_code
+            )
 
         def gradients(_step: int, *, join_activations: bool = True) -> Gradients:
             with torch.enable_grad():
                 seen = views()
-                if not engines:
-                    # Here, where an interrupt ends the run like in any other step.
-                    plan = make_plan(tapped, objective.scorer([0]), seen[:1], names[0], precision)
-                    started = running_engine(
-                        tapped, plan, part_scorer, names[0],
-                        runs_user_code=objective.runs_user_code,
-                    )  # fmt: skip
-                    engines.append(stack.enter_context(started))
-                scores, cotangent = engines[0].gradients(
+                scores, cotangent = running(seen).gradients(
                     seen, len(names), join_activations=join_activations
                 )
                 loss = (seen * cotangent).sum()
@@ -209,7 +206,7 @@ def optimize(
             names=names,
             progress=progress,
         )
-        with contextlib.ExitStack() as stack:
+        with EngineAtFirstUse(start) as running:
             if warmup_steps:
                 warm = run(gradients=warm_gradients, nb_steps=warmup_steps, label="warm-up")
                 if warm.interrupted:

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 
@@ -124,3 +125,26 @@ def running_engine(
     passes = Passes(scorer, name, plan.views_per_pass, plan.gradient_scale)
     with in_form(tapped.model, plan.form, plan.convolutions) as running:
         yield Engine(tapped, plan, passes, running, runs_user_code=runs_user_code)
+
+
+class EngineAtFirstUse(contextlib.ExitStack):
+    """An engine that starts when a step asks for it and ends with the ``with`` statement.
+
+    Within a step an interrupt ends the run like in any other.
+
+    Parameters
+    ----------
+    start
+        Makes what `running_engine` returns, from the arguments of the first call.
+    """
+
+    def __init__(self, start: Callable[..., contextlib.AbstractContextManager[Engine]]) -> None:
+        super().__init__()
+        self._start = start
+        self._engine: Engine | None = None
+
+    def __call__(self, *args: Any) -> Engine:
+        """Return the engine."""
+        if self._engine is None:
+            self._engine = self.enter_context(self._start(*args))
+        return self._engine
