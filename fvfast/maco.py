@@ -114,8 +114,8 @@ def maco(
         Of the optimizer: a number, a function of the step, or a `fvfast.Linear` or
         `fvfast.Geometric`. Default: the optimizer's own.
     preset
-        Values of the arguments that are left out: "xplique" (the defaults above), "horama", or
-        "paper".
+        Values of the arguments that are left out: "xplique" (the defaults above), "fast" (fewer
+        steps and crops, larger boxes, noise and learning rate that fall), "horama", or "paper".
     precision
         Type in which the network runs: "float32", "bfloat16", "float16", or "auto", the fastest
         whose scores and gradients agree with the network's own type on the first views. Default:

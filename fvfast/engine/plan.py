@@ -115,11 +115,12 @@ def make_plan(
 
 @dataclasses.dataclass(frozen=True)
 class _Trial:
-    """What a form gave for the probe."""
+    """What a form gave for the probe, and the bytes that it kept for the backward pass."""
 
     form: Form
     outputs: list[torch.Tensor]
     gradient: torch.Tensor
+    kept_bytes: int
 
     @property
     def is_finite(self) -> bool:
@@ -199,7 +200,7 @@ class Planner:
         return Plan(
             best.form,
             self.convolutions,
-            self._views_per_pass(best.form),
+            self._views_per_pass(best),
             self._scale_in(best.form),
             tuple(self.notes),
         )
@@ -281,14 +282,28 @@ class Planner:
         return forms
 
     def _try(self, form: Form) -> "_Trial | Exception":
+        kept: dict[int, int] = {}
+
+        def note(tensor: torch.Tensor) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
         try:
-            with in_form(self.tapped.model, form, self.convolutions) as running:
+            with (
+                in_form(self.tapped.model, form, self.convolutions) as running,
+                torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
+            ):
                 outputs, gradient = self._forward_and_back(running)
+                # Here, where they have the type of the form.
+                for tensor in self.tapped.model.parameters() if self.tapped.model else ():
+                    kept.pop(tensor.untyped_storage().data_ptr(), None)
         except Exception as error:
             if isinstance(error, RuntimeError) and is_out_of_memory(error):
                 raise
             return error
-        return _Trial(form, [tensor.float() for tensor in outputs], gradient.float())
+        floats = [tensor.float() for tensor in outputs]
+        return _Trial(form, floats, gradient.float(), sum(kept.values()))
 
     def _forward_and_back(self, running: Running) -> tuple[list[torch.Tensor], torch.Tensor]:
         outputs: list[torch.Tensor] = []
@@ -326,33 +341,14 @@ class Planner:
                     taken.append(time.perf_counter() - start)
         return [statistics.median(taken) if taken else 0.0 for taken in seconds]
 
-    def _views_per_pass(self, form: Form) -> int | None:
+    def _views_per_pass(self, trial: _Trial) -> int | None:
         """Count the views whose activations fit the free memory."""
         free = available_memory(self.views.device)
         if free is None:
             return None
-        kept: dict[int, int] = {}
-
-        def note(tensor: torch.Tensor) -> torch.Tensor:
-            storage = tensor.untyped_storage()
-            kept[storage.data_ptr()] = storage.nbytes()
-            return tensor
-
-        with (
-            in_form(self.tapped.model, form, self.convolutions) as running,
-            torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
-        ):
-            self._forward_and_back(running)
-            assert self.tapped.model is not None
-            # Here, where they have the type of the form.
-            parameters = {
-                tensor.untyped_storage().data_ptr() for tensor in self.tapped.model.parameters()
-            }
-        activations = sum(size for pointer, size in kept.items() if pointer not in parameters)
-        per_view = activations / len(self.views)
-        if per_view == 0:
+        if trial.kept_bytes == 0:
             return self.passes.views_per_pass
-        fitting = max(1, int(MEMORY_SHARE * free / per_view))
+        fitting = max(1, int(MEMORY_SHARE * free * len(self.views) / trial.kept_bytes))
         # Where memory ran out meanwhile, what was left fitted.
         return min(fitting, self.passes.views_per_pass or fitting)
 

@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from fvfast.engine.frozen_convolution import Activation
+from fvfast.engine.relu import RELU_CEILINGS
 
 _CONVOLUTION_ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 _NORM_ARGUMENTS = tuple(inspect.signature(F.batch_norm).parameters)
@@ -51,10 +52,8 @@ class Convolution:
 
 def activation_of(func: Callable[..., Any], args: Any, settings: Mapping[str, Any]) -> Activation:
     """Tell which activation a function call is."""
-    if func in (torch.relu, torch.relu_, torch.Tensor.relu, torch.Tensor.relu_, F.relu, F.relu_):
-        return "relu"
-    if func is F.relu6:
-        return "relu6"
+    if func in RELU_CEILINGS:
+        return "relu" if RELU_CEILINGS[func] is None else "relu6"
     if func in (F.hardtanh, F.hardtanh_):
         limits = {"min_val": -1.0, "max_val": 1.0, **settings}
         limits.update(zip(("min_val", "max_val"), args[1:3], strict=False))

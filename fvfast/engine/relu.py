@@ -23,7 +23,7 @@ class _OpenReLU(torch.autograd.Function):
         return gradient, None, None
 
 
-_CEILINGS: dict[Any, float | None] = {
+RELU_CEILINGS: dict[Any, float | None] = {
     torch.relu: None,
     torch.relu_: None,
     torch.Tensor.relu: None,
@@ -32,6 +32,8 @@ _CEILINGS: dict[Any, float | None] = {
     F.relu_: None,
     F.relu6: 6.0,
 }
+"""Every way to call a ReLU, with its upper limit."""
+
 _IN_PLACE = {torch.relu_, torch.Tensor.relu_, F.relu_}
 
 
@@ -55,10 +57,10 @@ class open_relu_gradients(TorchFunctionMode):  # noqa: N801 (used as a context m
     ) -> Any:
         """Replace ReLUs, run everything else as it is."""
         settings = dict(kwargs or {})
-        if func in _CEILINGS:
+        if func in RELU_CEILINGS:
             x, *rest = args
             inplace = func in _IN_PLACE or bool(settings.get("inplace", rest and rest[0]))
-            return _OpenReLU.apply(x, _CEILINGS[func], inplace)
+            return _OpenReLU.apply(x, RELU_CEILINGS[func], inplace)
         if func is F.hardtanh:  # what torch.nn.ReLU6 calls
             x, low, high, inplace = _hardtanh_arguments(*args, **settings)
             if low == 0:

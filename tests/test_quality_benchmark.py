@@ -1,0 +1,173 @@
+"""The benchmark that judges recipes: what it reads, computes and writes."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.quality import checkpoint_steps, main, read_rows
+from benchmarks.quality_recipes import RECIPES, find_recipe, parse_recipe
+from benchmarks.quality_report import curves_of, seconds_to_reach, shared
+from fvfast import Geometric, Linear
+from fvfast.presets import PRESETS
+
+TINY = "tiny:nb_steps=2,nb_crops=1,custom_shape=(32, 32)"
+
+
+@pytest.mark.parametrize("nb_steps", [1, 2, 5, 96, 256, 1000])
+@pytest.mark.parametrize("count", [1, 2, 8])
+def test_checkpoints_end_with_the_run(nb_steps, count):
+    steps = checkpoint_steps(nb_steps, count)
+    assert steps == sorted(set(steps))
+    assert steps[0] >= 1
+    assert steps[-1] == nb_steps
+    assert len(steps) <= count
+
+
+def test_recipes_are_read():
+    recipe = parse_recipe(
+        "mine: nb_steps=9, box_size=linear(0.9, 0.3), noise_intensity=geometric(1, 0.5), "
+        "learning_rate=0.5, custom_shape=(48, 64), precision=bfloat16, optimizer=adam(0.1)"
+    )
+    assert recipe.name == "mine"
+    assert (recipe.preset, recipe.nb_steps) == ("xplique", 9)
+    arguments = dict(recipe.arguments)
+    assert arguments.pop("optimizer").lr == 0.1
+    assert arguments == {
+        "nb_steps": 9,
+        "box_size": Linear(0.9, 0.3),
+        "noise_intensity": Geometric(1, 0.5),
+        "learning_rate": 0.5,
+        "custom_shape": (48, 64),
+        "precision": "bfloat16",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("nb_steps=3", "has no name"),
+        (":nb_steps=3", "has no name"),
+        ("fast:nb_steps=3", "known recipe"),
+        ("a:nb_steps", "not understood"),
+        ("a:nb_steps=", "not understood"),
+        ("a:**settings", "not understood"),
+        ("a:steps=3", "expected any of"),
+        ("a:seed=3", "expected any of"),
+        ("a:box_size=linear(1)", "not understood"),
+        ("a:box_size=adam(1)", "not understood"),
+        ("a:nb_steps=linear(1, 2)", "not understood"),
+        ("a:box_size=geometric(1, 0)", "two positive values"),
+        ("a:box_size=linear(1, -1)", "not negative"),
+        ("a:nb_steps=1+1", "not understood"),
+        ("a:preset=quick", "preset must be one of"),
+    ],
+)
+def test_recipes_that_are_not_understood(text, message):
+    with pytest.raises(ValueError, match=message):
+        parse_recipe(text)
+
+
+def test_settings_tell_recipes_apart():
+    """A run is repeated when, and only when, its settings have changed."""
+    texts = ["a:nb_steps=3", "a:nb_steps=4", "a:nb_steps=3,box_size=linear(0.5, 0.1)"]
+    settings = [parse_recipe(text).settings() for text in texts]
+    settings += [find_recipe(name).settings() for name in RECIPES]
+    assert len(set(settings)) == len(settings)
+    assert parse_recipe("b:nb_steps=3").settings() == settings[0]
+    fast = json.loads(find_recipe("fast").settings())
+    assert fast["nb_steps"] == PRESETS["fast"].arguments["nb_steps"]
+    with pytest.raises(ValueError, match="there is no recipe 'slow'"):
+        find_recipe("slow")
+
+
+def test_when_a_curve_reaches_a_value():
+    seconds, values = np.array([1.0, 2.0, 4.0]), np.array([0.0, 1.0, 0.5])
+    assert seconds_to_reach(seconds, values, 0.25) == (1.25, False)
+    assert seconds_to_reach(seconds, values, 1.0) == (2.0, False)
+    assert seconds_to_reach(seconds, values, -1.0) == (1.0, True)
+    assert seconds_to_reach(seconds, values, 1.5) is None
+
+
+def rows_of(recipe, pairs, settings="{}"):
+    return [
+        {
+            "recipe": recipe, "precision": "", "settings": settings, "checkpoints": 2,
+            "evaluation_crops": 3, "network": "n", "processor": "p", "threads": 1,
+            "class_index": index, "seed": seed, "step": step, "seconds": step / 2,
+            "mean_logit": index + step, "lite1_probability": 0.5, "lite2_probability": 0.25,
+        }
+        for index, seed in pairs
+        for step in (2, 1)
+    ]  # fmt: skip
+
+
+def test_recipes_are_compared_over_the_same_runs():
+    rows = rows_of("short", [(1, 0), (2, 0)]) + rows_of("xplique", [(2, 0), (3, 0)])
+    curves = shared(curves_of(rows))
+    assert [curve.label for curve in curves] == ["xplique", "short"]
+    for curve in curves:
+        assert list(curve.runs) == [("2", "0")]
+        assert list(curve.mean("mean_logit")) == [3, 4]
+        assert list(curve.mean("seconds")) == [0.5, 1]
+        assert list(curve.transferability()) == [0.375, 0.375]
+
+
+def test_versions_of_a_recipe_are_not_mixed():
+    rows = rows_of("short", [(1, 0)]) + rows_of("short", [(1, 0)], settings='{"nb_steps": 3}')
+    assert [curve.label for curve in curves_of(rows)] == ["short", "short (settings 2)"]
+
+
+def test_a_run_from_the_command_line(tmp_path, capsys):
+    results, plot = tmp_path / "results" / "quality.csv", tmp_path / "plots" / "quality.png"
+    command = [
+        "--classes", "goldfish", "7", "--recipes", "--recipe", TINY, "--checkpoints", "2",
+        "--results", str(results), "--plot", str(plot),
+    ]  # fmt: skip
+    main(command)
+    first = capsys.readouterr().out
+    assert "1 of 2: tiny, goldfish, seed 0" in first
+    rows = read_rows(results)
+    assert [(row["class_index"], row["step"]) for row in rows] == [
+        ("1", "1"), ("1", "2"), ("7", "1"), ("7", "2"),
+    ]  # fmt: skip
+    for row in rows:
+        assert float(row["seconds"]) > 0
+        assert 1 <= int(row["lite1_rank"]) <= 1000
+        assert 0 <= float(row["lite2_probability"]) <= 1
+        assert np.isfinite(float(row["mean_logit"]))
+    with Image.open(plot) as image:
+        assert len(np.unique(np.asarray(image))) > 50
+    main(command)
+    assert capsys.readouterr().out.count("in the results already") == 2
+    assert read_rows(results) == rows
+    main([*command, "--report"])
+    assert "Mean over 2 runs each" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--checkpoints", "0"], "must be at least 1"),
+        (["--plot", "curves.xyz"], "expected a file that ends in"),
+        (["--recipes", "slow"], "there is no recipe 'slow'"),
+        (["--recipes"], "there is no recipe to run"),
+        (["--recipe", TINY, "--recipe", TINY], "several recipes are named tiny"),
+    ],
+)
+def test_mistakes_on_the_command_line(tmp_path, capsys, options, message):
+    with pytest.raises(SystemExit):
+        main(["--results", str(tmp_path / "quality.csv"), *options])
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_results_of_something_else_are_left_alone(tmp_path, capsys):
+    path = tmp_path / "quality.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerow(["a", "b"])
+    with pytest.raises(SystemExit):
+        main(["--results", str(path)])
+    assert "has other columns" in capsys.readouterr().err
+    assert path.read_text().strip() == "a,b"
