@@ -34,6 +34,8 @@ class FrozenConvolution:
         Whether it also takes the sum with a tensor of the output's shape, before the activation.
     activation
         "relu", "relu6" or "none".
+    feeds_padding
+        Whether the convolution behind it pads what it puts out, which a call between them did.
     owns_gradient
         Whether nothing else reads the gradient that arrives, so that it may be overwritten.
     """
@@ -47,6 +49,7 @@ class FrozenConvolution:
     has_norm: bool = False
     adds: bool = False
     activation: Activation = "none"
+    feeds_padding: bool = False
     owns_gradient: bool = False
 
     def __call__(self, images: torch.Tensor, term: torch.Tensor | None = None) -> torch.Tensor:

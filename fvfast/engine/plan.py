@@ -74,12 +74,13 @@ class Plan:
             for entry in self.convolutions
         )
         rows = [("runs", str(self.form))]
+        paddings = sum(entry.padded is not None for entry in self.convolutions)
         if self.form.joined:
             rows.append(
                 (
                     "joined",
                     f"{len(self.convolutions)} convolutions with {norms} batch normalisations, "
-                    f"{sums} sums and {activations} ReLUs",
+                    f"{sums} sums, {activations} ReLUs and {paddings} paddings",
                 )
             )
         if self.views_per_pass is not None:

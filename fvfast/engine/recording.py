@@ -19,6 +19,9 @@ _NORM_ARGUMENTS = tuple(inspect.signature(F.batch_norm).parameters)
 # Reading an attribute (shape, dtype, device) is no use of the values.
 _NO_USE = ("__get__", "size", "dim", "stride", "is_contiguous", "numel")
 
+Zeros = tuple[int, int, int, int]
+"""Left, right, top, bottom."""
+
 
 @dataclasses.dataclass(eq=False)
 class Convolution:
@@ -38,7 +41,13 @@ class Convolution:
     activation
         The one that alone reads the output, that of the normalisation, or the sum.
     feeds_convolution
-        Whether a recorded convolution alone reads the final output.
+        Whether a recorded convolution alone reads the final output, or that of `feeds_padding`.
+    feeds_padding
+        Whether a padding that a recorded convolution takes over alone reads the final output.
+    zeros
+        Zeros that a call in front puts around the images: left, right, top, bottom.
+    padded
+        The convolution whose final output is padded there; None without such a call.
     """
 
     weight: torch.Tensor
@@ -48,6 +57,9 @@ class Convolution:
     adds: bool = False
     activation: Activation = "none"
     feeds_convolution: bool = False
+    feeds_padding: bool = False
+    zeros: Zeros = (0, 0, 0, 0)
+    padded: "Convolution | None" = None
 
 
 def activation_of(func: Callable[..., Any], args: Any, settings: Mapping[str, Any]) -> Activation:
@@ -81,6 +93,21 @@ def norm_arguments(
         return None
     defaults = {"weight": None, "bias": None, "training": False, "eps": 1e-5}
     return {**defaults, **dict(zip(_NORM_ARGUMENTS, args, strict=False)), **settings}
+
+
+def zeros_around(func: Callable[..., Any], args: Any, settings: Mapping[str, Any]) -> Zeros | None:
+    """Tell what a function call puts around images (B, C, H, W) when it is zeros; else None."""
+    if func is not F.pad:
+        return None
+    given = dict(zip(("input", "pad", "mode", "value"), args, strict=False))
+    given = {"mode": "constant", "value": None, **given, **settings}
+    counts = given["pad"]
+    if given["mode"] != "constant" or given["value"] not in (None, 0) or given["input"].ndim != 4:
+        return None
+    if len(counts) != 4 or not all(isinstance(count, int) and count >= 0 for count in counts):
+        return None
+    left, right, top, bottom = counts
+    return left, right, top, bottom
 
 
 def sum_operands(
@@ -215,6 +242,7 @@ class _Recorder(TorchFunctionMode):
             weight = id(call.arguments["weight"])
             times_called[weight] = times_called.get(weight, 0) + 1
         found = []
+        padded: dict[int, tuple[Zeros, Convolution]] = {}  # by the identity of the call
         takers: dict[int, Convolution] = {}  # of the sums, by the identity of their call
         for call in calls:
             if times_called[id(call.arguments["weight"])] > 1:
@@ -223,6 +251,8 @@ class _Recorder(TorchFunctionMode):
                 name: call.arguments[name] for name in ("stride", "padding", "dilation", "groups")
             }
             convolution = Convolution(call.arguments["weight"], call.arguments["bias"], settings)
+            if id(call) in padded:
+                convolution.zeros, convolution.padded = padded[id(call)]
             reader = readers.get(call.made)
             if reader is not None and reader.kind == "norm":
                 convolution.norm = reader.arguments
@@ -230,20 +260,32 @@ class _Recorder(TorchFunctionMode):
             if reader is not None and reader.kind == "sum":
                 # Of two convolutions it is the later one, when the other term is there.
                 if (earlier := takers.get(id(reader))) is not None:
-                    earlier.adds, earlier.activation, earlier.feeds_convolution = (
-                        False,
-                        "none",
-                        False,
-                    )
+                    earlier.adds, earlier.activation = False, "none"
+                    earlier.feeds_convolution = earlier.feeds_padding = False
                 takers[id(reader)] = convolution
                 convolution.adds = True
                 reader = readers.get(reader.made)
             if reader is not None and reader.kind in ("relu", "relu6"):
                 convolution.activation = reader.kind  # type: ignore[assignment]
                 reader = readers.get(reader.made)
+            if reader is not None and reader.kind == "padding":
+                padding, reader = reader, readers.get(reader.made)
+                if reader is not None and self._takes_padding(reader, times_called):
+                    convolution.feeds_padding = True
+                    padded[id(reader)] = padding.arguments["zeros"], convolution
+                else:
+                    reader = padding
             convolution.feeds_convolution = reader is not None and reader.kind == "convolution"
             found.append(convolution)
         return found
+
+    @staticmethod
+    def _takes_padding(call: _Call, times_called: Mapping[int, int]) -> bool:
+        """Whether a call is a convolution that can have more padding."""
+        if call.kind != "convolution" or times_called[id(call.arguments["weight"])] > 1:
+            return False
+        # What differs between two sides becomes taps, which lie side by side.
+        return call.arguments["dilation"] in (1, (1, 1), [1, 1])
 
     def _kind(
         self, func: Callable[..., Any], args: Any, settings: Mapping[str, Any]
@@ -262,6 +304,9 @@ class _Recorder(TorchFunctionMode):
             return ("norm" if constant and usable else ""), arguments
         if sum_operands(func, args, settings):
             return "sum", settings
+        zeros = zeros_around(func, args, settings)
+        if zeros is not None:
+            return "padding", {"zeros": zeros}
         activation = activation_of(func, args, settings)
         return ("" if activation == "none" else activation), settings
 

@@ -4,15 +4,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
 from fvfast.engine.frozen_convolution import FrozenConvolution
 from fvfast.engine.recording import (
     Convolution,
+    Zeros,
     activation_of,
     convolution_arguments,
     norm_arguments,
     sum_operands,
+    zeros_around,
 )
 
 # Attributes of tensors: the calls to come that have nothing left to do, and the convolution, with
@@ -62,19 +65,43 @@ def freeze(
     # What follows a sum can be taken over with it only.
     is_last = convolution.adds and not adds
     activation = convolution.activation if join_activation and not is_last else "none"
+
+    def joins_all(other: Convolution | None) -> bool:
+        """Whether nothing is left between a convolution and the padding behind it."""
+        return other is not None and not (
+            (other.adds and not join_sum) or (other.activation != "none" and not join_activation)
+        )
+
+    padding = _pair(settings["padding"])
+    if joins_all(convolution.padded):
+        weight, padding = _with_zeros(weight, padding, convolution.zeros)
     return FrozenConvolution(
         weight.to(dtype).contiguous(memory_format=memory_format),
         None if bias is None else bias.to(dtype),
         stride=_pair(settings["stride"]),
-        padding=_pair(settings["padding"]),
+        padding=padding,
         dilation=_pair(settings["dilation"]),
         groups=settings["groups"],
         has_norm=norm is not None,
         adds=adds,
         activation=activation,
+        feeds_padding=convolution.feeds_padding and joins_all(convolution),
         # Its only reader is a convolution, whose backward pass makes a tensor of its own.
         owns_gradient=convolution.feeds_convolution and activation == convolution.activation,
     )
+
+
+def _with_zeros(
+    weight: torch.Tensor, padding: tuple[int, int], zeros: Zeros
+) -> tuple[torch.Tensor, tuple[int, int]]:
+    """Weight (out, in, height, width) and padding of a convolution that pads its images itself.
+
+    It pads both sides alike. Where one side has fewer zeros, taps of weight 0 make up for it.
+    """
+    left, right, top, bottom = zeros
+    extra = (max(right - left, 0), max(left - right, 0), max(bottom - top, 0), max(top - bottom, 0))
+    rows, columns = padding
+    return F.pad(weight, extra), (rows + max(top, bottom), columns + max(left, right))
 
 
 class Rewriting(TorchFunctionMode):
@@ -114,6 +141,8 @@ class Rewriting(TorchFunctionMode):
                 return output
         if norm_arguments(func, args, settings) is not None:
             kind = "norm"
+        elif zeros_around(func, args, settings) is not None:
+            kind = "padding"
         else:
             kind = activation_of(func, args, settings)
         if kind != "none":
@@ -141,7 +170,8 @@ def _run(frozen: FrozenConvolution, images: torch.Tensor) -> torch.Tensor:
 
 
 def _taken_over_behind_sum(frozen: FrozenConvolution) -> list[str]:
-    return [] if frozen.activation == "none" else [frozen.activation]
+    kinds: list[str] = [] if frozen.activation == "none" else [frozen.activation]
+    return [*kinds, "padding"] if frozen.feeds_padding else kinds
 
 
 def _set_taken_over(x: torch.Tensor, kinds: list[str]) -> None:

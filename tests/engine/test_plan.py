@@ -652,4 +652,7 @@ def test_no_more_views_than_there_are(network):
 def test_a_plan_describes_itself(network):
     rows = dict(plan_of(objective_of(network, "7")).describe())
     assert rows["runs"] == "joined convolutions, channels last"
-    assert rows["joined"] == "2 convolutions with 1 batch normalisations, 0 sums and 2 ReLUs"
+    assert (
+        rows["joined"]
+        == "2 convolutions with 1 batch normalisations, 0 sums, 2 ReLUs and 0 paddings"
+    )
