@@ -145,6 +145,7 @@ FIELD = {
     "vgg11_bn": (vgg, 48, (8, 8, 8)),
     "mobilenet_v3_small": (of_torchvision("mobilenet_v3_small"), 48, (52, 34, 14)),
     "efficientnet_b0": (of_torchvision("efficientnet_b0"), 48, (81, 49, 0)),
+    "tf_efficientnet_lite0": (of_timm("tf_efficientnet_lite0"), 48, (49, 49, 33)),
     "convnext_atto": (of_timm("convnext_atto"), 48, (40, 0, 0)),
     "densenet121": (of_torchvision("densenet121"), 64, (120, 59, 59)),
     "inception_v3": (
@@ -210,7 +211,7 @@ def by_engine(model, views, precision):
 def test_the_field(field):
     model, size, joined = field
     before = fingerprint(model)
-    views = torch.randn(2, 3, size, size)
+    views = torch.randn(3, 3, size, size)
     wide = copy.deepcopy(model).double()
     _, exact = by_autograd(wide, views.double())
     # In float64 no rounding hides a mistake.
@@ -218,7 +219,7 @@ def test_the_field(field):
     assert (joined_exact - exact).norm() <= 1e-9 * exact.norm()
     _, theirs = by_autograd(model, views)
     plan, _, ours = by_engine(model, views, None)
-    # Where a unit is as near to 0 as a rounding, its ReLU may switch: in one view, not in each.
+    # Where a unit is as near to 0 as a rounding, its ReLU may switch: in one view, not in two.
     own, error = (
         (gradient - exact).flatten(1).norm(dim=1) / exact.flatten(1).norm(dim=1)
         for gradient in (theirs, ours)
@@ -231,8 +232,11 @@ def test_the_field(field):
     assert plan.form.joined
     assert plan.form.channels_last
     assert (len(plan.convolutions), norms, relus) == joined
+    if isinstance(model, timm.models.EfficientNet):
+        # Those with a stride pad by hand: all but the stem, in front of which there is nothing.
+        assert sum(entry.padded is not None for entry in plan.convolutions) == 4
     # Folded weights are rounded once more; where torch's own error is a few roundings, it shows.
-    assert (error <= 2 * own + 16 * torch.finfo(torch.float32).eps).any()
+    assert (error <= 2 * own + 16 * torch.finfo(torch.float32).eps).sum() >= 2
     assert half.form.dtype == torch.bfloat16
     # Measured: 0.83 for Inception's 94 convolutions with random weights, from 0.93 for the others.
     assert cosine >= (0.75 if len(plan.convolutions) == 94 else 0.9)
