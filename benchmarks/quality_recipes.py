@@ -68,7 +68,7 @@ class Recipe:
             if getattr(preset, field.name) != getattr(usual, field.name)
         }
         rest.pop("arguments", None)
-        settings = {**rest, **preset.arguments, **self.arguments}
+        settings = {**rest, **preset.arguments_with(self.arguments)}
         settings.pop("values_range", None)  # the network's own, whatever the preset says
         return json.dumps({key: _plain(settings[key]) for key in sorted(settings)})
 

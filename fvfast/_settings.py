@@ -41,8 +41,7 @@ def effective_settings(function: Callable[..., Any], given: Mapping[str, Any]) -
         name: default_of(function, name) for name in parameters if name not in _LEFT_OUT
     }  # in the order of the signature
     if "preset" in values:
-        preset = given.get("preset", values["preset"])
-        values.update(find_preset(preset).arguments)
+        given = find_preset(given.get("preset", values["preset"])).arguments_with(given)
     values.update((name, value) for name, value in given.items() if name in values)
     if "preset" in values:
         steps = values["nb_steps"]

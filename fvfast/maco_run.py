@@ -81,13 +81,10 @@ class MacoRun:
         self.model_size = (model_size[0], model_size[1])
         self.height, self.width = check_image_size(custom_shape, self.model_size, "maco")
         self.values_range = check_sorted_range(values_range, "maco")
-        self.noise_at, self.box_size_at = (
-            schedule_of(name, value, self.nb_steps, default)
-            for name, value, default in (
-                ("noise_intensity", noise_intensity, FALLING_NOISE),
-                ("box_size", box_size, DEFAULT_BOX_SIZE),
-            )
+        self.noise_at = schedule_of(
+            "noise_intensity", noise_intensity, self.nb_steps, FALLING_NOISE
         )
+        self.box_size_at = schedule_of("box_size", box_size, self.nb_steps, DEFAULT_BOX_SIZE)
         self.learning_rate_at = (
             None
             if learning_rate is None
@@ -125,12 +122,12 @@ class MacoRun:
             )
             phase.requires_grad_()
             optimizer = bind_optimizer(self.optimizer, phase, keras_nadam)
+            if self.learning_rate_at is not None:
+                # Here, so that an optimizer without one is refused before the first step.
+                set_learning_rate(optimizer, self.learning_rate_at(0))
             transparency = torch.zeros(
                 len(names), self.channels, self.height, self.width, device=device
             )
-
-            if self.learning_rate_at is not None:
-                set_learning_rate(optimizer, self.learning_rate_at(0))  # before any work
             variable = PhaseVariable(magnitude, phase, optimizer, self.values_range, self.width)
 
             def part_scorer(first: int, last: int) -> Scorer:

@@ -45,6 +45,14 @@ class Preset:
     normal_noise: float = 1.0
     uniform_noise: float = 1.0
 
+    def arguments_with(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments that a caller has given, and the preset's for those left out."""
+        own = dict(self.arguments)
+        if given.get("optimizer") is not None:
+            # Another optimizer's rates are not those of the caller's.
+            own.pop("learning_rate", None)
+        return {**own, **given}
+
 
 def _torch_nadam(parameters: list[torch.Tensor]) -> torch.optim.Optimizer:
     return torch.optim.NAdam(parameters, lr=1.0)
@@ -77,11 +85,11 @@ PRESETS: dict[str, Preset] = {
     # Measured, not published (docs/engine.md): an early step needs few crops, and those large.
     "fast": Preset(
         arguments={
-            "nb_steps": 96,
+            "nb_steps": 64,
             "nb_crops": 8,
             "box_size": Linear(0.9, 0.3),
             "noise_intensity": Linear(0.2, 0.02),
-            "learning_rate": Linear(2.0, 0.05),
+            "learning_rate": Linear(1.5, 0.05),
         },
     ),
 }
@@ -111,6 +119,6 @@ def takes_preset(function: Callable[P, R]) -> Callable[P, R]:
         except TypeError as error:
             raise TypeError(f"{function.__name__}(): {error}") from None
         preset = find_preset(given.get("preset", "xplique"))
-        return cast(Any, function)(**{**preset.arguments, **given})
+        return cast(Any, function)(**preset.arguments_with(given))
 
     return call

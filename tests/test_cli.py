@@ -109,6 +109,10 @@ def test_a_class_becomes_a_picture_that_says_how_it_was_made(tmp_path):
     [
         ("xplique", {"noise_intensity": 0.08, "box_size": [0.5, 0.05], "optimizer": "default"}),
         ("horama", {"noise_intensity": 0.05, "box_size": 0.225, "optimizer": "torch_nadam"}),
+        (
+            "fast",
+            {"noise_intensity": [0.2, 0.02], "box_size": [0.9, 0.3], "learning_rate": [1.5, 0.05]},
+        ),
         ("paper", {"noise_intensity": 0.1, "box_size": 0.25, "optimizer": "default"}),
     ],
 )

@@ -10,6 +10,7 @@ from torch import nn
 
 from fvfast import Geometric, Linear, Objective, Spectrum, maco, maco_batch, maco_run
 from fvfast.ops.boxes import BoxDistribution, draw_boxes
+from fvfast.presets import PRESETS
 
 INPUT = (3, 20, 20)
 SHORT = {"nb_steps": 4, "nb_crops": 3, "custom_shape": (32, 32), "progress": False}
@@ -519,6 +520,37 @@ def test_presets(objective):
     assert not torch.allclose(xplique, paper)
     explicit = maco(objective, **settings, preset="horama", values_range=(0, 1))[0]
     assert 0 <= explicit.min() < explicit.max() <= 1
+
+
+def test_the_fast_preset(objective):
+    """It is nothing but its arguments, and what is given counts."""
+    settings = {"nb_steps": 3, "custom_shape": (32, 32), "progress": False}
+    arguments = {**PRESETS["fast"].arguments, **settings}
+    image = maco(objective, **settings, preset="fast")[0]
+    assert torch.equal(image, maco(objective, **arguments)[0])
+    assert not torch.allclose(image, maco(objective, **settings)[0], atol=0.01)
+    other = maco(objective, **settings, preset="fast", learning_rate=1, box_size=0.5)[0]
+    assert torch.equal(
+        other, maco(objective, **{**arguments, "learning_rate": 1, "box_size": 0.5})[0]
+    )
+    batch = maco_batch(objective, **settings, preset="fast")
+    assert torch.equal(batch.images[0], image)
+
+
+def test_the_fast_presets_learning_rate_is_that_of_its_optimizer(objective):
+    rates = []
+
+    class Recorded(torch.optim.SGD):
+        def step(self, closure=None):
+            rates.append(self.param_groups[0]["lr"])
+            super().step(closure)
+
+    mine = Recorded([torch.zeros(1)], lr=0.125)
+    maco(objective, mine, **SHORT, preset="fast")
+    assert rates == [0.125] * SHORT["nb_steps"]
+    rates.clear()
+    maco(objective, mine, **SHORT, preset="fast", learning_rate=0.5)
+    assert rates == [0.5] * SHORT["nb_steps"]
 
 
 def test_spectrum_with_other_channels_is_refused(objective):

@@ -129,8 +129,6 @@ def capture_pass(run: Pass, views: torch.Tensor) -> Pass:
     """
     kept_views = views.detach().clone()
     graph = torch.cuda.CUDAGraph()
-    # A graph has memory of its own, and torch gives none back to the device during a capture.
-    torch.cuda.empty_cache()
     with torch.cuda.device(views.device), torch.cuda.graph(graph):
         scores, gradient = run(kept_views)
 
