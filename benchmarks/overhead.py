@@ -17,7 +17,7 @@ from unittest import mock
 import torch
 
 from benchmarks.harness import machine, save_row
-from benchmarks.peers.fvfast_worker import make_objective
+from benchmarks.peers.fvfast_worker import make_objective, settings_of
 from benchmarks.peers.scene import Scene
 from benchmarks.peers.torch_networks import build_network
 from benchmarks.stopwatch import Stopwatch
@@ -71,12 +71,7 @@ def measure(scene: Scene, steps: int) -> tuple[list[float], list[float]]:
         maco(
             make_objective(scene, build_network(scene)),
             nb_steps=WARM_UP + steps,
-            noise_intensity=scene.noise,
-            box_size=scene.box_size,
-            nb_crops=scene.crops,
-            values_range=scene.values_range,
-            custom_shape=(scene.image_size, scene.image_size),
-            progress=False,
+            **settings_of(scene),
             callback=after_a_step,
         )
     return step_seconds, pass_seconds

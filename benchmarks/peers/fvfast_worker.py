@@ -5,6 +5,7 @@
 
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from torch import nn
 
@@ -23,6 +24,18 @@ def make_objective(scene: Scene, network: nn.Module) -> fvfast.Objective:
     return fvfast.Objective.neuron(network, layer, 0, input_shape=shape)
 
 
+def settings_of(scene: Scene) -> dict[str, Any]:
+    """Return the arguments of `fvfast.maco` that a scene decides."""
+    return {
+        "noise_intensity": scene.noise,
+        "box_size": scene.box_size,
+        "nb_crops": scene.crops,
+        "values_range": scene.values_range,
+        "custom_shape": (scene.image_size, scene.image_size),
+        "progress": False,
+    }
+
+
 def precision_argument() -> str | None:
     """Return what follows "--precision" on the command line."""
     if "--precision" not in sys.argv:
@@ -39,12 +52,7 @@ def prepare(scene: Scene) -> tuple[dict[str, str], Callable[[Gate], object]]:
         fvfast.maco(
             objective,
             nb_steps=ENDLESS,
-            noise_intensity=scene.noise,
-            box_size=scene.box_size,
-            nb_crops=scene.crops,
-            values_range=scene.values_range,
-            custom_shape=(scene.image_size, scene.image_size),
-            progress=False,
+            **settings_of(scene),
             callback=lambda _report: gate(),
             precision=precision_argument(),
         )

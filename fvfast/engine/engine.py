@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from fvfast.engine.cuda_graph import GraphedPass, can_be_captured
+from fvfast.engine.cuda_graph import GraphedPass, Pass, can_be_captured
 from fvfast.engine.forms import Running, in_form
 from fvfast.engine.passes import Passes, Scorer
 from fvfast.engine.plan import Plan
@@ -44,7 +44,7 @@ class Engine:
         self.passes = passes
         self.running = running
         self.runs_user_code = runs_user_code
-        self._graphed: dict[tuple[int, bool], GraphedPass] = {}
+        self._runs: dict[tuple[int, bool], Pass] = {}
 
     @property
     def views_dtype(self) -> torch.dtype:
@@ -78,13 +78,17 @@ class Engine:
             Not even one view fits the memory.
         """
         settings = count, join_activations
-        if settings not in self._graphed and can_be_captured(
-            self.tapped.model, views.device, runs_user_code=self.runs_user_code
-        ):
-            self._graphed[settings] = GraphedPass(lambda seen: self._pass(seen, *settings))
-        run = self._graphed.get(settings)
-        scores, gradient = self._pass(views, *settings) if run is None else run(views)
+        if settings not in self._runs:
+            self._runs[settings] = self._graphed(lambda seen: self._pass(seen, *settings), views)
+        scores, gradient = self._runs[settings](views)
         return scores, gradient.to(views.dtype)
+
+    def _graphed(self, run: Pass, views: torch.Tensor) -> Pass:
+        """Let a pass be captured in a CUDA graph where that is possible."""
+        possible = can_be_captured(
+            self.tapped.model, views.device, runs_user_code=self.runs_user_code
+        )
+        return GraphedPass(run) if possible else run
 
     def _pass(
         self, views: torch.Tensor, count: int, join_activations: bool

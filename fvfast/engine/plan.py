@@ -297,7 +297,9 @@ class Planner:
             ):
                 outputs, gradient = self._forward_and_back(running)
                 # Here, where they have the type of the form.
-                for tensor in self.tapped.model.parameters() if self.tapped.model else ():
+                for tensor in (
+                    self.tapped.model.parameters() if self.tapped.model is not None else ()
+                ):
                     kept.pop(tensor.untyped_storage().data_ptr(), None)
         except Exception as error:
             if isinstance(error, RuntimeError) and is_out_of_memory(error):
