@@ -255,6 +255,28 @@ struct PhaseUpdateParams {
   const PhaseImageGradientParams* unfinished;
 };
 
+// Minimal filtering F(2 x 2, 3 x 3): the points at which a tile of pixels is multiplied by weights,
+// and the outputs whose weights stand together.
+constexpr int kWinogradPoints = 16;
+constexpr int kWinogradPanel = 32;
+
+// out = clamp(convolution + bias + term, lowest, highest): a convolution of 3 x 3 taps and
+// stride 1. All arrays are float32 and contiguous.
+struct WinogradParams {
+  const float* images;   // (batch, height, width, inputs)
+  const float* weights;  // (panels, kWinogradPoints, inputs, kWinogradPanel), 0 behind the outputs
+  const float* bias;     // (outputs,), or null
+  const float* term;     // of the output's shape, or null
+  float* out;            // (batch, out_height(), out_width(), outputs), apart from the others
+  int64_t batch, height, width, inputs, outputs;
+  int64_t pad_y, pad_x;  // zeros on either side, 0 to 2
+  bool clamps;
+  float lowest, highest;
+
+  FVFAST_HOST_DEVICE int64_t out_height() const { return height + 2 * pad_y - 2; }
+  FVFAST_HOST_DEVICE int64_t out_width() const { return width + 2 * pad_x - 2; }
+};
+
 namespace cpu {
 void draw_boxes(const BoxParams& params);
 void inject_noise(const NoiseParams& params);
@@ -265,6 +287,7 @@ void phase_gradient(const PhaseGradientParams& params);
 void phase_update(const PhaseUpdateParams& params);
 void crop_resize(const CropParams& params);
 void crop_gradient(const CropGradientParams& params);
+void winograd_convolution(const WinogradParams& params);
 // Looks at sizes and dtypes only. INT64_MAX where the number of bytes is larger than that.
 int64_t crop_gradient_scratch(const CropGradientParams& params);
 }  // namespace cpu

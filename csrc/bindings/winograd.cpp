@@ -1,0 +1,94 @@
+// The binding of convolutions by minimal filtering.
+#include <pybind11/stl.h>
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "bindings/bind.h"
+#include "bindings/checks.h"
+#include "bindings/memory.h"
+#include "cpu/parallel.h"
+#include "ops.h"
+
+namespace fvfast {
+namespace {
+
+using Sizes = std::vector<int64_t>;
+
+// A contiguous float32 array.
+View array_of(const std::string& name, const std::string& argument, uintptr_t address,
+              const Sizes& sizes) {
+  Sizes strides(sizes.size(), 1);
+  for (size_t d = sizes.size() - 1; d > 0; --d) strides[d - 1] = strides[d] * sizes[d];
+  return view_of(name, argument, address, DType::kFloat32, sizes, strides);
+}
+
+void winograd_convolution(uintptr_t images, uintptr_t weights, uintptr_t bias, uintptr_t term,
+                          uintptr_t out, const Sizes& sizes, int64_t outputs,
+                          const std::pair<int64_t, int64_t>& padding,
+                          const std::optional<std::pair<float, float>>& limits) {
+  const std::string name = "winograd_convolution";
+  if (sizes.size() != 4) {
+    reject(name, "sizes", "4 (batch, height, width, inputs)", std::to_string(sizes.size()));
+  }
+  WinogradParams params{};
+  const bool no_images = check_sizes(name, "sizes", sizes);
+  if (outputs < 0) reject(name, "outputs", "a number >= 0", std::to_string(outputs));
+  params.batch = sizes[0];
+  params.height = sizes[1];
+  params.width = sizes[2];
+  params.inputs = sizes[3];
+  params.outputs = outputs;
+  if (params.inputs < 1) reject(name, "sizes", "at least one input", "none");
+  params.pad_y = padding.first;
+  params.pad_x = padding.second;
+  for (const int64_t pad : {params.pad_y, params.pad_x}) {
+    if (pad < 0 || pad > 2) reject(name, "padding", "0 to 2", std::to_string(pad));
+  }
+  params.clamps = limits.has_value();
+  if (params.clamps) {
+    params.lowest = limits->first;
+    params.highest = limits->second;
+    if (!(params.lowest <= params.highest)) {
+      reject(name, "limits", "a lower and an upper one",
+             std::to_string(params.lowest) + " and " + std::to_string(params.highest));
+    }
+  }
+  if (params.out_height() < 1 || params.out_width() < 1) {
+    reject(name, "sizes", "images of 3 x 3 pixels at least, with their padding",
+           std::to_string(params.height) + " x " + std::to_string(params.width));
+  }
+  const Sizes out_sizes = {params.batch, params.out_height(), params.out_width(), outputs};
+  const int64_t panels = cpu::divided_up(outputs, kWinogradPanel);
+  const Sizes weight_sizes = {panels, kWinogradPoints, params.inputs, kWinogradPanel};
+  const bool no_weights = check_sizes(name, "outputs", weight_sizes);
+  if (check_sizes(name, "outputs", out_sizes) || no_images || no_weights) return;
+
+  std::vector<View> others = {array_of(name, "images", images, sizes),
+                              array_of(name, "weights", weights, weight_sizes)};
+  if (bias != 0) others.push_back(array_of(name, "bias", bias, {outputs}));
+  if (term != 0) others.push_back(array_of(name, "term", term, out_sizes));
+  require_own_memory(name, array_of(name, "out", out, out_sizes), others);
+  params.images = reinterpret_cast<const float*>(images);
+  params.weights = reinterpret_cast<const float*>(weights);
+  params.bias = reinterpret_cast<const float*>(bias);
+  params.term = reinterpret_cast<const float*>(term);
+  params.out = reinterpret_cast<float*>(out);
+  py::gil_scoped_release unlocked;
+  cpu::winograd_convolution(params);
+}
+
+}  // namespace
+
+void bind_winograd(py::module_& module) {
+  module.attr("winograd_panel") = kWinogradPanel;
+  module.def("winograd_convolution", &winograd_convolution, py::kw_only(), py::arg("images"),
+             py::arg("weights"), py::arg("bias"), py::arg("term"), py::arg("out"), py::arg("sizes"),
+             py::arg("outputs"), py::arg("padding"), py::arg("limits"),
+             "A convolution of 3 x 3 taps on the CPU. Sizes are (batch, height, width, inputs); "
+             "bias and term may be null.");
+}
+
+}  // namespace fvfast

@@ -1,0 +1,154 @@
+"""Convolutions of 3 x 3 taps by minimal filtering: 16 multiplications where there were 36.
+
+F(2 x 2, 3 x 3): a tile of 2 x 2 outputs is ``A^T ((G g G^T) * (B^T d B)) A``, for taps g and the
+4 x 4 pixels d that the tile is made from. On the processor only; on a GPU cuDNN does the same.
+
+References
+----------
+A. Lavin and S. Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016, section 4.1.
+"""
+
+import torch
+import torch.nn.functional as F
+
+from fvfast.ops._native import native
+
+PANEL = 32
+"""Output channels whose weights stand together."""
+
+_TILE = 4  # pixels of a tile, down and across
+
+_PIXELS = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))  # B^T
+_TAPS = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))  # G
+_OUTPUTS = ((1, 1, 1, 0), (0, 1, -1, -1))  # A^T
+
+
+def has_winograd_kernel(images: torch.Tensor) -> bool:
+    """Whether there is a kernel for images, on this processor: without AVX2 it gains nothing."""
+    if images.device.type != "cpu" or images.dtype != torch.float32:
+        return False
+    module = native()
+    return module is not None and module.simd_level() != "baseline"
+
+
+def winograd_weight(weight: torch.Tensor) -> torch.Tensor:
+    """Transform the weights of a convolution.
+
+    Parameters
+    ----------
+    weight
+        (out, in, 3, 3).
+
+    Returns
+    -------
+    transformed
+        (ceil(out / 32), 16, in, 32), of the same type, computed in float64: 0 for the channels
+        that complete the last 32.
+    """
+    outputs, inputs, *_ = weight.shape
+    taps = torch.tensor(_TAPS, dtype=torch.float64, device=weight.device)
+    both = torch.kron(taps, taps)  # (16, 9)
+    panels = F.pad(weight, (0, 0, 0, 0, 0, 0, 0, -outputs % PANEL)).unflatten(0, (-1, PANEL))
+    flat = panels.permute(0, 3, 4, 2, 1).reshape(len(panels), 9, -1)  # (panels, 9, in * 32)
+    return (both @ flat.double()).to(weight.dtype).unflatten(2, (inputs, PANEL))
+
+
+def winograd_convolution(
+    images: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    *,
+    outputs: int,
+    padding: tuple[int, int],
+    term: torch.Tensor | None = None,
+    limits: tuple[float, float] | None = None,
+) -> torch.Tensor:
+    """Convolve with 3 x 3 taps and stride 1, and clamp the sum with a bias and a term.
+
+    An image's values do not depend on the other images, nor on the number of threads. Infinite
+    pixels give values that are not numbers, all over their tile.
+
+    Parameters
+    ----------
+    images
+        (B, in, H, W), float32.
+    weight
+        From `winograd_weight`.
+    bias
+        (out,), or None.
+    outputs
+        out.
+    padding
+        Zeros on either side, down and across: 0 to 2.
+    term
+        (B, out, H', W'), added before clamping; None: 0.
+    limits
+        Smallest and largest value; None: none.
+
+    Returns
+    -------
+    output
+        (B, out, H + 2 py - 2, W + 2 px - 2), channels last.
+
+    Raises
+    ------
+    ValueError
+        Sizes or padding do not fit.
+    """
+    module = native()
+    if module is None or images.device.type != "cpu" or images.dtype != torch.float32:
+        return winograd_convolution_reference(
+            images, weight, bias, outputs=outputs, padding=padding, term=term, limits=limits
+        )
+    batch, inputs, height, width = images.shape
+    out = torch.empty(
+        (batch, outputs, height + 2 * padding[0] - 2, width + 2 * padding[1] - 2),
+        memory_format=torch.channels_last,
+    )
+    images = images.contiguous(memory_format=torch.channels_last)
+    bias = None if bias is None else bias.contiguous()
+    term = None if term is None else term.contiguous(memory_format=torch.channels_last)
+    module.winograd_convolution(
+        images=images.data_ptr(),
+        weights=weight.data_ptr(),
+        bias=0 if bias is None else bias.data_ptr(),
+        term=0 if term is None else term.data_ptr(),
+        out=out.data_ptr(),
+        sizes=(batch, height, width, inputs),
+        outputs=outputs,
+        padding=padding,
+        limits=limits,
+    )
+    return out
+
+
+def winograd_convolution_reference(
+    images: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    *,
+    outputs: int,
+    padding: tuple[int, int],
+    term: torch.Tensor | None = None,
+    limits: tuple[float, float] | None = None,
+) -> torch.Tensor:
+    """Do what `winograd_convolution` does, in PyTorch, in the type of the images."""
+    pixels = torch.tensor(_PIXELS, dtype=images.dtype, device=images.device)  # (4, 4)
+    back = torch.tensor(_OUTPUTS, dtype=images.dtype, device=images.device)  # (2, 4)
+    points = weight.permute(1, 2, 0, 3).flatten(2)[..., :outputs]  # (16, in, out)
+
+    (pad_y, pad_x), (height, width) = padding, images.shape[2:]
+    rows, columns = height + 2 * pad_y - 2, width + 2 * pad_x - 2
+    # Where the last tile reaches beyond the output, it reads one pixel more.
+    padded = F.pad(images, (pad_x, pad_x + columns % 2, pad_y, pad_y + rows % 2))
+    tiles = padded.unfold(2, _TILE, 2).unfold(3, _TILE, 2)  # (B, in, th, tw, 4, 4)
+    transformed = torch.einsum("ia,bcyxad,jd->ijbyxc", pixels, tiles, pixels)
+    products = torch.einsum("ptc,pck->ptk", transformed.flatten(2, 4).flatten(0, 1), points)
+    products = products.reshape(_TILE, _TILE, *transformed.shape[2:5], outputs)
+    output = torch.einsum("si,ijbyxk,uj->bkysxu", back, products, back)  # (B, out, th, 2, tw, 2)
+    output = output.flatten(4, 5).flatten(2, 3)[:, :, :rows, :columns]
+    if bias is not None:
+        output = output + bias[:, None, None]
+    if term is not None:
+        output = output + term
+    return output if limits is None else output.clamp(*limits)
