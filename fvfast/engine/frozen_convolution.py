@@ -9,11 +9,17 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 
+from fvfast.ops.winograd import has_winograd_kernel, winograd_convolution, winograd_weight
+
 Activation = Literal["none", "relu", "relu6"]
 
 FEW_CHANNELS = 4
 """Input channels up to which a strided convolution's own backward pass is slow: a whole vector
 register goes to each pixel for them."""
+
+WINOGRAD_CHANNELS = 32
+"""Harmonic mean of the input and output channels from which minimal filtering is faster: it saves
+multiplications in proportion to their product, and transforms in proportion to their sum."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -68,6 +74,11 @@ class FrozenConvolution:
 
     def forward(self, images: torch.Tensor, term: torch.Tensor | None = None) -> torch.Tensor:
         """Compute the output without a way back."""
+        if self.has_minimal_filter and _is_plain(images) and (term is None or _is_plain(term)):
+            return winograd_convolution(
+                images, self._winograd_weight, self.bias, outputs=len(self.weight),
+                padding=self.padding, term=term, limits=_LIMITS[self.activation],
+            )  # fmt: skip
         if _has_fused_operation(images):
             return self._forward_fused(images, term)
         output = F.conv2d(
@@ -95,6 +106,12 @@ class FrozenConvolution:
         """Gradient with respect to images of a shape, from that of the output before activation."""
         if self._is_strided_on_few_channels and gradient.device.type == "cpu":
             return self._backward_by_shuffle(gradient, shape)
+        if self.has_minimal_filter and _is_plain(gradient):
+            (pad_y, pad_x), inputs = self.padding, self.weight.shape[1]
+            return winograd_convolution(
+                gradient, self._winograd_gradient_weight, None, outputs=inputs,
+                padding=(2 - pad_y, 2 - pad_x),
+            )  # fmt: skip
         within = all(pad <= reach for pad, reach in zip(self.padding, self._reach, strict=True))
         if self._is_depthwise and within and _prefers_forward(gradient):
             return self._backward_by_forward(gradient, shape)
@@ -135,6 +152,24 @@ class FrozenConvolution:
     def _transposed_weight(self) -> torch.Tensor:
         weight = self.weight.transpose(0, 1)
         return weight.contiguous(memory_format=_format_of(self.weight))
+
+    @functools.cached_property
+    def has_minimal_filter(self) -> bool:
+        """Whether images with channels last are convolved by `fvfast.ops.winograd`."""
+        outputs, inputs = self.weight.shape[:2]
+        plain = self.stride == self.dilation == (1, 1) and self.groups == 1
+        small = self.weight.shape[2:] == (3, 3) and max(self.padding) <= 2
+        many = 2 * inputs * outputs >= WINOGRAD_CHANNELS * (inputs + outputs)
+        last = _format_of(self.weight) == torch.channels_last
+        return plain and small and many and last and has_winograd_kernel(self.weight)
+
+    @functools.cached_property
+    def _winograd_weight(self) -> torch.Tensor:
+        return winograd_weight(self.weight)
+
+    @functools.cached_property
+    def _winograd_gradient_weight(self) -> torch.Tensor:
+        return winograd_weight(self.weight.flip(2, 3).transpose(0, 1))
 
     @property
     def _is_depthwise(self) -> bool:
@@ -214,6 +249,18 @@ _FUSED: dict[Activation, tuple[str, list[float]]] = {
     "relu": ("relu", []),
     "relu6": ("hardtanh", [0, 6]),
 }
+
+_LIMITS: dict[Activation, tuple[float, float] | None] = {
+    "none": None,
+    "relu": (0, math.inf),
+    "relu6": (0, 6),
+}
+
+
+def _is_plain(images: torch.Tensor) -> bool:
+    """Whether images are as minimal filtering takes them."""
+    last = images.is_contiguous(memory_format=torch.channels_last)
+    return last and images.dtype == torch.float32
 
 
 def _has_fused_operation(images: torch.Tensor) -> bool:

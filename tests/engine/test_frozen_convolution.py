@@ -1,3 +1,4 @@
+import functools
 import itertools
 
 import pytest
@@ -5,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from fvfast.engine.frozen_convolution import FrozenConvolution
+from fvfast.ops.winograd import has_winograd_kernel, winograd_convolution
 
 FORMATS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}
 WAYS = [(torch.contiguous_format, False), (torch.channels_last, True)]
@@ -197,6 +199,73 @@ def test_a_processor_with_matrix_units_takes_that_way(monkeypatch):
     Case(6, 6, groups=2).check()
     Case(1, 1).check()
     assert not calls
+
+
+@pytest.fixture
+def filtered(monkeypatch):
+    """The shapes of the images that minimal filtering was called with."""
+    if not has_winograd_kernel(torch.zeros(1)):
+        pytest.skip("there is no kernel for this processor")
+    shapes = []
+
+    def counted(images, *arguments, **settings):
+        shapes.append(tuple(images.shape))
+        return winograd_convolution(images, *arguments, **settings)
+
+    monkeypatch.setattr("fvfast.engine.frozen_convolution.winograd_convolution", counted)
+    return shapes
+
+
+@pytest.mark.parametrize("padding", [0, 1, 2, (0, 2)])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_minimal_filtering(padding, activation, filtered):
+    for bias, channels in itertools.product((True, False), ((40, 48), (64, 31))):
+        filtered.clear()
+        Case(*channels, padding=padding, activation=activation, bias=bias).check()
+        # Only with channels last: forward, and back.
+        assert [shape[1] for shape in filtered] == list(channels)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"padding": 3},
+        {"kernel": 5, "padding": 2},
+        {"kernel": (3, 1)},
+        {"stride": (1, 2)},
+        {"dilation": 2, "padding": 2},
+        {"groups": 2},
+        {"outputs": 8},
+        {"inputs": 16},
+    ],
+)
+def test_other_convolutions_are_not_filtered(settings, filtered):
+    Case(**{"inputs": 40, "outputs": 40, **settings}).check()
+    assert not filtered
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_a_term_with_minimal_filtering(activation, filtered):
+    case = Case(40, 48, padding=1, activation=activation)
+    term = torch.randn_like(case.gradient)
+
+    def run(convolve, dtype):
+        last = {"dtype": dtype, "memory_format": torch.channels_last}
+        images = case.images.bfloat16().to(**last).requires_grad_()
+        added = term.bfloat16().to(**last).requires_grad_()
+        output = convolve(images, added)
+        gradients = torch.autograd.grad(output, (images, added), case.gradient.to(**last))
+        return output.detach(), *gradients
+
+    def plain(dtype):
+        weight, bias = (case.rounded(t, dtype) for t in (case.weight, case.bias))
+        convolve = functools.partial(F.conv2d, weight=weight, bias=bias, padding=1)
+        return run(lambda images, added: ACTIVATIONS[activation](convolve(images) + added), dtype)
+
+    ours = run(case.frozen(torch.float32, torch.channels_last), torch.float32)
+    assert len(filtered) == 2
+    for mine, its, right in zip(ours, plain(torch.float32), plain(torch.float64), strict=True):
+        assert_as_exact(mine, its, right)
 
 
 @pytest.mark.parametrize("activation", ["relu", "relu6"])

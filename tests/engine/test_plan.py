@@ -14,6 +14,7 @@ from fvfast.engine.forms import Form
 from fvfast.engine.plan import PROBE_VIEWS, Planner, make_plan
 from fvfast.engine.precision import PRECISIONS, check_precision, half_types
 from fvfast.engine.state import borrowed
+from fvfast.ops.winograd import has_winograd_kernel
 
 INPUT = (3, 20, 20)
 SHORT = {"nb_steps": 2, "nb_crops": 3, "custom_shape": (32, 32), "progress": False}
@@ -656,3 +657,17 @@ def test_a_plan_describes_itself(network):
         rows["joined"]
         == "2 convolutions with 1 batch normalisations, 0 sums, 2 ReLUs and 0 paddings"
     )
+    assert "minimal filtering" not in rows  # too few channels
+
+
+@pytest.mark.skipif(not has_winograd_kernel(torch.zeros(1)), reason="no kernel for the processor")
+def test_a_plan_tells_which_convolutions_are_filtered():
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 32, 3, stride=2), nn.ReLU(), nn.Conv2d(32, 48, 3, padding=1),
+        nn.BatchNorm2d(48), nn.ReLU(), nn.Conv2d(48, 40, 3), nn.Conv2d(40, 8, 1),
+    ).eval()  # fmt: skip
+    objective = objective_of(network, "6")
+    rows = dict(plan_of(objective).describe())
+    assert rows["minimal filtering"] == "2 convolutions of 3 x 3"
+    assert "minimal filtering" not in dict(plan_of(objective, "bfloat16").describe())
