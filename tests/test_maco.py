@@ -2,15 +2,13 @@ import copy
 import functools
 import threading
 
-import numpy as np
 import pytest
 import torch
 from engine.test_state import assert_same, fingerprint
 from torch import nn
 
-from fvfast import Geometric, Linear, Objective, Spectrum, maco, maco_batch, maco_run
+from fvfast import Objective, Spectrum, maco, maco_batch, maco_run
 from fvfast.ops.boxes import BoxDistribution, draw_boxes
-from fvfast.presets import PRESETS
 
 INPUT = (3, 20, 20)
 SHORT = {"nb_steps": 4, "nb_crops": 3, "custom_shape": (32, 32), "progress": False}
@@ -198,50 +196,6 @@ def test_model_is_left_as_it_was_after_an_error(network):
     assert_same(before, fingerprint(network))
 
 
-def interrupt_at(step):
-    def interrupt(report):
-        if report.step == step:
-            raise KeyboardInterrupt
-
-    return interrupt
-
-
-def test_interrupt_keeps_the_image_so_far(network):
-    before = fingerprint(network)
-    objective = Objective.neuron(network, "7", 3, input_shape=INPUT)
-    with pytest.warns(RuntimeWarning, match="interrupted after 2 of 4 steps"):
-        image, transparency = maco(objective, **SHORT, callback=interrupt_at(1))
-    assert_same(before, fingerprint(network))
-    # The box schedule depends on nb_steps, so two steps alone need the same one.
-    two, two_transparency = maco(
-        objective,
-        **{**SHORT, "nb_steps": 2},
-        box_size=lambda step: float(np.linspace(0.5, 0.05, 4)[step]),
-    )
-    assert torch.equal(image, two)
-    assert torch.equal(transparency, two_transparency)
-
-
-def test_interrupt_before_the_first_step(monkeypatch, objective):
-    def interrupt(*_args, **_settings):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(maco_run, "draw_boxes", interrupt)
-    with pytest.warns(RuntimeWarning, match="interrupted after 0"):
-        image, transparency = maco(objective, **SHORT)
-    assert image.isfinite().all()
-    assert not transparency.any()
-
-
-def test_interrupted_batch_returns_what_was_begun(network):
-    objective = Objective.neuron(network, "7", range(6), input_shape=INPUT)
-    with pytest.warns(RuntimeWarning, match="interrupted"):
-        result = maco_batch(objective, **SHORT, batch_size=2, callback=interrupt_at(1))
-    assert len(result.names) == len(result.images) == 2
-    assert result.scores[:, :2].isfinite().all()
-    assert result.scores[:, 2:].isnan().all()
-
-
 def test_results_of_a_batch_come_as_they_finish(network):
     objective = Objective.neuron(network, "7", range(5), input_shape=INPUT)
     steps, parts = [], []
@@ -281,82 +235,6 @@ def test_save_every(objective):
     assert (transparencies[1] >= transparencies[0]).all()
 
 
-class Failing(nn.Module):
-    """Gives NaN for some images once it is told to."""
-
-    def __init__(self, network, failing):
-        super().__init__()
-        self.network = network
-        self.failing = failing
-        self.fails = False
-
-    def forward(self, x):
-        y = self.network(x)
-        if self.fails:
-            bad = torch.zeros(len(y), 1, dtype=torch.bool)
-            bad[self.failing] = True
-            y = torch.where(bad, float("nan"), y)
-        return y
-
-    def fail_after(self, step):
-        """Callback that lets it fail in the steps after one."""
-
-        def watch(report):
-            self.fails = report.step >= step
-
-        return watch
-
-
-def test_not_finite_stops_and_keeps_the_last_finite_image(network):
-    model = Failing(network, slice(None)).eval()
-    objective = Objective.neuron(model, "", 3, input_shape=INPUT)
-    with pytest.warns(RuntimeWarning, match="step 2: the score or its gradient is not finite"):
-        image, transparency = maco(objective, **SHORT, callback=model.fail_after(1))
-    assert image.isfinite().all()
-    assert transparency.isfinite().all()
-    assert transparency.any()
-
-
-def test_one_image_that_is_not_finite_does_not_stop_the_others(network):
-    settings = {**SHORT, "nb_crops": 1}
-    good = maco_batch(Objective.neuron(network, "7", [1, 2], input_shape=INPUT), **settings)
-    model = Failing(network, slice(0, 1)).eval()
-    objective = Objective.neuron(model, "network.7", [1, 2], input_shape=INPUT)
-    # The images' identities follow their names.
-    objective.names = [["Neuron#7_1", "Neuron#7_2"]]
-    objective.layers = Objective.neuron(model, "", [1, 2], input_shape=INPUT).layers
-    with pytest.warns(RuntimeWarning, match=r"not finite for Neuron#7_1; "):
-        result = maco_batch(objective, **settings, callback=model.fail_after(1))
-    assert result.images.isfinite().all()
-    assert torch.allclose(result.images[1], good.images[1], atol=1e-5)
-    assert not torch.allclose(result.images[0], good.images[0], atol=1e-5)
-
-
-class Overflowing(torch.optim.SGD):
-    """Writes NaN into the variable in its third step."""
-
-    def __init__(self, params):
-        super().__init__(params, lr=1.0)
-        self.steps = 0
-
-    def step(self, closure=None):
-        super().step(closure)
-        self.steps += 1
-        if self.steps == 3:
-            with torch.no_grad():
-                self.param_groups[0]["params"][0].fill_(float("nan"))
-
-
-@pytest.mark.parametrize("nb_steps", [3, 5])
-def test_an_update_that_is_not_finite_is_undone(objective, nb_steps):
-    settings = {**SHORT, "nb_steps": nb_steps}
-    with pytest.warns(RuntimeWarning, match="step 2: the image after its update is not finite"):
-        images, transparencies = maco(objective, Overflowing, **settings, save_every=1)
-    assert images.isfinite().all()
-    assert transparencies.isfinite().all()
-    assert torch.equal(images[-1], images[1])
-
-
 @pytest.mark.parametrize("context", [torch.inference_mode, torch.no_grad])
 def test_inside_inference_mode(network, context):
     expected, _ = maco(Objective.channel(network, 3, 2, input_shape=INPUT), **SHORT)
@@ -369,51 +247,6 @@ def test_inside_inference_mode(network, context):
     with context():
         maco(objective, maco_dataset=spectrum, **SHORT)
     assert maco(objective, maco_dataset=spectrum, **SHORT)[0].isfinite().all()
-
-
-def test_interrupt_between_batches_keeps_the_finished_ones(network):
-    made = []
-
-    def optimizer(parameters):
-        made.append(1)
-        if len(made) == 3:
-            raise KeyboardInterrupt
-        return torch.optim.Adam(parameters)
-
-    objective = Objective.neuron(network, "7", range(4), input_shape=INPUT)
-    with pytest.warns(RuntimeWarning, match="interrupted after 2 of 4 images"):
-        result = maco_batch(objective, optimizer, **SHORT, batch_size=1)
-    assert result.names == ["Neuron#7_0", "Neuron#7_1"]
-    assert len(result.images) == len(result.scores) == 2
-
-
-def test_error_in_a_later_batch_keeps_the_finished_ones(network):
-    before = fingerprint(network)
-
-    class FailsLater(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.network = network
-            self.fails = False
-
-        def forward(self, x):
-            if self.fails:
-                raise KeyError("out of luck")
-            return self.network(x)
-
-    model = FailsLater().eval()
-    objective = Objective.neuron(model, "", [1, 2], input_shape=INPUT)
-
-    def fail_in_the_second_batch(report):
-        model.fails = report.names == objective.combination_names[1:]
-
-    with (
-        pytest.warns(RuntimeWarning, match="failed after 1 of 2 images"),
-        pytest.raises(KeyError, match="out of luck") as caught,
-    ):
-        maco_batch(objective, **SHORT, batch_size=1, callback=fail_in_the_second_batch)
-    assert caught.value.finished.names == objective.combination_names[:1]
-    assert_same(before, fingerprint(network))
 
 
 def test_threads_that_share_a_model_wait_for_each_other(network):
@@ -509,50 +342,6 @@ def test_reversed_values_range_is_sorted(objective):
     )
 
 
-def test_presets(objective):
-    settings = {"nb_steps": 2, "custom_shape": (32, 32), "progress": False}
-    xplique, horama, paper = (
-        maco(objective, **settings, preset=preset)[0] for preset in ("xplique", "horama", "paper")
-    )
-    assert -2.5 <= horama.min() < 1 < horama.max() <= 2.5
-    assert -1 <= xplique.min() < xplique.max() <= 1
-    assert -1 <= paper.min() < paper.max() <= 1
-    assert not torch.allclose(xplique, paper)
-    explicit = maco(objective, **settings, preset="horama", values_range=(0, 1))[0]
-    assert 0 <= explicit.min() < explicit.max() <= 1
-
-
-def test_the_fast_preset(objective):
-    """It is nothing but its arguments, and what is given counts."""
-    settings = {"nb_steps": 3, "custom_shape": (32, 32), "progress": False}
-    arguments = {**PRESETS["fast"].arguments, **settings}
-    image = maco(objective, **settings, preset="fast")[0]
-    assert torch.equal(image, maco(objective, **arguments)[0])
-    assert not torch.allclose(image, maco(objective, **settings)[0], atol=0.01)
-    other = maco(objective, **settings, preset="fast", learning_rate=1, box_size=0.5)[0]
-    assert torch.equal(
-        other, maco(objective, **{**arguments, "learning_rate": 1, "box_size": 0.5})[0]
-    )
-    batch = maco_batch(objective, **settings, preset="fast")
-    assert torch.equal(batch.images[0], image)
-
-
-def test_the_fast_presets_learning_rate_is_that_of_its_optimizer(objective):
-    rates = []
-
-    class Recorded(torch.optim.SGD):
-        def step(self, closure=None):
-            rates.append(self.param_groups[0]["lr"])
-            super().step(closure)
-
-    mine = Recorded([torch.zeros(1)], lr=0.125)
-    maco(objective, mine, **SHORT, preset="fast")
-    assert rates == [0.125] * SHORT["nb_steps"]
-    rates.clear()
-    maco(objective, mine, **SHORT, preset="fast", learning_rate=0.5)
-    assert rates == [0.5] * SHORT["nb_steps"]
-
-
 def test_spectrum_with_other_channels_is_refused(objective):
     gray = Spectrum.from_images(torch.rand(2, 1, 16, 16))
     with pytest.raises(ValueError, match="channel"):
@@ -632,55 +421,6 @@ def test_data_set_is_read_after_everything_else_is_checked(objective, network):
     ):
         with pytest.raises(error):
             call()
-
-
-@pytest.mark.parametrize("box_size", [1, 1.0, np.float32(0.3), lambda step: 0.5 / (step + 1)])
-@pytest.mark.parametrize("noise", [0, np.float64(0.1), None, lambda _: 0.1])
-def test_numbers_and_schedules(objective, box_size, noise):
-    image, _ = maco(objective, **SHORT, box_size=box_size, noise_intensity=noise)
-    assert image.isfinite().all()
-
-
-def test_learning_rate(objective):
-    """It is the optimizer's own in every step, whichever optimizer that is."""
-    default = maco(objective, **SHORT)[0]
-    assert torch.equal(maco(objective, **SHORT, learning_rate=1)[0], default)
-    seen = []
-
-    class Recorded(torch.optim.SGD):
-        def step(self, closure=None):
-            seen.append(self.param_groups[0]["lr"])
-            super().step(closure)
-
-    maco(objective, Recorded, **SHORT, learning_rate=Linear(2, 0.5))
-    assert seen == [2, 1.5, 1, 0.5]
-    halving = maco(objective, **SHORT, learning_rate=Geometric(2, 0.25))[0]
-    by_function = maco(objective, **SHORT, learning_rate=lambda step: 2.0 ** (1 - step))[0]
-    assert torch.allclose(halving, by_function, atol=1e-4)
-    assert not torch.allclose(halving, default, atol=0.01)
-
-
-def test_a_learning_rate_of_zero_changes_nothing(objective):
-    images = []
-    maco(
-        objective,
-        **SHORT,
-        learning_rate=0,
-        callback=lambda report: images.append(report.images),
-    )
-    assert all(torch.equal(image, images[0]) for image in images)
-
-
-def test_an_optimizer_without_a_learning_rate_is_named(objective):
-    class Own(torch.optim.Optimizer):
-        def __init__(self, parameters):
-            super().__init__(parameters, {})
-
-        def step(self, closure=None):  # noqa: ARG002
-            raise AssertionError("no step must be taken")
-
-    with pytest.raises(TypeError, match="Own has no learning rate 'lr'"):
-        maco(objective, Own, **SHORT, learning_rate=0.1)
 
 
 def test_objective_can_be_used_again(objective):

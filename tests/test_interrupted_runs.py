@@ -1,0 +1,182 @@
+"""Runs that end early, by the user or by numbers that are not finite, keep what they had."""
+
+import numpy as np
+import pytest
+import torch
+from engine.test_state import assert_same, fingerprint
+from torch import nn
+
+from fvfast import Objective, maco, maco_batch, maco_run
+
+INPUT = (3, 20, 20)
+SHORT = {"nb_steps": 4, "nb_crops": 3, "custom_shape": (32, 32), "progress": False}
+
+
+@pytest.fixture
+def objective(network):
+    return Objective.neuron(network, "7", 3, input_shape=INPUT)
+
+
+def interrupt_at(step):
+    def interrupt(report):
+        if report.step == step:
+            raise KeyboardInterrupt
+
+    return interrupt
+
+
+def test_interrupt_keeps_the_image_so_far(network):
+    before = fingerprint(network)
+    objective = Objective.neuron(network, "7", 3, input_shape=INPUT)
+    with pytest.warns(RuntimeWarning, match="interrupted after 2 of 4 steps"):
+        image, transparency = maco(objective, **SHORT, callback=interrupt_at(1))
+    assert_same(before, fingerprint(network))
+    # The box schedule depends on nb_steps, so two steps alone need the same one.
+    two, two_transparency = maco(
+        objective,
+        **{**SHORT, "nb_steps": 2},
+        box_size=lambda step: float(np.linspace(0.5, 0.05, 4)[step]),
+    )
+    assert torch.equal(image, two)
+    assert torch.equal(transparency, two_transparency)
+
+
+def test_interrupt_before_the_first_step(monkeypatch, objective):
+    def interrupt(*_args, **_settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(maco_run, "draw_boxes", interrupt)
+    with pytest.warns(RuntimeWarning, match="interrupted after 0"):
+        image, transparency = maco(objective, **SHORT)
+    assert image.isfinite().all()
+    assert not transparency.any()
+
+
+def test_interrupted_batch_returns_what_was_begun(network):
+    objective = Objective.neuron(network, "7", range(6), input_shape=INPUT)
+    with pytest.warns(RuntimeWarning, match="interrupted"):
+        result = maco_batch(objective, **SHORT, batch_size=2, callback=interrupt_at(1))
+    assert len(result.names) == len(result.images) == 2
+    assert result.scores[:, :2].isfinite().all()
+    assert result.scores[:, 2:].isnan().all()
+
+
+class Failing(nn.Module):
+    """Gives NaN for some images once it is told to."""
+
+    def __init__(self, network, failing):
+        super().__init__()
+        self.network = network
+        self.failing = failing
+        self.fails = False
+
+    def forward(self, x):
+        y = self.network(x)
+        if self.fails:
+            bad = torch.zeros(len(y), 1, dtype=torch.bool)
+            bad[self.failing] = True
+            y = torch.where(bad, float("nan"), y)
+        return y
+
+    def fail_after(self, step):
+        """Callback that lets it fail in the steps after one."""
+
+        def watch(report):
+            self.fails = report.step >= step
+
+        return watch
+
+
+def test_not_finite_stops_and_keeps_the_last_finite_image(network):
+    model = Failing(network, slice(None)).eval()
+    objective = Objective.neuron(model, "", 3, input_shape=INPUT)
+    with pytest.warns(RuntimeWarning, match="step 2: the score or its gradient is not finite"):
+        image, transparency = maco(objective, **SHORT, callback=model.fail_after(1))
+    assert image.isfinite().all()
+    assert transparency.isfinite().all()
+    assert transparency.any()
+
+
+def test_one_image_that_is_not_finite_does_not_stop_the_others(network):
+    settings = {**SHORT, "nb_crops": 1}
+    good = maco_batch(Objective.neuron(network, "7", [1, 2], input_shape=INPUT), **settings)
+    model = Failing(network, slice(0, 1)).eval()
+    objective = Objective.neuron(model, "network.7", [1, 2], input_shape=INPUT)
+    # The images' identities follow their names.
+    objective.names = [["Neuron#7_1", "Neuron#7_2"]]
+    objective.layers = Objective.neuron(model, "", [1, 2], input_shape=INPUT).layers
+    with pytest.warns(RuntimeWarning, match=r"not finite for Neuron#7_1; "):
+        result = maco_batch(objective, **settings, callback=model.fail_after(1))
+    assert result.images.isfinite().all()
+    assert torch.allclose(result.images[1], good.images[1], atol=1e-5)
+    assert not torch.allclose(result.images[0], good.images[0], atol=1e-5)
+
+
+class Overflowing(torch.optim.SGD):
+    """Writes NaN into the variable in its third step."""
+
+    def __init__(self, params):
+        super().__init__(params, lr=1.0)
+        self.steps = 0
+
+    def step(self, closure=None):
+        super().step(closure)
+        self.steps += 1
+        if self.steps == 3:
+            with torch.no_grad():
+                self.param_groups[0]["params"][0].fill_(float("nan"))
+
+
+@pytest.mark.parametrize("nb_steps", [3, 5])
+def test_an_update_that_is_not_finite_is_undone(objective, nb_steps):
+    settings = {**SHORT, "nb_steps": nb_steps}
+    with pytest.warns(RuntimeWarning, match="step 2: the image after its update is not finite"):
+        images, transparencies = maco(objective, Overflowing, **settings, save_every=1)
+    assert images.isfinite().all()
+    assert transparencies.isfinite().all()
+    assert torch.equal(images[-1], images[1])
+
+
+def test_interrupt_between_batches_keeps_the_finished_ones(network):
+    made = []
+
+    def optimizer(parameters):
+        made.append(1)
+        if len(made) == 3:
+            raise KeyboardInterrupt
+        return torch.optim.Adam(parameters)
+
+    objective = Objective.neuron(network, "7", range(4), input_shape=INPUT)
+    with pytest.warns(RuntimeWarning, match="interrupted after 2 of 4 images"):
+        result = maco_batch(objective, optimizer, **SHORT, batch_size=1)
+    assert result.names == ["Neuron#7_0", "Neuron#7_1"]
+    assert len(result.images) == len(result.scores) == 2
+
+
+def test_error_in_a_later_batch_keeps_the_finished_ones(network):
+    before = fingerprint(network)
+
+    class FailsLater(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = network
+            self.fails = False
+
+        def forward(self, x):
+            if self.fails:
+                raise KeyError("out of luck")
+            return self.network(x)
+
+    model = FailsLater().eval()
+    objective = Objective.neuron(model, "", [1, 2], input_shape=INPUT)
+
+    def fail_in_the_second_batch(report):
+        model.fails = report.names == objective.combination_names[1:]
+
+    with (
+        pytest.warns(RuntimeWarning, match="failed after 1 of 2 images"),
+        pytest.raises(KeyError, match="out of luck") as caught,
+    ):
+        maco_batch(objective, **SHORT, batch_size=1, callback=fail_in_the_second_batch)
+    assert caught.value.finished.names == objective.combination_names[:1]
+    assert_same(before, fingerprint(network))
