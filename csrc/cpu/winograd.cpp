@@ -4,8 +4,8 @@
 //
 // A tile is 2 x 2 outputs, made from 4 x 4 pixels. Some tiles at a time are transformed to 16
 // matrices (tiles, inputs), which are multiplied by those of the weights, a panel of outputs after
-// the other, and transformed back at once: all of it stays in the L2 cache. Each tile is computed
-// by itself, in the same order wherever it stands.
+// the other, and transformed back at once: but for the largest weights, all of it stays in the L2
+// cache. Each tile is computed by itself, in the same order wherever it stands.
 #include <algorithm>
 #include <cstdint>
 #include <cstring>

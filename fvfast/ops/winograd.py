@@ -103,6 +103,8 @@ def winograd_convolution(
     batch, inputs, height, width = images.shape
     out = torch.empty(
         (batch, outputs, height + 2 * padding[0] - 2, width + 2 * padding[1] - 2),
+        dtype=images.dtype,
+        device=images.device,
         memory_format=torch.channels_last,
     )
     images = images.contiguous(memory_format=torch.channels_last)

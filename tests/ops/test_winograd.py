@@ -188,6 +188,19 @@ def test_other_types_take_the_reference():
     torch.testing.assert_close(ours, case.exact, rtol=1e-13, atol=1e-12)
 
 
+def test_defaults_of_the_program_do_not_matter():
+    case = Case(5, 34)
+    plain = case.run(winograd_convolution)
+    before = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(torch.float64)
+        with torch.device("meta"):
+            other = case.run(winograd_convolution)
+    finally:
+        torch.set_default_dtype(before)
+    assert torch.equal(other, plain)
+
+
 IMAGES, OUT, WEIGHT = torch.zeros(2, 5, 6, 4), torch.zeros(2, 5, 6, 8), torch.zeros(16 * 4 * 32)
 
 
