@@ -103,7 +103,9 @@ class Ascent:
 
     images: list[torch.Tensor] = dataclasses.field(default_factory=list)
     transparencies: list[torch.Tensor] = dataclasses.field(default_factory=list)
-    scores: torch.Tensor = dataclasses.field(default_factory=lambda: torch.empty(0, 0))
+    scores: torch.Tensor = dataclasses.field(
+        default_factory=lambda: torch.empty(0, 0, device="cpu")
+    )
     interrupted: bool = False
 
 
@@ -231,7 +233,7 @@ class _Loop:
         if self.scores:
             self.result.scores = torch.stack(self.scores, dim=1).cpu()
         else:
-            self.result.scores = torch.empty(len(self.names), 0)
+            self.result.scores = torch.empty(len(self.names), 0, device="cpu")
         return self.result
 
     def _stop(self, step: int, failed: torch.Tensor, what: str) -> None:

@@ -43,7 +43,10 @@ def evaluation_boxes(count: int = EVALUATION_CROPS, seed: int = 0) -> torch.Tens
         A count or seed that is none.
     """
     count = check_count(count, "count", 1)
-    sides = torch.linspace(SMALLEST_SIDE, LARGEST_SIDE, count - 1).unsqueeze(1)  # (K - 1, 1)
+    # (K - 1, 1), in the type of the boxes, whatever the program's default is.
+    sides = torch.linspace(
+        SMALLEST_SIDE, LARGEST_SIDE, count - 1, dtype=torch.float32, device="cpu"
+    ).unsqueeze(1)
     drawn = draw_boxes(
         LARGEST_SIDE,
         count - 1,
@@ -55,7 +58,8 @@ def evaluation_boxes(count: int = EVALUATION_CROPS, seed: int = 0) -> torch.Tens
     centers = (drawn[:, :2] + drawn[:, 2:]) / 2
     low = torch.minimum((centers - sides / 2).clamp(min=0.0), 1.0 - sides)
     high = (low + sides).clamp(max=1.0)
-    return torch.cat([torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.cat([low, high], dim=1)])
+    whole = torch.tensor([[0.0, 0.0, 1.0, 1.0]], dtype=torch.float32, device="cpu")
+    return torch.cat([whole, torch.cat([low, high], dim=1)])
 
 
 def evaluation_crops(

@@ -25,8 +25,8 @@ def bin_frequencies(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor
     vertical, horizontal
         (height, 1) and (1, width // 2 + 1), cycles per pixel, float64.
     """
-    vertical = torch.fft.fftfreq(height, dtype=torch.float64)[:, None]
-    return vertical, torch.fft.rfftfreq(width, dtype=torch.float64)[None, :]
+    vertical = torch.fft.fftfreq(height, dtype=torch.float64, device="cpu")[:, None]
+    return vertical, torch.fft.rfftfreq(width, dtype=torch.float64, device="cpu")[None, :]
 
 
 def fft_2d_freq(width: int, height: int) -> torch.Tensor:

@@ -126,7 +126,9 @@ class MacoRun:
                 # Here, so that an optimizer without one is refused before the first step.
                 set_learning_rate(optimizer, self.learning_rate_at(0))
             transparency = torch.zeros(
-                len(names), self.channels, self.height, self.width, device=device
+                (len(names), self.channels, self.height, self.width),
+                dtype=torch.float32,
+                device=device,
             )
             variable = PhaseVariable(magnitude, phase, optimizer, self.values_range, self.width)
 

@@ -111,8 +111,8 @@ def resample_magnitude(
     log[:, 0, 0] = around_mean
 
     # The whole plane: bin (-ky, -kx) of a real image's spectrum has the magnitude of (ky, kx).
-    rows = -torch.arange(height) % height
-    columns = torch.arange(width // 2 + 1, width)
+    rows = -torch.arange(height, device=log.device) % height
+    columns = torch.arange(width // 2 + 1, width, device=log.device)
     plane = torch.cat((log, log[:, rows][:, :, width - columns]), dim=2)
 
     vertical, horizontal = bin_frequencies(*new_size)

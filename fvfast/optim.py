@@ -234,7 +234,9 @@ def _global_generator(seed: int) -> Iterator[None]:
 
 
 def _penalty(regularizer: Regularizer, images: torch.Tensor) -> torch.Tensor:
-    penalty = torch.as_tensor(regularizer(images))
+    penalty: torch.Tensor | float = regularizer(images)  # as users write them
+    if not isinstance(penalty, torch.Tensor):
+        penalty = torch.tensor(penalty, dtype=images.dtype, device=images.device)
     if penalty.ndim == 0 or penalty.shape == images.shape[:1]:
         return penalty
     raise ValueError(

@@ -59,7 +59,8 @@ class LayerScore(Score):
             values = _by_image(output, count).flatten(1)  # (N, K * elements)
             if self.reducer == "mean":
                 return values.float().mean(1)
-            return torch.as_tensor(_MeanSquare.apply(values))
+            means: torch.Tensor = _MeanSquare.apply(values)
+            return means
 
         return score
 
@@ -107,7 +108,8 @@ class ElementScore(Score):
 
     def for_targets(self, targets: Sequence[tuple[int, ...]]) -> Scorer:
         """Score targets given as tuples of non-negative coordinates, one per axis."""
-        coordinates = _OnDevice(torch.tensor(targets, dtype=torch.int64).T)  # (axes, N)
+        indices = torch.tensor(targets, dtype=torch.int64, device="cpu")  # (N, axes)
+        coordinates = _OnDevice(indices.T)
         count = len(targets)
 
         def score(output: torch.Tensor) -> torch.Tensor:
@@ -150,7 +152,8 @@ class DirectionScore(Score):
             values = _by_image(output, count).float()  # (N, K, *shape)
             directions = vectors.on(output.device).unsqueeze(1).expand_as(values)
             product = torch.vmap(lambda a, b: dot_cossim(a, b, self.cossim_pow))
-            return torch.as_tensor(product(values, directions)).mean(1)
+            products: torch.Tensor = product(values, directions)  # (N, K)
+            return products.mean(1)
 
         return score
 
@@ -198,7 +201,7 @@ class MaskScore(Score):
 
     def for_targets(self, targets: Sequence[Any]) -> Scorer:
         """Score each image's crops with its mask."""
-        masks = [_OnDevice(torch.as_tensor(mask).detach()) for mask in targets]
+        masks = [_OnDevice(torch.as_tensor(mask, device="cpu").detach()) for mask in targets]
 
         def score(output: torch.Tensor) -> torch.Tensor:
             values = _by_image(output, len(masks)).float()
@@ -240,7 +243,8 @@ def _mean_score(value: torch.Tensor | float | None, crops: int) -> torch.Tensor:
         raise TypeError(
             "the score function returned None; expected a scalar or one score per image."
         )
-    value = torch.as_tensor(value)
+    if not isinstance(value, torch.Tensor):
+        value = torch.tensor(value, dtype=torch.float32, device="cpu")
     if value.ndim > 1 and value.numel() == crops:
         value = value.flatten()
     if value.ndim > 1 or (value.ndim == 1 and len(value) != crops):

@@ -93,7 +93,8 @@ def find_channel_axis(shape: tuple[int, ...], axis: int | None) -> int:
 def checked_direction(vector: Any, layer: Layer, channel_axis: int) -> torch.Tensor:
     """Bring a direction into a shape that broadcasts to the layer's output."""
     try:
-        direction = torch.as_tensor(vector).detach().float().cpu()
+        # Into the memory of the processor, wherever the program has its new tensors.
+        direction = torch.as_tensor(vector, device="cpu").detach().float()
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(
             f"a direction must be a tensor or an array, got {type(vector).__name__}."

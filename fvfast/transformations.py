@@ -36,7 +36,7 @@ def _ordered_range(
 
 
 def _uniform(low: float, high: float) -> float:
-    return low + (high - low) * torch.rand(()).item()
+    return low + (high - low) * torch.rand((), dtype=torch.float32, device="cpu").item()
 
 
 def resize(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
@@ -92,7 +92,7 @@ def random_blur(
     low, high = max(low, _SMALLEST_SIGMA), max(high, _SMALLEST_SIGMA)
     if kernel_size < 1:
         raise ValueError(f"random_blur: kernel_size is {kernel_size}; expected at least 1.")
-    positions = torch.arange(kernel_size, dtype=torch.float64) - (kernel_size - 1) / 2
+    positions = torch.arange(kernel_size, dtype=torch.float64, device="cpu") - (kernel_size - 1) / 2
     before = (kernel_size - 1) // 2
     after = kernel_size - 1 - before
 
@@ -164,7 +164,7 @@ def random_jitter(delta: int = 6) -> Transformation:
                 f"{images.shape[3]}; expected images larger than delta in both directions. Use "
                 "larger images, a smaller delta or no transformations."
             )
-        top, left = torch.randint(0, delta + 1, (2,)).tolist()
+        top, left = torch.randint(0, delta + 1, (2,), device="cpu").tolist()
         return images[:, :, top : top + height, left : left + width]
 
     return jitter
@@ -227,7 +227,8 @@ def random_flip(horizontal: bool = True, vertical: bool = False) -> Transformati
     def flip(images: torch.Tensor) -> torch.Tensor:
         check_images(images, "random_flip")
         for dimension in dimensions:
-            mirrored = (torch.rand(len(images), 1, 1, 1) < 0.5).to(images.device)
+            chances = torch.rand(len(images), 1, 1, 1, dtype=torch.float32, device="cpu")
+            mirrored = (chances < 0.5).to(images.device)
             images = torch.where(mirrored, images.flip(dimension), images)
         return images
 

@@ -19,6 +19,7 @@ from fvfast.ops.phase_cuda import (
     phase_gradient_cuda,
     phase_to_image_cuda,
 )
+from fvfast.ops.phase_update import sum_scratch
 from fvfast.ops.reference_phase import (
     STANDARDISATION_EPSILON,
     phase_to_image_reference,
@@ -43,10 +44,6 @@ _Forward = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 def _common(sizes: Sequence[int], dtype: torch.dtype) -> dict[str, Any]:
     """Arguments that all kernels take."""
     return {"sizes": list(sizes), "dtype": str(dtype).removeprefix("torch.")}
-
-
-def _scratch(module: Any, images: int) -> torch.Tensor:
-    return torch.empty(images, module.SUM_PARTS, module.SUMS_PER_PART, dtype=torch.float64)
 
 
 def _saved_spectrum(phase: torch.Tensor) -> torch.Tensor:
@@ -117,8 +114,8 @@ def _native(
     images, channels, height, _ = phase.shape
     common = _common((images, channels, height, width), phase.dtype)
     spectrum = _saved_spectrum(phase)
-    statistics = torch.empty(images, 4, dtype=torch.float64)
-    scratch = _scratch(module, images)
+    statistics = torch.empty(images, 4, dtype=torch.float64, device="cpu")
+    scratch = sum_scratch(module, images)
     module.phase_spectrum(
         magnitude=magnitude.data_ptr(),
         phase=phase.data_ptr(),
@@ -184,7 +181,7 @@ def _native_backward(
         **common,
     )
     transform = torch.fft.rfft2(before_colors).contiguous()
-    scratch = _scratch(module, image.shape[0])
+    scratch = sum_scratch(module, image.shape[0])
     module.phase_gradient(
         transform=transform.data_ptr(),
         spectrum=spectrum.data_ptr(),

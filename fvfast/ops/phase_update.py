@@ -33,6 +33,12 @@ class Rates(NamedTuple):
     epsilon: float
 
 
+def sum_scratch(module: Any, images: int) -> torch.Tensor:
+    """Make the memory in which the kernels of the CPU add up the parts of an image."""
+    sizes = (images, module.SUM_PARTS, module.SUMS_PER_PART)
+    return torch.empty(sizes, dtype=torch.float64, device="cpu")
+
+
 def _reference(
     phase: torch.Tensor,
     gradient: torch.Tensor,
@@ -62,8 +68,8 @@ def _native(
         return phase_update_cuda(kernels, phase, gradient, exp_avg, exp_avg_sq, numbers)
     module = kernels.module
     images = phase.shape[0]
-    sums = torch.empty(images, 1, 2, dtype=torch.float64)
-    scratch = torch.empty(images, module.SUM_PARTS, module.SUMS_PER_PART, dtype=torch.float64)
+    sums = torch.empty(images, 1, 2, dtype=torch.float64, device="cpu")
+    scratch = sum_scratch(module, images)
     module.phase_update(
         phase=phase.data_ptr(),
         gradient=gradient.data_ptr(),
