@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from fvfast.ops._native import native, native_status
 from fvfast.ops.winograd import (
+    PANEL,
     winograd_convolution,
     winograd_convolution_reference,
     winograd_weight,
@@ -186,6 +187,10 @@ def test_other_types_take_the_reference():
     ours = case.run(winograd_convolution, torch.float64)
     assert ours.dtype == torch.float64
     torch.testing.assert_close(ours, case.exact, rtol=1e-13, atol=1e-12)
+
+
+def test_both_sides_lay_weights_out_alike():
+    assert native().winograd_panel == PANEL
 
 
 def test_defaults_of_the_program_do_not_matter():
