@@ -36,6 +36,7 @@ void winograd_convolution(uintptr_t images, uintptr_t weights, uintptr_t bias, u
   WinogradParams params{};
   const bool no_images = check_sizes(name, "sizes", sizes);
   if (outputs < 0) reject(name, "outputs", "a number >= 0", std::to_string(outputs));
+  if (outputs > kMaxElements) reject(name, "outputs", "at most 2^48", "more");
   params.batch = sizes[0];
   params.height = sizes[1];
   params.width = sizes[2];

@@ -26,12 +26,18 @@ APART = {
         ("alpha", "gradient"),
         ("alpha", "image_gradient"),
     ],
+    "winograd_convolution": [
+        ("out", "images"),
+        ("out", "weights"),
+        ("out", "bias"),
+        ("term", "out"),
+    ],
 }
 
 
 def addresses(arguments: Arguments) -> list[str]:
     """Names of the arguments that are addresses."""
-    numbers = ("seed", "step", "crops", "scratch_bytes")
+    numbers = ("seed", "step", "crops", "scratch_bytes", "outputs")
     return [
         name for name, value in arguments.items() if isinstance(value, int) and name not in numbers
     ]

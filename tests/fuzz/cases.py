@@ -15,6 +15,7 @@ REAL = ["float32", "float64"]
 DTYPES = [*REAL, "bfloat16", "float16"]
 LENGTHS = [1, 2, 3, 4, 5, 7, 8, 13, 16, 17, 31, 33]
 SUM_PARTS, SUMS_PER_PART = 64, 4  # of the module, which has them as constants
+PANEL = 32  # outputs whose weights stand together
 STATISTICS = 4  # numbers for each image
 Arguments = dict[str, Any]
 
@@ -272,6 +273,26 @@ def draw_boxes(rng: random.Random, memory: Memory) -> Arguments:
     }
 
 
+def winograd_convolution(rng: random.Random, memory: Memory) -> Arguments:
+    padding = [rng.randint(0, 2), rng.randint(0, 2)]
+    # With its padding, an image has 3 pixels at least.
+    height, width = (max(rng.choice([*LENGTHS, 50]), 3 - 2 * pad) for pad in padding)
+    batch, inputs, outputs = count(rng, 3), length(rng, 150), count(rng, 70)
+    out = batch * (height + 2 * padding[0] - 2) * (width + 2 * padding[1] - 2) * outputs
+    panels = -(-outputs // PANEL)
+    return {
+        "images": memory.array(batch * height * width * inputs, "float32"),
+        "weights": memory.array(panels * 16 * inputs * PANEL, "float32"),
+        "bias": memory.array(outputs, "float32") if rng.random() < 0.5 else 0,
+        "term": memory.array(out, "float32") if rng.random() < 0.5 else 0,
+        "out": memory.array(out, "float32"),
+        "sizes": [batch, height, width, inputs],
+        "outputs": outputs,
+        "padding": padding,
+        "limits": rng.choice([None, [0.0, math.inf], [0.0, 6.0], [-1.0, -1.0]]),
+    }
+
+
 CASES = [
     inject_noise,
     crop_resize,
@@ -283,4 +304,5 @@ CASES = [
     phase_gradient,
     phase_update,
     draw_boxes,
+    winograd_convolution,
 ]

@@ -219,6 +219,7 @@ IMAGES, OUT, WEIGHT = torch.zeros(2, 5, 6, 4), torch.zeros(2, 5, 6, 8), torch.ze
         ({"sizes": (2**30, 2**30, 6, 4)}, "at most 2\\^48 elements"),
         ({"outputs": -1}, "outputs: expected a number >= 0, got -1"),
         ({"outputs": 2**47}, "at most 2\\^48 elements"),
+        ({"outputs": 2**63 - 1}, "outputs: expected at most 2\\^48, got more"),
         ({"padding": (3, 1)}, "padding: expected 0 to 2, got 3"),
         ({"padding": (1, -1)}, "padding: expected 0 to 2, got -1"),
         ({"limits": (1.0, 0.0)}, "limits: expected a lower and an upper one"),
