@@ -23,7 +23,7 @@ from benchmarks.peers.torch_networks import build_network
 from benchmarks.stopwatch import Stopwatch
 from fvfast import maco, maco_run
 from fvfast.ascent import StepReport
-from fvfast.engine.engine import Engine, running_engine
+from fvfast.engine.engine import Engine, kept_engine
 
 WARM_UP = 3  # steps that are not counted
 
@@ -42,7 +42,7 @@ def measure(scene: Scene, steps: int) -> tuple[list[float], list[float]]:
 
     @contextlib.contextmanager
     def watched(*arguments: Any, **settings: Any) -> Iterator[Engine]:
-        with running_engine(*arguments, **settings) as engine:
+        with kept_engine(*arguments, **settings) as engine:
             engines.append(engine)
             yield engine
 
@@ -67,7 +67,7 @@ def measure(scene: Scene, steps: int) -> tuple[list[float], list[float]]:
             pass_seconds.append(time.perf_counter() - start)
         began = time.perf_counter()
 
-    with mock.patch.object(maco_run, "running_engine", watched):
+    with mock.patch.object(maco_run, "kept_engine", watched):
         maco(
             make_objective(scene, build_network(scene)),
             nb_steps=WARM_UP + steps,

@@ -244,8 +244,8 @@ preset, precision
             torch.cat(scores),
         )
 
-    # The model is borrowed for all batches at once: one warning, and no time in between.
-    with borrowed(objective.model):
+    # The model is borrowed for all batches at once: one warning, one move to the device.
+    with borrowed(objective.model, run.device):
         for start in range(0, len(names), batch_size):
             try:
                 ascent = run.optimise(range(start, min(start + batch_size, len(names))))

@@ -16,12 +16,11 @@ from fvfast._checks import (
 )
 from fvfast.ascent import Ascent, Callback, Gradients, run_ascent
 from fvfast.engine.devices import check_device
-from fvfast.engine.engine import Engine, EngineAtFirstUse, running_engine
+from fvfast.engine.engine import Engine, EngineAtFirstUse, kept_engine
+from fvfast.engine.kept_forms import SHARED, FormStore
 from fvfast.engine.passes import Scorer
-from fvfast.engine.plan import Plan, make_plan
 from fvfast.engine.precision import Precision, check_precision
 from fvfast.engine.state import borrowed
-from fvfast.engine.taps import TappedModel
 from fvfast.objectives import Objective
 from fvfast.ops.boxes import draw_boxes
 from fvfast.ops.crop_resize import random_crops
@@ -96,7 +95,9 @@ class MacoRun:
         self.device = check_device(device) if device is not None else None
         self.preset = find_preset(preset)
         self.precision = check_precision(precision)
-        self.plan: Plan | None = None
+        # What functions of the user do may change with what they refer to.
+        self._forms = FormStore() if objective.runs_user_code else SHARED
+        self._has_started = False
 
     @functools.cached_property
     def spectrum(self) -> Spectrum:
@@ -137,12 +138,15 @@ class MacoRun:
                 return scorer if whole else self.objective.scorer(combinations[first:last])
 
             def start() -> contextlib.AbstractContextManager[Engine]:
-                plan = self._plan(
-                    tapped, combinations, variable.render()[:1], identities[:1], names[0]
-                )
-                return running_engine(
-                    tapped, plan, part_scorer, names[0],
+                image = variable.render()[:1]
+                with torch.no_grad():
+                    views = self.augment(image, identities[:1], 0, torch.zeros_like(image))
+                # Between the batches of one call nobody but a callback could change the network.
+                thorough, self._has_started = not self._has_started, True
+                return kept_engine(
+                    tapped, views, part_scorer, names[0], self.precision,
                     runs_user_code=self.objective.runs_user_code,
+                    store=self._forms, thorough=thorough,
                 )  # fmt: skip
 
             def gradients(step: int) -> Gradients:
@@ -172,22 +176,6 @@ class MacoRun:
                     callback=self.callback,
                     save_every=save_every,
                 )
-
-    def _plan(
-        self,
-        tapped: TappedModel,
-        combinations: Sequence[int],
-        image: torch.Tensor,
-        identity: Sequence[int],
-        name: str,
-    ) -> Plan:
-        """Choose, once, how to run the network, on the views of an image (1, C, H, W)."""
-        if self.plan is None:
-            with torch.no_grad():
-                views = self.augment(image, identity, 0, torch.zeros_like(image))
-            scorer = self.objective.scorer(combinations[:1])
-            self.plan = make_plan(tapped, scorer, views, name, self.precision)
-        return self.plan
 
     def augment(
         self,

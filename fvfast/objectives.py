@@ -12,7 +12,6 @@ from torch import nn
 
 from fvfast.engine.inputs import find_input_shape
 from fvfast.engine.layers import IMAGES, Layer, LayerSpec, Preprocess, find_layer
-from fvfast.engine.passes import Scorer
 from fvfast.engine.state import model_dtype, unwrap
 from fvfast.engine.taps import TappedModel
 from fvfast.scores import (
@@ -22,6 +21,7 @@ from fvfast.scores import (
     LayerScore,
     MaskScore,
     Score,
+    WeightedSum,
 )
 from fvfast.targets import (
     Ids,
@@ -217,7 +217,7 @@ class Objective:
         self, combinations: Sequence[int] | None = None
     ) -> tuple[
         TappedModel,
-        Callable[[Sequence[torch.Tensor]], torch.Tensor],
+        WeightedSum,
         list[str],
         tuple[int, int, int, int],
     ]:
@@ -246,7 +246,7 @@ class Objective:
         input_shape = (len(chosen), *self.image_shape)
         return model_reconfigured, self.scorer(chosen), [names[i] for i in chosen], input_shape
 
-    def scorer(self, combinations: Sequence[int]) -> Scorer:
+    def scorer(self, combinations: Sequence[int]) -> WeightedSum:
         """Return the function that scores some combinations.
 
         Parameters
@@ -267,16 +267,7 @@ class Objective:
             for term, (func, targets) in enumerate(zip(self.funcs, self.masks, strict=True))
         ]
 
-        def objective_function(model_outputs: Sequence[torch.Tensor]) -> torch.Tensor:
-            terms = [
-                multiplier * scorer(output)
-                for multiplier, scorer, output in zip(
-                    self.multipliers, scorers, model_outputs, strict=True
-                )
-            ]
-            return torch.stack(terms).sum(0)
-
-        return objective_function
+        return WeightedSum(self.multipliers, scorers)
 
     # Constructors
 

@@ -18,9 +18,9 @@ from fvfast._checks import (
 )
 from fvfast.ascent import Callback, Gradients, run_ascent
 from fvfast.engine.devices import check_device
-from fvfast.engine.engine import Engine, EngineAtFirstUse, running_engine
+from fvfast.engine.engine import Engine, EngineAtFirstUse, kept_engine
+from fvfast.engine.kept_forms import SHARED, FormStore
 from fvfast.engine.passes import Scorer
-from fvfast.engine.plan import make_plan
 from fvfast.engine.precision import Precision, check_precision
 from fvfast.engine.relu import open_relu_gradients
 from fvfast.engine.state import borrowed
@@ -174,10 +174,11 @@ def optimize(
         part_scorer = functools.partial(_scorer_of_part, objective, scorer)
 
         def start(seen: torch.Tensor) -> contextlib.AbstractContextManager[Engine]:
-            plan = make_plan(tapped, objective.scorer([0]), seen[:1], names[0], precision)
-            return running_engine(
-                tapped, plan, part_scorer, names[0], runs_user_code=objective.runs_user_code
-            )
+            return kept_engine(
+                tapped, seen[:1], part_scorer, names[0], precision,
+                runs_user_code=objective.runs_user_code,
+                store=FormStore() if objective.runs_user_code else SHARED,
+            )  # fmt: skip
 
         def gradients(_step: int, *, join_activations: bool = True) -> Gradients:
             with torch.enable_grad():

@@ -10,7 +10,7 @@ the target leaves out.
 """
 
 import abc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,43 @@ from fvfast.losses import dot_cossim
 
 Scorer = Callable[[torch.Tensor], torch.Tensor]
 """Maps a layer's output (N*K, ...) to float32 scores (N,)."""
+
+
+class WeightedSum:
+    """The scores of N combinations of an objective: weighted sums of its sub-objectives' scores.
+
+    Attributes
+    ----------
+    kind
+        Two functions of the same kind differ in the numbers that their targets are, and in nothing
+        else. None: that cannot be known.
+
+    Parameters
+    ----------
+    multipliers, scorers
+        One of each for every sub-objective.
+    """
+
+    def __init__(self, multipliers: Sequence[float], scorers: Sequence[Scorer]) -> None:
+        self._terms = list(zip(multipliers, scorers, strict=True))
+        kinds = [scorer.kind for scorer in scorers if isinstance(scorer, TargetScorer)]
+        known = len(kinds) == len(scorers)
+        self.kind: Hashable = tuple(zip(multipliers, kinds, strict=True)) if known else None
+
+    def __call__(self, outputs: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Score the output (N*K, ...) of each sub-objective's layer: (N,), float32."""
+        terms = [
+            multiplier * scorer(output)
+            for (multiplier, scorer), output in zip(self._terms, outputs, strict=True)
+        ]
+        return torch.stack(terms).sum(0)
+
+    def turn_to(self, other: "WeightedSum") -> None:
+        """Take over the targets of a function of the same kind, into the same memory."""
+        for (_, mine), (_, its) in zip(self._terms, other._terms, strict=True):
+            assert isinstance(mine, TargetScorer)  # all others have no kind
+            assert isinstance(its, TargetScorer)
+            mine.turn_to(its)
 
 
 class Score(abc.ABC):
@@ -37,7 +74,60 @@ class Score(abc.ABC):
         """Return the function that scores these targets, one image per target."""
 
 
-class LayerScore(Score):
+class TensorScore(Score):
+    """A score whose targets are numbers, so that one function can turn to other targets."""
+
+    @property
+    @abc.abstractmethod
+    def settings(self) -> Hashable:
+        """All that the score depends on besides outputs and targets."""
+
+    @abc.abstractmethod
+    def encode(self, targets: Sequence[Any]) -> torch.Tensor:
+        """Write N targets as one tensor (N, ...), on the CPU."""
+
+    @abc.abstractmethod
+    def score(self, output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Score a layer's output (N*K, ...) for the targets (N, ...) that `encode` wrote."""
+
+    def for_targets(self, targets: Sequence[Any]) -> "TargetScorer":
+        """Return the function that scores these targets, one image per target."""
+        return TargetScorer(self, targets)
+
+
+class TargetScorer:
+    """Scores a layer's output for targets, and can turn to others.
+
+    Attributes
+    ----------
+    kind
+        Two functions of the same kind differ in the numbers that their targets are, and in nothing
+        else.
+
+    Parameters
+    ----------
+    score
+        The rule.
+    targets
+        As the rule takes them.
+    """
+
+    def __init__(self, score: TensorScore, targets: Sequence[Any]) -> None:
+        self._score = score
+        encoded = score.encode(targets)
+        self._targets = _OnDevice(encoded)
+        self.kind: Hashable = (type(score), score.settings, encoded.shape, encoded.dtype)
+
+    def __call__(self, output: torch.Tensor) -> torch.Tensor:
+        """Score outputs (N*K, ...): (N,)."""
+        return self._score.score(output, self._targets.on(output.device))
+
+    def turn_to(self, other: "TargetScorer") -> None:
+        """Take over the targets of a function of the same kind, into the same memory."""
+        self._targets.overwrite(other._targets)
+
+
+class LayerScore(TensorScore):
     """Mean of a whole layer, or mean of its squares.
 
     Parameters
@@ -51,18 +141,22 @@ class LayerScore(Score):
             raise ValueError(f"reducer must be 'magnitude' or 'mean', got {reducer!r}.")
         self.reducer = reducer
 
-    def for_targets(self, targets: Sequence[Any]) -> Scorer:
-        """Score the layer once per target; the targets carry nothing."""
-        count = len(targets)
+    @property
+    def settings(self) -> str:
+        """The reducer."""
+        return self.reducer
 
-        def score(output: torch.Tensor) -> torch.Tensor:
-            values = _by_image(output, count).flatten(1)  # (N, K * elements)
-            if self.reducer == "mean":
-                return values.float().mean(1)
-            means: torch.Tensor = _MeanSquare.apply(values)
-            return means
+    def encode(self, targets: Sequence[Any]) -> torch.Tensor:
+        """Count the targets, which carry nothing: (N, 0)."""
+        return torch.empty(len(targets), 0, device="cpu")
 
-        return score
+    def score(self, output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Score the layer once per target."""
+        values = _by_image(output, len(targets)).flatten(1)  # (N, K * elements)
+        if self.reducer == "mean":
+            return values.float().mean(1)
+        means: torch.Tensor = _MeanSquare.apply(values)
+        return means
 
 
 class _MeanSquare(torch.autograd.Function):
@@ -93,7 +187,7 @@ class _MeanSquare(torch.autograd.Function):
         return values * scale.to(values.dtype).unsqueeze(1)
 
 
-class ElementScore(Score):
+class ElementScore(TensorScore):
     """Mean of the elements at an index of each sample's output, over the size of that output.
 
     Parameters
@@ -106,29 +200,33 @@ class ElementScore(Score):
     def __init__(self, axes: tuple[int, ...]) -> None:
         self.axes = axes
 
-    def for_targets(self, targets: Sequence[tuple[int, ...]]) -> Scorer:
-        """Score targets given as tuples of non-negative coordinates, one per axis."""
-        indices = torch.tensor(targets, dtype=torch.int64, device="cpu")  # (N, axes)
-        coordinates = _OnDevice(indices.T)
+    @property
+    def settings(self) -> tuple[int, ...]:
+        """The axes."""
+        return self.axes
+
+    def encode(self, targets: Sequence[tuple[int, ...]]) -> torch.Tensor:
+        """Write tuples of non-negative coordinates, one per axis: (N, axes)."""
+        return torch.tensor(targets, dtype=torch.int64, device="cpu").reshape(
+            len(targets), len(self.axes)
+        )
+
+    def score(self, output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Score one element, or one slice of elements, per image."""
         count = len(targets)
-
-        def score(output: torch.Tensor) -> torch.Tensor:
-            values = _by_image(output, count)  # (N, K, *shape)
-            values = values.movedim(
-                [axis + 2 for axis in self.axes], list(range(2, 2 + len(self.axes)))
-            )
-            indices = coordinates.on(output.device)
-            image = torch.arange(count, device=output.device)
-            # The slice between the indices puts the images first: (N, K, *other axes).
-            index = (image, slice(None), *indices)
-            selected = values[index].flatten(1).float()
-            share = selected[0].numel() / values[0].numel()
-            return selected.mean(1) * share
-
-        return score
+        values = _by_image(output, count)  # (N, K, *shape)
+        values = values.movedim(
+            [axis + 2 for axis in self.axes], list(range(2, 2 + len(self.axes)))
+        )
+        image = torch.arange(count, device=output.device)
+        # The slice between the indices puts the images first: (N, K, *other axes).
+        index: tuple[Any, ...] = (image, slice(None), *targets.unbind(1))
+        selected = values[index].flatten(1).float()
+        share = selected[0].numel() / values[0].numel()
+        return selected.mean(1) * share
 
 
-class DirectionScore(Score):
+class DirectionScore(TensorScore):
     """Dot product times a power of the cosine similarity (`fvfast.losses.dot_cossim`).
 
     The dot products are summed over an image's crops, as Xplique sums them over its batch; images
@@ -143,19 +241,22 @@ class DirectionScore(Score):
     def __init__(self, cossim_pow: float = 2.0) -> None:
         self.cossim_pow = cossim_pow
 
-    def for_targets(self, targets: Sequence[torch.Tensor]) -> Scorer:
-        """Score direction vectors that broadcast to the layer's output."""
-        vectors = _OnDevice(torch.stack(list(targets)).float())
-        count = len(targets)
+    @property
+    def settings(self) -> float:
+        """The power."""
+        return self.cossim_pow
 
-        def score(output: torch.Tensor) -> torch.Tensor:
-            values = _by_image(output, count).float()  # (N, K, *shape)
-            directions = vectors.on(output.device).unsqueeze(1).expand_as(values)
-            product = torch.vmap(lambda a, b: dot_cossim(a, b, self.cossim_pow))
-            products: torch.Tensor = product(values, directions)  # (N, K)
-            return products.mean(1)
+    def encode(self, targets: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Stack vectors that broadcast to the layer's output: (N, *shape)."""
+        return torch.stack(list(targets)).float()
 
-        return score
+    def score(self, output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Score one direction per image."""
+        values = _by_image(output, len(targets)).float()  # (N, K, *shape)
+        directions = targets.unsqueeze(1).expand_as(values)
+        product = torch.vmap(lambda a, b: dot_cossim(a, b, self.cossim_pow))
+        products: torch.Tensor = product(values, directions)  # (N, K)
+        return products.mean(1)
 
 
 class CallableScore(Score):
@@ -225,6 +326,11 @@ class _OnDevice:
         if device not in self._copies:
             self._copies[device] = self._tensor.to(device)
         return self._copies[device]
+
+    def overwrite(self, other: "_OnDevice") -> None:
+        """Take over the values of a tensor of the same shape, and keep the memory."""
+        for copy in self._copies.values():
+            copy.copy_(other._tensor)
 
 
 def _by_image(output: torch.Tensor, count: int) -> torch.Tensor:

@@ -13,6 +13,8 @@ import torch
 from torch import nn
 from torch.nn.modules import module as torch_module
 
+from fvfast.engine.fingerprint import GLOBAL_HOOKS, HOOKS
+
 Pass = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 """Maps views (B, C, h, w) to scores (N,) and the gradient of the views (B, C, h, w)."""
 
@@ -25,9 +27,6 @@ SAME = 1e-3
 Kernels that add atomically differ from pass to pass by rounding; a pass that depends on more than
 the views differs by far more.
 """
-
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-_GLOBAL_HOOKS = tuple(f"_global{name}" for name in _HOOKS)
 
 _log = logging.getLogger(__name__)
 
@@ -55,8 +54,8 @@ def can_be_captured(model: nn.Module | None, device: torch.device, *, runs_user_
     devices = {tensor.device for tensor in (*model.parameters(), *model.buffers())}
     if devices != {device}:
         return False
-    return not any(getattr(torch_module, name) for name in _GLOBAL_HOOKS) and not any(
-        getattr(module, name) for module in model.modules() for name in _HOOKS
+    return not any(getattr(torch_module, name) for name in GLOBAL_HOOKS) and not any(
+        getattr(module, name) for module in model.modules() for name in HOOKS
     )
 
 

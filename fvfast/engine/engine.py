@@ -1,15 +1,20 @@
 """Runs the user's network for a whole optimisation: scores and the gradients of what it sees."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 
-from fvfast.engine.cuda_graph import GraphedPass, Pass, can_be_captured
-from fvfast.engine.forms import Running, in_form
-from fvfast.engine.passes import Passes, Scorer
+from fvfast.engine.cuda_graph import Pass, can_be_captured
+from fvfast.engine.forms import Running
+from fvfast.engine.kept_forms import FormStore, KeptForm, choose_form, key_of
+from fvfast.engine.memory import free_memory
+from fvfast.engine.passes import Passes
 from fvfast.engine.plan import Plan
+from fvfast.engine.precision import Precision
+from fvfast.engine.repeated_pass import PartScorer, RepeatedPass, kind_of
 from fvfast.engine.taps import TappedModel
 
 
@@ -20,12 +25,14 @@ class Engine:
     ----------
     tapped
         The network, frozen and in evaluation mode.
+    form
+        What is kept of how the network runs.
     plan
-        How to run it.
-    passes
-        How many views at a time, and their scores.
-    running
-        The network in its form.
+        How this run uses it.
+    scorer
+        Makes the function that scores images ``first`` to ``last`` (exclusive).
+    name
+        Of the first objective, for messages.
     runs_user_code
         Whether the scores call functions of the user.
     """
@@ -33,18 +40,23 @@ class Engine:
     def __init__(
         self,
         tapped: TappedModel,
+        form: KeptForm,
         plan: Plan,
-        passes: Passes,
-        running: Running,
+        scorer: PartScorer,
+        name: str,
         *,
         runs_user_code: bool,
     ) -> None:
         self.tapped = tapped
         self.plan = plan
-        self.passes = passes
-        self.running = running
+        self.running = form.running
         self.runs_user_code = runs_user_code
+        self._form = form
+        self._scorer = scorer
+        self._name = name
+        self._passes = self._make_passes(scorer)
         self._runs: dict[tuple[int, bool], Pass] = {}
+        self._repeated: list[RepeatedPass] = []
 
     @property
     def views_dtype(self) -> torch.dtype:
@@ -79,19 +91,38 @@ class Engine:
         """
         settings = count, join_activations
         if settings not in self._runs:
-            self._runs[settings] = self._graphed(lambda seen: self._pass(seen, *settings), views)
+            self._runs[settings] = self._first_run(views.device, *settings)
         scores, gradient = self._runs[settings](views)
         return scores, gradient.to(views.dtype)
 
-    def _graphed(self, run: Pass, views: torch.Tensor) -> Pass:
-        """Let a pass be captured in a CUDA graph where that is possible."""
-        possible = can_be_captured(
-            self.tapped.model, views.device, runs_user_code=self.runs_user_code
-        )
-        return GraphedPass(run) if possible else run
+    def close(self) -> None:
+        """End the run: what is kept holds on to the network no longer."""
+        for repeated in self._repeated:
+            repeated.end()
+
+    def _first_run(self, device: torch.device, count: int, join_activations: bool) -> Pass:
+        """Return what runs passes, by a CUDA graph where that is possible."""
+
+        def run(passes: Passes, views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return self._pass(passes, views, count, join_activations)
+
+        model = self.tapped.model
+        if not can_be_captured(model, device, runs_user_code=self.runs_user_code):
+            return functools.partial(run, self._passes)
+        kind = kind_of(self._scorer(0, count))
+        if kind is not None:
+            kind = (kind, count, join_activations, self.plan.gradient_scale)
+        assert model is not None  # there would be nothing to capture
+        repeated = self._form.repeated_pass(model, kind)
+        repeated.begin(self._scorer, self._make_passes, run)
+        self._repeated.append(repeated)
+        return repeated
+
+    def _make_passes(self, scorer: PartScorer) -> Passes:
+        return Passes(scorer, self._name, self.plan.views_per_pass, self.plan.gradient_scale)
 
     def _pass(
-        self, views: torch.Tensor, count: int, join_activations: bool
+        self, passes: Passes, views: torch.Tensor, count: int, join_activations: bool
     ) -> tuple[torch.Tensor, torch.Tensor]:
         def network(part: torch.Tensor) -> list[torch.Tensor]:
             return self.tapped(self.running.form.feed(part))
@@ -99,19 +130,19 @@ class Engine:
         # Around the scores too: a user's function may call the network itself.
         context = self.running.context(views.device, join_activations=join_activations)
         with torch.enable_grad(), context:
-            return self.passes.run(network, views, count)
+            return passes.run(network, views, count)
 
 
 @contextlib.contextmanager
 def running_engine(
     tapped: TappedModel,
     plan: Plan,
-    scorer: Callable[[int, int], Scorer],
+    scorer: PartScorer,
     name: str,
     *,
     runs_user_code: bool = True,
 ) -> Iterator[Engine]:
-    """Put a network into the form of a plan for the length of a ``with`` statement.
+    """Run a network by a plan for the length of a ``with`` statement; nothing is kept.
 
     Parameters
     ----------
@@ -126,9 +157,78 @@ def running_engine(
     runs_user_code
         Whether the scores call functions of the user.
     """
-    passes = Passes(scorer, name, plan.views_per_pass, plan.gradient_scale)
-    with in_form(tapped.model, plan.form, plan.convolutions) as running:
-        yield Engine(tapped, plan, passes, running, runs_user_code=runs_user_code)
+    form = KeptForm(tapped.model, plan, Running(tapped.model, plan.form, plan.convolutions))
+    with _installed(tapped, form, plan, scorer, name, runs_user_code=runs_user_code) as engine:
+        yield engine
+
+
+@contextlib.contextmanager
+def kept_engine(
+    tapped: TappedModel,
+    views: torch.Tensor,
+    scorer: PartScorer,
+    name: str,
+    precision: Precision,
+    *,
+    runs_user_code: bool,
+    store: FormStore,
+    thorough: bool = True,
+) -> Iterator[Engine]:
+    """Run a network in the form of an earlier run, or choose one and keep it for later ones.
+
+    Parameters
+    ----------
+    tapped
+        The network, frozen and in evaluation mode.
+    views
+        (B, C, h, w): views of the first image, as the run will have them.
+    scorer, name, runs_user_code
+        See `running_engine`.
+    precision
+        See `fvfast.maco`.
+    store
+        Where forms are kept.
+    thorough
+        See `fvfast.engine.kept_forms.KeptForm.serves`.
+
+    Raises
+    ------
+    ValueError
+        See `fvfast.engine.plan.make_plan`.
+    """
+    model, first = tapped.model, scorer(0, 1)
+    key = key_of(tapped, views, precision)
+    form = None if model is None or key is None else store.take(model, key)
+    if form is None or not form.serves(tapped, first, views, thorough=thorough):
+        form = choose_form(tapped, first, views, name, precision)
+    plan = form.plan_for(first, views.device)
+    if plan.views_per_pass is not None and plan.views_per_pass < len(views):
+        # Not even one image's views: what others keep may have to go.
+        free_memory(views.device)
+        plan = plan.for_run(first, views.device)
+    with _installed(tapped, form, plan, scorer, name, runs_user_code=runs_user_code) as engine:
+        yield engine
+    # Not after an exception, which may have left anything half done.
+    if model is not None and key is not None and form.can_be_kept:
+        store.put(model, key, form)
+
+
+@contextlib.contextmanager
+def _installed(
+    tapped: TappedModel,
+    form: KeptForm,
+    plan: Plan,
+    scorer: PartScorer,
+    name: str,
+    *,
+    runs_user_code: bool,
+) -> Iterator[Engine]:
+    with form.running.installed(tapped.model):
+        engine = Engine(tapped, form, plan, scorer, name, runs_user_code=runs_user_code)
+        try:
+            yield engine
+        finally:
+            engine.close()
 
 
 class EngineAtFirstUse(contextlib.ExitStack):

@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -58,20 +58,42 @@ class Form:
 
 
 class Running:
-    """A network that is in a form; `in_form` makes it.
+    """A network's weights in a form, which may serve many runs; `installed` lets it run.
+
+    Its own tensors are set aside, not changed, and nothing here holds on to the network itself.
 
     Parameters
     ----------
+    model
+        The network, frozen and in evaluation mode; None when only the images are read.
     form
         The form.
     convolutions
-        Each recorded convolution, with the identity of the weight that the network has for it now.
+        What `fvfast.engine.recording.record_convolutions` found in the network.
     """
 
-    def __init__(self, form: Form, convolutions: Sequence[tuple[int, Convolution]]) -> None:
+    def __init__(
+        self, model: nn.Module | None, form: Form, convolutions: Sequence[Convolution]
+    ) -> None:
         self.form = form
-        self._convolutions = convolutions
+        # By the identity of the network's own; modules may share them.
+        self._cast = _cast_tensors(model, form)
+        weights = [self._cast.get(id(entry.weight), entry.weight) for entry in convolutions]
+        # With the identity of the weight that the network has for it when it is installed.
+        self._convolutions = [
+            (id(weight), entry) for weight, entry in zip(weights, convolutions, strict=True)
+        ]
         self._rewritings: dict[bool, Rewriting] = {}
+
+    @contextlib.contextmanager
+    def installed(self, model: nn.Module | None) -> Iterator[None]:
+        """Put the network into the form, and take it out again, also after an exception."""
+        with contextlib.ExitStack() as stack:
+            if model is not None and self._cast:
+                for module in model.modules():
+                    for holder in (module._parameters, module._buffers):
+                        stack.enter_context(_replaced(holder, self._cast))
+            yield
 
     @contextlib.contextmanager
     def context(self, device: torch.device, *, join_activations: bool = True) -> Iterator[None]:
@@ -114,48 +136,37 @@ class Running:
 def in_form(
     model: nn.Module | None, form: Form, convolutions: Sequence[Convolution]
 ) -> Iterator[Running]:
-    """Put a network into a form, and take it out again, also after an exception.
-
-    Its own tensors are set aside, not changed.
+    """Put a network into a form for the length of a ``with`` statement.
 
     Parameters
     ----------
-    model
-        The network, frozen and in evaluation mode; None when only the images are read.
-    form
-        The form.
-    convolutions
-        What `fvfast.engine.recording.record_convolutions` found in the network.
+    model, form, convolutions
+        See `Running`.
     """
-    cast: dict[int, torch.Tensor] = {}  # by the identity of the network's own; they may be shared
-    with contextlib.ExitStack() as stack:
-        if model is not None and form.dtype is not None and not form.autocast:
-            for module in model.modules():
-                for holder in (module._parameters, module._buffers):
-                    stack.enter_context(_cast(holder, form.dtype, cast))
-        weights = [cast.get(id(entry.weight), entry.weight) for entry in convolutions]
-        yield Running(
-            form,
-            [(id(weight), entry) for weight, entry in zip(weights, convolutions, strict=True)],
-        )
+    running = Running(model, form, convolutions)
+    with running.installed(model):
+        yield running
+
+
+def _cast_tensors(model: nn.Module | None, form: Form) -> dict[int, torch.Tensor]:
+    """Copy a network's floating-point tensors into the type of a form, by their identities."""
+    cast: dict[int, torch.Tensor] = {}
+    if model is None or form.dtype is None or form.autocast:
+        return cast
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.is_floating_point() and tensor.dtype != form.dtype:
+            copy = tensor.detach().to(form.dtype)
+            is_parameter = isinstance(tensor, nn.Parameter)
+            cast[id(tensor)] = nn.Parameter(copy, requires_grad=False) if is_parameter else copy
+    return cast
 
 
 @contextlib.contextmanager
-def _cast(
-    holder: dict[str, Any], dtype: torch.dtype, cast: dict[int, torch.Tensor]
-) -> Iterator[None]:
-    """Replace the floating-point tensors of a module by copies in another type."""
-    own = {
-        name: tensor
-        for name, tensor in holder.items()
-        if tensor is not None and tensor.is_floating_point() and tensor.dtype != dtype
-    }
+def _replaced(holder: dict[str, Any], cast: Mapping[int, torch.Tensor]) -> Iterator[None]:
+    """Replace tensors of a module by their copies in another type."""
+    own = {name: tensor for name, tensor in holder.items() if id(tensor) in cast}
     try:
         for name, tensor in own.items():
-            if id(tensor) not in cast:
-                copy = tensor.detach().to(dtype)
-                is_parameter = isinstance(tensor, nn.Parameter)
-                cast[id(tensor)] = nn.Parameter(copy, requires_grad=False) if is_parameter else copy
             holder[name] = cast[id(tensor)]
         yield
     finally:

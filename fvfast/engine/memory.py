@@ -7,9 +7,10 @@ can cost as much as computing what goes into them.
 
 import contextlib
 import ctypes
+import gc
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -24,6 +25,21 @@ _USUAL_TOP_PAD = 128 * 2**10
 
 _lock = threading.Lock()
 _users = 0
+_what_can_go: list[Callable[[], None]] = []
+
+
+def when_memory_is_needed(release: Callable[[], None]) -> None:
+    """Name a function that frees what is kept only to save time."""
+    _what_can_go.append(release)
+
+
+def free_memory(device: torch.device) -> None:
+    """Free what can go, after memory ran out on a device."""
+    for release in _what_can_go:
+        release()
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 @contextlib.contextmanager

@@ -1,11 +1,11 @@
 """Scores and gradients of many images in as few passes through a network as the memory allows."""
 
-import gc
 from collections.abc import Callable, Sequence
 
 import torch
 
 from fvfast._warnings import warn_user
+from fvfast.engine.memory import free_memory
 
 Network = Callable[[torch.Tensor], list[torch.Tensor]]
 """Maps views (B, C, h, w) to the outputs of layers."""
@@ -86,7 +86,7 @@ class Passes:
                     ) from error
                 self.views_per_pass = size // 2
             # After the exception is gone, and with it the tensors of its frames.
-            _free_memory(views.device)
+            free_memory(views.device)
             warn_user(
                 f"out of memory with {size} views at once: going on with {self.views_per_pass}.",
                 RuntimeWarning,
@@ -174,9 +174,3 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 def _is_capturing(device: torch.device) -> bool:
     """Whether a CUDA graph is being captured, which must neither free memory nor begin again."""
     return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
-
-
-def _free_memory(device: torch.device) -> None:
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import torch
 
-from fvfast.engine.forms import Form, Running, in_form
+from fvfast.engine.forms import Form, Running
 from fvfast.engine.memory import available_memory
 from fvfast.engine.passes import Passes, Scorer, is_out_of_memory
 from fvfast.engine.precision import Precision, dtype_of, half_types
@@ -58,6 +58,11 @@ class Plan:
         See `fvfast.engine.passes.Passes`.
     notes
         What was tried, and why it was not taken.
+    bytes_per_view
+        What a view keeps for the backward pass.
+    scaled_outputs
+        Outputs of the layers for the views that were tried, where the type of the network needs a
+        gradient scale: it depends on the score, and another one may be asked for.
     """
 
     form: Form = Form()  # noqa: RUF009 (frozen)
@@ -65,6 +70,15 @@ class Plan:
     views_per_pass: int | None = None
     gradient_scale: float = 1.0
     notes: tuple[str, ...] = ()
+    bytes_per_view: float = 0.0
+    scaled_outputs: tuple[torch.Tensor, ...] = ()
+
+    def for_run(self, scorer: Scorer, device: torch.device) -> "Plan":
+        """Return the plan with what depends on the score, and on how much memory is free now."""
+        scale = gradient_scale(scorer, self.scaled_outputs) if self.scaled_outputs else 1.0
+        return dataclasses.replace(
+            self, gradient_scale=scale, views_per_pass=fitting_views(self.bytes_per_view, device)
+        )
 
     def describe(self) -> list[tuple[str, str]]:
         """Names and values, for people."""
@@ -121,17 +135,63 @@ def make_plan(
     ValueError
         The network does not run in this precision, or the score does not depend on the views.
     """
-    return Planner(tapped, scorer, views, name).plan(precision)
+    return Planner(tapped, scorer, views, name).plan(precision)[0]
+
+
+def record(tapped: TappedModel, scorer: Scorer, views: torch.Tensor) -> list[Convolution]:
+    """Find the convolutions of a network, and what can be joined to each, with a single view.
+
+    Parameters
+    ----------
+    tapped
+        The network, frozen and in evaluation mode.
+    scorer
+        Scores the outputs of one image's views.
+    views
+        (B, C, h, w); the first one is run.
+    """
+    assert tapped.model is not None
+
+    def run() -> list[torch.Tensor]:
+        outputs = tapped(views[:1])
+        return [*outputs, scorer(outputs)]
+
+    return record_convolutions(tapped.model, run)
+
+
+def fitting_views(bytes_per_view: float, device: torch.device) -> int | None:
+    """Count the views whose activations fit the free memory; None where that is unknown."""
+    free = available_memory(device)
+    if free is None or bytes_per_view == 0:
+        return None
+    return max(1, int(MEMORY_SHARE * free / bytes_per_view))
+
+
+def gradient_scale(scorer: Scorer, outputs: Sequence[torch.Tensor]) -> float:
+    """Power of two that brings the scores' gradient of the layers' outputs near 1."""
+    leaves = [tensor.detach().requires_grad_() for tensor in outputs]
+    with torch.enable_grad():
+        gradients = torch.autograd.grad(
+            scorer(leaves).sum(), leaves, allow_unused=True, materialize_grads=True
+        )
+    largest = max(float(gradient.abs().max()) for gradient in gradients)
+    if largest == 0 or not math.isfinite(largest):
+        return 1.0
+    return 2.0 ** -math.floor(math.log2(largest))
 
 
 @dataclasses.dataclass(frozen=True)
 class _Trial:
     """What a form gave for the probe, and the bytes that it kept for the backward pass."""
 
-    form: Form
+    running: Running
     outputs: list[torch.Tensor]
     gradient: torch.Tensor
     kept_bytes: int
+
+    @property
+    def form(self) -> Form:
+        return self.running.form
 
     @property
     def is_finite(self) -> bool:
@@ -184,7 +244,7 @@ class Planner:
         self.notes: list[str] = []
         self.gradient_scale = 1.0
 
-    def plan(self, precision: Precision) -> Plan:
+    def plan(self, precision: Precision) -> tuple[Plan, Running]:
         """Choose how to run the network.
 
         Parameters
@@ -192,35 +252,47 @@ class Planner:
         precision
             See `fvfast.maco`.
 
+        Returns
+        -------
+        plan
+            The choice.
+        running
+            The network's weights in the form of the plan.
+
         Raises
         ------
         ValueError
             The network does not run in the precision that was asked for.
         """
         if self.tapped.model is None:
-            return Plan()
+            return Plan(), Running(None, Form(), ())
         own = self._try(Form())
         if isinstance(own, Exception):
             raise own
-        self.gradient_scale = self._gradient_scale(own)
+        count = len(self.tapped.layers)
+        self.gradient_scale = gradient_scale(self.passes.scorer(0, 1), own.outputs[:count])
         best = self._fastest_same(own)
         if precision == "auto":
             best = self._fastest_similar(best)
         elif precision is not None:
             best = self._in_precision(best, precision)
-        return Plan(
+        bytes_per_view = best.kept_bytes / len(self.views)
+        scaled = self._is_scaled(best.form)
+        plan = Plan(
             best.form,
             self.convolutions,
-            self._views_per_pass(best),
+            self._views_per_pass(bytes_per_view),
             self._scale_in(best.form),
             tuple(self.notes),
+            bytes_per_view,
+            tuple(own.outputs[:count]) if scaled else (),
         )
+        return plan, best.running
 
     def _fastest_same(self, own: _Trial) -> _Trial:
         """Find the form furthest from the network's own that gives the same results."""
-        assert self.tapped.model is not None
         try:
-            self.convolutions = record_convolutions(self.tapped.model, self._run_one_view)
+            self.convolutions = record(self.tapped, self.passes.scorer(0, 1), self.views)
         except Exception as error:  # noqa: BLE001 (whatever a network does, it still runs as it is)
             self.notes.append(f"joined convolutions: {_brief(error)}")
             return own
@@ -273,7 +345,7 @@ class Planner:
                     continue
                 candidates.append(trial)
                 break
-        seconds = self._time([trial.form for trial in candidates])
+        seconds = self._time([trial.running for trial in candidates])
         fastest = min(range(len(candidates)), key=seconds.__getitem__)
         if seconds[fastest] > GAIN * seconds[0]:
             fastest = 0
@@ -301,8 +373,9 @@ class Planner:
             return tensor
 
         try:
+            running = Running(self.tapped.model, form, self.convolutions)
             with (
-                in_form(self.tapped.model, form, self.convolutions) as running,
+                running.installed(self.tapped.model),
                 torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
             ):
                 outputs, gradient = self._forward_and_back(running)
@@ -316,7 +389,7 @@ class Planner:
                 raise
             return error
         floats = [tensor.float() for tensor in outputs]
-        return _Trial(form, floats, gradient.float(), sum(kept.values()))
+        return _Trial(running, floats, gradient.float(), sum(kept.values()))
 
     def _forward_and_back(self, running: Running) -> tuple[list[torch.Tensor], torch.Tensor]:
         outputs: list[torch.Tensor] = []
@@ -334,19 +407,15 @@ class Planner:
             outputs.append(scores)
         return outputs, gradient
 
-    def _run_one_view(self) -> list[torch.Tensor]:
-        outputs = self.tapped(self.views[:1])
-        return [*outputs, self.passes.scorer(0, 1)(outputs)]
-
-    def _time(self, forms: Sequence[Form], rounds: int = 3) -> list[float]:
+    def _time(self, forms: Sequence[Running], rounds: int = 3) -> list[float]:
         """Median seconds of a pass in each form, in turns; one that is far behind has one turn."""
         seconds: list[list[float]] = [[] for _ in forms]
         for _ in range(rounds if len(forms) > 1 else 0):
-            for form, taken in zip(forms, seconds, strict=True):
+            for running, taken in zip(forms, seconds, strict=True):
                 if taken and taken[0] > HOPELESS * min(filter(None, seconds))[0]:
                     continue
-                with in_form(self.tapped.model, form, self.convolutions) as running:
-                    self._forward_and_back(running)  # makes the joined weights
+                with running.installed(self.tapped.model):
+                    self._forward_and_back(running)  # fills the caches with its weights
                     _wait(self.views.device)
                     start = time.perf_counter()
                     self._forward_and_back(running)
@@ -354,35 +423,18 @@ class Planner:
                     taken.append(time.perf_counter() - start)
         return [statistics.median(taken) if taken else 0.0 for taken in seconds]
 
-    def _views_per_pass(self, trial: _Trial) -> int | None:
-        """Count the views whose activations fit the free memory."""
-        free = available_memory(self.views.device)
-        if free is None:
-            return None
-        if trial.kept_bytes == 0:
-            return self.passes.views_per_pass
-        fitting = max(1, int(MEMORY_SHARE * free * len(self.views) / trial.kept_bytes))
-        # Where memory ran out meanwhile, what was left fitted.
-        return min(fitting, self.passes.views_per_pass or fitting)
-
-    def _gradient_scale(self, own: _Trial) -> float:
-        """Power of two that brings the scores' gradient of the outputs near 1."""
-        count = len(self.tapped.layers)
-        outputs = [tensor.detach().requires_grad_() for tensor in own.outputs[:count]]
-        with torch.enable_grad():
-            scores = self.passes.scorer(0, 1)(outputs)
-            gradients = torch.autograd.grad(
-                scores.sum(), outputs, allow_unused=True, materialize_grads=True
-            )
-        largest = max(float(gradient.abs().max()) for gradient in gradients)
-        if largest == 0 or not math.isfinite(largest):
-            return 1.0
-        return 2.0 ** -math.floor(math.log2(largest))
+    def _views_per_pass(self, bytes_per_view: float) -> int | None:
+        """Count the views that fit; where memory ran out meanwhile, what was left fitted."""
+        counts = (fitting_views(bytes_per_view, self.views.device), self.passes.views_per_pass)
+        return min((count for count in counts if count is not None), default=None)
 
     def _scale_in(self, form: Form) -> float:
-        """Scale of the scores in a form: float16 alone cannot hold small gradients."""
+        return self.gradient_scale if self._is_scaled(form) else 1.0
+
+    def _is_scaled(self, form: Form) -> bool:
+        """Whether the scores have a scale in a form: float16 alone cannot hold small gradients."""
         dtype = model_dtype(self.tapped.model) if form.dtype is None else form.dtype
-        return self.gradient_scale if dtype == torch.float16 else 1.0
+        return dtype == torch.float16
 
 
 def _brief(error: Exception) -> str:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -34,7 +34,8 @@ class Convolution:
     settings
         stride, padding, dilation and groups.
     norm
-        Arguments of the batch normalisation that alone reads the output; None without one.
+        Arguments of the batch normalisation that alone reads the output, but for the output itself;
+        None without one.
     adds
         Whether a sum with a tensor of the same shape alone reads the output, or that of the
         normalisation: the end of a residual branch.
@@ -93,6 +94,34 @@ def norm_arguments(
         return None
     defaults = {"weight": None, "bias": None, "training": False, "eps": 1e-5}
     return {**defaults, **dict(zip(_NORM_ARGUMENTS, args, strict=False)), **settings}
+
+
+def same_convolutions(ones: Sequence[Convolution], others: Sequence[Convolution]) -> bool:
+    """Whether two forward passes called the same convolutions in the same way.
+
+    The same tensors, that is: their values may have changed.
+    """
+    places = [
+        {id(entry): index for index, entry in enumerate(entries)} for entries in (ones, others)
+    ]
+
+    def settings(entry: Convolution, place: Mapping[int, int]) -> dict[str, Any]:
+        fields = {field.name: getattr(entry, field.name) for field in dataclasses.fields(entry)}
+        return {**fields, "padded": None if entry.padded is None else place[id(entry.padded)]}
+
+    return len(ones) == len(others) and all(
+        _same_values(settings(one, places[0]), settings(other, places[1]))
+        for one, other in zip(ones, others, strict=True)
+    )
+
+
+def _same_values(one: Any, other: Any) -> bool:
+    """Compare settings: tensors by their identity, all else by value."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(_same_values(one[k], other[k]) for k in one)
+    if isinstance(one, torch.Tensor) or isinstance(other, torch.Tensor):
+        return one is other
+    return bool(one == other)
 
 
 def zeros_around(func: Callable[..., Any], args: Any, settings: Mapping[str, Any]) -> Zeros | None:
@@ -255,7 +284,10 @@ class _Recorder(TorchFunctionMode):
                 convolution.zeros, convolution.padded = padded[id(call)]
             reader = readers.get(call.made)
             if reader is not None and reader.kind == "norm":
-                convolution.norm = reader.arguments
+                # The images would be kept as long as the weights.
+                convolution.norm = {
+                    name: value for name, value in reader.arguments.items() if name != "input"
+                }
                 reader = readers.get(reader.made)
             if reader is not None and reader.kind == "sum":
                 # Of two convolutions it is the later one, when the other term is there.

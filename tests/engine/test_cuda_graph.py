@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
 
 import fvfast.engine.engine as engine_module
+import fvfast.engine.repeated_pass as repeated_pass_module
 from fvfast import Objective, maco, optimize
 from fvfast.engine.cuda_graph import EAGER_PASSES, GraphedPass, can_be_captured
 
@@ -211,7 +212,7 @@ def test_runs_are_the_same(monkeypatch, network, draw):
     expected = picture()
     recorder = Recorder()
     monkeypatch.setattr(engine_module, "can_be_captured", lambda *_, **__: True)
-    monkeypatch.setattr(engine_module, "GraphedPass", lambda run: GraphedPass(run, recorder))
+    monkeypatch.setattr(repeated_pass_module, "GraphedPass", lambda run: GraphedPass(run, recorder))
     assert torch.equal(picture(), expected)
     assert all(map(torch.equal, *scores))
     assert recorder.replays == 1 + SHORT["nb_steps"] - EAGER_PASSES
@@ -226,7 +227,7 @@ def test_the_warm_up_has_a_graph_of_its_own(monkeypatch):
     settings = {**SHORT, "warmup_steps": 5, "transformations": None}
     expected, _ = optimize(objective, **settings)
     monkeypatch.setattr(engine_module, "can_be_captured", lambda *_, **__: True)
-    monkeypatch.setattr(engine_module, "GraphedPass", lambda run: GraphedPass(run, recorder))
+    monkeypatch.setattr(repeated_pass_module, "GraphedPass", lambda run: GraphedPass(run, recorder))
     images, _ = optimize(objective, **settings)
     assert torch.equal(images[-1], expected[-1])
     assert recorder.captures == 2

@@ -271,7 +271,8 @@ def timed(monkeypatch, seconds):
     """Let forms take as long as a function says; returns the forms that were timed."""
     asked = []
 
-    def time(_self, forms):
+    def time(_self, runnings):
+        forms = [running.form for running in runnings]
         asked.extend(forms)
         return [seconds(form) for form in forms]
 

@@ -1,0 +1,201 @@
+"""Forms of networks that are kept between runs, and when they may serve again.
+
+Choosing a form, and folding weights for it, takes as long as a good part of a short run. So both
+stay with the network: until it is gone, until anything about it is another, or until memory is
+needed.
+"""
+
+import itertools
+import logging
+import threading
+import weakref
+from collections.abc import Hashable, Iterator
+
+import torch
+from torch import nn
+
+from fvfast.engine.fingerprint import addresses, contents, identity, structure
+from fvfast.engine.forms import Running
+from fvfast.engine.memory import when_memory_is_needed
+from fvfast.engine.passes import Scorer
+from fvfast.engine.plan import Plan, Planner, record
+from fvfast.engine.precision import Precision
+from fvfast.engine.recording import same_convolutions
+from fvfast.engine.repeated_pass import RepeatedPass
+from fvfast.engine.taps import TappedModel
+
+KEPT_FORMS = 4
+"""Forms that are kept at most, of all networks together: those used last."""
+
+KEPT_PASSES = 2
+"""Captured passes that are kept with a form: full batches, and the rest of a job."""
+
+_log = logging.getLogger(__name__)
+
+
+class KeptForm:
+    """How a network is run, with all that was made for it.
+
+    Parameters
+    ----------
+    model
+        The network as it is now.
+    plan
+        How to run it.
+    running
+        Its weights in the form of the plan.
+    """
+
+    def __init__(self, model: nn.Module | None, plan: Plan, running: Running) -> None:
+        self.plan = plan
+        self.running = running
+        self.last_use = 0
+        self._passes: dict[Hashable, RepeatedPass] = {}
+        self._structure = None if model is None else structure(model)
+        self._contents = None if model is None else self._read_contents(model)
+        self._addresses: Hashable = None
+
+    @property
+    def can_be_kept(self) -> bool:
+        """Whether a later run can find out that the network is what it was."""
+        return self._contents is not None
+
+    def plan_for(self, scorer: Scorer, device: torch.device) -> Plan:
+        """Return the plan for a run, with what depends on its score and on the memory now."""
+        return self.plan if self.last_use == 0 else self.plan.for_run(scorer, device)
+
+    def serves(
+        self, tapped: TappedModel, scorer: Scorer, views: torch.Tensor, *, thorough: bool = True
+    ) -> bool:
+        """Whether the network can still run in this form.
+
+        Parameters
+        ----------
+        tapped, scorer, views
+            As `fvfast.engine.plan.make_plan` takes them.
+        thorough
+            Whether to look beyond hooks and versions: at the values that were copied, and with one
+            view at which convolutions are called, and how.
+        """
+        if tapped.model is None:
+            return True
+        if structure(tapped.model) != self._structure:
+            return False
+        if not thorough:
+            return True
+        if self._read_contents(tapped.model) != self._contents:
+            return False
+        if not self.plan.form.joined:
+            return True
+        try:
+            convolutions = record(tapped, scorer, views)
+        except Exception as error:  # noqa: BLE001 (planning meets it again, and says what to do)
+            _log.info("the form of %s is chosen anew: %s", type(tapped.model).__name__, error)
+            return False
+        return same_convolutions(convolutions, self.plan.convolutions)
+
+    def repeated_pass(self, model: nn.Module, kind: Hashable) -> RepeatedPass:
+        """Return a pass for a kind of scores, captured or to be captured; None: of no kind."""
+        if kind is None:
+            return RepeatedPass()
+        now = addresses(model)
+        if now != self._addresses:
+            # Captured passes read their weights there.
+            self._passes.clear()
+            self._addresses = now
+        found = self._passes.pop(kind, None) or RepeatedPass()
+        idle = [key for key, one in self._passes.items() if not one.is_in_use]
+        for key in idle[: max(0, len(self._passes) + 1 - KEPT_PASSES)]:
+            del self._passes[key]
+        self._passes[kind] = found
+        return found
+
+    def _read_contents(self, model: nn.Module) -> Hashable:
+        """Checksums of what was copied; None where it cannot be read."""
+        try:
+            return contents(self._copied(model))
+        except RuntimeError as error:  # what torch raises for tensors without memory of their own
+            _log.info("the form of %s is not kept: %s", type(model).__name__, error)
+            return None
+
+    def _copied(self, model: nn.Module) -> Iterator[torch.Tensor | None]:
+        """Tensors of the network whose values this has in another form."""
+        form = self.plan.form
+        if form.dtype is not None and not form.autocast:
+            yield from model.parameters()
+            yield from model.buffers()
+        elif form.joined:
+            for convolution in self.plan.convolutions:
+                yield from (convolution.weight, convolution.bias)
+                values = (convolution.norm or {}).values()
+                yield from (value for value in values if isinstance(value, torch.Tensor))
+
+
+class FormStore:
+    """Forms by network; those of a network go when it does."""
+
+    def __init__(self) -> None:
+        self._forms: weakref.WeakKeyDictionary[nn.Module, dict[Hashable, KeptForm]] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._lock = threading.RLock()
+        self._uses = itertools.count(1)
+
+    def take(self, model: nn.Module, key: Hashable) -> KeptForm | None:
+        """Take out what was kept, so that nobody else uses it; None when there is nothing."""
+        with self._lock:
+            return self._forms.get(model, {}).pop(key, None)
+
+    def put(self, model: nn.Module, key: Hashable, form: KeptForm) -> None:
+        """Keep a form for the next run."""
+        with self._lock:
+            form.last_use = next(self._uses)
+            self._forms.setdefault(model, {})[key] = form
+            everything = [
+                (kept.last_use, kept_key, forms)
+                for forms in list(self._forms.values())
+                for kept_key, kept in forms.items()
+            ]
+            everything.sort(key=lambda entry: entry[0])
+            for _, kept_key, forms in everything[:-KEPT_FORMS]:
+                del forms[kept_key]
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._forms.clear()
+
+    def __len__(self) -> int:
+        """Count the forms."""
+        with self._lock:
+            return sum(len(forms) for forms in list(self._forms.values()))
+
+
+SHARED = FormStore()
+"""What all runs of the process share."""
+
+when_memory_is_needed(SHARED.clear)
+
+
+def key_of(tapped: TappedModel, views: torch.Tensor, precision: Precision) -> Hashable:
+    """Return all that a form depends on besides the network; None where it cannot be told."""
+    try:
+        preprocess = identity(tapped.preprocess)
+    except TypeError:  # it allows no weak reference
+        return None
+    layers = tuple(
+        (None if layer.module is None else weakref.ref(layer.module), layer.key, layer.calls)
+        for layer in tapped.layers
+    )
+    return (
+        layers, preprocess, precision,
+        views.shape[1:], views.dtype, views.device,
+    )  # fmt: skip
+
+
+def choose_form(
+    tapped: TappedModel, scorer: Scorer, views: torch.Tensor, name: str, precision: Precision
+) -> KeptForm:
+    """Choose how to run a network; see `fvfast.engine.plan.make_plan`."""
+    plan, running = Planner(tapped, scorer, views, name).plan(precision)
+    return KeptForm(tapped.model, plan, running)
