@@ -24,9 +24,7 @@ def seconds(loaded: LoadedModel, unit: int, steps: int) -> float:
     objective = Objective.neuron(
         loaded.model, -1, unit, input_shape=loaded.input_shape, preprocess=loaded.preprocess
     )
-    maco(
-        objective, preset="fast", nb_steps=steps, values_range=loaded.values_range, progress=False
-    )
+    maco(objective, preset="fast", nb_steps=steps, values_range=loaded.values_range, progress=False)
     return time.perf_counter() - start
 
 
