@@ -146,7 +146,7 @@ class MacoRun:
                 return kept_engine(
                     tapped, views, part_scorer, names[0], self.precision,
                     runs_user_code=self.objective.runs_user_code,
-                    store=self._forms, thorough=thorough,
+                    store=self._forms, seed=self.seed, thorough=thorough,
                 )  # fmt: skip
 
             def gradients(step: int) -> Gradients:

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from fvfast.engine.input_type import input_dtype
 from fvfast.engine.inputs import find_input_shape
 from fvfast.engine.layers import IMAGES, Layer, LayerSpec, Preprocess, find_layer
-from fvfast.engine.state import model_dtype, unwrap
+from fvfast.engine.state import unwrap
 from fvfast.engine.taps import TappedModel
 from fvfast.scores import (
     CallableScore,
@@ -517,8 +518,10 @@ class Objective:
                 f"Callable#{getattr(function, '__name__', type(function).__name__)}"
                 for function in functions
             ]
+        network = unwrap(model) if model is not None else None
+        image = torch.zeros(1, *_checked_input_shape(input_shape, network))
         return Objective(
-            model, [IMAGES], [functions], [CallableScore(model_dtype(model))],
+            model, [IMAGES], [functions], [CallableScore(input_dtype(network, image))],
             [multiplier], [names],
             input_shape=input_shape, preprocess=preprocess,
         )  # fmt: skip

@@ -178,6 +178,7 @@ def optimize(
                 tapped, seen[:1], part_scorer, names[0], precision,
                 runs_user_code=objective.runs_user_code,
                 store=FormStore() if objective.runs_user_code else SHARED,
+                seed=seed,
             )  # fmt: skip
 
         def gradients(_step: int, *, join_activations: bool = True) -> Gradients:

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from fvfast.engine.lending import Lender
 from fvfast.losses import dot_cossim
 
 Scorer = Callable[[torch.Tensor], torch.Tensor]
@@ -276,12 +277,14 @@ class CallableScore(Score):
     def for_targets(self, targets: Sequence[Callable[[torch.Tensor], torch.Tensor]]) -> Scorer:
         """Score each image's crops with its function."""
         functions = list(targets)
+        lender = Lender()
 
         def score(images: torch.Tensor) -> torch.Tensor:
-            crops = _by_image(images.to(self.dtype), len(functions))  # (N, K, C, H, W)
-            return torch.stack(
-                [_mean_score(f(crops[n]), crops.shape[1]) for n, f in enumerate(functions)]
-            )
+            with lender.lent(images.to(self.dtype)) as lent:
+                crops = _by_image(lent, len(functions))  # (N, K, C, H, W)
+                return torch.stack(
+                    [_mean_score(f(crops[n]), crops.shape[1]) for n, f in enumerate(functions)]
+                )
 
         return score
 

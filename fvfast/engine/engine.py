@@ -14,7 +14,9 @@ from fvfast.engine.memory import free_memory
 from fvfast.engine.passes import Passes
 from fvfast.engine.plan import Plan
 from fvfast.engine.precision import Precision
+from fvfast.engine.randomness import drawn_from
 from fvfast.engine.repeated_pass import PartScorer, RepeatedPass, kind_of
+from fvfast.engine.state import preserved
 from fvfast.engine.taps import TappedModel
 
 
@@ -35,6 +37,8 @@ class Engine:
         Of the first objective, for messages.
     runs_user_code
         Whether the scores call functions of the user.
+    seed
+        Decides what the network draws for itself.
     """
 
     def __init__(
@@ -46,6 +50,7 @@ class Engine:
         name: str,
         *,
         runs_user_code: bool,
+        seed: int = 0,
     ) -> None:
         self.tapped = tapped
         self.plan = plan
@@ -57,6 +62,9 @@ class Engine:
         self._passes = self._make_passes(scorer)
         self._runs: dict[tuple[int, bool], Pass] = {}
         self._repeated: list[RepeatedPass] = []
+        self._seed = seed
+        self._step = 0
+        self._draws: bool | None = None  # known after a pass
 
     @property
     def views_dtype(self) -> torch.dtype:
@@ -92,7 +100,14 @@ class Engine:
         settings = count, join_activations
         if settings not in self._runs:
             self._runs[settings] = self._first_run(views.device, *settings)
-        scores, gradient = self._runs[settings](views)
+        run, step = self._runs[settings], self._step
+        self._step += 1
+        if self._draws is False:
+            scores, gradient = run(views)
+        else:
+            with drawn_from(self._seed, step, views.device) as draws:
+                scores, gradient = run(views)
+            self._draws = bool(self._draws) or draws.happened
         return scores, gradient.to(views.dtype)
 
     def close(self) -> None:
@@ -172,6 +187,7 @@ def kept_engine(
     *,
     runs_user_code: bool,
     store: FormStore,
+    seed: int = 0,
     thorough: bool = True,
 ) -> Iterator[Engine]:
     """Run a network in the form of an earlier run, or choose one and keep it for later ones.
@@ -188,6 +204,8 @@ def kept_engine(
         See `fvfast.maco`.
     store
         Where forms are kept.
+    seed
+        Decides what the network draws for itself.
     thorough
         See `fvfast.engine.kept_forms.KeptForm.serves`.
 
@@ -199,14 +217,18 @@ def kept_engine(
     model, first = tapped.model, scorer(0, 1)
     key = key_of(tapped, views, precision)
     form = None if model is None or key is None else store.take(model, key)
-    if form is None or not form.serves(tapped, first, views, thorough=thorough):
-        form = choose_form(tapped, first, views, name, precision)
+    # So that the run is the same, however much was tried before it.
+    with preserved(model):
+        if form is None or not form.serves(tapped, first, views, thorough=thorough):
+            form = choose_form(tapped, first, views, name, precision)
     plan = form.plan_for(first, views.device)
     if plan.views_per_pass is not None and plan.views_per_pass < len(views):
         # Not even one image's views: what others keep may have to go.
         free_memory(views.device)
         plan = plan.for_run(first, views.device)
-    with _installed(tapped, form, plan, scorer, name, runs_user_code=runs_user_code) as engine:
+    with _installed(
+        tapped, form, plan, scorer, name, runs_user_code=runs_user_code, seed=seed
+    ) as engine:
         yield engine
     # Not after an exception, which may have left anything half done.
     if model is not None and key is not None and form.can_be_kept:
@@ -222,9 +244,10 @@ def _installed(
     name: str,
     *,
     runs_user_code: bool,
+    seed: int = 0,
 ) -> Iterator[Engine]:
     with form.running.installed(tapped.model):
-        engine = Engine(tapped, form, plan, scorer, name, runs_user_code=runs_user_code)
+        engine = Engine(tapped, form, plan, scorer, name, runs_user_code=runs_user_code, seed=seed)
         try:
             yield engine
         finally:

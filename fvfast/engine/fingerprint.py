@@ -46,6 +46,11 @@ def _version(tensor: torch.Tensor | None) -> int | None:
     return None if tensor is None or tensor.is_inference() else tensor._version
 
 
+def has_global_hooks() -> bool:
+    """Whether there are hooks on the calls of all modules."""
+    return any(getattr(torch_module, name) for name in GLOBAL_HOOKS)
+
+
 def addresses(model: nn.Module) -> Hashable:
     """Where the tensors of a network lie in memory."""
     return tuple(tensor.data_ptr() for tensor in (*model.parameters(), *model.buffers()))

@@ -2,14 +2,14 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import nn
 
 from fvfast.engine.recording import Convolution
 from fvfast.engine.rewriting import Rewriting, freeze
+from fvfast.engine.threads import replaced_tensors
 
 _IMAGE_DIMENSIONS = 4  # of tensors that have a memory format
 
@@ -87,12 +87,11 @@ class Running:
 
     @contextlib.contextmanager
     def installed(self, model: nn.Module | None) -> Iterator[None]:
-        """Put the network into the form, and take it out again, also after an exception."""
+        """Put the network into the form in this thread, and take it out again in any case."""
         with contextlib.ExitStack() as stack:
             if model is not None and self._cast:
                 for module in model.modules():
-                    for holder in (module._parameters, module._buffers):
-                        stack.enter_context(_replaced(holder, self._cast))
+                    stack.enter_context(replaced_tensors(module, self._cast))
             yield
 
     @contextlib.contextmanager
@@ -159,15 +158,3 @@ def _cast_tensors(model: nn.Module | None, form: Form) -> dict[int, torch.Tensor
             is_parameter = isinstance(tensor, nn.Parameter)
             cast[id(tensor)] = nn.Parameter(copy, requires_grad=False) if is_parameter else copy
     return cast
-
-
-@contextlib.contextmanager
-def _replaced(holder: dict[str, Any], cast: Mapping[int, torch.Tensor]) -> Iterator[None]:
-    """Replace tensors of a module by their copies in another type."""
-    own = {name: tensor for name, tensor in holder.items() if id(tensor) in cast}
-    try:
-        for name, tensor in own.items():
-            holder[name] = cast[id(tensor)]
-        yield
-    finally:
-        holder.update(own)

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 
 import torch
 
+from fvfast.engine.fingerprint import has_global_hooks
 from fvfast.engine.forms import Form, Running
 from fvfast.engine.memory import available_memory
 from fvfast.engine.passes import Passes, Scorer, is_out_of_memory
 from fvfast.engine.precision import Precision, dtype_of, half_types
+from fvfast.engine.randomness import drawn_from
 from fvfast.engine.recording import Convolution, record_convolutions
 from fvfast.engine.rewriting import freeze
-from fvfast.engine.state import model_dtype
 from fvfast.engine.taps import TappedModel
 
 PROBE_VIEWS = 4
@@ -153,8 +154,9 @@ def record(tapped: TappedModel, scorer: Scorer, views: torch.Tensor) -> list[Con
     assert tapped.model is not None
 
     def run() -> list[torch.Tensor]:
-        outputs = tapped(views[:1])
-        return [*outputs, scorer(outputs)]
+        with drawn_from(0, 0, views.device):
+            outputs = tapped(views[:1])
+            return [*outputs, scorer(outputs)]
 
     return record_convolutions(tapped.model, run)
 
@@ -296,6 +298,11 @@ class Planner:
         except Exception as error:  # noqa: BLE001 (whatever a network does, it still runs as it is)
             self.notes.append(f"joined convolutions: {_brief(error)}")
             return own
+        if has_global_hooks():
+            self.notes.append(
+                "joins across modules: a hook on all modules (register_module_forward_hook and the "
+                "like) sees what each puts out"
+            )
         if not self.convolutions:
             return own
         sums = any(convolution.adds for convolution in self.convolutions)
@@ -368,8 +375,9 @@ class Planner:
         kept: dict[int, int] = {}
 
         def note(tensor: torch.Tensor) -> torch.Tensor:
-            storage = tensor.untyped_storage()
-            kept[storage.data_ptr()] = storage.nbytes()
+            if (memory := _memory(tensor)) is not None:
+                address, size = memory
+                kept[address] = size
             return tensor
 
         try:
@@ -383,7 +391,8 @@ class Planner:
                 for tensor in (
                     self.tapped.model.parameters() if self.tapped.model is not None else ()
                 ):
-                    kept.pop(tensor.untyped_storage().data_ptr(), None)
+                    if (memory := _memory(tensor)) is not None:
+                        kept.pop(memory[0], None)
         except Exception as error:
             if isinstance(error, RuntimeError) and is_out_of_memory(error):
                 raise
@@ -400,7 +409,12 @@ class Planner:
             return made
 
         self.passes.gradient_scale = self._scale_in(running.form)
-        with torch.enable_grad(), running.context(self.views.device):
+        # Each trial with the same draws of a network that draws for itself.
+        with (
+            torch.enable_grad(),
+            running.context(self.views.device),
+            drawn_from(0, 0, self.views.device),
+        ):
             scores, gradient = self.passes.run(network, self.views, 1)
         if all(layer.module is None for layer in self.tapped.layers):
             # The score itself calls the network.
@@ -433,8 +447,19 @@ class Planner:
 
     def _is_scaled(self, form: Form) -> bool:
         """Whether the scores have a scale in a form: float16 alone cannot hold small gradients."""
-        dtype = model_dtype(self.tapped.model) if form.dtype is None else form.dtype
-        return dtype == torch.float16
+        if form.dtype is not None:
+            return form.dtype == torch.float16
+        model = self.tapped.model
+        return model is not None and any(p.dtype == torch.float16 for p in model.parameters())
+
+
+def _memory(tensor: torch.Tensor) -> tuple[int, int] | None:
+    """Address and bytes of a tensor's memory; None for subclasses that have none of their own."""
+    try:
+        storage = tensor.untyped_storage()
+        return storage.data_ptr(), storage.nbytes()
+    except (RuntimeError, NotImplementedError):
+        return None
 
 
 def _brief(error: Exception) -> str:

@@ -11,8 +11,10 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from fvfast.engine.fingerprint import HOOKS, has_global_hooks
 from fvfast.engine.frozen_convolution import Activation
 from fvfast.engine.relu import RELU_CEILINGS
+from fvfast.engine.threads import in_this_thread
 
 _CONVOLUTION_ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 _NORM_ARGUMENTS = tuple(inspect.signature(F.batch_norm).parameters)
@@ -177,14 +179,12 @@ def record_convolutions(
     """
     constants = {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
     recorder = _Recorder(constants)
+    see = in_this_thread(recorder.use_all)
     handles = [
-        module.register_forward_hook(recorder.use_all, with_kwargs=True)
+        module.register_forward_hook(see, with_kwargs=True)
         for module in model.modules()
-        if module._forward_hooks
-        or module._forward_pre_hooks
-        # Those put nothing into a forward pass without gradients, as this one.
-        or module._backward_hooks
-        or module._backward_pre_hooks
+        # Those of backward passes put nothing into a pass without gradients, as this one.
+        if has_global_hooks() or any(getattr(module, name) for name in HOOKS)
     ]
     try:
         with torch.no_grad(), recorder:
@@ -343,4 +343,6 @@ class _Recorder(TorchFunctionMode):
         return ("" if activation == "none" else activation), settings
 
     def _constant(self, tensor: torch.Tensor | None) -> bool:
-        return tensor is None or id(tensor) in self.constants
+        # Subclasses may have no values that could be folded, or not all of them here.
+        plain = type(tensor) in (torch.Tensor, nn.Parameter)
+        return tensor is None or (plain and id(tensor) in self.constants)

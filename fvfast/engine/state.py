@@ -5,12 +5,12 @@ import itertools
 import threading
 import weakref
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import nn
 
 from fvfast._warnings import warn_user
+from fvfast.engine.snapshot import Snapshot
 
 _locks: "weakref.WeakKeyDictionary[nn.Module, threading.RLock]" = weakref.WeakKeyDictionary()
 _locks_guard = threading.Lock()
@@ -87,16 +87,25 @@ def borrowed(
                 "mode here and is set back afterwards. Call model.eval() to silence this warning.",
                 UserWarning,
             )
-        with _restored_tensors(model):
-            try:
-                # Set directly: train() and eval() may be overridden with side effects.
-                for module, _ in modes:
-                    module.training = False
-                with _moved(model, device):
-                    yield model_device(model)
-            finally:
-                for module, training in modes:
-                    module.training = training
+        with preserved(model):
+            for parameter in model.parameters():
+                parameter.requires_grad_(False)
+            # Set directly: train() and eval() may be overridden with side effects.
+            for module, _ in modes:
+                module.training = False
+            _move(model, device)
+            yield model_device(model)
+
+
+@contextlib.contextmanager
+def preserved(model: nn.Module | None) -> Iterator[None]:
+    """Put back, at the end, all that happens to a network within."""
+    snapshot = None if model is None else Snapshot(model)
+    try:
+        yield
+    finally:
+        if snapshot is not None:
+            snapshot.restore()
 
 
 def _lock(model: nn.Module) -> threading.RLock:
@@ -104,54 +113,14 @@ def _lock(model: nn.Module) -> threading.RLock:
         return _locks.setdefault(model, threading.RLock())
 
 
-@contextlib.contextmanager
-def _restored_tensors(model: nn.Module) -> Iterator[None]:
-    """Freeze the parameters; afterwards restore what requires gradients, and the buffers."""
-    gradients = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    # Some networks count or average in their buffers, also in evaluation mode.
-    buffers = [
-        (module._buffers, name, buffer, buffer.detach().clone(), buffer._version)
-        for module in model.modules()
-        for name, buffer in module._buffers.items()
-        if buffer is not None and not buffer.is_inference()
-    ]
-    try:
-        for parameter, _ in gradients:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for parameter, requires_grad in gradients:
-            parameter.requires_grad_(requires_grad)
-        for holder, name, buffer, copy, version in buffers:
-            holder[name] = buffer
-            if buffer._version != version:
-                with torch.no_grad():
-                    buffer.copy_(copy)
-
-
-@contextlib.contextmanager
-def _moved(model: nn.Module, device: torch.device | str | None) -> Iterator[None]:
+def _move(model: nn.Module, device: torch.device | str | None) -> None:
+    """Move a network, whose own tensors are put back by `preserved`."""
     tensors = [*model.parameters(), *model.buffers()]
     if device is None or all(tensor.device == torch.device(device) for tensor in tensors):
-        yield
         return
     if len({tensor.device for tensor in tensors}) > 1:
         raise ValueError(
             f"device={str(device)!r} was asked for, but the model's parameters are spread over "
             "several devices; leave device=None to run it where it is."
         )
-    # Moving either swaps a tensor's data or replaces the tensor: both are undone.
-    originals: list[tuple[Any, str, torch.Tensor, torch.Tensor]] = [
-        (holder, name, tensor, tensor.data)
-        for module in model.modules()
-        for holder in (module._parameters, module._buffers)
-        for name, tensor in holder.items()
-        if tensor is not None
-    ]
-    try:
-        model.to(device)
-        yield
-    finally:
-        for holder, name, tensor, data in originals:
-            tensor.data = data
-            holder[name] = tensor
+    model.to(device)

@@ -6,8 +6,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from fvfast.engine.input_type import input_dtype
 from fvfast.engine.layers import Layer, Preprocess, select_output
-from fvfast.engine.state import model_dtype
+from fvfast.engine.lending import Lender
+from fvfast.engine.threads import in_this_thread
 
 
 class _LastTapReached(BaseException):
@@ -41,12 +43,17 @@ class TappedModel:
         self.model = model
         self.layers = list(layers)
         self.preprocess = preprocess
+        self._lender = Lender()
+        self._reads_images = any(layer.module is None for layer in self.layers)
 
     def __call__(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Run images (B, C, H, W) and return the layers' outputs."""
-        images = self.preprocess(images) if self.preprocess is not None else images
-        outputs = self._run(images)
-        return [images if layer.module is None else outputs[layer] for layer in self.layers]
+        with self._lender.lent(images) as lent:
+            seen = self.preprocess(lent) if self.preprocess is not None else lent
+            # Who reads the images themselves reads them as they are before the network.
+            kept = seen.clone() if lent is not images and self._reads_images else seen
+            outputs = self._run(seen)
+        return [kept if layer.module is None else outputs[layer] for layer in self.layers]
 
     def _run(self, images: torch.Tensor) -> dict[Layer, torch.Tensor]:
         tapped = {layer for layer in self.layers if layer.module is not None}
@@ -66,9 +73,10 @@ class TappedModel:
             if finished:
                 raise _LastTapReached
 
-        handles = [module.register_forward_hook(keep) for module in remaining if module is not None]
+        hook = in_this_thread(keep)
+        handles = [module.register_forward_hook(hook) for module in remaining if module is not None]
         try:
-            self.model(images.to(model_dtype(self.model)))
+            self.model(images.to(input_dtype(self.model, images)))
         except _LastTapReached:
             pass
         finally:

@@ -1,4 +1,5 @@
 import copy
+import types
 import warnings
 
 import pytest
@@ -132,9 +133,21 @@ class Limited(nn.Module):
 
     def __init__(self, limit, error=ERRORS["of a device"]):
         super().__init__()
-        self.limit = limit
+        # In an object of their own: attributes and lists of modules are put back after a run.
+        self._world = types.SimpleNamespace(limit=limit, sizes=[])
         self.error = error
-        self.sizes = []
+
+    @property
+    def limit(self):
+        return self._world.limit
+
+    @limit.setter
+    def limit(self, views):
+        self._world.limit = views
+
+    @property
+    def sizes(self):
+        return self._world.sizes
 
     def forward(self, x):
         if len(x) > self.limit:

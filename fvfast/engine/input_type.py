@@ -1,0 +1,94 @@
+"""The type of the images that a network takes: that of the weights which read them first."""
+
+import weakref
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+_NO_USE = ("__get__", "__set__", "size", "dim", "stride", "is_contiguous", "numel", "to", "type_as")
+"""Calls that look at a tensor's properties, not at its values."""
+
+_found: "weakref.WeakKeyDictionary[nn.Module, tuple[Hashable, torch.dtype]]" = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def input_dtype(model: nn.Module | None, images: torch.Tensor) -> torch.dtype:
+    """Floating-point type in which a network takes its images.
+
+    Where all its parameters have one type, it is that; float32 when it has none. Where they differ,
+    as a scale in float32 beside a body in bfloat16, it is the type of those that read the images
+    first, which takes one run up to there.
+
+    Parameters
+    ----------
+    model
+        The network.
+    images
+        (B, C, H, W), as the network takes them but for the type.
+    """
+    types = [] if model is None else [p.dtype for p in model.parameters() if p.is_floating_point()]
+    if not types:
+        return torch.float32
+    if len(set(types)) == 1:
+        return types[0]
+    assert model is not None
+    key = tuple(types)
+    known, dtype = _found.get(model, (None, types[0]))
+    if known != key:
+        dtype = _first_reader(model, images[:1].detach()) or types[0]
+        _found[model] = key, dtype
+    return dtype
+
+
+class _ReaderFoundError(BaseException):
+    """Ends the forward pass. Not an `Exception`: networks that catch those must not swallow it."""
+
+
+def _first_reader(model: nn.Module, image: torch.Tensor) -> torch.dtype | None:
+    """Run a network until a parameter meets the image; None when none is seen to."""
+    watch = _Watch({id(parameter) for parameter in model.parameters()}, image)
+    try:
+        with torch.no_grad(), watch:
+            model(image)
+    except _ReaderFoundError:
+        pass
+    except Exception:  # noqa: BLE001 (the run proper meets it again, and says what to do)
+        return None
+    return watch.found
+
+
+class _Watch(TorchFunctionMode):
+    """Waits for a call with a parameter and something that was computed from the image."""
+
+    def __init__(self, parameters: Collection[int], image: torch.Tensor) -> None:
+        super().__init__()
+        self.found: torch.dtype | None = None
+        self._parameters = parameters
+        self._computed = {id(image): image}  # kept, so that no other tensor gets the identity
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        settings = dict(kwargs or {})
+        tensors = [one for one in tree_leaves((args, settings)) if isinstance(one, torch.Tensor)]
+        reads_image = any(id(one) in self._computed for one in tensors)
+        if reads_image and getattr(func, "__name__", "") not in _NO_USE:
+            for tensor in tensors:
+                if id(tensor) in self._parameters and tensor.is_floating_point():
+                    self.found = tensor.dtype
+                    raise _ReaderFoundError
+        made = func(*args, **settings)
+        if reads_image:
+            for one in tree_leaves(made):
+                if isinstance(one, torch.Tensor):
+                    self._computed[id(one)] = one
+        return made

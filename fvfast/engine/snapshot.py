@@ -1,0 +1,197 @@
+"""Puts back all that running a network may change about it.
+
+Networks write to more than what they return: to buffers, also through ``tensor.data`` or numpy; to
+attributes that hold a state, such as the membrane of a spiking neuron, or a weight that is derived
+from others before each pass; to lists and generators; some to their parameters.
+"""
+
+import collections
+import random
+import weakref
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.parameter import UninitializedParameter
+
+from fvfast.engine.fingerprint import HOOKS
+from fvfast.engine.memory import available_memory
+
+_CONTAINERS = (dict, collections.OrderedDict, collections.defaultdict, list, set, collections.deque)
+_PLAIN = (torch.Tensor, nn.Parameter)
+
+COPIED_SHARE = 0.5
+"""Part of the free memory up to which the parameters of a network are copied for its first run."""
+
+# Which of its parameters a network has been seen to write to, with what it looked like then.
+_written: "weakref.WeakKeyDictionary[nn.Module, tuple[Hashable, list[int]]]" = (
+    weakref.WeakKeyDictionary()
+)
+
+
+class Snapshot:
+    """A network as it is: modes, hooks, attributes, and the values of what runs may write to.
+
+    Parameters are copied for the first run of a network only, which tells whether it writes to
+    them; from then on those alone that it does write to. A network whose parameters take more than
+    half of the free memory is taken to leave their values alone.
+
+    Parameters
+    ----------
+    model
+        The network.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = weakref.ref(model)
+        self._attributes = [(module, dict(module.__dict__)) for module in model.modules()]
+        self._containers: dict[int, tuple[Any, Any]] = {}
+        self._generators: list[tuple[Callable[[Any], object], Any]] = []
+        self._tensors: dict[int, _TensorState] = {}
+        self._parameters = {id(one): one for one in model.parameters()}
+        self._gradients = [(one, one.requires_grad) for one in self._parameters.values()]
+        self._shape = _shape(model)
+        shape, written = _written.get(model, (None, []))
+        self._is_first = shape != self._shape
+        if self._is_first:
+            self._copied = set(self._parameters) if _can_be_copied(self._parameters) else set()
+        else:
+            parameters = list(self._parameters)
+            self._copied = {parameters[index] for index in written}
+        # Scripted modules have theirs in no attribute.
+        self._note((*self._parameters.values(), *model.buffers()))
+        for _, attributes in self._attributes:
+            self._note(attributes.values())
+
+    def restore(self) -> None:
+        """Put everything back, in the same objects as before."""
+        for module, attributes in self._attributes:
+            _refill(module.__dict__, attributes)
+        for container, items in self._containers.values():
+            _refill(container, items)
+        written = {key for key, state in self._tensors.items() if state.restore()}
+        for parameter, requires_grad in self._gradients:
+            if parameter.requires_grad != requires_grad:
+                parameter.requires_grad_(requires_grad)
+        for restore, state in self._generators:
+            restore(state)
+        if self._is_first and (model := self._model()) is not None:
+            places = [index for index, key in enumerate(self._parameters) if key in written]
+            _written[model] = self._shape, places
+
+    def _note(self, values: Iterable[Any]) -> None:
+        """Note tensors, generators, and lists and the like with what is in them."""
+        for value in values:
+            if isinstance(value, torch.Tensor):
+                if id(value) not in self._tensors and not value.is_inference():
+                    copies = id(value) not in self._parameters or id(value) in self._copied
+                    self._tensors[id(value)] = _TensorState(value, copies=copies)
+            elif type(value) in _CONTAINERS:
+                if id(value) not in self._containers:
+                    self._containers[id(value)] = value, value.copy()
+                    self._note(value.values() if isinstance(value, dict) else value)
+            elif isinstance(value, tuple):
+                self._note(value)
+            elif isinstance(value, torch.Generator):
+                self._generators.append((value.set_state, value.get_state()))
+            elif isinstance(value, random.Random):
+                self._generators.append((value.setstate, value.getstate()))
+            elif isinstance(value, np.random.Generator):
+                bits = value.bit_generator
+                self._generators.append((_set_bits(bits), bits.state))
+            elif isinstance(value, np.random.RandomState):
+                self._generators.append((value.set_state, value.get_state()))
+
+
+class _TensorState:
+    """A tensor's memory, and perhaps a copy of its values."""
+
+    def __init__(self, tensor: torch.Tensor, *, copies: bool) -> None:
+        self.tensor = tensor
+        # A view of the same memory stays what it is when the tensor gets another one.
+        self.data = tensor.data if type(tensor) in _PLAIN else None
+        readable = self.data is not None and tensor.layout is torch.strided
+        readable = readable and not (tensor.is_quantized or tensor.is_meta)
+        self.copy = tensor.detach().clone() if copies and readable else None
+
+    def restore(self) -> bool:
+        """Put memory and values back; tells whether values had changed."""
+        if self.data is None:
+            return False
+        if not _is_same_memory(self.tensor.data, self.data):
+            self.tensor.data = self.data
+        if self.copy is None or _equal(self.data, self.copy):
+            return False
+        # Through its data: to autograd this is no change, since the values are the old ones.
+        self.data.copy_(self.copy)
+        return True
+
+
+def _is_same_memory(one: torch.Tensor, other: torch.Tensor) -> bool:
+    def place(tensor: torch.Tensor) -> tuple[object, ...]:
+        if tensor.layout is not torch.strided:
+            return (tensor.layout,)
+        address = None if tensor.is_meta else tensor.data_ptr()
+        return address, tensor.shape, tensor.stride(), tensor.dtype, tensor.device
+
+    return place(one) == place(other)
+
+
+def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Compare bit by bit: a number that is not a number equals itself."""
+    return torch.equal(_bytes(one), _bytes(other))
+
+
+def _bytes(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.reshape(-1).view(torch.uint8)
+
+
+def _refill(container: Any, items: Any) -> None:
+    """Give a container the items that it had, where they are others now."""
+    if isinstance(container, dict):
+        # One by one: other threads may be reading.
+        for key in [key for key in container if key not in items]:
+            del container[key]
+        for key, value in items.items():
+            if key not in container or container[key] is not value:
+                container[key] = value
+        if list(container) != list(items):
+            container.clear()
+            container.update(items)
+    elif isinstance(container, set):
+        if container != items:
+            container.clear()
+            container.update(items)
+    elif len(container) != len(items) or any(
+        one is not other for one, other in zip(container, items, strict=True)
+    ):
+        container.clear()
+        container.extend(items)
+
+
+def _set_bits(bits: np.random.BitGenerator) -> Callable[[Any], None]:
+    def set_state(state: Any) -> None:
+        bits.state = state
+
+    return set_state
+
+
+def _shape(model: nn.Module) -> Hashable:
+    """Modules and hooks of a network, which decide what it writes to."""
+    return tuple(
+        (id(module), tuple(tuple(getattr(module, name)) for name in HOOKS))
+        for module in model.modules()
+    )
+
+
+def _can_be_copied(parameters: dict[int, nn.Parameter]) -> bool:
+    needed: collections.Counter[torch.device] = collections.Counter()
+    for parameter in parameters.values():
+        if not isinstance(parameter, UninitializedParameter):
+            needed[parameter.device] += parameter.numel() * parameter.itemsize
+    free = {device: available_memory(device) for device in needed}
+    return all(
+        room is None or needed[device] <= COPIED_SHARE * room for device, room in free.items()
+    )
