@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from fvfast._warnings import warn_user
+from fvfast.engine.captures import CAPTURES
 
 Network = Callable[[torch.Tensor], list[torch.Tensor]]
 """Maps views (B, C, h, w) to the outputs of layers."""
@@ -179,4 +180,4 @@ def _is_capturing(device: torch.device) -> bool:
 def _free_memory(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
-        torch.cuda.empty_cache()
+        CAPTURES.empty_cache()
