@@ -14,8 +14,10 @@ import torch
 from test_golden_run import assert_close, objectives
 
 from fvfast import Objective, maco, maco_run
+from fvfast._network import describe_engine
 from fvfast.engine import cuda_graph
 from fvfast.engine.captures import CAPTURES
+from fvfast.models import LoadedModel
 from fvfast.ops import inject_noise, random_crops
 from fvfast.ops._native import native_status, runs_on
 from fvfast.ops.boxes import draw_boxes
@@ -373,6 +375,13 @@ def test_what_cannot_be_captured_runs_without_a_graph(network, monkeypatch):
     monkeypatch.setenv("FVFAST_CUDA_GRAPH", "0")
     for mine, its in zip(actual, run_of(model), strict=True):
         assert_close(mine, its, 1e-4)
+
+
+def test_what_info_says(network):
+    loaded = LoadedModel(network, "network", INPUT)
+    rows = dict(describe_engine(loaded, torch.device("cuda", 0), None))
+    assert rows["passes run"] == "replayed from a CUDA graph"
+    assert "TF32" in rows["float32"]
 
 
 def test_a_failed_capture():

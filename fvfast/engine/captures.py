@@ -45,11 +45,11 @@ class Captures:
         One stream for good: cuBLAS keeps a workspace for each that it has seen. What a pass sets up
         for its stream is so set up, in ordinary memory, before a capture can put it into a graph's.
         """
-        with self._lock:
+        with self._lock:  # what another thread did there would be captured with the rest
             if device not in self._streams:
                 self._streams[device] = torch.cuda.Stream(device)
-        with torch.cuda.device(device), torch.cuda.stream(self._streams[device]):
-            yield
+            with torch.cuda.device(device), torch.cuda.stream(self._streams[device]):
+                yield
 
     @contextlib.contextmanager
     def capturing(self, graph: torch.cuda.CUDAGraph, device: torch.device) -> Iterator[None]:

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn.modules import module as torch_module
 
 from fvfast.engine.captures import CAPTURES
+from fvfast.engine.exact_float32 import tf32_settings
 from fvfast.engine.rehearsal import Pass as Pass
 from fvfast.engine.rehearsal import rehearse
 
@@ -88,7 +89,8 @@ def why_not_captured(model: nn.Module | None, device: torch.device, *, runs_user
 class GraphedPass:
     """Runs passes, the first few as they are, then as a captured graph.
 
-    Views of another shape, type or memory format than the captured ones run as they are.
+    Views of another shape, type or memory format than the captured ones run as they are, and so do
+    all after a change of settings such as ``torch.backends.cudnn.deterministic``.
 
     Parameters
     ----------
@@ -149,6 +151,9 @@ class GraphedPass:
             results, obstacle = None, str(error)
         if obstacle:
             self._go_without(obstacle)
+            if views.device.type == "cuda":
+                # What is kept for the stream of captures is of no use to another one.
+                CAPTURES.empty_cache()
         if results is None:
             # It waits for the GPU, which it may do, or fails anyway: then it fails again, and after
             # the exception is gone, and with it the tensors of its frames.
@@ -217,7 +222,15 @@ def capture_pass(run: Pass, views: torch.Tensor) -> Pass:
 
 
 def _kind(views: torch.Tensor) -> tuple[object, ...]:
-    return views.shape, views.dtype, views.device, views.stride()
+    """List what a graph was captured for: the views' kind, and settings that choose kernels."""
+    cudnn = torch.backends.cudnn
+    settings = (
+        cudnn.enabled,
+        cudnn.deterministic,
+        torch.are_deterministic_algorithms_enabled(),
+        tuple(tf32_settings().values()),
+    )
+    return views.shape, views.dtype, views.device, views.stride(), settings
 
 
 def _largest_difference(

@@ -14,6 +14,18 @@ import torch
 _lock = threading.RLock()
 
 
+def tf32_settings() -> dict[str, bool]:
+    """Whether convolutions, and products of matrices, may use TF32."""
+    backends: Any = torch.backends
+    if _has_newer_settings():
+        operations = {"convolutions": backends.cudnn.conv, "matrices": backends.cuda.matmul}
+        return {name: entry.fp32_precision == "tf32" for name, entry in operations.items()}
+    return {
+        "convolutions": backends.cudnn.allow_tf32,
+        "matrices": backends.cuda.matmul.allow_tf32,
+    }
+
+
 @contextlib.contextmanager
 def exact_float32() -> Iterator[None]:
     """Compute without TF32 for the length of a ``with`` block; afterwards all is as it was.
@@ -24,16 +36,21 @@ def exact_float32() -> Iterator[None]:
     meanwhile. Two such blocks, of two threads, take turns. Within one, torch refuses to read the
     older settings, such as ``torch.backends.cudnn.allow_tf32``, where the newer ones are known.
     """
-    with _lock:
-        # From torch 2.9 on, each operation has a setting. The older ones cannot be set and set
-        # back: they overwrite a default that follows what is said of all operations.
-        newer = hasattr(torch.backends.cudnn, "conv")
-        with _all_operations() if newer else _older_settings():
-            yield
+    with _lock, _newer_settings() if _has_newer_settings() else _older_settings():
+        yield
+
+
+def _has_newer_settings() -> bool:
+    """Whether each operation has a setting, as from torch 2.9 on.
+
+    There the older ones cannot be set and set back: they overwrite a default, which follows what is
+    said of all operations.
+    """
+    return hasattr(torch.backends.cudnn, "conv")
 
 
 @contextlib.contextmanager
-def _all_operations() -> Iterator[None]:
+def _newer_settings() -> Iterator[None]:
     backends: Any = torch.backends
     of_cuda = backends.cudnn  # its own setting is that of all operations on CUDA
     operations = (of_cuda.conv, of_cuda.rnn, backends.cuda.matmul)

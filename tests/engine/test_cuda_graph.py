@@ -16,14 +16,18 @@ from torch.nn.modules.module import register_module_forward_hook
 
 import fvfast.engine.engine as engine_module
 from fvfast import Objective, maco, optimize
+from fvfast._network import describe_float32, describe_graph
 from fvfast.engine.cuda_graph import (
     EAGER_PASSES,
     GraphedPass,
     can_be_captured,
     why_not_captured,
 )
+from fvfast.engine.exact_float32 import exact_float32
 from fvfast.engine.passes import Passes
+from fvfast.engine.plan import Plan
 from fvfast.engine.rehearsal import WaitWatch, is_only_thread
+from fvfast.engine.state import borrowed
 
 INPUT = (3, 20, 20)
 SHORT = {"nb_steps": 6, "custom_shape": (32, 32), "progress": False}
@@ -130,6 +134,29 @@ def test_other_views_run_as_they_are():
         assert gradient.dtype == views.dtype
     assert recorder.replays == replays
     run(views_of(1))
+    assert recorder.replays == replays + 1
+
+
+@pytest.mark.parametrize("setting", ["enabled", "deterministic", "allow_tf32", "all"])
+def test_other_settings_choose_other_kernels(setting, monkeypatch):
+    recorder = Recorder()
+    run = GraphedPass(square, recorder)
+    for seed in range(EAGER_PASSES):
+        run(views_of(seed))
+    replays = recorder.replays
+    if setting == "all":
+        torch.use_deterministic_algorithms(True)
+    else:
+        monkeypatch.setattr(
+            torch.backends.cudnn, setting, not getattr(torch.backends.cudnn, setting)
+        )
+    try:
+        run(views_of(0))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert recorder.replays == replays
+    monkeypatch.undo()
+    run(views_of(0))
     assert recorder.replays == replays + 1
 
 
@@ -377,6 +404,7 @@ def test_what_waits_is_not_captured(gpu, mode):
     run = GraphedPass(waits)
     run_passes(run)
     assert gpu.graphs == []
+    assert gpu.emptied == 1  # of what the rehearsal left
     assert run.obstacle == "called a synchronizing CUDA operation"
     assert_as_before(gpu, mode)
     another = GraphedPass(lambda views: gpu.launch(square, views))
@@ -501,23 +529,34 @@ def test_random_numbers_are_not_captured(gpu):
     assert run.obstacle == "it draws random numbers"
 
 
-def test_the_cache_is_not_emptied_during_a_capture(gpu):
-    """Another thread that runs out of memory waits for its end."""
-    other = threading.Thread(target=gpu.state.empty_cache)
+@pytest.mark.parametrize("what", ["empty the cache", "rehearse"])
+def test_other_threads_wait_for_the_end_of_a_capture(gpu, what):
+    """One that runs out of memory; one whose work would be captured with the rest."""
+    done = []
+
+    def work():
+        if what == "empty the cache":
+            gpu.state.empty_cache()
+            done.append(what)
+        else:
+            with gpu.state.on_stream(GPU):
+                done.append(what)
+
+    other = threading.Thread(target=work)
     seen = []
 
     def starts(views):
         if gpu.graph is not None:
-            before = gpu.emptied
             other.start()
             other.join(0.2)
-            seen.append((other.is_alive(), gpu.emptied - before))
+            seen.extend(done)
         return gpu.launch(square, views)
 
     run = GraphedPass(starts)
     run_passes(run)
     other.join()
-    assert seen == [(True, 0)]
+    assert seen == []
+    assert done == [what]
     assert run.replay is not None
 
 
@@ -620,3 +659,37 @@ def test_why_nothing_is_captured(network, monkeypatch):
     assert why(GPU) == ""
     network[0].register_forward_hook(lambda *_: None)
     assert "hooks" in why(GPU)
+
+
+def described(network, gpu):
+    """What info says of a network that becomes one on a GPU."""
+    objective = Objective.layer(network, -1, input_shape=INPUT)
+    with pytest.MonkeyPatch.context() as patch, borrowed(network):
+        tapped, scorer, (name,), _ = objective.compile()
+        gpu.install(patch)
+        return describe_graph(tapped, Plan(), scorer, views_of(0), name)
+
+
+def test_what_info_says(network, monkeypatch):
+    assert described(network, CudaStandIn((2, 14))) == "replayed from a CUDA graph"
+    monkeypatch.setenv("FVFAST_CUDA_GRAPH", "0")
+    assert "FVFAST_CUDA_GRAPH=0" in described(network, CudaStandIn((2, 14)))
+
+
+def test_what_info_says_of_a_network_that_waits(network):
+    gpu = CudaStandIn((2, 14))
+
+    class Waits(nn.Module):
+        def forward(self, x):
+            gpu.wait()
+            return x
+
+    assert described(nn.Sequential(*network, Waits()).eval(), gpu) == (
+        "without a CUDA graph: called a synchronizing CUDA operation"
+    )
+
+
+def test_what_info_says_of_float32():
+    assert describe_float32() == "convolutions may use TF32, matrices without TF32"
+    with exact_float32():
+        assert describe_float32() == "convolutions without TF32, matrices without TF32"

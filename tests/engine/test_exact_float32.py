@@ -17,16 +17,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import fvfast.engine.frozen_convolution as frozen_convolution
 from fvfast import maco
-from fvfast.engine.exact_float32 import exact_float32
+from fvfast.engine.exact_float32 import exact_float32, tf32_settings
 from fvfast.engine.plan import Planner
 
 HAS_NEWER = hasattr(torch.backends.cudnn, "conv")
 
 
 def tf32_is_on():
-    if HAS_NEWER:
-        return torch.backends.cudnn.conv.fp32_precision == "tf32"
-    return torch.backends.cudnn.allow_tf32
+    return tf32_settings()["convolutions"]
 
 
 def rounded(tensor):
