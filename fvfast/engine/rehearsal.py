@@ -60,8 +60,7 @@ def rehearse(run: Pass, views: torch.Tensor) -> tuple[tuple[torch.Tensor, torch.
     device = views.device
     random_state = _generator(device).get_state()
     watch = WaitWatch()
-    found = _waiting_raises(device) if is_only_thread() else watch
-    with _on_capture_stream(device), found:
+    with _on_capture_stream(device), _waiting_raises(device) if is_only_thread() else watch:
         results = run(views)
     for result in results:
         if result.device.type == "cuda":

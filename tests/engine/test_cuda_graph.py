@@ -23,9 +23,12 @@ from fvfast.engine.cuda_graph import (
     can_be_captured,
     why_not_captured,
 )
+from fvfast.engine.engine import running_engine
 from fvfast.engine.exact_float32 import exact_float32
+from fvfast.engine.forms import Form
 from fvfast.engine.passes import Passes
 from fvfast.engine.plan import Plan
+from fvfast.engine.recording import record_convolutions
 from fvfast.engine.rehearsal import WaitWatch, is_only_thread
 from fvfast.engine.state import borrowed
 
@@ -636,12 +639,23 @@ def test_operations_that_do_not_wait(name):
     assert watch.obstacle == ""
 
 
-def test_a_network_does_not_wait(network):
-    """Forward and back, as the planner changes it and as it is."""
-    views = views_of(0).requires_grad_()
-    with WaitWatch() as watch:
-        torch.autograd.grad(network(views).sum(), views)
+@pytest.mark.parametrize("name", ["neurons", "a layer"])
+@pytest.mark.parametrize("form", [Form(), Form(joined=True, channels_last=True)], ids=str)
+def test_passes_do_not_wait(network, name, form):
+    """After the first, which copies what it needs to the device."""
+    objective, _ = objectives(network)[name]
+    count = len(objective.combination_names)
+    with borrowed(network):
+        tapped, _, (name, *_), _ = objective.compile()
+        plan = Plan(form, record_convolutions(network, lambda: tapped(views_of(0))))
+        with running_engine(
+            tapped, plan, lambda first, last: objective.scorer(range(first, last)), name
+        ) as engine:
+            expected = engine.gradients(views_of(0), count)
+            with WaitWatch() as watch:
+                actual = engine.gradients(views_of(0), count)
     assert watch.obstacle == ""
+    assert all(map(torch.equal, actual, expected))
 
 
 def test_why_nothing_is_captured(network, monkeypatch):
