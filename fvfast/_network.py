@@ -4,9 +4,14 @@ from collections.abc import Iterator
 
 import torch
 
-from fvfast.engine.plan import make_plan
+from fvfast.engine.cuda_graph import EAGER_PASSES
+from fvfast.engine.engine import running_engine
+from fvfast.engine.exact_float32 import tf32_settings
+from fvfast.engine.passes import Scorer
+from fvfast.engine.plan import Plan, make_plan
 from fvfast.engine.precision import Precision
 from fvfast.engine.state import borrowed
+from fvfast.engine.taps import TappedModel
 from fvfast.models import LoadedModel
 from fvfast.objectives import Objective
 from fvfast.ops.philox import Purpose, draw_normal
@@ -45,4 +50,43 @@ def describe_engine(
     views = (low + (high - low) * views.squeeze(0).sigmoid()).to(device)
     with torch.inference_mode(False), borrowed(loaded.model, device):
         tapped, scorer, names, _ = objective.compile()
-        return make_plan(tapped, scorer, views, names[0], precision).describe()
+        plan = make_plan(tapped, scorer, views, names[0], precision)
+        rows = plan.describe()
+        if device.type == "cuda":
+            rows.append(("passes run", describe_graph(tapped, plan, scorer, views, names[0])))
+            rows.append(("float32", describe_float32()))
+        return rows
+
+
+def describe_graph(
+    tapped: TappedModel, plan: Plan, scorer: Scorer, views: torch.Tensor, name: str
+) -> str:
+    """Say whether passes are replayed from a CUDA graph, and why not, by running some.
+
+    Parameters
+    ----------
+    tapped
+        The network, frozen and in evaluation mode.
+    plan
+        How to run it.
+    scorer
+        Scores the outputs of one image's views; no function of the user.
+    views
+        (B, C, h, w), of one image.
+    name
+        Of the objective, for messages.
+    """
+    with running_engine(
+        tapped, plan, lambda _first, _last: scorer, name, runs_user_code=False
+    ) as engine:
+        for _ in range(EAGER_PASSES):
+            engine.gradients(views, 1)
+        return engine.status
+
+
+def describe_float32() -> str:
+    """Say where computations in float32 may use TF32 on NVIDIA GPUs."""
+    return ", ".join(
+        f"{name} {'may use TF32' if allowed else 'without TF32'}"
+        for name, allowed in tf32_settings().items()
+    )

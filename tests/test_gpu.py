@@ -4,14 +4,20 @@ That the kernels compute the right numbers is tested in tests/ops, on a GPU too 
 """
 
 import itertools
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
 from test_golden_run import assert_close, objectives
 
 from fvfast import Objective, maco, maco_run
+from fvfast._network import describe_engine
 from fvfast.engine import cuda_graph
+from fvfast.engine.captures import CAPTURES
+from fvfast.models import LoadedModel
 from fvfast.ops import inject_noise, random_crops
 from fvfast.ops._native import native_status, runs_on
 from fvfast.ops.boxes import draw_boxes
@@ -364,6 +370,22 @@ def test_what_cannot_be_captured_runs_without_a_graph(network, monkeypatch):
     spy = Spy(monkeypatch)
     actual = run_of(model)
     assert spy.replays == 0
+    assert CAPTURES.failure == ""  # the rehearsal found it
+    assert torch.cuda.get_sync_debug_mode() == 0
     monkeypatch.setenv("FVFAST_CUDA_GRAPH", "0")
     for mine, its in zip(actual, run_of(model), strict=True):
         assert_close(mine, its, 1e-4)
+
+
+def test_what_info_says(network):
+    loaded = LoadedModel(network, "network", INPUT)
+    rows = dict(describe_engine(loaded, torch.device("cuda", 0), None))
+    assert rows["passes run"] == "replayed from a CUDA graph"
+    assert "TF32" in rows["float32"]
+
+
+def test_a_failed_capture():
+    """Last, and in a process of its own: torch is not what it was after it."""
+    script = Path(__file__).parent / "failed_capture.py"
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr

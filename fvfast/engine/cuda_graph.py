@@ -6,20 +6,24 @@ compared with a pass of its own before it is used.
 """
 
 import logging
+import math
 import os
 from collections.abc import Callable
 
 import torch
 from torch import nn
-from torch.nn.modules import module as torch_module
 
-from fvfast.engine.fingerprint import GLOBAL_HOOKS, HOOKS
-
-Pass = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
-"""Maps views (B, C, h, w) to scores (N,) and the gradient of the views (B, C, h, w)."""
+from fvfast.engine.captures import CAPTURES
+from fvfast.engine.exact_float32 import tf32_settings
+from fvfast.engine.fingerprint import HOOKS, has_global_hooks
+from fvfast.engine.rehearsal import Pass as Pass
+from fvfast.engine.rehearsal import rehearse
 
 EAGER_PASSES = 3
-"""Passes before the capture: they set up what is set up on first use, and short runs end there."""
+"""Passes before the capture: they set up what is set up on first use, and short runs end there.
+
+The last of them is the rehearsal.
+"""
 
 SAME = 1e-3
 """Largest difference of a replay from the same pass, relative to its results.
@@ -28,11 +32,22 @@ Kernels that add atomically differ from pass to pass by rounding; a pass that de
 the views differs by far more.
 """
 
+UNSTEADY = 4.0
+"""Times the difference of two passes over the same views by which a replay may differ, if more."""
+
+MOST = 0.1
+"""Largest difference of a replay however much two passes differ."""
+
 _log = logging.getLogger(__name__)
 
 
 def can_be_captured(model: nn.Module | None, device: torch.device, *, runs_user_code: bool) -> bool:
-    """Whether passes through a network may be captured.
+    """Whether passes through a network may be captured; see `why_not_captured`."""
+    return not why_not_captured(model, device, runs_user_code=runs_user_code)
+
+
+def why_not_captured(model: nn.Module | None, device: torch.device, *, runs_user_code: bool) -> str:
+    """Say why passes through a network are not captured.
 
     Parameters
     ----------
@@ -43,26 +58,36 @@ def can_be_captured(model: nn.Module | None, device: torch.device, *, runs_user_
     runs_user_code
         Whether the score calls functions of the user.
 
+    Returns
+    -------
+    reason
+        Empty where they may be captured.
+
     Notes
     -----
     The environment variable ``FVFAST_CUDA_GRAPH=0`` says no to all.
     """
-    if device.type != "cuda" or model is None or runs_user_code:
-        return False
+    if device.type != "cuda":
+        return f"there are none on {device}"
     if os.environ.get("FVFAST_CUDA_GRAPH") == "0":
-        return False
+        return "FVFAST_CUDA_GRAPH=0 switches them off"
+    if model is None or runs_user_code:
+        return "the objective calls a function of the user, which wants Python in every pass"
     devices = {tensor.device for tensor in (*model.parameters(), *model.buffers())}
     if devices != {device}:
-        return False
-    return not any(getattr(torch_module, name) for name in GLOBAL_HOOKS) and not any(
+        found = ", ".join(sorted(map(str, devices))) or "no device"
+        return f"the network's tensors are on {found}, not all on {device}"
+    hooked = has_global_hooks() or any(
         getattr(module, name) for module in model.modules() for name in HOOKS
     )
+    return "hooks on its modules want Python in every pass" if hooked else ""
 
 
 class GraphedPass:
     """Runs passes, the first few as they are, then as a captured graph.
 
-    Views of another shape, type or memory format than the captured ones run as they are.
+    Views of another shape, type or memory format than the captured ones run as they are, and so do
+    all after a change of settings such as ``torch.backends.cudnn.deterministic``.
 
     Parameters
     ----------
@@ -70,6 +95,15 @@ class GraphedPass:
         One pass.
     capture
         Makes a graph of a pass: `capture_pass`, but for tests.
+
+    Attributes
+    ----------
+    passes
+        How many ran as they are, until one was captured or could not be.
+    replay
+        The captured graph; None while there is none.
+    obstacle
+        Why there is none and will be none; empty otherwise.
     """
 
     def __init__(
@@ -78,32 +112,97 @@ class GraphedPass:
         self.run = run
         self.passes = 0
         self.replay: Pass | None = None
+        self.obstacle = ""
         self._capture = capture_pass if capture is None else capture
         self._captured_like: tuple[object, ...] = ()
+        self._tolerance = SAME
+        self._is_checked = True
+
+    def begin_run(self) -> None:
+        """Let the first replay of a new run be compared with a pass of its own.
+
+        What a graph depends on may have changed since in ways that nothing else shows.
+        """
+        self._is_checked = False
 
     def __call__(self, views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Run one pass; the gradient may be overwritten by the next."""
         if self.replay is not None and _kind(views) == self._captured_like:
-            return self.replay(views)
-        results = self.run(views)
-        self.passes += 1
+            try:
+                if self._is_checked:
+                    return self.replay(views)
+                return self._check(self.replay, views)
+            except RuntimeError as error:
+                # In some versions of torch, one failed capture of the program ends all replays.
+                self._go_without(f"a replay failed: {error}")
         if self.passes == EAGER_PASSES:
+            return self.run(views)
+        self.passes += 1
+        return self.run(views) if self.passes < EAGER_PASSES else self._last_eager_pass(views)
+
+    @property
+    def status(self) -> str:
+        """How passes run, for people."""
+        if self.replay is not None:
+            return "replayed from a CUDA graph"
+        if self.obstacle:
+            return f"without a CUDA graph: {self.obstacle}"
+        return f"without a CUDA graph before pass {EAGER_PASSES + 1}"
+
+    def _check(self, replay: Pass, views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        self._is_checked = True
+        results = self.run(views)
+        difference = _largest_difference(replay(views), results)
+        if not difference <= self._tolerance:
+            _log.info("a pass is captured anew: its replay differs by %.2g", difference)
+            self.replay, self.passes = None, 0
+        return results
+
+    def _last_eager_pass(self, views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if CAPTURES.failure:
+            self._go_without(CAPTURES.failure)
+            return self.run(views)
+        try:
+            results, obstacle = rehearse(self.run, views)
+        except RuntimeError as error:
+            results, obstacle = None, str(error)
+        if obstacle:
+            self._go_without(obstacle)
+            if views.device.type == "cuda":
+                # What is kept for the stream of captures is of no use to another one.
+                CAPTURES.empty_cache()
+        if results is None:
+            # It waits for the GPU, which it may do, or fails anyway: then it fails again, and after
+            # the exception is gone, and with it the tensors of its frames.
+            return self.run(views)
+        if not obstacle:
             self._try_to_capture(views, results)
         return results
 
     def _try_to_capture(
         self, views: torch.Tensor, expected: tuple[torch.Tensor, torch.Tensor]
     ) -> None:
+        # Before the capture, whose memory a pass beside it may not leave enough of.
+        spread = _largest_difference(self.run(views), expected)
+        if not UNSTEADY * spread <= MOST:
+            self._go_without(f"two passes over the same views differ by {spread:.2g}")
+            return
         try:
             replay = self._capture(self.run, views)
-            difference = max(map(_difference, replay(views), expected))
+            difference = _largest_difference(replay(views), expected)
         except RuntimeError as error:  # what CUDA refuses to capture, and too little memory
-            _log.info("passes run without a CUDA graph: %s", error)
+            self._go_without(str(error))
             return
-        if not difference <= SAME:
-            _log.info("passes run without a CUDA graph: a replay differs by %.2g", difference)
+        self._tolerance = max(SAME, UNSTEADY * spread)
+        if not difference <= self._tolerance:
+            self._go_without(f"a replay differs by {difference:.2g}")
             return
         self.replay, self._captured_like = replay, _kind(views)
+
+    def _go_without(self, obstacle: str) -> None:
+        self.replay = None
+        self.obstacle = obstacle.strip().partition("\n")[0]
+        _log.info("passes run without a CUDA graph: %s", self.obstacle)
 
 
 def capture_pass(run: Pass, views: torch.Tensor) -> Pass:
@@ -112,7 +211,7 @@ def capture_pass(run: Pass, views: torch.Tensor) -> Pass:
     Parameters
     ----------
     run
-        The pass; it must have run before.
+        The pass; it must have run before on the stream of captures, see `rehearse`.
     views
         (B, C, h, w), on the GPU.
 
@@ -128,7 +227,7 @@ def capture_pass(run: Pass, views: torch.Tensor) -> Pass:
     """
     kept_views = views.detach().clone()
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.device(views.device), torch.cuda.graph(graph):
+    with CAPTURES.capturing(graph, views.device):
         scores, gradient = run(kept_views)
 
     def replay(views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -141,7 +240,23 @@ def capture_pass(run: Pass, views: torch.Tensor) -> Pass:
 
 
 def _kind(views: torch.Tensor) -> tuple[object, ...]:
-    return views.shape, views.dtype, views.device, views.stride()
+    """List what a graph was captured for: the views' kind, and settings that choose kernels."""
+    cudnn = torch.backends.cudnn
+    settings = (
+        cudnn.enabled,
+        cudnn.deterministic,
+        torch.are_deterministic_algorithms_enabled(),
+        tuple(tf32_settings().values()),
+    )
+    return views.shape, views.dtype, views.device, views.stride(), settings
+
+
+def _largest_difference(
+    actual: tuple[torch.Tensor, torch.Tensor], expected: tuple[torch.Tensor, torch.Tensor]
+) -> float:
+    differences = list(map(_difference, actual, expected))
+    # Of a number and one that is not, max may return either.
+    return max(differences) if all(map(math.isfinite, differences)) else math.inf
 
 
 def _difference(actual: torch.Tensor, expected: torch.Tensor) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from fvfast.engine.cuda_graph import Pass, can_be_captured
+from fvfast.engine.cuda_graph import Pass, can_be_captured, why_not_captured
 from fvfast.engine.forms import Running
 from fvfast.engine.kept_forms import FormStore, KeptForm, choose_form, key_of
 from fvfast.engine.memory import free_memory
@@ -62,6 +62,7 @@ class Engine:
         self._passes = self._make_passes(scorer)
         self._runs: dict[tuple[int, bool], Pass] = {}
         self._repeated: list[RepeatedPass] = []
+        self._device = torch.device("cpu")  # until there are views
         self._seed = seed
         self._step = 0
         self._draws: bool | None = None  # known after a pass
@@ -97,6 +98,7 @@ class Engine:
         torch.OutOfMemoryError
             Not even one view fits the memory.
         """
+        self._device = views.device
         settings = count, join_activations
         if settings not in self._runs:
             self._runs[settings] = self._first_run(views.device, *settings)
@@ -109,6 +111,16 @@ class Engine:
                 scores, gradient = run(views)
             self._draws = bool(self._draws) or draws.happened
         return scores, gradient.to(views.dtype)
+
+    @property
+    def status(self) -> str:
+        """How the last kind of passes ran, for people."""
+        if self._repeated:
+            return self._repeated[-1].status
+        obstacle = why_not_captured(
+            self.tapped.model, self._device, runs_user_code=self.runs_user_code
+        )
+        return f"without a CUDA graph: {obstacle}" if obstacle else "not yet"
 
     def close(self) -> None:
         """End the run: what is kept holds on to the network no longer."""

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import torch
 
+from fvfast.engine.captures import CAPTURES
+
 # Parameters of mallopt(3).
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
 _LARGEST = 2**31 - 1
@@ -39,7 +41,7 @@ def free_memory(device: torch.device) -> None:
         release()
     gc.collect()
     if device.type == "cuda":
-        torch.cuda.empty_cache()
+        CAPTURES.empty_cache()
 
 
 @contextlib.contextmanager

@@ -1,13 +1,16 @@
 """Decides how to run a network, by trying: what fails or changes its results is left out."""
 
+import contextlib
 import dataclasses
 import math
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 import torch
 
+from fvfast.engine.exact_float32 import exact_float32
 from fvfast.engine.fingerprint import has_global_hooks
 from fvfast.engine.forms import Form, Running
 from fvfast.engine.memory import available_memory
@@ -245,6 +248,8 @@ class Planner:
         self.convolutions: list[Convolution] = []
         self.notes: list[str] = []
         self.gradient_scale = 1.0
+        # What two forms differ by shall not be the rounding of TF32.
+        self.trial_context: Callable[[], AbstractContextManager[None]] = exact_float32
 
     def plan(self, precision: Precision) -> tuple[Plan, Running]:
         """Choose how to run the network.
@@ -269,6 +274,10 @@ class Planner:
         if self.tapped.model is None:
             return Plan(), Running(None, Form(), ())
         own = self._try(Form())
+        if isinstance(own, Exception):
+            # Perhaps only because it looks at the settings that are changed for a trial.
+            self.trial_context = contextlib.nullcontext
+            own = self._try(Form())
         if isinstance(own, Exception):
             raise own
         count = len(self.tapped.layers)
@@ -383,6 +392,7 @@ class Planner:
         try:
             running = Running(self.tapped.model, form, self.convolutions)
             with (
+                self.trial_context(),
                 running.installed(self.tapped.model),
                 torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
             ):
@@ -469,4 +479,5 @@ def _brief(error: Exception) -> str:
 
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
-        torch.cuda.synchronize(device)
+        # Not for the device: while another thread captures a graph, that fails.
+        torch.cuda.current_stream(device).synchronize()

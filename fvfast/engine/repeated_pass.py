@@ -70,8 +70,14 @@ class RepeatedPass:
             part_scorer: Scorer = self._scorers[first, last]
             return part_scorer
 
+        self._graphed.begin_run()
         passes = make_passes(part)
         self._run = lambda views: run(passes, views)
+
+    @property
+    def status(self) -> str:
+        """How passes run, for people."""
+        return self._graphed.status
 
     def end(self) -> None:
         """Forget the run."""

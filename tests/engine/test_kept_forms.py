@@ -508,3 +508,31 @@ def test_networks_whose_memory_cannot_be_read_still_run(network, work, monkeypat
     first = picture(network)
     assert torch.equal(picture(network), first)
     assert work["choices"] == 2
+
+
+def test_the_first_replay_of_a_run_is_compared():
+    """What the pass depends on changed between two runs, and nothing else shows it."""
+    factor = [2.0]
+    replay = FrozenReplay()
+
+    def run(views):
+        return views.flatten(1).sum(1) * factor[0], factor[0] * torch.ones_like(views)
+
+    one = RepeatedPass()
+    one._graphed = GraphedPass(lambda views: one._run(views), replay)
+
+    def draw():
+        one.begin(lambda *_: None, lambda _: None, lambda _passes, views: run(views))
+        results = [one(torch.randn(2, *INPUT))[1] for _ in range(EAGER_PASSES + 2)]
+        one.end()
+        assert all(
+            torch.equal(gradient, torch.full_like(gradient, factor[0])) for gradient in results
+        )
+
+    draw()
+    draw()
+    assert replay.captures == 1
+    factor[0] = 3.0
+    draw()
+    assert replay.captures == 2
+    assert one.status == "replayed from a CUDA graph"
