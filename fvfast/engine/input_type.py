@@ -1,7 +1,7 @@
 """The type of the images that a network takes: that of the weights which read them first."""
 
 import weakref
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -51,7 +51,7 @@ class _ReaderFoundError(BaseException):
 
 def _first_reader(model: nn.Module, image: torch.Tensor) -> torch.dtype | None:
     """Run a network until a parameter meets the image; None when none is seen to."""
-    watch = _Watch({id(parameter) for parameter in model.parameters()}, image)
+    watch = _Watch(model.parameters(), image)
     try:
         with torch.no_grad(), watch:
             model(image)
@@ -63,13 +63,14 @@ def _first_reader(model: nn.Module, image: torch.Tensor) -> torch.dtype | None:
 
 
 class _Watch(TorchFunctionMode):
-    """Waits for a call with a parameter and something that was computed from the image."""
+    """Waits for a call with something made of parameters and something made of the image."""
 
-    def __init__(self, parameters: Collection[int], image: torch.Tensor) -> None:
+    def __init__(self, parameters: Iterable[nn.Parameter], image: torch.Tensor) -> None:
         super().__init__()
         self.found: torch.dtype | None = None
-        self._parameters = parameters
-        self._computed = {id(image): image}  # kept, so that no other tensor gets the identity
+        # By their identities; kept, so that no other tensor gets one of these.
+        self._weights: dict[int, torch.Tensor] = {id(one): one for one in parameters}
+        self._images = {id(image): image}
 
     def __torch_function__(
         self,
@@ -79,16 +80,19 @@ class _Watch(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         settings = dict(kwargs or {})
-        tensors = [one for one in tree_leaves((args, settings)) if isinstance(one, torch.Tensor)]
-        reads_image = any(id(one) in self._computed for one in tensors)
-        if reads_image and getattr(func, "__name__", "") not in _NO_USE:
-            for tensor in tensors:
-                if id(tensor) in self._parameters and tensor.is_floating_point():
-                    self.found = tensor.dtype
-                    raise _ReaderFoundError
+        tensors = _tensors((args, settings))
+        weights = [one for one in tensors if id(one) in self._weights and one.is_floating_point()]
+        reads_image = any(id(one) in self._images for one in tensors)
+        if reads_image and weights and getattr(func, "__name__", "") not in _NO_USE:
+            self.found = weights[0].dtype
+            raise _ReaderFoundError
         made = func(*args, **settings)
         if reads_image:
-            for one in tree_leaves(made):
-                if isinstance(one, torch.Tensor):
-                    self._computed[id(one)] = one
+            self._images.update((id(one), one) for one in _tensors(made))
+        elif weights:
+            self._weights.update((id(one), one) for one in _tensors(made))
         return made
+
+
+def _tensors(tree: Any) -> list[torch.Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]

@@ -9,7 +9,10 @@ from typing import Any, SupportsIndex
 import torch
 from torch import nn
 
-from fvfast.engine.state import borrowed, model_device, model_dtype
+from fvfast.engine.input_type import input_dtype
+from fvfast.engine.randomness import drawn_from
+from fvfast.engine.state import borrowed, model_device
+from fvfast.engine.threads import in_this_thread
 
 Preprocess = Callable[[torch.Tensor], torch.Tensor]
 OutputKey = int | str | None
@@ -180,15 +183,17 @@ def _run_trace(
         }
 
     with torch.inference_mode(False), torch.no_grad(), borrowed(model, warn=False):
+        hook = in_this_thread(record)
         handles = [
-            module.register_forward_hook(record)
+            module.register_forward_hook(hook)
             for module in model.modules()
             if not isinstance(module, torch.jit.ScriptModule)  # these take no hooks
         ]
         try:
             image = torch.zeros(1, *input_shape, device=model_device(model))
-            image = preprocess(image) if preprocess is not None else image
-            model(image.to(model_dtype(model)))
+            with drawn_from(0, 0, image.device):
+                image = preprocess(image) if preprocess is not None else image
+                model(image.to(input_dtype(model, image)))
         except Exception as error:
             raise ValueError(
                 f"the model ({type(model).__name__}) failed on one image of zeros of shape "
