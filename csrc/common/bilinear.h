@@ -49,10 +49,29 @@ class Axis {
     const double fraction =
         size_ > 1 ? static_cast<double>(index) / static_cast<double>(size_ - 1) : 0.5;
     const double position = first_ + rounded_product(fraction, span_);
-    const bool inside = position >= 0 && position <= last_pixel_;
+    const bool inside = contains(position);
     const double clamped = inside ? position : 0;
     const double lower = std::floor(clamped);
     return {static_cast<int64_t>(lower), clamped - lower, inside};
+  }
+
+#if !defined(__CUDA_ARCH__)
+  // The positions of samples [first, first + count), to the bit those of sample(), as vector code.
+  template <int capacity>
+  FVFAST_HOST_DEVICE void positions(int64_t first, int count, double (&out)[capacity]) const {
+    const double start = static_cast<double>(first), gaps = static_cast<double>(size_ - 1);
+    for (int i = 0; i < count; ++i) {
+      const double fraction = size_ > 1 ? (start + static_cast<double>(i)) / gaps : 0.5;
+      out[i] = fraction * span_;
+    }
+    keep_rounded(out);
+    for (int i = 0; i < count; ++i) out[i] += first_;
+  }
+#endif
+
+  // Whether a position lies inside the image.
+  FVFAST_HOST_DEVICE bool contains(double position) const {
+    return position >= 0 && position <= last_pixel_;
   }
 
   // Where the first sample lies, and how far it is to the next one: 0 where there is none, negative

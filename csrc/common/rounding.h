@@ -33,4 +33,12 @@ FVFAST_HOST_DEVICE double rounded_product(double a, double b) {
 
 #undef FVFAST_ANY_DOUBLE
 
+#if !defined(__CUDA_ARCH__)
+// For products that one loop has made: no later loop is fused with it, and each may be vector code.
+template <int count>
+inline __attribute__((always_inline)) void keep_rounded(double (&products)[count]) {
+  __asm__("" : "+m"(products));
+}
+#endif
+
 }  // namespace fvfast
