@@ -1,14 +1,16 @@
 // Where the samples of a box lie on one axis of an image.
 //
 // Positions are double whatever the images are. Boxes are float32 as a rule, so start (L - 1) and
-// the span have no rounding error then: the corners of a box are sampled exactly, and whether a
-// sample lies inside does not depend on the device.
+// the span have no rounding error then: the corners of a box are sampled exactly. No product is
+// fused with a sum: whether a sample lies inside is the same on every device, for rows and for
+// columns, and for the gradient, which is the transpose only then.
 #pragma once
 
 #include <cmath>
 #include <cstdint>
 
 #include "common/macros.h"
+#include "common/rounding.h"
 #include "ops.h"
 
 namespace fvfast {
@@ -38,7 +40,7 @@ class Axis {
  public:
   Axis() = default;  // of which nothing can be asked: for arrays in shared memory
   FVFAST_HOST_DEVICE Axis(double start, double stop, int64_t size, int64_t length)
-      : first_(start * static_cast<double>(length - 1)),
+      : first_(rounded_product(start, static_cast<double>(length - 1))),
         span_((stop - start) * static_cast<double>(length - 1)),
         last_pixel_(static_cast<double>(length - 1)),
         size_(size) {}
@@ -46,11 +48,30 @@ class Axis {
   FVFAST_HOST_DEVICE Sample sample(int64_t index) const {
     const double fraction =
         size_ > 1 ? static_cast<double>(index) / static_cast<double>(size_ - 1) : 0.5;
-    const double position = first_ + fraction * span_;
-    const bool inside = position >= 0 && position <= last_pixel_;
+    const double position = first_ + rounded_product(fraction, span_);
+    const bool inside = contains(position);
     const double clamped = inside ? position : 0;
     const double lower = std::floor(clamped);
     return {static_cast<int64_t>(lower), clamped - lower, inside};
+  }
+
+#if !defined(__CUDA_ARCH__)
+  // The positions of samples [first, first + count), to the bit those of sample(), as vector code.
+  template <int capacity>
+  FVFAST_HOST_DEVICE void positions(int64_t first, int count, double (&out)[capacity]) const {
+    const double start = static_cast<double>(first), gaps = static_cast<double>(size_ - 1);
+    for (int i = 0; i < count; ++i) {
+      const double fraction = size_ > 1 ? (start + static_cast<double>(i)) / gaps : 0.5;
+      out[i] = fraction * span_;
+    }
+    keep_rounded(out);
+    for (int i = 0; i < count; ++i) out[i] += first_;
+  }
+#endif
+
+  // Whether a position lies inside the image.
+  FVFAST_HOST_DEVICE bool contains(double position) const {
+    return position >= 0 && position <= last_pixel_;
   }
 
   // Where the first sample lies, and how far it is to the next one: 0 where there is none, negative

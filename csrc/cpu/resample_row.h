@@ -29,16 +29,20 @@ struct Samples {
 template <typename Real>
 FVFAST_HOST_DEVICE void place_samples(const Axis& axis, int64_t first, int count, int64_t length,
                                       int64_t stride, Samples<Real>& samples) {
-  samples.begin = count;
-  samples.end = 0;
-  for (int i = 0; i < count; ++i) {
-    const Sample sample = axis.sample(first + i);
-    if (!sample.inside) continue;  // positions are monotonic: the inside is one range
-    samples.begin = std::min(samples.begin, i);
-    samples.end = i + 1;
-    samples.lower[i] = static_cast<int32_t>(sample.lower * stride);
-    samples.upper[i] = static_cast<int32_t>(std::min(sample.lower + 1, length - 1) * stride);
-    samples.share[i] = static_cast<Real>(sample.share);
+  alignas(64) double positions[kColumns];
+  axis.positions(first, count, positions);
+  // Positions are monotonic: the inside is one range.
+  int begin = 0, end = count;
+  while (begin < end && !axis.contains(positions[begin])) ++begin;
+  while (begin < end && !axis.contains(positions[end - 1])) --end;
+  samples.begin = begin;
+  samples.end = end;
+  const int32_t last = static_cast<int32_t>(length - 1), step = static_cast<int32_t>(stride);
+  for (int i = begin; i < end; ++i) {
+    const int32_t lower = static_cast<int32_t>(positions[i]);  // not negative: rounded down
+    samples.lower[i] = lower * step;
+    samples.upper[i] = std::min(lower + 1, last) * step;
+    samples.share[i] = static_cast<Real>(positions[i] - static_cast<double>(lower));
   }
 }
 

@@ -7,6 +7,7 @@
 //
 // Traffic: reads phase and magnitude, writes the complex half image, each once.
 #include "cuda/fft.h"
+#include "cuda/grid.h"
 #include "cuda/launch.h"
 #include "cuda/phase_kernels.h"
 #include "cuda/spectrum.h"
@@ -200,7 +201,9 @@ void run_columns(const PhaseImageParams& params, void* spectrum, const Target& t
   arguments.sizes = sizes;
   arguments.epsilon = params.epsilon;
   arguments.lanes = tiling.lanes;
-  arguments.tiles = tiles_of(sizes, tiling.lanes);
+  const int64_t tiles = tiles_of(sizes, tiling.lanes);
+  const unsigned blocks = grid_x(sizes.channels * tiles, "phase_image");
+  arguments.tiles = static_cast<int>(tiles);
   arguments.plan = tiling.plan;
   if (params.phase_sums == nullptr) {
     arguments.phase_sums = scratch.phase_sums;
@@ -209,12 +212,9 @@ void run_columns(const PhaseImageParams& params, void* spectrum, const Target& t
   }
   const auto kernel =
       spectrum == nullptr ? &columns_kernel<Real, true> : &columns_kernel<Real, false>;
-  allow_shared_memory(kernel, tiling.shared_bytes, "phase_image");
-  const unsigned blocks =
-      static_cast<unsigned>(sizes.channels) * static_cast<unsigned>(arguments.tiles);
-  for (int64_t first = 0; first < sizes.images; first += kMaxBlocks) {
-    const unsigned images =
-        static_cast<unsigned>(std::min<int64_t>(kMaxBlocks, sizes.images - first));
+  allow_shared_memory(kernel, tiling.shared_bytes, target.device, "phase_image");
+  for (int64_t first = 0; first < sizes.images; first += kGridYz) {
+    const unsigned images = grid_yz(sizes.images - first);
     arguments.first_image = first;
     if (params.phase_sums == nullptr) {
       phase_sums_kernel<Real><<<dim3(kUpdateParts, images), kSumThreads, 0, stream_of(target)>>>(

@@ -16,7 +16,7 @@
 
 #include "common/bilinear.h"
 #include "common/element.h"
-#include "cuda/crop_grid.h"
+#include "cuda/grid.h"
 #include "cuda/launch.h"
 #include "cuda/noise_group.h"
 #include "cuda/noise_pack.h"
@@ -442,8 +442,8 @@ void launch_crops(const CropParams& params, bool dense, const Target& target) {
   const int64_t most_tiles = (params.height + most_rows - 1) / most_rows;
   tiling.rows = static_cast<int>((params.height + most_tiles - 1) / most_tiles);
   const int64_t row_tiles = (params.height + tiling.rows - 1) / tiling.rows;
-  const int64_t blocks = column_tiles * row_tiles * (params.channels / kGroup);
-  check_grid(blocks, "crop_resize");
+  const unsigned blocks =
+      grid_x(column_tiles * row_tiles * (params.channels / kGroup), "crop_resize");
   tiling.column_tiles = static_cast<unsigned>(column_tiles);
   tiling.row_tiles = static_cast<unsigned>(row_tiles);
   tiling.dense = dense;
@@ -464,9 +464,7 @@ void launch_crops(const CropParams& params, bool dense, const Target& target) {
     const Streams streams = streams_from(params.streams, first, count);
     for (int64_t crop = 0; crop < params.crops; crop += kGridYz) {
       tiling.first_crop = crop;
-      const dim3 grid(static_cast<unsigned>(blocks),
-                      static_cast<unsigned>(std::min(kGridYz, params.crops - crop)),
-                      static_cast<unsigned>(count));
+      const dim3 grid(blocks, grid_yz(params.crops - crop), static_cast<unsigned>(count));
       crop_kernel<Real, Element, kGroup>
           <<<grid, kCropThreads, 0, stream_of(target)>>>(part, tiling, streams);
       check_launch("crop_resize");

@@ -20,7 +20,7 @@
 
 #include "common/bilinear.h"
 #include "common/element.h"
-#include "cuda/crop_grid.h"
+#include "cuda/grid.h"
 #include "cuda/launch.h"
 #include "cuda/noise_pack.h"
 #include "ops.h"
@@ -486,8 +486,8 @@ template <typename Real, typename Element, int kGroup>
 void launch_gradients(const CropGradientParams& params, bool woven, const Target& target) {
   GradientTiling tiling{};
   const int64_t column_tiles = (params.image_width + kTileColumns - 1) / kTileColumns;
-  const int64_t tiles = column_tiles * ((params.image_height + kTileRows - 1) / kTileRows);
-  check_grid(tiles, "crop_gradient");
+  const unsigned tiles =
+      grid_x(column_tiles * ((params.image_height + kTileRows - 1) / kTileRows), "crop_gradient");
   tiling.column_tiles = static_cast<unsigned>(column_tiles);
   tiling.woven = woven;
   // Rows in whole sectors of 32 bytes are read by sectors, so that no two warps share one.
@@ -499,9 +499,7 @@ void launch_gradients(const CropGradientParams& params, bool woven, const Target
     for (int64_t group = 0; group < groups; group += kGridYz) {
       tiling.first_image = image;
       tiling.first_group = group;
-      const dim3 grid(static_cast<unsigned>(tiles),
-                      static_cast<unsigned>(std::min(kGridYz, groups - group)),
-                      static_cast<unsigned>(std::min(kGridYz, params.batch - image)));
+      const dim3 grid(tiles, grid_yz(groups - group), grid_yz(params.batch - image));
       crop_gradient_kernel<Real, Element, kGroup>
           <<<grid, dim3(kTileColumns, kGroup), 0, stream_of(target)>>>(params, tiling);
       check_launch("crop_gradient");

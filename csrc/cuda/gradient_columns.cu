@@ -7,6 +7,7 @@
 //
 // Traffic: reads the complex half gradient, phase and magnitude, writes the gradient, each once.
 #include "cuda/fft.h"
+#include "cuda/grid.h"
 #include "cuda/launch.h"
 #include "cuda/phase_kernels.h"
 #include "cuda/spectrum.h"
@@ -151,16 +152,15 @@ void run_gradient_columns(const PhaseImageGradientParams& params, const void* tr
   arguments.sizes = sizes;
   arguments.epsilon = params.epsilon;
   arguments.lanes = tiling.lanes;
-  arguments.tiles = tiles_of(sizes, tiling.lanes);
+  const int64_t tiles = tiles_of(sizes, tiling.lanes);
+  const unsigned blocks = grid_x(sizes.channels * tiles, "phase_image_gradient");
+  arguments.tiles = static_cast<int>(tiles);
   arguments.plan = tiling.plan;
   const auto kernel = transform == nullptr ? &gradient_columns_kernel<Real, true>
                                            : &gradient_columns_kernel<Real, false>;
-  allow_shared_memory(kernel, tiling.shared_bytes, "phase_image_gradient");
-  const unsigned blocks =
-      static_cast<unsigned>(sizes.channels) * static_cast<unsigned>(arguments.tiles);
-  for (int64_t first = 0; first < sizes.images; first += kMaxBlocks) {
-    const unsigned images =
-        static_cast<unsigned>(std::min<int64_t>(kMaxBlocks, sizes.images - first));
+  allow_shared_memory(kernel, tiling.shared_bytes, target.device, "phase_image_gradient");
+  for (int64_t first = 0; first < sizes.images; first += kGridYz) {
+    const unsigned images = grid_yz(sizes.images - first);
     arguments.first_image = first;
     kernel<<<dim3(blocks, images), static_cast<unsigned>(tiling.threads), tiling.shared_bytes,
              stream_of(target)>>>(arguments);

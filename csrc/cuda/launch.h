@@ -50,18 +50,6 @@ inline cudaStream_t stream_of(const Target& target) {
   return static_cast<cudaStream_t>(target.stream);
 }
 
-// More than 48 KiB of shared memory must be asked for, for each kernel and device. That includes
-// the static arrays of a kernel, for which some is left.
-constexpr size_t kStaticSharedMemory = 4096;
-
-template <typename Kernel>
-void allow_shared_memory(Kernel* kernel, size_t bytes, const char* what) {
-  if (bytes + kStaticSharedMemory <= size_t{48} * 1024) return;
-  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                             static_cast<int>(bytes)),
-        what);
-}
-
 // Identities travel in the arguments of a kernel: no copy to the device, which a captured graph
 // could not replay. More images than this take several launches.
 constexpr int kStreamsPerLaunch = 256;

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "common/element.h"
+#include "cuda/grid.h"
 #include "cuda/launch.h"
 #include "cuda/noise_group.h"
 #include "cuda/noise_pack.h"
@@ -99,7 +100,7 @@ void launch_noise(const NoiseParams& params, const Target& target) {
   using Storage = typename Element::Storage;
   const NoiseDims dims = dims_of(params);
   const int64_t groups = (dims.elements + 3) / 4;
-  const unsigned blocks = static_cast<unsigned>((groups + kNoiseThreads - 1) / kNoiseThreads);
+  const unsigned blocks = grid_x((groups + kNoiseThreads - 1) / kNoiseThreads, "inject_noise");
   for (int64_t first = 0; first < params.sizes[0]; first += kStreamsPerLaunch) {
     const int64_t count = std::min<int64_t>(kStreamsPerLaunch, params.sizes[0] - first);
     NoiseParams part = params;

@@ -3,6 +3,7 @@
 // phase_spectrum is kernel A without its transform, with the image's statistics; phase_gradient is
 // kernel F without its own.
 #include "cuda/finish.h"
+#include "cuda/grid.h"
 #include "cuda/launch.h"
 #include "cuda/phase_kernels.h"
 #include "cuda/tiling.h"
@@ -61,12 +62,14 @@ void phase_update(const PhaseUpdateParams& params, const Target& target) {
 }
 
 void phase_spectrum(const PhaseImageParams& params, void* spectrum, const Target& target) {
+  const unsigned blocks = grid_x(params.sizes.images, "phase_spectrum");
   phase_columns(params, spectrum, target);
   const DeviceGuard guard(target, "phase_spectrum");
   const PhaseImageScratch scratch(params.scratch, params.dtype, params.sizes);
-  image_moments_kernel<<<static_cast<unsigned>(params.sizes.images), kMomentThreads, 0,
-                         stream_of(target)>>>(
-      scratch.parts, params.sizes, tiles_of(params.sizes, kWideTileColumns), params.statistics);
+  // As many as the columns had blocks, of which a grid has room for an int.
+  const int tiles = static_cast<int>(tiles_of(params.sizes, kWideTileColumns));
+  image_moments_kernel<<<blocks, kMomentThreads, 0, stream_of(target)>>>(
+      scratch.parts, params.sizes, tiles, params.statistics);
   check_launch("phase_spectrum");
 }
 

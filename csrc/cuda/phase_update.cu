@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "cuda/finish.h"
+#include "cuda/grid.h"
 #include "cuda/launch.h"
 #include "cuda/phase_kernels.h"
 #include "ops.h"
@@ -97,11 +98,11 @@ __global__ void __launch_bounds__(kUpdateThreads, 2)
   }
 }
 
-// Calls launch(first image, images) for at most kMaxBlocks images at a time.
+// Calls launch(first image, images) for at most kGridYz images at a time.
 template <typename Launch>
 void over_images(int64_t images, const char* what, const Launch& launch) {
-  for (int64_t first = 0; first < images; first += kMaxBlocks) {
-    launch(first, static_cast<unsigned>(std::min<int64_t>(kMaxBlocks, images - first)));
+  for (int64_t first = 0; first < images; first += kGridYz) {
+    launch(first, grid_yz(images - first));
     check_launch(what);
   }
 }

@@ -1,5 +1,6 @@
 // The pixels of kernels B and E alone, around a transform that something else does: one thread for
 // one pixel of all planes that share colours.
+#include "cuda/grid.h"
 #include "cuda/launch.h"
 #include "cuda/spectrum.h"
 #include "ops.h"
@@ -53,10 +54,10 @@ void launch_pixels(void (*kernel)(Params, int64_t), const Params& params, int pl
   const DeviceGuard guard(target, what);
   const int64_t area = params.sizes.height * params.sizes.width;
   const int64_t groups = params.sizes.images * params.sizes.channels / planes;
-  const unsigned blocks = static_cast<unsigned>(divided_up(area, kPixelThreads));
-  for (int64_t first = 0; first < groups; first += kMaxBlocks) {
-    const unsigned count = static_cast<unsigned>(std::min<int64_t>(kMaxBlocks, groups - first));
-    kernel<<<dim3(blocks, count), kPixelThreads, 0, stream_of(target)>>>(params, first);
+  const unsigned blocks = grid_x(divided_up(area, kPixelThreads), what);
+  for (int64_t first = 0; first < groups; first += kGridYz) {
+    const dim3 grid(blocks, grid_yz(groups - first));
+    kernel<<<grid, kPixelThreads, 0, stream_of(target)>>>(params, first);
     check_launch(what);
   }
 }

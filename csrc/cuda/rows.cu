@@ -7,6 +7,7 @@
 // Traffic of B: reads the complex half image, writes the image. Of E: reads the image's gradient
 // and the image, writes the complex half gradient. Each once.
 #include "cuda/fft.h"
+#include "cuda/grid.h"
 #include "cuda/launch.h"
 #include "cuda/phase_kernels.h"
 #include "cuda/spectrum.h"
@@ -200,17 +201,15 @@ RowsGeometry rows_geometry(const SpectrumSizes& sizes, int planes, const Tiling&
   return geometry;
 }
 
-// One launch for every kMaxBlocks images.
+// One launch for every kGridYz images.
 template <typename Arguments>
 void launch_rows(void (*kernel)(Arguments), Arguments arguments, int planes, const Tiling& tiling,
                  const char* what, const Target& target) {
   const RowsGeometry& geometry = arguments.geometry;
-  allow_shared_memory(kernel, tiling.shared_bytes, what);
-  const unsigned blocks = static_cast<unsigned>(geometry.sizes.channels / planes) *
-                          static_cast<unsigned>(geometry.tiles);
-  for (int64_t first = 0; first < geometry.sizes.images; first += kMaxBlocks) {
-    const unsigned images =
-        static_cast<unsigned>(std::min<int64_t>(kMaxBlocks, geometry.sizes.images - first));
+  allow_shared_memory(kernel, tiling.shared_bytes, target.device, what);
+  const unsigned blocks = grid_x(geometry.sizes.channels / planes * geometry.tiles, what);
+  for (int64_t first = 0; first < geometry.sizes.images; first += kGridYz) {
+    const unsigned images = grid_yz(geometry.sizes.images - first);
     arguments.geometry.first_image = first;
     kernel<<<dim3(blocks, images), static_cast<unsigned>(tiling.threads), tiling.shared_bytes,
              stream_of(target)>>>(arguments);
@@ -226,8 +225,9 @@ void run_image_rows(const PhaseImageParams& params, const Target& target) {
   ImageRowsArguments<Real> arguments{};
   arguments.half_image = static_cast<const Complex<Real>*>(scratch.half_image);
   arguments.parts = scratch.parts;
-  arguments.part_tiles =
-      tiles_of(params.sizes, column_tiling(params.dtype, params.sizes, target.device).lanes);
+  // As many as the columns had blocks, of which a grid has room for an int.
+  arguments.part_tiles = static_cast<int>(
+      tiles_of(params.sizes, column_tiling(params.dtype, params.sizes, target.device).lanes));
   arguments.image = static_cast<Real*>(params.image);
   arguments.statistics = params.statistics;
   arguments.epsilon = params.epsilon;

@@ -14,8 +14,6 @@
 
 namespace fvfast::cuda {
 
-constexpr int kMaxBlocks = 65535;  // of a grid, along y and z
-
 // Columns that one block transforms, at most: 16 numbers of 8 bytes fill the banks once.
 constexpr int kTileColumns = 16;
 // Without a transform nothing limits a block to that.

@@ -7,6 +7,7 @@
 
 #include "cuda/fft.h"
 #include "cuda/launch.h"
+#include "cuda/shared_memory.h"
 #include "cuda/spectrum.h"
 #include "ops.h"
 
@@ -23,21 +24,15 @@ struct Tiling {
   TransformPlan plan;
 };
 
-inline int shared_limit(int device) {
-  int bytes = 0;
-  check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
-        "transform_fits");
-  return bytes - static_cast<int>(kStaticSharedMemory);
-}
-
 // The most lanes, up to kTileColumns, that leave room; at least `fewest`.
 inline Tiling tiling_of(DType dtype, int64_t length, int fewest, int device, int most_threads) {
   Tiling tiling{};
   if (!make_plan(length, &tiling.plan)) return tiling;
+  const size_t limit = shared_limit(device, "transform_fits");
   for (int lanes = kTileColumns; lanes >= fewest; lanes /= 2) {
     const size_t bytes = dtype == DType::kFloat64 ? TransformMemory<double>::bytes(length, lanes)
                                                   : TransformMemory<float>::bytes(length, lanes);
-    if (bytes > static_cast<size_t>(shared_limit(device))) continue;
+    if (bytes > limit) continue;
     // Eight numbers for each thread, where that makes whole warps that divide into lanes.
     const int64_t wanted = length * lanes / 8;
     tiling.threads = static_cast<int>(
@@ -59,8 +54,8 @@ inline Tiling row_tiling(DType dtype, const SpectrumSizes& sizes, bool has_color
 }
 
 // Blocks that share the columns of one channel.
-inline int tiles_of(const SpectrumSizes& sizes, int lanes) {
-  return static_cast<int>(divided_up(sizes.half(), lanes));
+inline int64_t tiles_of(const SpectrumSizes& sizes, int lanes) {
+  return divided_up(sizes.half(), lanes);
 }
 
 inline size_t complex_bytes(DType dtype) { return dtype == DType::kFloat64 ? 16 : 8; }

@@ -3,8 +3,12 @@
 import os
 import subprocess
 import sys
+import types
 
 import pytest
+import torch
+
+from fvfast.ops import _native
 
 pytestmark = pytest.mark.cpu_only
 
@@ -50,3 +54,30 @@ def test_a_failed_build_falls_back_with_one_warning(tmp_path):
 def test_native_module_can_be_disabled_without_a_warning():
     environment = {**os.environ, "FVFAST_DISABLE_NATIVE": "1"}
     run_without_native("", "FVFAST_DISABLE_NATIVE", 0, environment)
+
+
+@pytest.mark.parametrize(
+    ("architectures", "said"),
+    [
+        ("", "The native module has none: nvcc had no licence\nInstall fvfast again with FVFAST"),
+        ("86;90a", "capability 8.0; the kernels were compiled for: 86;90a. Install fvfast again"),
+    ],
+)
+def test_a_gpu_without_kernels_hears_why(monkeypatch, tmp_path, architectures, said):
+    """That CUDA could not be built is hidden by pip: the first use on a GPU tells."""
+    record = tmp_path / "record.txt"
+    record.write_text("nvcc had no licence\n")
+    module = types.SimpleNamespace(
+        __file__="_C.so",
+        cuda_architectures=architectures,
+        simd_level=lambda: "baseline",
+        max_threads=lambda: 1,
+    )
+    monkeypatch.setattr(_native, "_CUDA_FAILURE_RECORD", record)
+    monkeypatch.setattr(_native, "_load", lambda: (module, ""))
+    monkeypatch.setattr(_native, "native", lambda: module)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA A100")
+    with pytest.warns(RuntimeWarning, match="without its CUDA kernels") as warned:
+        assert not _native._has_cuda_kernels.__wrapped__(0)
+    assert said in str(warned[0].message)

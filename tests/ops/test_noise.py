@@ -17,6 +17,11 @@ needs_native = pytest.mark.skipif(
 )
 
 
+# Of eps, relative: the logarithm and its root, whose errors halve, the root's own rounding, sine or
+# cosine, and their product.
+NORMAL_ERROR = 0.5 + 0.5 + 1 + 0.5
+
+
 def images_of(*shape, dtype=torch.float32):
     generator = torch.Generator().manual_seed(0)
     numbers = torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
@@ -64,6 +69,18 @@ def assert_right(actual, images, std=0.5, **changes):
 def test_vectors_of_any_size(dtype, size):
     images = images_of(2, size, dtype=dtype)
     assert_right(noisy(images), images)
+
+
+@pytest.mark.compiled
+@pytest.mark.every_instruction_set
+def test_normals_are_exact_to_the_last_bits():
+    """Relative to each number, also to the smallest: what back ends may differ by is twice that."""
+    zeros = torch.zeros(1, 2**17)
+    exact = noisy(zeros.double(), 1.0, inject_noise_reference, uniform_width=0.0)
+    assert exact.abs().min() < 1e-4 < 4 < exact.abs().max()
+    actual = noisy(zeros, 1.0, uniform_width=0.0).double()
+    error = ((actual - exact) / exact).abs().max().item() / torch.finfo(torch.float32).eps
+    assert error <= NORMAL_ERROR
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

@@ -8,6 +8,9 @@ namespace cuda_emulator {
 
 constexpr size_t kDefaultSharedLimit = 48 * 1024;  // of a kernel that has not asked for more
 
+// Called after a limit of a kernel was set, with the device and the bytes.
+using AttributeHook = void (*)(const void* kernel, int device, unsigned long long bytes);
+
 // What the runtime knows of devices and kernels.
 struct Runtime {
   std::mutex mutex;  // for all that follows
@@ -15,10 +18,12 @@ struct Runtime {
   int current_device = 0;            // of all threads: CUDA has one for each
   std::vector<int> device_calls;     // the arguments of cudaSetDevice
   size_t shared_limit = 227 * 1024;  // of a kernel that asks for more
-  std::map<const void*, size_t> kernel_limits;
+  // What was set last for a kernel on a device, more or less than before.
+  std::map<std::pair<const void*, int>, size_t> kernel_limits;
 };
 
 inline Runtime runtime;
+inline std::atomic<AttributeHook> attribute_hook{nullptr};
 inline thread_local cudaError_t last_error = cudaSuccess;
 
 inline cudaError_t record(cudaError_t error) {
@@ -29,14 +34,15 @@ inline cudaError_t record(cudaError_t error) {
 // Whether cudaFuncSetAttribute has set a limit, however small: static arrays do not count for it.
 inline bool asked_for_shared_memory(const void* kernel) {
   const std::lock_guard<std::mutex> lock(runtime.mutex);
-  return runtime.kernel_limits.count(kernel) > 0;
+  return runtime.kernel_limits.count({kernel, runtime.current_device}) > 0;
 }
 
 // The dynamic shared memory that a kernel may be launched with.
 inline size_t shared_limit_of(const void* kernel) {
   const std::lock_guard<std::mutex> lock(runtime.mutex);
-  const auto found = runtime.kernel_limits.find(kernel);
-  return found == runtime.kernel_limits.end() ? kDefaultSharedLimit : found->second;
+  const auto found = runtime.kernel_limits.find({kernel, runtime.current_device});
+  if (found == runtime.kernel_limits.end()) return kDefaultSharedLimit;
+  return std::min(found->second, runtime.shared_limit);
 }
 
 struct ErrorText {
@@ -66,11 +72,16 @@ inline const ErrorText* find_error(cudaError_t error) {
 
 // What tests ask of the emulated device.
 
-// The shared memory that a block may have if the kernel asks for it, in bytes.
+// The shared memory that a block may have if the kernel asks for it, in bytes. What a kernel was
+// allowed before counts as far as the device has it: a program that asked once never asks again.
 CUDA_EMULATOR_EXPORT void cuda_emulator_set_shared_limit(unsigned long long bytes) {
   const std::lock_guard<std::mutex> lock(::cuda_emulator::runtime.mutex);
   ::cuda_emulator::runtime.shared_limit = bytes;
-  ::cuda_emulator::runtime.kernel_limits.clear();
+}
+
+// Called, unless null, after each cudaFuncSetAttribute that set the shared memory of a kernel.
+CUDA_EMULATOR_EXPORT void cuda_emulator_set_attribute_hook(::cuda_emulator::AttributeHook hook) {
+  ::cuda_emulator::attribute_hook = hook;
 }
 
 // How many devices there are, all of them this one: to see that launchers restore the current one.
@@ -179,11 +190,19 @@ inline cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute at
   if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) {
     return ::cuda_emulator::record(cudaErrorNotSupported);
   }
-  const std::lock_guard<std::mutex> lock(runtime.mutex);
-  if (value < 0 || static_cast<size_t>(value) > runtime.shared_limit) {
-    return ::cuda_emulator::record(cudaErrorInvalidValue);
+  int device = 0;
+  {
+    const std::lock_guard<std::mutex> lock(runtime.mutex);
+    if (value < 0 || static_cast<size_t>(value) > runtime.shared_limit) {
+      return ::cuda_emulator::record(cudaErrorInvalidValue);
+    }
+    device = runtime.current_device;
+    runtime.kernel_limits[{kernel, device}] = static_cast<size_t>(value);
   }
-  runtime.kernel_limits[kernel] = static_cast<size_t>(value);
+  // Unlocked: the hook may launch.
+  if (const auto hook = ::cuda_emulator::attribute_hook.load()) {
+    hook(kernel, device, static_cast<unsigned long long>(value));
+  }
   return cudaSuccess;
 }
 
