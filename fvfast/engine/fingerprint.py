@@ -1,5 +1,6 @@
 """Tells whether a network is what it was: its modules, hooks and tensors, and their values."""
 
+import ctypes
 import weakref
 import zlib
 from collections.abc import Callable, Hashable, Iterable
@@ -68,8 +69,10 @@ def contents(tensors: Iterable[torch.Tensor | None]) -> Hashable:
 
 
 def _checksum(tensor: torch.Tensor) -> int:
-    values = tensor.detach().cpu().contiguous().reshape(-1)
-    return zlib.crc32(values.view(torch.uint8).numpy().data)
+    values = tensor.detach().cpu().contiguous()
+    # Not through numpy: torch would refuse ever after to resize the memory that it shares.
+    size = values.numel() * values.element_size()
+    return zlib.crc32((ctypes.c_char * size).from_address(values.data_ptr())) if size else 0
 
 
 def identity(function: Callable[..., Any] | None) -> Hashable:
