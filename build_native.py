@@ -1,8 +1,11 @@
 """How the native module is compiled and linked: compilers, flags and the file that ninja runs.
 
-setup.py says which environment variables there are.
+setup.py says which environment variables there are. Without pip and setuptools, in a source tree:
+
+    python build_native.py [--architectures "80;90"] [--folder FOLDER]
 """
 
+import argparse
 import dataclasses
 import os
 import re
@@ -12,6 +15,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
@@ -22,6 +26,9 @@ OPTIMISATION = ["-O3", "-DNDEBUG", "-fno-math-errno", "-fno-trapping-math"]
 
 # Architectures of the GPUs since 2018. Newer ones compile the PTX of the newest.
 ARCHITECTURES = ("75", "80", "86", "90", "100", "120")
+# "90": machine code of compute capability 9.0, and of later ones of the same major number. "90a":
+# with the features of 9.0 alone; "100f": with those of its family, which is its major number.
+ARCHITECTURE = r"[1-9]\d+[af]?"
 # The host's compiler does not know nvcc's "#pragma unroll". Code is never generated for "the GPU of
 # this machine", so a warning about old architectures is no news.
 CUDA_WARNINGS = [
@@ -31,6 +38,9 @@ CUDA_WARNINGS = [
 # Sources whose results must have the same bits on every processor: no multiplication is fused with
 # an addition.
 BIT_EQUAL = {"boxes"}
+# Why there is no module, or no CUDA part: files of the package, which `fvfast info` shows.
+FAILURE_RECORD = "_build_failure.txt"
+CUDA_FAILURE_RECORD = "_cuda_failure.txt"
 
 
 class BuildError(Exception):
@@ -39,7 +49,7 @@ class BuildError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Cuda:
-    """The CUDA compiler, and the architectures it compiles for, such as "80"."""
+    """The CUDA compiler, and the architectures it compiles for, such as "80" or "90a"."""
 
     nvcc: str
     architectures: tuple[str, ...]
@@ -50,27 +60,50 @@ def compiler_command() -> list[str]:
     return shlex.split(os.environ.get("CXX", "")) or ["c++"]
 
 
-def openmp_flags(compiler: list[str]) -> list[str]:
-    """Return ``-fopenmp`` where the compiler and its linker have it."""
+def compiles(compiler: list[str], flags: list[str], text: str) -> bool:
+    """Tell whether a C++ program compiles and links."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "probe.cpp")
-        source.write_text("#include <omp.h>\nint main() { return omp_get_max_threads() < 1; }\n")
-        probe = [*compiler, "-fopenmp", str(source), "-o", str(Path(folder, "probe"))]
+        source.write_text(text)
+        probe = [*compiler, *flags, str(source), "-o", str(Path(folder, "probe"))]
         try:
-            found = subprocess.run(probe, capture_output=True, check=False).returncode == 0
+            return subprocess.run(probe, capture_output=True, check=False).returncode == 0
         except OSError as error:
             raise BuildError(f"cannot run the C++ compiler: {error}") from error
-    return ["-fopenmp"] if found else []
 
 
-def find_cuda() -> Cuda:
-    """Find nvcc, and choose the architectures.
+def openmp_flags(compiler: list[str]) -> list[str]:
+    """Return ``-fopenmp`` where the compiler and its linker have it."""
+    program = "#include <omp.h>\nint main() { return omp_get_max_threads() < 1; }\n"
+    return ["-fopenmp"] if compiles(compiler, ["-fopenmp"], program) else []
+
+
+def python_includes(compiler: list[str]) -> list[str]:
+    """Return the folders of the headers of Python.
 
     Raises
     ------
     BuildError
-        There is no nvcc, it does not run, or FVFAST_CUDA_ARCHS cannot be read.
+        There are none: many systems have them in a package of their own.
     """
+    folders = list(dict.fromkeys(sysconfig.get_path(name) for name in ("include", "platinclude")))
+    # The compiler may know a folder that Python does not: from CPATH, or from CXXFLAGS.
+    user_flags = shlex.split(os.environ.get("CXXFLAGS", ""))
+    program = "#include <Python.h>\nint main() { return PY_MAJOR_VERSION < 3; }\n"
+    if not any(Path(folder, "Python.h").exists() for folder in folders) and not compiles(
+        compiler, user_flags, program
+    ):
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        raise BuildError(
+            f"Python.h was not found in {' or '.join(folders)}: install the headers of Python "
+            f"{version} (Debian and Ubuntu: python{version}-dev; Fedora: python3-devel), or name "
+            "their folder in CPATH"
+        )
+    return folders
+
+
+def find_nvcc() -> str:
+    """Find nvcc; raise BuildError where there is none."""
     for variable in ("CUDA_HOME", "CUDA_PATH"):
         # Who names a toolkit wants that one or none.
         if home := os.environ.get(variable):
@@ -85,6 +118,18 @@ def find_cuda() -> Cuda:
             f"nvcc was not found {looked}: install the CUDA toolkit (12 or newer), or set "
             "CUDA_HOME to the folder that has its bin/nvcc"
         )
+    return nvcc
+
+
+def find_cuda() -> Cuda:
+    """Find nvcc, and choose the architectures.
+
+    Raises
+    ------
+    BuildError
+        There is no nvcc, it does not run, or FVFAST_CUDA_ARCHS cannot be read.
+    """
+    nvcc = find_nvcc()
     chosen = os.environ.get("FVFAST_CUDA_ARCHS", "")
     if chosen:
         return Cuda(nvcc, parse_architectures(chosen))
@@ -100,15 +145,44 @@ def find_cuda() -> Cuda:
 
 
 def parse_architectures(text: str) -> tuple[str, ...]:
-    """Read "90;80" from the oldest to the newest."""
-    found = [word for word in re.split(r"[;,\s]+", text) if word]
-    wrong = [word for word in found if not re.fullmatch(r"[1-9]\d+", word)]
+    """Read "90;80" from the oldest to the newest; "native" is what the GPUs of this machine are."""
+    words = [word for word in re.split(r"[;,\s]+", text) if word]
+    found = [a for word in words for a in (native_architectures() if word == "native" else (word,))]
+    wrong = [word for word in found if not re.fullmatch(ARCHITECTURE, word)]
     if wrong or not found:
         raise BuildError(
             'FVFAST_CUDA_ARCHS must be compute capabilities without their point, such as "80;90", '
-            f"got {text!r}"
+            'with or without the suffix of their own features, such as "90a" or "100f", or '
+            f'"native" for the GPUs of this machine, got {text!r}'
         )
-    return tuple(sorted(set(found), key=int))
+    return tuple(sorted(set(found), key=lambda a: (int(a.rstrip("af")), a)))
+
+
+def native_architectures() -> tuple[str, ...]:
+    """Ask the driver which GPUs this machine has."""
+    command = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, check=False)
+        answer = (said.stdout + said.stderr).strip()
+    except OSError as error:
+        answer = str(error)
+    found = tuple(line.strip().replace(".", "") for line in answer.splitlines())
+    if not found or not all(re.fullmatch(ARCHITECTURE, architecture) for architecture in found):
+        raise BuildError(
+            'FVFAST_CUDA_ARCHS is "native", and the GPUs of this machine are not known: '
+            f'{shlex.join(command)} says {answer!r}. Name them, as in "80;90"'
+        )
+    return found
+
+
+def ptx_architecture(architectures: Sequence[str]) -> str | None:
+    """Choose the architecture whose PTX newer GPUs compile.
+
+    It is the newest without a suffix: what was compiled for the features of one architecture or
+    family runs nowhere else.
+    """
+    portable = [architecture for architecture in architectures if architecture.isdigit()]
+    return portable[-1] if portable else None
 
 
 def ask_nvcc(nvcc: str, *arguments: str) -> str:
@@ -126,12 +200,12 @@ def ask_nvcc(nvcc: str, *arguments: str) -> str:
     return said.stdout + said.stderr
 
 
-def compile_flags(openmp: list[str]) -> list[str]:
+def compile_flags(compiler: list[str], openmp: list[str]) -> list[str]:
     """Return the flags of the C++ sources."""
     import pybind11
 
     includes = [f"-I{ROOT / 'csrc'}"]
-    for path in (pybind11.get_include(), sysconfig.get_path("include")):
+    for path in (pybind11.get_include(), *python_includes(compiler)):
         includes += ["-isystem", path]
     return [
         *("-std=c++17", "-fPIC", "-fvisibility=hidden"),
@@ -154,8 +228,8 @@ def cuda_flags(cuda: Cuda, threads: int) -> list[str]:
     flags = ["--threads", str(threads), "-Xcompiler", "-fPIC,-fvisibility=hidden"]
     for architecture in cuda.architectures:
         flags += ["-gencode", f"arch=compute_{architecture},code=sm_{architecture}"]
-    newest = cuda.architectures[-1]
-    flags += ["-gencode", f"arch=compute_{newest},code=compute_{newest}"]
+    if newest := ptx_architecture(cuda.architectures):
+        flags += ["-gencode", f"arch=compute_{newest},code=compute_{newest}"]
     if os.environ.get("CXX"):
         # nvcc takes one program: no launcher such as ccache, and the arguments apart.
         launchers = ("ccache", "sccache", "distcc")
@@ -193,6 +267,7 @@ def write_ninja(folder: Path, sources: list[Path], target: Path, cuda: Cuda | No
     """Write ``build.ninja``: one compilation for each source, and one link."""
     compiler = compiler_command()
     openmp = openmp_flags(compiler)
+    compile_command = [*compiler, *compile_flags(compiler, openmp)]
     # The CUDA sources first: they take longest.
     ours = sorted(sources, key=lambda source: source.suffix != ".cu")
     kernels = [source for source in ours if source.suffix == ".cu"]
@@ -205,7 +280,7 @@ def write_ninja(folder: Path, sources: list[Path], target: Path, cuda: Cuda | No
     link_flags = [*shared, *openmp, *(cuda_link_flags(cuda) if cuda else [])]
     lines = [
         "ninja_required_version = 1.5",
-        *rule("compile", [*compiler, *compile_flags(openmp)], "$flags -MMD -MF $out.d -c $in"),
+        *rule("compile", compile_command, "$flags -MMD -MF $out.d -c $in"),
         *rule("link", compiler, f"$in {ninja_words([*link_flags, *user_link_flags()])}"),
     ]
     if cuda is not None:
@@ -250,11 +325,20 @@ def ninja_path(path: str) -> str:
     return path.replace("$", "$$").replace(":", "$:").replace(" ", "$ ")
 
 
+def find_ninja() -> str:
+    """Find ninja: that of the Python package, else that of PATH."""
+    try:
+        import ninja
+    except ImportError as error:
+        if found := shutil.which("ninja"):
+            return found
+        raise BuildError("ninja was not found: install the package ninja") from error
+    return str(Path(ninja.BIN_DIR, "ninja"))
+
+
 def run_ninja(folder: Path) -> None:
     """Run ``build.ninja`` on all processors."""
-    import ninja
-
-    command = [str(Path(ninja.BIN_DIR, "ninja")), "-C", str(folder)]
+    command = [find_ninja(), "-C", str(folder)]
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
     sys.stdout.write(finished.stdout + finished.stderr)
     if finished.returncode != 0:
@@ -263,3 +347,73 @@ def run_ninja(folder: Path) -> None:
         start = max(output.find("FAILED: "), 0)
         message = "\n".join(output[start:].splitlines()[:20])
         raise BuildError(f"the build failed\n{message}")
+
+
+def native_sources() -> list[Path]:
+    """List the sources of the module."""
+    return sorted(path for kind in ("*.cpp", "*.cu") for path in (ROOT / "csrc").rglob(kind))
+
+
+def build_module(folder: Path, sources: list[Path], target: Path, cuda: Cuda | None) -> None:
+    """Compile into `folder` what changed since the last time, and link the module."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_ninja(folder, sources, target, cuda)
+    run_ninja(folder)
+
+
+def build_in_place(architectures: Sequence[str] | None, *, folder: Path | None = None) -> Path:
+    """Build the module in the source tree, where Python started in this folder finds it.
+
+    Needs a C++ compiler, pybind11 and ninja, and nothing of pip or setuptools.
+
+    Parameters
+    ----------
+    architectures
+        What FVFAST_CUDA_ARCHS may have, one by one: ("80", "90"). None: the CPU alone.
+    folder
+        Where objects are kept for the next time, by default ``build/in_place``.
+
+    Returns
+    -------
+    module
+        The file, in ``fvfast/``.
+
+    Raises
+    ------
+    BuildError
+        Something is missing, or does not compile. No module is left once compilation has begun.
+    """
+    package = ROOT / "fvfast"
+    target = package / f"_C{sysconfig.get_config_var('EXT_SUFFIX')}"
+    cuda = None
+    if architectures is not None:
+        cuda = Cuda(find_nvcc(), parse_architectures(";".join(architectures)))
+    for stale in (target, package / FAILURE_RECORD, package / CUDA_FAILURE_RECORD):
+        stale.unlink(missing_ok=True)
+    if cuda is None:
+        (package / CUDA_FAILURE_RECORD).write_text("left out by a build for the CPU alone\n")
+    try:
+        build_module(folder or ROOT / "build" / "in_place", native_sources(), target, cuda)
+    except ImportError as error:
+        raise BuildError(f"{error.name} was not found: install the package of that name") from error
+    return target
+
+
+def main() -> None:
+    """Build in place what the command line asks for."""
+    parser = argparse.ArgumentParser(description="Builds the native module in the source tree.")
+    parser.add_argument(
+        "--architectures", help='as FVFAST_CUDA_ARCHS, such as "80;90"; without it: the CPU alone'
+    )
+    parser.add_argument("--folder", type=Path, help="where objects are kept for the next time")
+    arguments = parser.parse_args()
+    chosen = None if arguments.architectures is None else [arguments.architectures]
+    try:
+        module = build_in_place(chosen, folder=arguments.folder)
+    except BuildError as error:
+        parser.exit(1, f"{error}\n")
+    sys.stdout.write(f"{module}\n")
+
+
+if __name__ == "__main__":
+    main()

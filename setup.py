@@ -19,11 +19,14 @@ FVFAST_CUDA
     ``1`` makes a missing nvcc or a failed CUDA build an error, ``0`` leaves CUDA out.
 FVFAST_CUDA_ARCHS
     Compute capabilities such as ``80;90`` (default: ``75;80;86;90;100;120``, or those of them that
-    nvcc has). The module also carries PTX of the newest, for GPUs that come later.
+    nvcc has), or ``native`` for those of the GPUs of this machine. The module also carries PTX of
+    the newest, for GPUs that come later, but for ones with a suffix: ``90a`` and ``100f``, the
+    features of one architecture and of one family, run nowhere else.
 """
 
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -32,10 +35,14 @@ from setuptools.command.build_ext import build_ext
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))  # an isolated build does not look beside setup.py
 
-from build_native import BuildError, Cuda, find_cuda, run_ninja, write_ninja  # noqa: E402
-
-FAILURE_RECORD = "_build_failure.txt"
-CUDA_FAILURE_RECORD = "_cuda_failure.txt"
+from build_native import (  # noqa: E402
+    CUDA_FAILURE_RECORD,
+    FAILURE_RECORD,
+    BuildError,
+    build_module,
+    find_cuda,
+    native_sources,
+)
 
 
 def switch(name: str) -> bool | None:
@@ -87,21 +94,15 @@ class NinjaBuild(build_ext):
     def build_native(self, sources: list[Path], target: Path, wanted: bool | None) -> str:
         """Build the module, with CUDA if possible; return why there is none, or nothing."""
         folder = Path(self.build_temp, "ninja").resolve()
-        folder.mkdir(parents=True, exist_ok=True)
-
-        def build(cuda: Cuda | None) -> None:
-            write_ninja(folder, sources, target, cuda)
-            run_ninja(folder)
-
         try:
             if wanted is False:
                 raise BuildError("left out at build time by FVFAST_CUDA=0")
-            build(find_cuda())
+            build_module(folder, sources, target, find_cuda())
         except BuildError as failure:
             if wanted:
                 raise
             # Where it was the C++ that failed, it fails again, and says so.
-            build(None)
+            build_module(folder, sources, target, None)
             return str(failure)
         return ""
 
@@ -111,10 +112,9 @@ def note(message: str) -> None:
     sys.stderr.write(f"\nfvfast: {message}\n\n")
 
 
-def files(*patterns: str) -> list[str]:
-    """List files of csrc, relative to this one."""
-    found = (path for pattern in patterns for path in (ROOT / "csrc").rglob(pattern))
-    return sorted(str(path.relative_to(ROOT)) for path in found)
+def relative(paths: Iterable[Path]) -> list[str]:
+    """Write paths as relative to this file, which setuptools asks for."""
+    return sorted(str(path.relative_to(ROOT)) for path in paths)
 
 
 setup(
@@ -123,8 +123,8 @@ setup(
     ext_modules=[
         Extension(
             "fvfast._C",
-            files("*.cpp", "*.cu"),
-            depends=[*files("*.h"), "build_native.py"],
+            relative(native_sources()),
+            depends=[*relative((ROOT / "csrc").rglob("*.h")), "build_native.py"],
             optional=True,
         )
     ],

@@ -41,7 +41,9 @@ def _describe_cuda_kernels(native: NativeStatus) -> str:
     if not native.cuda_architectures:
         return f"none: {native.cuda_reason}"
     capabilities = re.sub(r"(\d+)(\d)", r"\1.\2", native.cuda_architectures).replace(";", ", ")
-    return f"built in for compute capability {capabilities} and newer"
+    # Newer GPUs compile PTX, which there is of architectures without a suffix.
+    portable = any(name.isdigit() for name in native.cuda_architectures.split(";"))
+    return f"built in for compute capability {capabilities}{' and newer' if portable else ''}"
 
 
 def describe_device(device: torch.device) -> str:

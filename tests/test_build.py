@@ -7,19 +7,27 @@ the real sources.
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tarfile
 import zipfile
-from pathlib import Path
 
 import pytest
+from small_project import (
+    FILES,
+    KERNEL,
+    NVCC,
+    ROOT,
+    assert_self_contained,
+    clean_environment,
+    copy_sources,
+    fake_nvcc,
+    needs_nvcc,
+    small,
+)
 
-ROOT = Path(__file__).resolve().parent.parent
-FILES = ("setup.py", "build_native.py", "pyproject.toml", "LICENSE", "README.md")
-NVCC = shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
-needs_nvcc = pytest.mark.skipif(NVCC is None, reason="needs nvcc")
+__all__ = ["small"]  # a fixture
+
 SCRIPT = """
 import pathlib, sys, warnings
 # An editable install of the same package would lend its native module to this one.
@@ -37,22 +45,6 @@ status = native_status()
 print(status.available, status.reason)
 print("CUDA:", status.cuda_architectures, status.cuda_reason)
 """
-
-
-def clean_environment(**changes):
-    """The environment without what would choose another build."""
-    ours = ("FVFAST_", "CUDA_HOME", "CUDA_PATH", "CXX", "LDFLAGS", "NVCCFLAGS")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    return {**kept, **changes}
-
-
-def copy_sources(folder, *folders):
-    ignored = shutil.ignore_patterns("*.so", "__pycache__", "_*_failure.txt")
-    for name in folders:
-        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
-    folder.mkdir(exist_ok=True)
-    for name in FILES:
-        shutil.copy(ROOT / name, folder)
 
 
 def build_and_import(tmp_path, *arguments, **environment):
@@ -93,21 +85,6 @@ def test_isolated_build(tmp_path):
     assert_self_contained(tmp_path / "unpacked")
 
 
-def assert_self_contained(folder):
-    """The module needs no library of CUDA, and lends none of its own to others."""
-    if sys.platform != "linux":
-        return
-    (module,) = folder.glob("**/_C.*.so")
-    needed = subprocess.run(["ldd", module], capture_output=True, text=True, check=True).stdout
-    assert "libc.so" in needed
-    assert "cuda" not in needed
-    symbols = subprocess.run(
-        ["nm", "--dynamic", module], capture_output=True, text=True, check=True
-    ).stdout
-    assert " T PyInit__C" in symbols
-    assert not re.search(r"cuda|__fatbin", symbols)
-
-
 @pytest.mark.parametrize("compiler", ["/bin/false", "no-such-compiler"])
 def test_a_broken_compiler_leaves_the_package_and_a_reason(tmp_path, compiler):
     _, output = build_and_import(tmp_path, "--no-build-isolation", CXX=compiler)
@@ -142,108 +119,6 @@ def test_a_source_distribution_has_all_that_the_build_needs(tmp_path):
     sources = {str(path.relative_to(ROOT)) for path in (ROOT / "csrc").rglob("*.*")}
     assert len(sources) > 30
     assert {*sources, *FILES} <= names
-
-
-# A module that knows what it was built with.
-BINDINGS = """
-#include <Python.h>
-#include "common/answer.h"
-int answer_of_the_cpu();
-int answer_of_cuda();
-static PyModuleDef definition{PyModuleDef_HEAD_INIT, "_C", "", -1, {}, {}, {}, {}, {}};
-PyMODINIT_FUNC PyInit__C() {
-  PyObject* module = PyModule_Create(&definition);
-  PyModule_AddIntConstant(module, "answer", answer_of_the_cpu());
-#ifdef FVFAST_WITH_CUDA
-  PyModule_AddIntConstant(module, "cuda_answer", answer_of_cuda());
-  PyModule_AddStringConstant(module, "cuda_architectures", FVFAST_CUDA_ARCHS);
-#endif
-  return module;
-}
-"""
-KERNEL = """
-#include "common/answer.h"
-__global__ void __launch_bounds__(128) kernel(float* out) {
-  if (out != nullptr) out[threadIdx.x] = kAnswer;
-}
-int answer_of_cuda() {
-  kernel<<<1, 128>>>(nullptr);
-  return kAnswer + (cudaGetLastError() == cudaSuccess ? 0 : 1);
-}
-"""
-INSPECT = """
-import importlib.util, sys
-spec = importlib.util.spec_from_file_location("_C", sys.argv[1])
-module = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(module)
-names = ("answer", "cuda_answer", "cuda_architectures")
-print(*(getattr(module, name, None) for name in names))
-"""
-
-
-@pytest.fixture
-def small(tmp_path):
-    """A project with our build and a small module."""
-    folder = tmp_path / "small"
-    copy_sources(folder)
-    for name, text in (
-        ("bindings.cpp", BINDINGS),
-        (
-            "cpu/answer.cpp",
-            '#include "common/answer.h"\nint answer_of_the_cpu() { return kAnswer; }',
-        ),
-        ("cuda/answer.cu", KERNEL),
-        ("common/answer.h", "constexpr int kAnswer = 41;\n"),
-    ):
-        file = folder / "csrc" / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-    return SmallProject(folder)
-
-
-class SmallProject:
-    def __init__(self, folder):
-        self.folder = folder
-        self.package = folder / "lib" / "fvfast"
-
-    def write(self, name, text):
-        (self.folder / "csrc" / name).write_text(text)
-
-    def build(self, **environment):
-        """Build it; return whether that worked, and what was said."""
-        arguments = ["build_ext", "--build-lib", "lib", "--build-temp", "temp"]
-        done = subprocess.run(
-            [sys.executable, "setup.py", *arguments],
-            cwd=self.folder,
-            env=clean_environment(**{"FVFAST_CUDA_ARCHS": "80", **environment}),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return done.returncode == 0, done.stdout + done.stderr
-
-    def inspect(self):
-        """The answers of the module, and the architectures of its CUDA part."""
-        (module,) = self.package.glob("_C.*.so")
-        command = [sys.executable, "-c", INSPECT, str(module)]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-
-    def reason(self):
-        """Why there is no CUDA part."""
-        record = self.package / "_cuda_failure.txt"
-        return record.read_text() if record.exists() else None
-
-
-def fake_nvcc(folder, when):
-    """A toolkit whose nvcc fails when its arguments match, and is the real one otherwise."""
-    (folder / "bin").mkdir(parents=True)
-    script = folder / "bin" / "nvcc"
-    script.write_text(
-        f'#!/bin/sh\ncase "$*" in {when}) echo "no licence for this" >&2; exit 1;; esac\n'
-        f'exec {NVCC} "$@"\n'
-    )
-    script.chmod(0o755)
-    return str(folder)
 
 
 def test_cuda_is_left_out_on_request(small):
@@ -347,8 +222,37 @@ def test_switches_that_make_no_sense_are_errors(small, environment, message):
 
 
 @needs_nvcc
-@pytest.mark.parametrize("architectures", ["native", "8.0", "sm_80", "90a", ";"])
-def test_architectures_are_numbers(small, architectures):
+@pytest.mark.parametrize("architectures", ["8.0", "sm_80", "90b", "a", ";"])
+def test_other_words_are_no_architectures(small, architectures):
     worked, said = small.build(FVFAST_CUDA="1", FVFAST_CUDA_ARCHS=architectures)
     assert not worked
-    assert f'such as "80;90", got {architectures!r}' in said
+    assert f'"native" for the GPUs of this machine, got {architectures!r}' in said
+
+
+@needs_nvcc
+def test_code_for_the_features_of_one_architecture_alone_comes_without_ptx(small):
+    """PTX of such would run nowhere else; beside it, that of the newest other serves newer GPUs."""
+    for architectures, ptx in (("90a", []), ("90a;80", ["80"])):
+        worked, said = small.build(FVFAST_CUDA="1", FVFAST_CUDA_ARCHS=architectures)
+        assert worked, said
+        assert small.inspect()[2] == ";".join(sorted(architectures.split(";")))
+        commands = (small.folder / "temp" / "ninja" / "build.ninja").read_text()
+        assert "code=sm_90a" in commands
+        assert re.findall(r"code=compute_(\w+)", commands) == ptx
+
+
+@needs_nvcc
+def test_the_architectures_of_this_machine(small, tmp_path):
+    """One of each GPU, as the driver lists them."""
+    command = tmp_path / "bin" / "nvidia-smi"
+    command.parent.mkdir()
+    command.write_text("#!/bin/sh\necho 9.0; echo 8.0; echo 9.0\n")
+    command.chmod(0o755)
+    path = f"{command.parent}{os.pathsep}{os.environ['PATH']}"
+    worked, said = small.build(FVFAST_CUDA="1", FVFAST_CUDA_ARCHS="native", PATH=path)
+    assert worked, said
+    assert small.inspect()[2] == "80;90"
+    command.write_text("#!/bin/sh\necho no driver; exit 9\n")
+    worked, said = small.build(FVFAST_CUDA="1", FVFAST_CUDA_ARCHS="native", PATH=path)
+    assert not worked
+    assert "says 'no driver'. Name them, as in" in said

@@ -144,16 +144,29 @@ def _has_cuda_kernels(index: int) -> bool:
     capability = torch.cuda.get_device_capability(index)
     if runs_on(capability, module.cuda_architectures):
         return True
-    built = module.cuda_architectures or "none"
     warnings.warn(
         "fvfast runs without its CUDA kernels and will be slow: the PyTorch reference is used "
-        f"instead. {torch.cuda.get_device_name(index)} has compute capability "
-        f"{capability[0]}.{capability[1]}; the kernels were compiled for: {built}. Install fvfast "
-        "again with FVFAST_CUDA=1, and FVFAST_CUDA_ARCHS where that is the reason.",
+        f"instead. {_why_not_on(torch.cuda.get_device_name(index), capability)}",
         RuntimeWarning,
         stacklevel=2,
     )
     return False
+
+
+def _why_not_on(name: str, capability: tuple[int, int]) -> str:
+    """Say why a device has no kernels, and what to do about it."""
+    status = native_status()
+    if not status.cuda_architectures:
+        return (
+            f"The native module has none: {status.cuda_reason}\nInstall fvfast again with "
+            "FVFAST_CUDA=1, which makes that an error, once the reason is mended."
+        )
+    major, minor = capability
+    return (
+        f"{name} has compute capability {major}.{minor}; the kernels were compiled for: "
+        f"{status.cuda_architectures}. Install fvfast again with FVFAST_CUDA=1 and "
+        f'FVFAST_CUDA_ARCHS="{major}{minor}".'
+    )
 
 
 def runs_on(capability: tuple[int, int], architectures: str) -> bool:
@@ -165,13 +178,27 @@ def runs_on(capability: tuple[int, int], architectures: str) -> bool:
         Compute capability of the device: (major, minor).
     architectures
         As in "75;80;90". Machine code runs on later devices of the same major version; the newest
-        is there as PTX too, which runs on every later device.
+        is there as PTX too, which runs on every later device. "90a" has the features of 9.0 and
+        runs on it alone; "100f" those of its family, which is its major version, and no PTX.
     """
-    built = [divmod(int(number), 10) for number in architectures.split(";") if number]
-    if not built:
-        return False
-    machine_code = any(major == capability[0] and minor <= capability[1] for major, minor in built)
-    return machine_code or max(built) <= capability
+    built = [name for name in architectures.split(";") if name]
+    portable = [_version(name) for name in built if name.isdigit()]
+    if portable and max(portable) <= capability:
+        return True
+    return any(_machine_code_runs_on(capability, name) for name in built)
+
+
+def _version(architecture: str) -> tuple[int, int]:
+    """Read the major and minor number of "90", "90a" or "100f"."""
+    major, minor = divmod(int(architecture.rstrip("af")), 10)
+    return major, minor
+
+
+def _machine_code_runs_on(capability: tuple[int, int], architecture: str) -> bool:
+    major, minor = _version(architecture)
+    if architecture.endswith("a"):
+        return capability == (major, minor)
+    return capability[0] == major and capability[1] >= minor
 
 
 def native_status() -> NativeStatus:

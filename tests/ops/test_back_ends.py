@@ -113,6 +113,14 @@ def test_the_emulated_module_works_for_one_device_alone(backend):
         ((12, 1), "80;120", True),
         ((9, 0), "80;100", False),
         ((9, 0), "", False),
+        ((9, 0), "90a", True),  # the features of one architecture, without PTX
+        ((9, 1), "90a", False),
+        ((10, 0), "90a", False),
+        ((10, 0), "80;90a", True),  # the newest that has PTX is 80
+        ((7, 5), "80;90a", False),
+        ((10, 3), "100f", True),  # those of a family
+        ((10, 0), "103f", False),
+        ((11, 0), "100f", False),
     ],
 )
 def test_what_a_device_can_run(capability, architectures, runs):
