@@ -1,0 +1,249 @@
+"""The stage that times whole steps with networks, and says how they ran and what they wait for."""
+
+import collections
+import contextlib
+import dataclasses
+import itertools
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import nn
+
+from benchmarks.gpu.around_network import compiled_step, fvfast_step, reference_step
+from benchmarks.gpu.job import Job
+from benchmarks.gpu.network_alone import time_network_alone
+from benchmarks.gpu.place import Place, measuring_place
+from benchmarks.gpu.profile import Launches, NothingSeenError, Profiler, profile_calls
+from benchmarks.gpu.work import CROP_FORMATS, make_work, name_of
+from fvfast import Objective
+from fvfast.ascent import StepReport
+from fvfast.maco_run import MacoRun
+
+GRAPH = "FVFAST_CUDA_GRAPH"
+PRECISIONS = ("float32", "bfloat16")
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A network with random weights.
+
+    Attributes
+    ----------
+    name
+        What it is called.
+    size
+        Height and width of what it sees.
+    """
+
+    name: str
+    size: int
+
+    def build(self, device: torch.device) -> nn.Module:
+        """Make it, in evaluation mode."""
+        import torchvision
+
+        torch.manual_seed(0)
+        return getattr(torchvision.models, self.name)(weights=None).eval().to(device)
+
+
+class TinyNetwork(Network):
+    """What stands for the networks in a rehearsal."""
+
+    def build(self, device: torch.device) -> nn.Module:
+        """Make two convolutions."""
+        torch.manual_seed(0)
+        return nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(), nn.Linear(4, 5),
+        ).eval().to(device)  # fmt: skip
+
+
+NETWORKS = (Network("resnet50", 224), Network("mobilenet_v2", 224), Network("vit_b_16", 224))
+REHEARSED = (TinyNetwork("tiny", 12),)
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts:
+    """Steps of a run: to warm up, to watch by torch's own eyes, to profile, to time."""
+
+    warm_up: int
+    watched: int
+    profiled: int
+    timed: int
+
+    @property
+    def total(self) -> int:
+        """Of the run; there is one more step, after which the last clock is read."""
+        return self.warm_up + self.watched + self.profiled + self.timed
+
+
+WHOLE, TINY = Counts(8, 3, 5, 60), Counts(4, 1, 1, 2)
+
+
+def run(job: Job) -> None:
+    """Time; the first network in every way, then the others."""
+    with measuring_place(job.rehearsed) as place:
+        step_around_the_network(job, place)
+        for network in REHEARSED if job.rehearsed else NETWORKS:
+            with job.records.attempt(network.name):
+                model = network.build(place.device)
+                for precision, graph in itertools.product(PRECISIONS, (True, False)):
+                    what = f"{network.name}, {precision}, graph {'on' if graph else 'off'}"
+                    with job.records.attempt(what):
+                        time_steps(job, place, network, model, precision, graph)
+                    place.free_memory()
+
+
+def step_around_the_network(job: Job, place: Place) -> None:
+    """Time the step without a network as Python makes it, against the PyTorch reference."""
+    for sizes, (dtype, memory_format) in itertools.product(place.sizes, CROP_FORMATS):
+        title = {"images": sizes.images, "crops are": name_of(dtype, memory_format)}
+        with job.records.attempt(f"the step around the network, {title}"):
+            work = make_work(sizes, place.device, dtype, memory_format)
+            steps = {"fvfast": fvfast_step(work)}
+            if job.thorough or job.rehearsed:
+                steps["reference"] = reference_step(work)
+            if job.thorough and not job.rehearsed:
+                with job.records.attempt(f"the compiled reference, {title}"):
+                    steps["reference, compiled"] = compiled_step(work)
+            for name, step in steps.items():
+                seconds = wall_seconds(place, step, 3 if job.rehearsed else 50)
+                job.records.add(
+                    "around", **title, step=name, ms=1e3 * seconds,
+                    **launches_of(job, place, step, f"{name}, {title}"),
+                )  # fmt: skip
+        place.free_memory()
+
+
+def wall_seconds(place: Place, step: Any, count: int) -> float:
+    """Seconds of a step on the clock on the wall, the device waited for at the end alone."""
+    for _ in range(3):
+        step()
+    place.synchronize()
+    began = time.perf_counter()
+    for _ in range(count):
+        step()
+    place.synchronize()
+    return (time.perf_counter() - began) / count
+
+
+def launches_of(job: Job, place: Place, step: Any, what: str) -> dict[str, object]:
+    """Return what a step launches; nothing where the profiler does not see it."""
+    try:
+        return profile_calls(place, step, steps=1).row()
+    except NothingSeenError as error:
+        job.records.leave_out(f"launches, {what}", str(error))
+        return {}
+
+
+class Watch:
+    """Is called back after each step of a run, and watches some of them.
+
+    Parameters
+    ----------
+    place, counts
+        Where, and how many steps.
+    """
+
+    def __init__(self, place: Place, counts: Counts) -> None:
+        self.place = place
+        self.counts = counts
+        self.began = time.perf_counter()
+        self.first_seconds = 0.0
+        self.seconds = 0.0
+        self.launches: Launches | None = None
+        self.unseen = ""
+        self.waits: collections.Counter[str] = collections.Counter()
+        self._profiler = Profiler(place)
+        self._warnings: Any = None
+        self._told: list[warnings.WarningMessage] = []
+
+    def __call__(self, report: StepReport) -> None:
+        """Note that a step has been taken."""
+        counts, done = self.counts, report.step + 1
+        if done == 1:
+            self.place.synchronize()
+            self.first_seconds = time.perf_counter() - self.began
+        if done == counts.warm_up:
+            self._listen()
+        if done == counts.warm_up + counts.watched:
+            self._hear()
+            self._profiler.start()
+        if done == counts.warm_up + counts.watched + counts.profiled:
+            try:
+                self.launches = self._profiler.stop(counts.profiled)
+            except NothingSeenError as error:
+                self.unseen = str(error)
+            self.place.synchronize()
+            self.began = time.perf_counter()
+        if done == counts.total:
+            self.place.synchronize()
+            self.seconds = (time.perf_counter() - self.began) / counts.timed
+
+    def _listen(self) -> None:
+        """Let torch warn of each wait for the device."""
+        self._warnings = warnings.catch_warnings(record=True)
+        self._told = self._warnings.__enter__() or []
+        warnings.simplefilter("always")
+        if self.place.is_gpu:
+            torch.cuda.set_sync_debug_mode("warn")
+
+    def _hear(self) -> None:
+        if self.place.is_gpu:
+            torch.cuda.set_sync_debug_mode("default")
+        self._warnings.__exit__(None, None, None)
+        for one in self._told:
+            if "synchroniz" in str(one.message):
+                self.waits[f"{os.path.basename(one.filename)}:{one.lineno}"] += 1
+
+
+def time_steps(
+    job: Job, place: Place, network: Network, model: nn.Module, precision: str, graph: bool
+) -> None:
+    """Run `maco` on a network and record one row."""
+    counts, sizes = TINY if job.rehearsed else WHOLE, place.sizes[0]
+    shape = (3, network.size, network.size)
+    objective = Objective.neuron(model, -1, 0, input_shape=shape)
+    with graph_switched(graph):
+        watch = Watch(place, counts)
+        run = MacoRun(
+            objective, None, None, counts.total, 0.08, 0.25, sizes.crops, (-1, 1),
+            (sizes.image, sizes.image), seed=0, progress=False, callback=watch,
+            device=place.device, learning_rate=None, preset="xplique", precision=precision,
+        )  # fmt: skip
+        run.optimise([0])
+        alone = time_network_alone(place, run, network.size, counts.timed)
+    form = {} if run.plan is None else dict(run.plan.describe())
+    row = {} if watch.launches is None else watch.launches.row()
+    if watch.launches is None:
+        job.records.leave_out(f"launches, {network.name}", watch.unseen)
+    title = {"network": network.name, "precision": precision, "graph": "on" if graph else "off"}
+    job.records.add(
+        "step", **title,
+        **{
+            "step ms": 1e3 * watch.seconds,
+            "network ms": 1e3 * alone,
+            "first step ms": 1e3 * watch.first_seconds,
+            "form": form.pop("runs", "unknown"),
+        },
+        **row,
+    )  # fmt: skip
+    for where, count in watch.waits.items():
+        job.records.add("wait", **title, where=where, **{"per step": count / counts.watched})
+    for name, value in form.items():
+        job.records.add("plan", **title, what=name, value=value)
+
+
+@contextlib.contextmanager
+def graph_switched(on: bool) -> Iterator[None]:
+    """Let the engine capture graphs, or not."""
+    values = {} if on else {GRAPH: "0"}
+    with mock.patch.dict(os.environ, values):
+        if on:
+            os.environ.pop(GRAPH, None)
+        yield
