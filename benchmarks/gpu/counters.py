@@ -7,12 +7,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from benchmarks.gpu.job import Job
-from benchmarks.gpu.kernel_names import is_own, short_name
+from benchmarks.gpu.kernel_names import short_name
 from benchmarks.gpu.processes import run_command
 from benchmarks.gpu.tools import command_of
 
 CSV = "ncu.csv"
 ONE_STEP = "benchmarks.gpu.one_step"
+LEAST_SECONDS = 12.0
+"""Of one run of ncu, which starts Python and torch."""
+
 CASES = ((1, 0), (1, 1), (8, 1))
 """Images, and which of the formats of crops; that of most runs first."""
 
@@ -54,6 +57,9 @@ def run(job: Job) -> None:
     ncu = command_of(job, "ncu")
     for images, form in CASES[:1] if job.rehearsed else CASES:
         what = {"images": images, "form": form}
+        if job.seconds_left < LEAST_SECONDS:
+            job.records.leave_out(f"ncu, {what}", "no time")
+            continue
         with job.records.attempt(f"ncu, {what}"):
             said = job.folder / "ncu.unfinished"
             said.unlink(missing_ok=True)
@@ -80,6 +86,7 @@ def options() -> list[str]:
         *("--csv", "--page", "raw", "--print-units", "base"),
         *("--profile-from-start", "off", "--clock-control", "none"),
         *("--kernel-name-base", "demangled", "--kernel-name", "regex:fvfast::cuda"),
+        *("--print-kernel-base", "demangled"),
         *(word for section in SECTIONS for word in ("--section", section)),
     ]
 
@@ -103,7 +110,7 @@ def kernel_rows(text: str) -> Iterator[dict[str, object]]:
     for cells in reader:
         values = dict(zip(names, cells, strict=False))
         kernel = values.get("Kernel Name", "")
-        if is_own(kernel):
+        if kernel:
             yield {"kernel": short_name(kernel), **columns(values, units), **stalls(values.items())}
 
 

@@ -18,4 +18,5 @@ def short_name(kernel: str) -> str:
         return found[1]
     if found := _MANGLED.search(kernel):
         return found[2][: int(found[1])]
-    return kernel
+    # As some tools write it: without the namespace.
+    return re.split(r"[<(]", kernel.removeprefix("void "))[0]

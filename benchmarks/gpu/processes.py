@@ -34,10 +34,15 @@ def _prctl(option: int, value: int) -> None:
         raise OSError(number, f"prctl({option}): {os.strerror(number)}")
 
 
+# Where the profiler ends and begins again beside CUDA graphs, CUPTI crashes unless it stays: torch
+# sets the same variables for the graphs that its compiler makes.
+KEEP_CUPTI = {"DISABLE_CUPTI_LAZY_REINIT": "1", "TEARDOWN_CUPTI": "0"}
+
+
 def environment(**changes: str) -> dict[str, str]:
     """Return the variables of a process that runs from the source tree, without installation."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    return {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **changes}
+    return {**os.environ, **KEEP_CUPTI, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **changes}
 
 
 def run_command(

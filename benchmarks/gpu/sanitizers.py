@@ -94,7 +94,7 @@ def command(sanitizer: list[str], tool: str, *, rehearsed: bool) -> list[str]:
 def own_kernels_alone(sanitizer: list[str]) -> list[str]:
     """Return the options that spare the kernels of torch, where this sanitizer has them."""
     said = subprocess.run([*sanitizer, "--help"], capture_output=True, text=True, check=False)
-    return ["--kernel-regex", "kns=fvfast"] if "--kernel-regex" in said.stdout else []
+    return ["--kernel-regex", "kns=fvfast"] if "--kernel-regex" in said.stdout + said.stderr else []
 
 
 def run_tool(job: Job, tool: str, arguments: list[str]) -> tuple[int | None, str]:

@@ -30,15 +30,15 @@ class Stage:
 
 
 QUICK = (
-    Stage("machine", "benchmarks.gpu.machine", 10, 10, "versions, GPU, Python.h, compilers"),
-    Stage("build", "benchmarks.gpu.build", 60, 120, "the native module for this GPU"),
-    Stage("accuracy", "benchmarks.gpu.accuracy", 25, 30, "each operation against float64"),
-    Stage("tests", "benchmarks.gpu.suite", 90, 60, "the operations' tests on the device"),
-    Stage("kernels", "benchmarks.gpu.kernels", 60, 30, "each kernel, warm and cold"),
-    Stage("steps", "benchmarks.gpu.steps", 90, 60, "whole steps with networks"),
-    Stage("counters", "benchmarks.gpu.counters", 45, 30, "occupancy, stalls and bandwidth by ncu"),
-    Stage("sanitizers", "benchmarks.gpu.sanitizers", 45, 60, "compute-sanitizer on every kernel"),
-    Stage("variants", "benchmarks.gpu.variants", 120, 30, "other tilings and lanes"),
+    Stage("machine", "benchmarks.gpu.machine", 10, 90, "versions, GPU, Python.h, compilers"),
+    Stage("build", "benchmarks.gpu.build", 60, 180, "the native module for this GPU"),
+    Stage("accuracy", "benchmarks.gpu.accuracy", 25, 90, "each operation against float64"),
+    Stage("tests", "benchmarks.gpu.suite", 90, 90, "the operations' tests on the device"),
+    Stage("kernels", "benchmarks.gpu.kernels", 60, 90, "each kernel, warm and cold"),
+    Stage("steps", "benchmarks.gpu.steps", 90, 90, "whole steps with networks"),
+    Stage("counters", "benchmarks.gpu.counters", 45, 90, "occupancy, stalls and bandwidth by ncu"),
+    Stage("sanitizers", "benchmarks.gpu.sanitizers", 45, 90, "compute-sanitizer on every kernel"),
+    Stage("variants", "benchmarks.gpu.variants", 120, 90, "other tilings and lanes"),
 )
 """What fits a quarter of an hour on a borrowed machine; the last one takes what is left."""
 

@@ -22,16 +22,16 @@ FOR_THE_LAST = 20.0
 """Seconds of the stage that are kept for those."""
 
 SLOWEST_TEST = 60
-"""Seconds of one test, where pytest-timeout is there to end it."""
+"""Seconds of one test, where pytest-timeout is there to end it: with its process, for a kernel that
+hangs listens to no signal."""
 
 
 def run(job: Job) -> None:
     """Run the tests, and what may break its process in a process of its own."""
     paths = REHEARSED_TESTS if job.rehearsed else ("tests/ops", "tests/test_gpu.py")
-    share = 0.3 if job.rehearsed else FOR_THE_LAST / 90
     run_pytest(
         job, "operations", [*paths, "-k", f"not {POISONOUS}", *parallel()],
-        job.seconds_left * (1 - share),
+        job.seconds_left - min(FOR_THE_LAST, 0.3 * job.seconds_left),
     )  # fmt: skip
     run_pytest(
         job, "a capture that fails", ["tests/test_gpu.py", "-k", POISONOUS], job.seconds_left - 2
@@ -42,7 +42,11 @@ def run(job: Job) -> None:
 
 def parallel() -> list[str]:
     """Return the options for several processes, where pytest-xdist is there."""
-    options = ["--timeout", str(SLOWEST_TEST)] if _has("pytest_timeout") else []
+    options = (
+        ["--timeout", str(SLOWEST_TEST), "--timeout-method", "thread"]
+        if _has("pytest_timeout")
+        else []
+    )
     return [*options, "-n", str(PROCESSES)] if _has("xdist") else options
 
 

@@ -49,14 +49,21 @@ class CapturedCalls:
     calls
         They must have run before, and must not wait for the device. What each returns stays in
         memory of its own: calls whose arguments differ share nothing.
+    stream
+        On which they are captured.
     """
 
-    def __init__(self, calls: Sequence[Call]) -> None:
+    def __init__(self, calls: Sequence[Call], stream: torch.cuda.Stream) -> None:
         self.graph = torch.cuda.CUDAGraph()
         self.results: list[Any] = []
-        with torch.cuda.graph(self.graph):
-            for call in calls:
-                self.results.append(call())
+        # Not by torch.cuda.graph: it collects garbage first, which takes longer than all the rest.
+        with torch.cuda.stream(stream):
+            self.graph.capture_begin()
+            try:
+                for call in calls:
+                    self.results.append(call())
+            finally:
+                self.graph.capture_end()
 
     def __call__(self) -> None:
         """Replay them."""
@@ -77,19 +84,20 @@ class GraphClock:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
+        self.side = torch.cuda.Stream(device)
         self.cycles = _FEWEST_CYCLES
         self.cold_bytes = max(SMALLEST_COLD_BYTES, 4 * l2_bytes(device))
         self.copy_bytes = COPY_BYTES
 
     def replay(self, calls: Sequence[Call]) -> CapturedCalls:
         """Return all calls as one graph, after they have run once as they are."""
-        side = torch.cuda.Stream(self.device)
-        side.wait_stream(torch.cuda.current_stream(self.device))
-        with torch.cuda.stream(side):  # what is set up on first use is set up now
+        self.side.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(self.side):  # what is set up on first use is set up now
             for call in calls:
                 call()
-        torch.cuda.current_stream(self.device).wait_stream(side)
-        return CapturedCalls(calls)
+        # A capture must not begin while memory is freed by a stream that still works.
+        torch.cuda.synchronize(self.device)
+        return CapturedCalls(calls, self.side)
 
     def seconds(self, calls: Sequence[Call], *, rounds: int = 15) -> float:
         """Return the median seconds of all calls together.

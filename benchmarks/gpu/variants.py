@@ -58,10 +58,11 @@ def run(job: Job) -> None:
     if job.rehearsed:
         rehearse(job)
         return
-    measure(job, "as it is", None, "")
     folder = FOLDER / "variants"
     with concurrent.futures.ThreadPoolExecutor(len(VARIANTS)) as threads:
         building = {threads.submit(build, one, folder, FOLDER): one for one in VARIANTS}
+        with job.records.attempt("the kernels as they are"):
+            measure(job, "as it is", None, "")
         for result in concurrent.futures.as_completed(building):
             one = building[result]
             with job.records.attempt(f"the variant {one.name}"):

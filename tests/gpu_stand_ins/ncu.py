@@ -12,6 +12,7 @@ OPTIONS = {
     "--profile-from-start": True,
     "--clock-control": True,
     "--kernel-name-base": True,
+    "--print-kernel-base": True,
     "--kernel-name": True,
     "--section": True,
 }
