@@ -21,11 +21,13 @@ Step = Callable[[], None]
 
 def fvfast_step(work: Work) -> Step:
     """Return the step as `fvfast.maco` takes it, but for the network."""
-    sums: list[torch.Tensor | None] = [None]  # of the phase that the step before left
+    # Of the phase that each step left. All are kept: a captured step reads, in every replay, those
+    # of the step before its capture.
+    sums: list[torch.Tensor | None] = [None]
     sizes = work.sizes
 
     def step() -> None:
-        rendered = render_phase(work.magnitude, work.phase, RANGE, sizes.image, phase_sums=sums[0])
+        rendered = render_phase(work.magnitude, work.phase, RANGE, sizes.image, phase_sums=sums[-1])
         image = rendered.image.requires_grad_()
         boxes = draw_boxes(
             work.box, sizes.crops, seed=SEED, images=work.streams, step=work.step,
@@ -33,9 +35,11 @@ def fvfast_step(work: Work) -> Step:
         )  # fmt: skip
         crops = random_crops(image, boxes, sizes.crop, alpha=work.alpha, **work.crops, **work.noise)
         (gradient,) = torch.autograd.grad(crops, image, work.cotangent)
-        sums[0] = phase_ascent_(
-            gradient, rendered, work.magnitude, work.phase, work.exp_avg, work.exp_avg_sq, RANGE,
-            **NADAM,
+        sums.append(
+            phase_ascent_(
+                gradient, rendered, work.magnitude, work.phase, work.exp_avg, work.exp_avg_sq,
+                RANGE, **NADAM,
+            )
         )  # fmt: skip
 
     return step

@@ -13,6 +13,9 @@ from benchmarks.gpu.profile import NothingSeenError, kernel_rows, profile_calls
 from benchmarks.gpu.timing import copy_bandwidth
 from benchmarks.gpu.work import BOX_SIZES, CROP_FORMATS, Sizes, Work, make_work, name_of
 
+WARM_STEPS = 8
+"""Steps on the same arrays in one graph."""
+
 COLD_STEPS = 12
 """Steps on arrays of their own in one graph: what one reads, the others have pushed out."""
 
@@ -83,16 +86,16 @@ def time_kernels(job: Job, place: Place, meter: Meter, case: Case) -> None:
         steps = [fvfast_step(work) for work in works]
         for step in steps:  # the first step has no sums of an update yet
             step()
-        times = max(1, 8 // count)
-        replay = place.clock.replay(steps * (times if count == 1 else 1))
+        calls = steps * (WARM_STEPS if count == 1 and place.is_gpu else 1)
+        replay = place.clock.replay(calls)
         try:
-            launches = profile_calls(place, replay, steps=len(steps))
+            launches = profile_calls(place, replay, steps=len(calls))
         except NothingSeenError as error:
             job.records.leave_out(f"kernels, {case.row}", str(error))
             return
         for row in kernel_rows(launches, needed, meter.bandwidth):
             job.records.add("kernel", **case.row, cache=cache, **row)
-        del replay, steps, works
+        del replay, calls, steps, works
         place.free_memory()
 
 

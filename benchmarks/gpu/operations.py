@@ -18,9 +18,6 @@ from fvfast.ops.phase_update import Rates
 # The phase stays what it is however often a step is measured.
 STILL = Rates(0.9, 0.999, 0.0, 0.0, 1.0, 1e-7)
 
-WARM_CALLS = 20
-"""Calls in one graph, on the same arrays."""
-
 MOST_COPIES = 48
 """Of the arrays, where calls take turns with them so that no cache has what a call reads."""
 
@@ -130,7 +127,8 @@ class Meter:
 
     def warm(self, part: Part) -> Record:
         """Measure an operation that finds what the call before left."""
-        seconds = self.clock.seconds([part.run] * WARM_CALLS, rounds=15) / WARM_CALLS
+        calls = self.clock.warm_calls
+        seconds = self.clock.seconds([part.run] * calls, rounds=15) / calls
         return self._row(part, "warm", seconds)
 
     def cold(self, parts: Sequence[Part]) -> Record:

@@ -93,11 +93,13 @@ class Runner:
             *(["--rehearse"] if self.rehearsed else []),
             *(["--thorough"] if self.thorough else []),
         ]
+        # A rehearsal is the same where there is a GPU.
+        variables = {"CUDA_VISIBLE_DEVICES": ""} if self.rehearsed else {}
         with (self.folder / LOG).open("ab") as log:
             log.write(f"\n=== {stage.name}\n".encode())
             log.flush()
             process = subprocess.Popen(
-                command, cwd=ROOT, env=environment(), stdin=subprocess.DEVNULL,
+                command, cwd=ROOT, env=environment(**variables), stdin=subprocess.DEVNULL,
                 stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         try:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -36,7 +37,7 @@ def run(job: Job) -> None:
     run_pytest(
         job, "a capture that fails", ["tests/test_gpu.py", "-k", POISONOUS], job.seconds_left - 2
     )
-    if job.thorough:
+    if job.thorough and not job.rehearsed:
         run_pytest(job, "everything", ["tests"], job.seconds_left - 2, every_backend=True)
 
 
@@ -47,7 +48,7 @@ def parallel() -> list[str]:
         if _has("pytest_timeout")
         else []
     )
-    return [*options, "-n", str(PROCESSES)] if _has("xdist") else options
+    return [*options, "-n", str(min(PROCESSES, os.cpu_count() or 1))] if _has("xdist") else options
 
 
 def _has(module: str) -> bool:

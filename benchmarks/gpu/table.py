@@ -12,6 +12,8 @@ _HIDDEN = {"stage", "kind", "time", "details"}
 _PLAIN = ("begin", "end", "failure", "left out")
 
 SHORT = {
+    ("build", "build"): (),
+    ("tests", "tests"): (),
     ("kernels", "copy"): (),
     ("kernels", "kernel"): (
         "images", "crops are", "box", "kernel", "cache", "us", "floor us", "% of copy",
@@ -26,6 +28,7 @@ SHORT = {
 }  # fmt: skip
 """What the short table shows, by stage and kind: columns, or all of them."""
 
+SHORT_FAILURES = 15
 SHORT_ROWS = 24
 """Of one kind: the report has the others."""
 
@@ -94,6 +97,18 @@ def outcomes(records: Sequence[Record]) -> list[Record]:
     return rows
 
 
+def worst_errors(records: Sequence[Record]) -> list[Record]:
+    """Return, for each operation, the result that is farthest from the reference."""
+    worst: dict[str, Record] = {}
+    for record in records:
+        if (record["stage"], record["kind"]) == ("accuracy", "error"):
+            name = record["operation"]
+            if name not in worst or not record["of allowed"] <= worst[name]["of allowed"]:
+                worst[name] = record
+    names = ("operation", "images", "error", "allowed", "of allowed")
+    return [{name: record[name] for name in names} for record in worst.values()]
+
+
 def short_table(records: Sequence[Record]) -> str:
     """Write what fits a screen or two: outcomes, failures, and the numbers that count most."""
     rows = outcomes(records)
@@ -105,8 +120,16 @@ def short_table(records: Sequence[Record]) -> str:
             more = len(found) - SHORT_ROWS
             rest = f"\n... {more} more in {REPORT}" if more > 0 else ""
             parts.append(f"{stage}, {kind}\n{part}{rest}")
+    if errors := worst_errors(records):
+        part = text_table(errors, columns_of(errors))
+        parts.insert(1, f"accuracy, the largest share of what is allowed\n{part}")
     failures = [r for r in records if r["kind"] == "failure"]
-    parts += [f"FAILED  {r['stage']}: {r['what']}: {r['message']}"[:300] for r in failures]
+    parts += [
+        f"FAILED  {r['stage']}: {r['what']}: {r['message']}"[:300]
+        for r in failures[:SHORT_FAILURES]
+    ]
+    if len(failures) > SHORT_FAILURES:
+        parts.append(f"... {len(failures) - SHORT_FAILURES} more failures in {REPORT}")
     return "\n\n".join(parts)
 
 

@@ -31,6 +31,8 @@ class Clock(Protocol):
     """Memory after which a cache holds nothing of what was used before."""
     copy_bytes: int
     """Size of a copy that no cache helps."""
+    warm_calls: int
+    """Calls on the same arrays that are measured together."""
 
     def seconds(self, calls: Sequence[Call], *, rounds: int) -> float:
         """Return the median seconds of all calls together."""
@@ -88,6 +90,7 @@ class GraphClock:
         self.cycles = _FEWEST_CYCLES
         self.cold_bytes = max(SMALLEST_COLD_BYTES, 4 * l2_bytes(device))
         self.copy_bytes = COPY_BYTES
+        self.warm_calls = 20
 
     def replay(self, calls: Sequence[Call]) -> CapturedCalls:
         """Return all calls as one graph, after they have run once as they are."""
@@ -146,6 +149,7 @@ class WallClock:
 
     cold_bytes = 2**14
     copy_bytes = 2**20
+    warm_calls = 2
 
     def replay(self, calls: Sequence[Call]) -> PlainCalls:
         """Return the calls."""

@@ -163,6 +163,20 @@ def test_the_table_can_be_made_again(rehearsal, bare_python):
     assert table in printed
 
 
+def test_the_long_check_has_the_same_stages_and_contests(tmp_path, bare_python):
+    command = [bare_python, "-m", "benchmarks.gpu_check", "--rehearse", "--output", tmp_path]
+    finished = subprocess.run(
+        [*command, "--stages", "machine,contests"], cwd=ROOT, env=bare_variables(),
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stdout + (tmp_path / "log.txt").read_text()[-3000:]
+    (contest,) = of_kind(tmp_path, "contests", "contest")
+    assert contest["step_ms"] > 0
+    report = (tmp_path / "report.md").read_text()
+    assert "| contests | done |" in report
+    assert "### contest" in report
+
+
 # What a stage has written in the middle of its work, where that is not a record yet.
 WRITTEN = {
     "tests": ("tests.jsonl", b"\n"),
