@@ -11,7 +11,7 @@ from pathlib import Path
 import build_native
 from benchmarks.gpu.job import Job
 from benchmarks.gpu.machine import gpu_architecture
-from benchmarks.gpu.processes import ROOT, end_with_parent, environment
+from benchmarks.gpu.processes import ROOT, environment, tied
 
 FOLDER = ROOT / "build" / "gpu"
 REHEARSED_ARCHITECTURE = "90"
@@ -31,14 +31,15 @@ def torch_facts(job: Job) -> Iterator[None]:
     """Record what torch says of itself and of the device, in a process beside the build."""
     with job.log.open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.gpu.torch_facts", str(job.folder)],
+            tied([sys.executable, "-m", "benchmarks.gpu.torch_facts", str(job.folder)]),
             cwd=ROOT, env=environment(), stdout=log, stderr=subprocess.STDOUT,
-            preexec_fn=end_with_parent,
         )  # fmt: skip
-    yield
-    status = process.wait(timeout=max(job.seconds_left, 1))
-    if status != 0:
-        job.records.fail("what torch says", f"exit status {status}: see {job.log.name}")
+    try:
+        yield
+    finally:
+        status = process.wait(timeout=max(job.seconds_left, 1))
+        if status != 0:
+            job.records.fail("what torch says", f"exit status {status}: see {job.log.name}")
 
 
 def build_for_gpu(job: Job) -> None:

@@ -10,7 +10,6 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.gpu.processes import end_with_parent
 from benchmarks.gpu.records import Records
 
 LOG = "log.txt"
@@ -53,7 +52,6 @@ class Job:
 
 def main() -> int:
     """Run one stage."""
-    end_with_parent()
     parser = argparse.ArgumentParser(description="Runs one stage.")
     parser.add_argument("module")
     parser.add_argument("name")

@@ -1,37 +1,33 @@
 """Processes that end when they should: at a limit, with all that they started, or with us."""
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from benchmarks.gpu import launch
+from benchmarks.gpu.launch import SET_CHILD_SUBREAPER, control_process
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 PATIENCE = 5.0
 """Seconds that killed processes have to go; one that a driver holds is left behind."""
 
-_SET_PARENT_DEATH_SIGNAL, _SET_CHILD_SUBREAPER = 1, 36  # of linux/prctl.h
-_library = ctypes.CDLL(None, use_errno=True)
-
-
-def end_with_parent() -> None:
-    """Let this process be killed when the one that started it ends, however that ends."""
-    _prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
-
 
 def adopt_orphans() -> None:
     """Become the parent of all descendants whose own parents end, to be able to end them."""
-    _prctl(_SET_CHILD_SUBREAPER, 1)
+    control_process(SET_CHILD_SUBREAPER, 1)
 
 
-def _prctl(option: int, value: int) -> None:
-    if _library.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"prctl({option}): {os.strerror(number)}")
+def tied(command: Sequence[str]) -> list[str]:
+    """Return a command that ends with this process, however this ends."""
+    # Not a function between fork and exec: this process may have threads.
+    launcher = [sys.executable, "-I", "-S", launch.__file__]
+    return [*launcher, str(os.getpid()), *command]
 
 
 # Where the profiler ends and begins again beside CUDA graphs, CUPTI crashes unless it stays: torch
@@ -72,9 +68,8 @@ def run_command(
     """
     with log.open("ab") as output:
         process = subprocess.Popen(
-            command, cwd=ROOT, env=environment(**(variables or {})),
+            tied(command), cwd=ROOT, env=environment(**(variables or {})),
             stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-            preexec_fn=end_with_parent,
         )  # fmt: skip
     try:
         return process.wait(timeout=max(seconds, 0))

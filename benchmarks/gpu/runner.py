@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.gpu.job import LOG
-from benchmarks.gpu.processes import ROOT, adopt_orphans, end_tree, environment
+from benchmarks.gpu.processes import ROOT, adopt_orphans, end_tree, environment, tied
 from benchmarks.gpu.records import Records, first_line, read_records
 from benchmarks.gpu.stages import Stage
 from benchmarks.gpu.table import short_table, write_report
@@ -99,12 +99,14 @@ class Runner:
             log.write(f"\n=== {stage.name}\n".encode())
             log.flush()
             process = subprocess.Popen(
-                command, cwd=ROOT, env=environment(**variables), stdin=subprocess.DEVNULL,
+                tied(command), cwd=ROOT, env=environment(**variables), stdin=subprocess.DEVNULL,
                 stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         try:
             status = process.wait(timeout=limit)
         except subprocess.TimeoutExpired:
+            end_tree(process.pid)
+            process.poll()
             return "ended at its limit"
         if status == 0:
             return "done"

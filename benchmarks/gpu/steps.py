@@ -16,13 +16,12 @@ from torch import nn
 
 from benchmarks.gpu.around_network import compiled_step, fvfast_step, reference_step
 from benchmarks.gpu.job import Job
-from benchmarks.gpu.network_alone import time_network_alone
+from benchmarks.gpu.network_alone import NetworkAlone
 from benchmarks.gpu.place import Place, measuring_place
 from benchmarks.gpu.profile import Launches, NothingSeenError, Profiler, profile_calls
 from benchmarks.gpu.work import CROP_FORMATS, make_work, name_of
-from fvfast import Objective
+from fvfast import maco
 from fvfast.ascent import StepReport
-from fvfast.maco_run import MacoRun
 
 GRAPH = "FVFAST_CUDA_GRAPH"
 PRECISIONS = ("bfloat16", "float32")
@@ -93,14 +92,21 @@ WHOLE, TINY = Counts(8, 3, 5, 40), Counts(4, 1, 1, 2)
 def run(job: Job) -> None:
     """Time; as a run goes first, then without graphs, then without a network."""
     with measuring_place(job.rehearsed) as place:
-        models: dict[Network, nn.Module] = {}
-        for network in REHEARSED if job.rehearsed else NETWORKS:
-            with job.records.attempt(network.name):
-                models[network] = network.build(place.device)
-        for graph, precision, network in itertools.product((True, False), PRECISIONS, models):
-            what = f"{network.name}, {precision}, graph {'on' if graph else 'off'}"
-            with job.records.attempt(what):
-                time_steps(job, place, network, models[network], precision, graph)
+        sizes, counts = place.sizes[0], TINY if job.rehearsed else WHOLE
+        alone: dict[tuple[str, Network], NetworkAlone] = {}
+        networks = REHEARSED if job.rehearsed else NETWORKS
+        for graph, precision, network in itertools.product((True, False), PRECISIONS, networks):
+            title = {
+                "network": network.name, "precision": precision, "graph": "on" if graph else "off"
+            }  # fmt: skip
+            with job.records.attempt(str(title)), graph_switched(graph):
+                key = precision, network
+                if key not in alone:
+                    model = network.build(place.device)
+                    alone[key] = NetworkAlone(place, model, network.size, sizes.crops, precision)
+                    for name, value in alone[key].plan.describe():
+                        job.records.add("plan", **title, what=name, value=value)
+                time_steps(job, place, alone[key], title, counts)
             place.free_memory()
         step_around_the_network(job, place)
 
@@ -211,40 +217,37 @@ class Watch:
 
 
 def time_steps(
-    job: Job, place: Place, network: Network, model: nn.Module, precision: str, graph: bool
+    job: Job, place: Place, alone: NetworkAlone, title: dict[str, str], counts: Counts
 ) -> None:
     """Run `maco` on a network and record one row."""
-    counts, sizes = TINY if job.rehearsed else WHOLE, place.sizes[0]
-    shape = (3, network.size, network.size)
-    objective = Objective.neuron(model, -1, 0, input_shape=shape)
-    with graph_switched(graph):
-        watch = Watch(place, counts)
-        run = MacoRun(
-            objective, None, None, counts.total, 0.08, 0.25, sizes.crops, (-1, 1),
-            (sizes.image, sizes.image), seed=0, progress=False, callback=watch,
-            device=place.device, learning_rate=None, preset="xplique", precision=precision,
-        )  # fmt: skip
-        run.optimise([0])
-        alone = time_network_alone(place, run, network.size, counts.timed)
-    form = {} if run.plan is None else dict(run.plan.describe())
+    sizes, watch = place.sizes[0], Watch(place, counts)
+    maco(
+        alone.objective,
+        nb_steps=counts.total,
+        box_size=0.25,
+        nb_crops=sizes.crops,
+        custom_shape=(sizes.image, sizes.image),
+        progress=False,
+        callback=watch,
+        device=place.device,
+        precision=title["precision"],
+    )
+    network_seconds = alone.seconds(counts.timed)
     row = {} if watch.launches is None else watch.launches.row()
     if watch.launches is None:
-        job.records.leave_out(f"launches, {network.name}", watch.unseen)
-    title = {"network": network.name, "precision": precision, "graph": "on" if graph else "off"}
+        job.records.leave_out(f"launches, {title}", watch.unseen)
     job.records.add(
         "step", **title,
         **{
             "step ms": 1e3 * watch.seconds,
-            "network ms": 1e3 * alone,
+            "network ms": 1e3 * network_seconds,
             "first step ms": 1e3 * watch.first_seconds,
-            "form": form.pop("runs", "unknown"),
+            "form": dict(alone.plan.describe())["runs"],
         },
         **row,
     )  # fmt: skip
     for where, count in watch.waits.items():
         job.records.add("wait", **title, where=where, **{"per step": count / counts.watched})
-    for name, value in form.items():
-        job.records.add("plan", **title, what=name, value=value)
 
 
 @contextlib.contextmanager

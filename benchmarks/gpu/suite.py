@@ -16,7 +16,7 @@ BACKEND = "cuda"
 REHEARSED_BACKEND = "emulated ascending"
 REHEARSED_TESTS = ("tests/ops/test_back_ends.py", "tests/ops/test_boxes.py", "tests/test_gpu.py")
 
-POISONOUS = "cannot_be_captured"
+POISONOUS = "(cannot_be_captured or failed_capture)"
 """Of the tests that let a capture fail: after one, a process may not be able to go on."""
 
 FOR_THE_LAST = 20.0

@@ -133,7 +133,7 @@ def test_tests_ran_on_the_device(rehearsal):
     (operations, poisonous) = of_kind(folder, "tests", "tests")
     assert operations["passed"] > 20
     assert operations["status"] == "0"
-    assert poisonous["skipped"] == 1
+    assert poisonous["skipped"] >= 1
     lines = [json.loads(line) for line in (folder / "tests.jsonl").read_text().splitlines()]
     ran = [line["test"] for line in lines if line["outcome"] == "passed"]
     assert all("emulated ascending" in test for test in ran)
