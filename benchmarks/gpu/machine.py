@@ -141,12 +141,16 @@ def gpu_architecture() -> str:
     Raises
     ------
     UnusableError
-        The driver does not tell.
+        Neither the driver nor torch tells.
     """
     answers = query_gpu()
-    if isinstance(answers, str):
-        raise UnusableError(answers)
-    return answers["compute_cap"].replace(".", "")
+    if isinstance(answers, dict):
+        return answers["compute_cap"].replace(".", "")
+    import torch
+
+    if not torch.cuda.is_available():
+        raise UnusableError(f"{answers}; and torch {torch.__version__} finds no GPU")
+    return "".join(map(str, torch.cuda.get_device_capability()))
 
 
 def find_gpu() -> "torch.device":
