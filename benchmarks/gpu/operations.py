@@ -21,6 +21,9 @@ STILL = Rates(0.9, 0.999, 0.0, 0.0, 1.0, 1e-7)
 MOST_COPIES = 48
 """Of the arrays, where calls take turns with them so that no cache has what a call reads."""
 
+LEAST_BYTES = 2**20
+"""An operation on fewer is a launch, whatever a cache has."""
+
 MakeParts = Callable[[Work], Sequence[Part]]
 
 
@@ -144,7 +147,9 @@ class Meter:
 
     def copies_needed(self, part: Part) -> int:
         """How many sets of arrays no cache holds."""
-        return min(MOST_COPIES, max(2, math.ceil(self.clock.cold_bytes / max(part.bytes, 1))))
+        if part.bytes < LEAST_BYTES:
+            return 2
+        return min(MOST_COPIES, max(2, math.ceil(self.clock.cold_bytes / part.bytes)))
 
     def _row(self, part: Part, cache: str, seconds: float) -> Record:
         return {

@@ -85,13 +85,13 @@ def outcomes(records: Sequence[Record]) -> list[Record]:
     rows: list[Record] = []
     for record in records:
         if record["kind"] == "begin":
-            rows.append({"stage ": record["stage"], "outcome": "cut off", "seconds": None})
+            rows.append({"name": record["stage"], "outcome": "cut off", "seconds": None})
         elif record["kind"] == "end":
-            if not rows or rows[-1]["stage "] != record["stage"] or rows[-1]["seconds"] is not None:
-                rows.append({"stage ": record["stage"]})
+            if not rows or rows[-1]["name"] != record["stage"] or rows[-1]["seconds"] is not None:
+                rows.append({"name": record["stage"]})
             rows[-1] |= {"outcome": record["outcome"], "seconds": record["seconds"]}
     for row in rows:
-        mine = [r for r in records if r["stage"] == row["stage "]]
+        mine = [r for r in records if r["stage"] == row["name"]]
         row["numbers"] = sum(r["kind"] not in _PLAIN for r in mine)
         row["failures"] = sum(r["kind"] == "failure" for r in mine)
     return rows

@@ -1,5 +1,6 @@
 """Clocks for work on a GPU: the device's time for calls that are one graph, so none of Python's."""
 
+import gc
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -59,13 +60,20 @@ class CapturedCalls:
         self.graph = torch.cuda.CUDAGraph()
         self.results: list[Any] = []
         # Not by torch.cuda.graph: it collects garbage first, which takes longer than all the rest.
-        with torch.cuda.stream(stream):
-            self.graph.capture_begin()
-            try:
-                for call in calls:
-                    self.results.append(call())
-            finally:
-                self.graph.capture_end()
+        # None must be collected during the capture, in which not everything may be freed.
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            with torch.cuda.stream(stream):
+                self.graph.capture_begin()
+                try:
+                    for call in calls:
+                        self.results.append(call())
+                finally:
+                    self.graph.capture_end()
+        finally:
+            if collects:
+                gc.enable()
 
     def __call__(self) -> None:
         """Replay them."""

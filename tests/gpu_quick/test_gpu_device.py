@@ -1,6 +1,7 @@
 """What only a GPU runs, with stand-ins for what torch and the driver say of it."""
 
 import contextlib
+import gc
 import time
 import types
 import warnings
@@ -13,12 +14,14 @@ import build_native
 from benchmarks.gpu import build, machine
 from benchmarks.gpu.job import Job
 from benchmarks.gpu.machine import UnusableError, gpu_architecture, query_gpu
+from benchmarks.gpu.operations import Meter
 from benchmarks.gpu.place import Place
 from benchmarks.gpu.profile import NothingSeenError, Profiler
 from benchmarks.gpu.records import Records, read_records
 from benchmarks.gpu.steps import Counts, Watch
 from benchmarks.gpu.timing import GraphClock, WallClock
 from benchmarks.gpu.work import Sizes
+from benchmarks.step_parts import Part
 
 DEVICE = torch.device("cuda", 0)
 
@@ -100,6 +103,25 @@ def test_a_capture_ends_whatever_a_call_raises(monkeypatch):
     with pytest.raises(RuntimeError, match="cannot be captured"):
         GraphClock(DEVICE).replay([call])
     assert device.graphs == [["begin", "end"]]
+    assert gc.isenabled()
+
+
+def test_no_garbage_is_collected_in_a_capture(monkeypatch):
+    Device(monkeypatch)
+    seen = []
+    GraphClock(DEVICE).replay([lambda: seen.append(gc.isenabled())])
+    assert seen == [True, False]
+
+
+def test_cold_calls_have_more_arrays_than_a_cache_holds(monkeypatch):
+    Device(monkeypatch)
+    clock = GraphClock(DEVICE)
+    meter = Meter(clock, 1e12)
+    for size in (5e6, 5e7, 5e8):
+        copies = meter.copies_needed(Part("one", str, int(size)))
+        assert copies >= 2
+        assert copies * size >= min(clock.cold_bytes, 48 * size)
+    assert meter.copies_needed(Part("boxes", str, 512)) == 2
 
 
 def place():

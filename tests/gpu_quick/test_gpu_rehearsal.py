@@ -32,7 +32,10 @@ def why_not():
     return ""
 
 
-pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "none")
+@pytest.fixture(autouse=True, scope="module")
+def emulator():
+    if reason := why_not():
+        pytest.skip(reason)
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,8 @@ import pytest
 from benchmarks.gpu.records import Records, read_records
 from benchmarks.gpu.stages import CHECK, QUICK, QUICK_SECONDS, Stage, choose, with_limits
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="GPUs are checked on Linux")
+
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = {
     "good": "def run(job): job.records.add('number', value=1)",

@@ -163,6 +163,7 @@ def test_how_tests_came_out(job, status, words, failed):
     assert all(part in message for part, message in zip(failed, messages, strict=True))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="GPUs are checked on Linux")
 def test_programs_are_ended_with_all_that_they_started(tmp_path):
     log = tmp_path / "log"
     script = "import os, time; os.fork(); print(os.getpid(), flush=True); time.sleep(1000)"
