@@ -7,7 +7,7 @@ CUDA_ARCHS := sm_75 sm_80 sm_86 sm_90 sm_100 sm_120
 CPP    := $(shell git ls-files '*.cpp' '*.cu' '*.h')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format cuda-check gpu-check bench bench-peers clean
+.PHONY: help demo test lint format cuda-check gpu-quick gpu-check bench bench-peers clean
 
 help:
 	@echo "make demo    pictures of six classes and two channels of a real network, in demo/"
@@ -15,7 +15,8 @@ help:
 	@echo "make lint    ruff, mypy and clang-format"
 	@echo "make format  rewrite the sources as make lint wants them"
 	@echo "make cuda-check  compile the CUDA kernels, run the machine code's PTX, count what they move"
-	@echo "make gpu-check   the whole suite and the benchmarks on a GPU, and a report of them"
+	@echo "make gpu-quick   eight minutes of checks and measurements on a GPU, without installation"
+	@echo "make gpu-check   the whole suite and all measurements on a GPU, for hours"
 	@echo "make bench   benchmarks; results go to benchmarks/results"
 	@echo "make bench-peers  the same work in other libraries (installs them, 2 GB)"
 	@echo "make clean   remove .venv and what was built"
@@ -58,7 +59,10 @@ format: $(VENV)/installed-dev
 cuda-check: $(VENV)/installed-dev
 	$(BIN)/python tests/cuda_check --arch $(CUDA_ARCHS)
 
-# Needs a GPU.
+# These need a GPU. The first one runs with the Python and the packages that are there.
+gpu-quick:
+	$(PYTHON) -m benchmarks.gpu_quick --output build/gpu_quick
+
 gpu-check: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.gpu_check
 

@@ -36,7 +36,10 @@ def prepare(scene: Scene) -> tuple[dict[str, str], Callable[[Gate], object]]:
             plan = Plan()
             if "--eager" not in sys.argv:
                 plan = make_plan(tapped, scorer, views, names[0], precision_argument())
-            with running_engine(tapped, plan, lambda _first, _last: scorer, names[0]) as engine:
+            with running_engine(
+                tapped, plan, lambda _first, _last: scorer, names[0],
+                runs_user_code=objective.runs_user_code,
+            ) as engine:  # fmt: skip
                 # As a whole run makes them.
                 made = views.to(engine.views_dtype).contiguous(memory_format=engine.views_format)
                 for _ in range(ENDLESS):

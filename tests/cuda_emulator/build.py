@@ -65,7 +65,8 @@ class Ninja:
     """The text of a ``build.ninja``; paths that are not absolute lie in its folder."""
 
     def __init__(self) -> None:
-        python = shlex.quote(sys.executable)
+        # Without links, as all paths: what is built serves every environment of this Python.
+        python = shlex.quote(os.path.realpath(sys.executable))
         translator = HERE / "translate.py"
         self.translator = escape(translator)
         self.lines = [
@@ -172,7 +173,7 @@ def module_text() -> str:
     # in csrc/cuda.
     flags = [*COMMON, "-fvisibility=hidden", "-DNDEBUG", "-DFVFAST_WITH_CUDA", f"-I{csrc}"]
     for folder in (pybind11.get_include(), sysconfig.get_path("include")):
-        flags += ["-isystem", folder]
+        flags += ["-isystem", os.path.realpath(folder)]
     sources = [path for path in sorted(csrc.rglob("*.cpp")) if path.parent != csrc / "cuda"]
     host = [
         ninja.add(

@@ -29,7 +29,7 @@ def candidates() -> Iterator[Path]:
     for package, pattern in (("nvidia", "*/include"), ("triton", "backends/nvidia/include")):
         specification = importlib.util.find_spec(package)
         for folder in (specification and specification.submodule_search_locations) or []:
-            yield from sorted(Path(folder).glob(pattern))
+            yield from sorted(Path(folder).resolve().glob(pattern))
 
 
 def include_flags(folder: Path) -> list[str]:

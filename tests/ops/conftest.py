@@ -11,6 +11,9 @@ every_instruction_set
 compiled
     The test also runs on the PTX that nvcc makes of the kernels, for the architectures that the
     environment variable FVFAST_TEST_PTX names, as in "80 90".
+
+The environment variable FVFAST_TEST_BACKENDS leaves only the back ends that it names, as in
+"cuda" or "cpu,emulated random".
 """
 
 import contextlib
@@ -38,6 +41,8 @@ def pytest_generate_tests(metafunc):
             backends.append("cuda")
     if "compiled" in marks:
         backends += [f"ptx {number}" for number in os.environ.get("FVFAST_TEST_PTX", "").split()]
+    if chosen := os.environ.get("FVFAST_TEST_BACKENDS"):
+        backends = [name for name in backends if name in chosen.split(",")]
     metafunc.parametrize("backend", backends, indirect=True)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu_work import BOX_SIZE, RANGE, SEED, Work
+from benchmarks.gpu.work import RANGE, SEED, Work
 from fvfast.ops import random_crops
 from fvfast.ops.boxes import draw_boxes, draw_boxes_reference
 from fvfast.ops.crop_reference import random_crops_reference
@@ -21,21 +21,25 @@ Step = Callable[[], None]
 
 def fvfast_step(work: Work) -> Step:
     """Return the step as `fvfast.maco` takes it, but for the network."""
-    sums: list[torch.Tensor | None] = [None]  # of the phase that the step before left
+    # Of the phase that each step left. All are kept: a captured step reads, in every replay, those
+    # of the step before its capture.
+    sums: list[torch.Tensor | None] = [None]
     sizes = work.sizes
 
     def step() -> None:
-        rendered = render_phase(work.magnitude, work.phase, RANGE, sizes.image, phase_sums=sums[0])
+        rendered = render_phase(work.magnitude, work.phase, RANGE, sizes.image, phase_sums=sums[-1])
         image = rendered.image.requires_grad_()
         boxes = draw_boxes(
-            BOX_SIZE, sizes.crops, seed=SEED, images=work.streams, step=work.step,
+            work.box, sizes.crops, seed=SEED, images=work.streams, step=work.step,
             device=work.phase.device,
         )  # fmt: skip
         crops = random_crops(image, boxes, sizes.crop, alpha=work.alpha, **work.crops, **work.noise)
         (gradient,) = torch.autograd.grad(crops, image, work.cotangent)
-        sums[0] = phase_ascent_(
-            gradient, rendered, work.magnitude, work.phase, work.exp_avg, work.exp_avg_sq, RANGE,
-            **NADAM,
+        sums.append(
+            phase_ascent_(
+                gradient, rendered, work.magnitude, work.phase, work.exp_avg, work.exp_avg_sq,
+                RANGE, **NADAM,
+            )
         )  # fmt: skip
 
     return step
@@ -62,7 +66,7 @@ def reference_step(work: Work, transform: Callable[[Any], Any] = lambda function
     @transform
     def augment(image: torch.Tensor, number: torch.Tensor) -> torch.Tensor:
         boxes = draw_boxes_reference(
-            BOX_SIZE, sizes.crops, seed=SEED, images=work.streams, step=number, device=image.device
+            work.box, sizes.crops, seed=SEED, images=work.streams, step=number, device=image.device
         )
         noise = {**work.noise, "step": number}
         return random_crops_reference(image, boxes, (sizes.crop, sizes.crop), **work.crops, **noise)

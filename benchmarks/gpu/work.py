@@ -1,5 +1,6 @@
 """The arrays of a step around the network, and what each part of it must move."""
 
+import copy
 import dataclasses
 from typing import Any
 
@@ -11,9 +12,16 @@ from fvfast.ops.philox import Purpose, draw_normal
 
 SEED = 0
 RANGE = (-1.0, 1.0)
-BOX_SIZE = 0.25
-"""Mean side of the boxes: as in the middle of a run."""
 NOISE = 0.08
+
+CROP_FORMATS = (
+    (torch.float32, torch.contiguous_format),
+    (torch.bfloat16, torch.channels_last),
+)
+"""What networks take: types and memory formats."""
+
+BOX_SIZES = (0.5, 0.25, 0.05)
+"""Mean sides of the boxes: at the beginning of a run, in its middle, at its end."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +103,8 @@ class Work:
         Stands for the gradient that a network would give its crops.
     step
         Counts the steps, on the device.
+    box
+        Mean side of the boxes, as a fraction of the image.
     """
 
     sizes: Sizes
@@ -106,11 +116,19 @@ class Work:
     alpha: torch.Tensor
     cotangent: torch.Tensor
     step: torch.Tensor
+    box: float
 
     @property
     def streams(self) -> list[int]:
         """Identities of the images."""
         return list(range(self.sizes.images))
+
+    def copy(self) -> "Work":
+        """Return the same in other memory."""
+        fields = vars(self).items()
+        return Work(
+            **{k: v.clone() if isinstance(v, torch.Tensor) else copy.copy(v) for k, v in fields}
+        )
 
     @property
     def noise(self) -> dict[str, Any]:
@@ -123,6 +141,7 @@ def make_work(
     device: torch.device,
     dtype: torch.dtype = torch.float32,
     memory_format: torch.memory_format = torch.contiguous_format,
+    box: float = BOX_SIZES[1],
 ) -> Work:
     """Make the arrays; the same ones in every call.
 
@@ -132,6 +151,8 @@ def make_work(
         How large they are, and where.
     dtype, memory_format
         Of the crops.
+    box
+        Mean side of the boxes.
     """
 
     def normal(*shape: int) -> torch.Tensor:
@@ -151,15 +172,8 @@ def make_work(
         alpha=alpha,
         cotangent=cotangent.to(dtype).contiguous(memory_format=memory_format),
         step=torch.zeros((), dtype=torch.int64, device=device),
+        box=box,
     )
-
-
-CROP_FORMATS = [
-    (dtype, memory_format)
-    for dtype in (torch.float32, torch.bfloat16)
-    for memory_format in (torch.contiguous_format, torch.channels_last)
-]
-"""What networks take: types and memory formats."""
 
 
 def name_of(*settings: torch.dtype | torch.memory_format) -> str:

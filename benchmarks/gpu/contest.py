@@ -1,4 +1,4 @@
-"""Whole steps on a GPU, library against library: see `benchmarks.contest`."""
+"""The stage that times whole steps on a GPU, library against library: see `benchmarks.contest`."""
 
 import dataclasses
 import os
@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.contest import hold_contest, rows_of
-from benchmarks.gpu_report import Report
+from benchmarks.gpu.job import Job
+from benchmarks.gpu.records import Records
 from benchmarks.peers.contestants import CONTESTANTS, PEERS, Contestant, Worker
 from benchmarks.peers.scene import NETWORKS, Scene
 
@@ -23,7 +24,7 @@ ELSEWHERE = {"xplique": "its TensorFlow is installed for the processor alone"}
 
 @dataclasses.dataclass(frozen=True)
 class GpuContestant(Contestant):
-    """A contestant whose worker is started through `benchmarks.gpu_worker`."""
+    """A contestant whose worker is started through `benchmarks.gpu.contest_worker`."""
 
     launcher: Path = Path()
 
@@ -38,7 +39,7 @@ def on_gpu(contestant: Contestant, folder: Path) -> GpuContestant:
     launcher = folder / contestant.name
     python = shlex.quote(str(contestant.python))
     # $1 is -m.
-    launcher.write_text(f'#!/bin/sh\nshift\nexec {python} -m benchmarks.gpu_worker "$@"\n')
+    launcher.write_text(f'#!/bin/sh\nshift\nexec {python} -m benchmarks.gpu.contest_worker "$@"\n')
     launcher.chmod(0o755)
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     fields = {
@@ -52,22 +53,34 @@ def on_gpu(contestant: Contestant, folder: Path) -> GpuContestant:
     return GpuContestant(**fields, launcher=launcher)
 
 
-def entrants(report: Report, folder: Path) -> list[Contestant]:
-    """Return the contestants that are installed, and note the others."""
+def run(job: Job) -> None:
+    """Measure the libraries on each network."""
+    if job.rehearsed:
+        tiny = Scene(image_size=24, model_size=12, crops=2, threads=1)
+        hold_contests(job.records, [tiny], CONTESTANTS[:1], rounds=1, steps=2)
+        return
+    with tempfile.TemporaryDirectory() as name:
+        contestants = entrants(job.records, Path(name))
+        scenes = [Scene(network=network, threads=THREADS) for network in NETWORKS]
+        hold_contests(job.records, scenes, contestants, rounds=ROUNDS, steps=STEPS)
+
+
+def entrants(records: Records, folder: Path) -> list[Contestant]:
+    """Return the contestants that are installed, and record the others."""
     found: list[Contestant] = []
     for contestant in CONTESTANTS:
         if contestant.name in ELSEWHERE:
-            report.skip(f"{contestant.name}: {ELSEWHERE[contestant.name]}")
+            records.leave_out(contestant.name, ELSEWHERE[contestant.name])
         elif not contestant.python.exists():
             environment = PEERS / str(contestant.environment)
-            report.skip(f"{contestant.name}: not installed in {environment} (make bench-peers)")
+            records.leave_out(contestant.name, f"not installed in {environment} (make bench-peers)")
         else:
             found.append(on_gpu(contestant, folder))
     return found
 
 
-def able(report: Report, scene: Scene, contestants: Sequence[Contestant]) -> list[Contestant]:
-    """Return those who can take a step of a scene, and note the others."""
+def able(records: Records, scene: Scene, contestants: Sequence[Contestant]) -> list[Contestant]:
+    """Return those who can take a step of a scene, and record the others."""
     found: list[Contestant] = []
     for contestant in contestants:
         try:
@@ -75,35 +88,32 @@ def able(report: Report, scene: Scene, contestants: Sequence[Contestant]) -> lis
                 worker.take_steps(1)
         except RuntimeError as error:
             said = str(error).strip().splitlines()
-            line = f"{contestant.name} on {scene.network}: {said[0]} {said[-1]}"
+            what = f"{contestant.name} on {scene.network}"
             if contestant.name.startswith("fvfast"):
-                report.fail(line)
-                report.log(str(error))
+                records.fail(what, said[-1], str(error))
             else:
-                report.skip(line)
+                records.leave_out(what, f"{said[0]} {said[-1]}")
         else:
             found.append(contestant)
     return found
 
 
-def hold_contests(report: Report, networks: Sequence[str] = NETWORKS) -> None:
-    """Measure the libraries on each network and add tables to the report."""
-    with tempfile.TemporaryDirectory() as name:
-        contestants = entrants(report, Path(name))
-        for network in networks:
-            scene = Scene(network=network, threads=THREADS)
-            chosen = able(report, scene, contestants)
+def hold_contests(
+    records: Records,
+    scenes: Sequence[Scene],
+    contestants: Sequence[Contestant],
+    *,
+    rounds: int,
+    steps: int,
+) -> None:
+    """Measure contestants on each scene; memory is the device's."""
+    for scene in scenes:
+        with records.attempt(f"the contest on {scene.network}"):
+            chosen = able(records, scene, contestants)
             if not chosen:
                 continue
-            results = hold_contest(scene, chosen, rounds=ROUNDS, steps=STEPS)
-            columns = (*COLUMNS, f"times_{results[0].name}")
-            rows = [
-                {column: row[column] for column in columns}
-                for row in rows_of(scene, results, STEPS)
-            ]
-            what = "no network" if network == "identity" else network
-            report.table(
-                f"Whole steps, {what}: image {scene.image_size}, {scene.crops} crops of "
-                f"{scene.model_size}, float32; memory is the device's",
-                rows,
-            )
+            results = hold_contest(scene, chosen, rounds=rounds, steps=steps)
+            for row in rows_of(scene, results, steps):
+                values = {column: row[column] for column in COLUMNS}
+                times = row[f"times_{results[0].name}"]
+                records.add("contest", network=scene.network, **values, times=times)

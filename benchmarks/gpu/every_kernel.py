@@ -1,18 +1,21 @@
 """Runs every CUDA kernel of fvfast on small arrays; for compute-sanitizer.
 
-Run with ``python -m benchmarks.gpu_every_kernel``. It compares nothing with anything: the tests do.
+Run with ``python -m benchmarks.gpu.every_kernel [--rehearse]``. It compares nothing with anything:
+the tests do. It says what has run, so that one that was cut off says how far it came.
 """
 
+import argparse
 import itertools
 
 import torch
 
+from benchmarks.gpu.place import Place, measuring_place
+from benchmarks.gpu.sanitizers import DONE, RAN
 from fvfast.ops import inject_noise, phase_update_, random_crops
 from fvfast.ops.boxes import BoxDistribution, draw_boxes
 from fvfast.ops.phase_ascent import phase_ascent_, render_phase
 from fvfast.ops.philox import Purpose, draw_normal
 
-DONE = "every kernel ran"
 RANGE = (-1.0, 1.0)
 TRANSFORMED, OTHER = (24, 20), (97, 20)
 """Sizes whose transforms run in the kernels, and in torch.fft."""
@@ -73,20 +76,30 @@ def run_noise(device: torch.device, dtype: torch.dtype) -> None:
         inject_noise(images, 0.1, seed=1, streams=[0, 1], step=0)
 
 
-def run_every_kernel(device: torch.device) -> None:
+def run_every_kernel(place: Place) -> None:
     """Run them all, and wait for them."""
+    device = place.device
     step = torch.tensor(3).to(device)
+    real = REAL[:1] if not place.is_gpu else REAL
+    dtypes = DTYPES if place.is_gpu else DTYPES[:1]
+
+    def ran(what: str) -> None:
+        place.synchronize()
+        print(f"{RAN}{what}", flush=True)
+
     for shape in ("normal", "uniform"):
         _draw(device, 3, shape)
         _draw(device, step, shape)
-    for dtype in DTYPES:
-        run_noise(device, dtype)
-    for image_dtype, crop_dtype in itertools.product(REAL, DTYPES):
-        run_crops(device, image_dtype, crop_dtype)
-    for dtype, channels, size in itertools.product(REAL, (1, 3), (TRANSFORMED, OTHER)):
+        ran(f"boxes {shape}")
+    for dtype, channels, size in itertools.product(real, (1, 3), (TRANSFORMED, OTHER)):
         run_phase(device, dtype, channels, *size)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+        ran(f"phase {dtype} {channels} {size}")
+    for dtype in dtypes:
+        run_noise(device, dtype)
+        ran(f"noise {dtype}")
+    for image_dtype, crop_dtype in itertools.product(real, dtypes):
+        run_crops(device, image_dtype, crop_dtype)
+        ran(f"crops {image_dtype} {crop_dtype}")
 
 
 def _draw(device: torch.device, step: int | torch.Tensor, shape: str) -> None:
@@ -94,6 +107,14 @@ def _draw(device: torch.device, step: int | torch.Tensor, shape: str) -> None:
     draw_boxes(0.3, 130, seed=1, images=[0, 5], step=step, distribution=distribution, device=device)
 
 
-if __name__ == "__main__":
-    run_every_kernel(torch.device("cuda"))
+def main() -> None:
+    """Run every kernel."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rehearse", action="store_true")
+    with measuring_place(parser.parse_args().rehearse) as place:
+        run_every_kernel(place)
     print(DONE)
+
+
+if __name__ == "__main__":
+    main()

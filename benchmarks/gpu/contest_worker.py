@@ -1,10 +1,10 @@
-"""A contestant's worker with its network on the GPU; `benchmarks.gpu_contest` starts it.
+"""A contestant's worker with its network on the GPU; `benchmarks.gpu.contest` starts it.
 
-    python -m benchmarks.gpu_worker benchmarks.peers.horama_worker [arguments]
+    python -m benchmarks.gpu.contest_worker benchmarks.peers.horama_worker [arguments]
 
 The workers of `benchmarks.peers` are written for the processor. What is different here: where the
-network lies, and Horama's own argument for that; the clock waits for the device; and the memory is
-that of the device.
+network lies, and Horama's own argument for that; the device is waited for at the end of a turn,
+before the clock is read, and never between two of its steps; and the memory is that of the device.
 """
 
 import importlib
@@ -53,29 +53,12 @@ def device_memory() -> types.SimpleNamespace:
     )
 
 
-def waiting(run: Callable[[Any], object]) -> Callable[[Any], object]:
-    """Let the gate be reached when the device has done what was asked of it."""
-
-    def run_waiting(opened: Callable[[], None]) -> object:
-        def wait() -> None:
-            torch.cuda.synchronize()
-            opened()
-
-        return run(wait)
-
-    return run_waiting
-
-
 def main() -> None:
     worker = importlib.import_module(sys.argv.pop(1))
     adapt(worker)
     gate.memory = device_memory()
-
-    def prepare(scene: Scene) -> tuple[dict[str, str], Callable[[Any], object]]:
-        versions, run = worker.prepare(scene)
-        return versions, waiting(run)
-
-    gate.serve(prepare)
+    gate.finish_work = torch.cuda.synchronize
+    gate.serve(worker.prepare)
 
 
 if __name__ == "__main__":

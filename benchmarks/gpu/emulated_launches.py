@@ -1,0 +1,54 @@
+"""What the emulated kernels launch, as a trace like that of torch's profiler."""
+
+import contextlib
+import ctypes
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from benchmarks.gpu.place import emulated_module
+
+
+class _Launch(ctypes.Structure):
+    """The beginning of EmulatorLaunch, as the emulator declares it."""
+
+    _fields_ = (("kernel", ctypes.c_char_p),)
+
+
+_Hook = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(_Launch))
+_EMULATE = 0  # what the hook answers: the emulator is to run the kernel
+
+
+@contextlib.contextmanager
+def traced_launches() -> Iterator[dict[str, Any]]:
+    """Return a trace that has all launches when the context ends.
+
+    A kernel's time is that from its launch to the next one's.
+    """
+    events: list[dict[str, Any]] = []
+    trace: dict[str, Any] = {"traceEvents": events}
+    began = 0.0
+
+    def end_last() -> None:
+        if events:
+            events[-2]["dur"] = 1e6 * (time.perf_counter() - began)
+
+    @_Hook
+    def hook(launch: Any) -> int:
+        nonlocal began
+        end_last()
+        name = launch.contents.kernel.decode()
+        events.append({"cat": "kernel", "name": name, "dur": 0.0})
+        events.append({"cat": "cuda_runtime", "name": "cudaLaunchKernel"})
+        began = time.perf_counter()
+        return _EMULATE
+
+    library = ctypes.CDLL(emulated_module().__file__)
+    library.cuda_emulator_set_hook.argtypes = (_Hook,)
+    library.cuda_emulator_set_hook.restype = None
+    library.cuda_emulator_set_hook(hook)
+    try:
+        yield trace
+    finally:
+        library.cuda_emulator_set_hook(_Hook())
+        end_last()

@@ -1,0 +1,141 @@
+"""Processes that end when they should: at a limit, with all that they started, or with us."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from benchmarks.gpu import launch
+from benchmarks.gpu.launch import SET_CHILD_SUBREAPER, control_process
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+PATIENCE = 5.0
+"""Seconds that killed processes have to go; one that a driver holds is left behind."""
+
+
+def adopt_orphans() -> None:
+    """Become the parent of all descendants whose own parents end, to be able to end them."""
+    control_process(SET_CHILD_SUBREAPER, 1)
+
+
+def tied(command: Sequence[str]) -> list[str]:
+    """Return a command that ends with this process, however this ends."""
+    # Not a function between fork and exec: this process may have threads.
+    launcher = [sys.executable, "-I", "-S", launch.__file__]
+    return [*launcher, str(os.getpid()), *command]
+
+
+# Where the profiler ends and begins again beside CUDA graphs, CUPTI crashes unless it stays: torch
+# sets the same variables for the graphs that its compiler makes.
+KEEP_CUPTI = {"DISABLE_CUPTI_LAZY_REINIT": "1", "TEARDOWN_CUPTI": "0"}
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """Return the variables of a process that runs from the source tree, without installation."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, **KEEP_CUPTI, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **changes}
+
+
+def run_command(
+    command: Sequence[str],
+    log: Path,
+    seconds: float,
+    *,
+    variables: Mapping[str, str] | None = None,
+) -> int | None:
+    """Run a program and append what it says to a file, as it says it.
+
+    Parameters
+    ----------
+    command
+        Program and arguments; it runs in the root of the repository.
+    log
+        The file, for both streams.
+    seconds
+        After these it is killed, with all that it started.
+    variables
+        Added to the environment.
+
+    Returns
+    -------
+    status
+        The exit status; None: it was killed at its limit.
+    """
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            tied(command), cwd=ROOT, env=environment(**(variables or {})),
+            stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    try:
+        return process.wait(timeout=max(seconds, 0))
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        if process.poll() is None:
+            end_tree(process.pid)
+            process.wait(timeout=PATIENCE)
+
+
+def end_tree(root: int, *, itself: bool = True) -> list[int]:
+    """Kill a process and its descendants.
+
+    Parameters
+    ----------
+    root
+        Its id.
+    itself
+        False: only its descendants.
+
+    Returns
+    -------
+    left
+        Those that are still there after `PATIENCE` seconds, such as one that a driver holds.
+    """
+    spared = set() if itself else {root}
+    found: set[int] = set()
+    # Stopped first: those that have ended no longer tell whose children are theirs, and those that
+    # run may start more.
+    while new := _descendants(root) - spared - found:
+        _send(signal.SIGSTOP, new)
+        found |= new
+    _send(signal.SIGKILL, found)
+    deadline = time.monotonic() + PATIENCE
+    while (living := found & _living().keys()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return sorted(living)
+
+
+def _send(number: signal.Signals, processes: set[int]) -> None:
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
+            os.kill(process, number)
+
+
+def _living() -> dict[int, int]:
+    """Return the parents of all processes, but for zombies: those have ended."""
+    parents = {}
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            # "pid (name) state parent ...", and a name may have blanks and brackets.
+            state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
+        except OSError:  # it has just ended
+            continue
+        if state not in "ZX":
+            parents[int(folder.name)] = int(parent)
+    return parents
+
+
+def _descendants(root: int) -> set[int]:
+    """Return a process and its descendants."""
+    parents = _living()
+    found = {root}
+    while more := {process for process, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found

@@ -1,0 +1,262 @@
+"""The stage that times whole steps with networks, and says how they ran and what they wait for."""
+
+import collections
+import contextlib
+import dataclasses
+import itertools
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import nn
+
+from benchmarks.gpu.around_network import compiled_step, fvfast_step, reference_step
+from benchmarks.gpu.job import Job
+from benchmarks.gpu.network_alone import NetworkAlone
+from benchmarks.gpu.place import Place, measuring_place
+from benchmarks.gpu.profile import Launches, NothingSeenError, Profiler, profile_calls
+from benchmarks.gpu.work import CROP_FORMATS, make_work, name_of
+from fvfast import maco
+from fvfast.ascent import StepReport
+
+GRAPH = "FVFAST_CUDA_GRAPH"
+PRECISIONS = ("bfloat16", "float32")
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A network with random weights.
+
+    Attributes
+    ----------
+    name
+        What it is called.
+    size
+        Height and width of what it sees.
+    """
+
+    name: str
+    size: int
+
+    def build(self, device: torch.device) -> nn.Module:
+        """Make it, in evaluation mode."""
+        import torchvision
+
+        torch.manual_seed(0)
+        model: nn.Module = getattr(torchvision.models, self.name)(weights=None)
+        for layer in model.modules():
+            # The last layer of a new transformer is zero, and so would be all gradients.
+            if isinstance(layer, nn.Linear) and not layer.weight.any():
+                nn.init.normal_(layer.weight, std=0.02)
+        return model.eval().to(device)
+
+
+class TinyNetwork(Network):
+    """What stands for the networks in a rehearsal."""
+
+    def build(self, device: torch.device) -> nn.Module:
+        """Make two convolutions."""
+        torch.manual_seed(0)
+        return nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(), nn.Linear(4, 5),
+        ).eval().to(device)  # fmt: skip
+
+
+NETWORKS = (Network("resnet50", 224), Network("mobilenet_v2", 224), Network("vit_b_16", 224))
+REHEARSED = (TinyNetwork("tiny", 12),)
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts:
+    """Steps of a run in order: to warm up, to time, to hear of waits, to profile."""
+
+    warm_up: int
+    timed: int
+    watched: int
+    profiled: int
+
+    @property
+    def total(self) -> int:
+        """Of the run."""
+        return self.warm_up + self.timed + self.watched + self.profiled
+
+
+WHOLE, TINY = Counts(8, 40, 3, 5), Counts(4, 2, 1, 1)
+
+
+def run(job: Job) -> None:
+    """Time; as a run goes first, then without graphs, then without a network."""
+    with measuring_place(job.rehearsed) as place:
+        sizes, counts = place.sizes[0], TINY if job.rehearsed else WHOLE
+        alone: dict[tuple[str, Network], NetworkAlone] = {}
+        networks = REHEARSED if job.rehearsed else NETWORKS
+        for graph, precision, network in itertools.product((True, False), PRECISIONS, networks):
+            title = {
+                "network": network.name, "precision": precision, "graph": "on" if graph else "off"
+            }  # fmt: skip
+            with job.records.attempt(str(title)), graph_switched(graph):
+                key = precision, network
+                if key not in alone:
+                    model = network.build(place.device)
+                    alone[key] = NetworkAlone(place, model, network.size, sizes.crops, precision)
+                    for name, value in alone[key].plan.describe():
+                        job.records.add("plan", **title, what=name, value=value)
+                time_steps(job, place, alone[key], title, counts)
+            place.free_memory()
+        step_around_the_network(job, place)
+
+
+def step_around_the_network(job: Job, place: Place) -> None:
+    """Time the step without a network as Python makes it, against the PyTorch reference."""
+    for sizes, (dtype, memory_format) in itertools.product(place.sizes, CROP_FORMATS):
+        title = {"images": sizes.images, "crops are": name_of(dtype, memory_format)}
+        with job.records.attempt(f"the step around the network, {title}"):
+            work = make_work(sizes, place.device, dtype, memory_format)
+            steps = {"fvfast": fvfast_step(work)}
+            if job.thorough or job.rehearsed:
+                steps["reference"] = reference_step(work)
+            if job.thorough and not job.rehearsed:
+                with job.records.attempt(f"the compiled reference, {title}"):
+                    steps["reference, compiled"] = compiled_step(work)
+            for name, step in steps.items():
+                seconds = wall_seconds(place, step, 3 if job.rehearsed else 50)
+                job.records.add(
+                    "around", **title, step=name, ms=1e3 * seconds,
+                    **launches_of(job, place, step, f"{name}, {title}"),
+                )  # fmt: skip
+        place.free_memory()
+
+
+def wall_seconds(place: Place, step: Any, count: int) -> float:
+    """Seconds of a step on the clock on the wall, the device waited for at the end alone."""
+    for _ in range(3):
+        step()
+    place.synchronize()
+    began = time.perf_counter()
+    for _ in range(count):
+        step()
+    place.synchronize()
+    return (time.perf_counter() - began) / count
+
+
+def launches_of(job: Job, place: Place, step: Any, what: str) -> dict[str, object]:
+    """Return what a step launches; nothing where the profiler does not see it."""
+    try:
+        return profile_calls(place, step, steps=1).row()
+    except NothingSeenError as error:
+        job.records.leave_out(f"launches, {what}", str(error))
+        return {}
+
+
+class Watch:
+    """Is called back after each step of a run, and watches some of them.
+
+    Parameters
+    ----------
+    place, counts
+        Where, and how many steps.
+    """
+
+    def __init__(self, place: Place, counts: Counts) -> None:
+        self.place = place
+        self.counts = counts
+        self.began = time.perf_counter()
+        self.first_seconds = 0.0
+        self.seconds = 0.0
+        self.launches: Launches | None = None
+        self.unseen = ""
+        self.waits: collections.Counter[str] = collections.Counter()
+        self._profiler = Profiler(place)
+        self._warnings: Any = None
+        self._told: list[warnings.WarningMessage] = []
+
+    def __call__(self, report: StepReport) -> None:
+        """Note that a step has been taken."""
+        counts, done = self.counts, report.step + 1
+        timed = counts.warm_up + counts.timed
+        if done == 1:
+            self.place.synchronize()
+            self.first_seconds = time.perf_counter() - self.began
+        if done == counts.warm_up:
+            self.place.synchronize()
+            self.began = time.perf_counter()
+        # First timed, then watched: a profiler may leave the launches that follow slower.
+        if done == timed:
+            self.place.synchronize()
+            self.seconds = (time.perf_counter() - self.began) / counts.timed
+            self._listen()
+        if done == timed + counts.watched:
+            self._hear()
+            self._profiler.start()
+        if done == counts.total:
+            try:
+                self.launches = self._profiler.stop(counts.profiled)
+            except NothingSeenError as error:
+                self.unseen = str(error)
+
+    def _listen(self) -> None:
+        """Let torch warn of each wait for the device."""
+        self._warnings = warnings.catch_warnings(record=True)
+        self._told = self._warnings.__enter__()
+        warnings.simplefilter("always")
+        if self.place.is_gpu:
+            torch.cuda.set_sync_debug_mode("warn")
+
+    def _hear(self) -> None:
+        if self.place.is_gpu:
+            torch.cuda.set_sync_debug_mode("default")
+        self._warnings.__exit__(None, None, None)
+        for one in self._told:
+            text = str(one.message)
+            # The mode itself is announced as a prototype.
+            if "synchroniz" in text and "prototype" not in text:
+                self.waits[f"{os.path.basename(one.filename)}:{one.lineno}"] += 1
+
+
+def time_steps(
+    job: Job, place: Place, alone: NetworkAlone, title: dict[str, str], counts: Counts
+) -> None:
+    """Run `maco` on a network and record one row."""
+    sizes, watch = place.sizes[0], Watch(place, counts)
+    maco(
+        alone.objective,
+        nb_steps=counts.total,
+        box_size=0.25,
+        nb_crops=sizes.crops,
+        custom_shape=(sizes.image, sizes.image),
+        progress=False,
+        callback=watch,
+        device=place.device,
+        precision=title["precision"],
+    )
+    network_seconds = alone.seconds(counts.timed)
+    row = {} if watch.launches is None else watch.launches.row()
+    if watch.launches is None:
+        job.records.leave_out(f"launches, {title}", watch.unseen)
+    job.records.add(
+        "step", **title,
+        **{
+            "step ms": 1e3 * watch.seconds,
+            "network ms": 1e3 * network_seconds,
+            "first step ms": 1e3 * watch.first_seconds,
+            "form": dict(alone.plan.describe())["runs"],
+        },
+        **row,
+    )  # fmt: skip
+    for where, count in watch.waits.items():
+        job.records.add("wait", **title, where=where, **{"per step": count / counts.watched})
+
+
+@contextlib.contextmanager
+def graph_switched(on: bool) -> Iterator[None]:
+    """Let the engine capture graphs, or not."""
+    values = {} if on else {GRAPH: "0"}
+    with mock.patch.dict(os.environ, values):
+        if on:
+            os.environ.pop(GRAPH, None)
+        yield
