@@ -36,12 +36,15 @@ class NetworkAlone:
         One of the network's outputs.
     plan
         What the engine has found out.
+    passes_run
+        Whether the last passes were replayed from a CUDA graph, and why not, for people.
     """
 
     def __init__(
         self, place: Place, model: nn.Module, size: int, views: int, precision: str
     ) -> None:
         self.place = place
+        self.passes_run = ""
         self.objective = Objective.neuron(model, -1, 0, input_shape=(3, size, size))
         self._tapped, self._scorer, self._names, _ = self.objective.compile([0])
         generator = torch.Generator().manual_seed(0)
@@ -70,4 +73,5 @@ class NetworkAlone:
             for _ in range(passes):
                 engine.gradients(made, 1)
             self.place.synchronize()
+            self.passes_run = engine.status
             return (time.perf_counter() - began) / passes

@@ -245,6 +245,7 @@ def time_steps(
             "network ms": 1e3 * network_seconds,
             "first step ms": 1e3 * watch.first_seconds,
             "form": dict(alone.plan.describe())["runs"],
+            "passes run": alone.passes_run,
         },
         **row,
     )  # fmt: skip
