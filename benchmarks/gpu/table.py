@@ -20,6 +20,7 @@ SHORT = {
     ),
     ("steps", "step"): (
         "network", "precision", "graph", "step ms", "network ms", "launches", "waits", "form",
+        "passes run",
     ),
     ("steps", "around"): (),
     ("counters", "kernel"): (),
