@@ -364,7 +364,7 @@ class Objective:
 
         def targets(found: Layer) -> tuple[list[torch.Tensor], Score, Names]:
             given = list(vectors) if isinstance(vectors, (list, tuple)) else [vectors]
-            axis = find_channel_axis(found.shape, channel_axis)
+            axis = find_channel_axis(found, channel_axis)
             directions = [checked_direction(vector, found, axis) for vector in given]
             default = [f"Direction#{found.name}_{i}" for i in range(len(directions))]
             return directions, DirectionScore(cossim_pow), default if names is None else names
@@ -397,8 +397,10 @@ class Objective:
         names
             Names of the channels; default "Channel#<layer>_<id>".
         channel_axis
-            Axis of the channels in the layer's output, without the batch. Default: the first one
-            for convolutions (C, H, W), the last one for tokens (T, C).
+            Axis of the channels in the layer's output, without the batch. Default: what the layers
+            around tell, such as the first one for convolutions (C, H, W) and the last one for
+            linear layers and layer normalisations: tokens (T, C), or (H, W, C) of a Swin
+            transformer.
 
         Returns
         -------
@@ -408,16 +410,15 @@ class Objective:
         Raises
         ------
         ValueError
-            Unknown layer, or an index out of range.
+            Unknown layer, an index out of range, or an output with three axes or more of which
+            nothing tells where the channels are.
         """
 
         def targets(found: Layer) -> tuple[list[tuple[int]], Score, Names]:
-            axis = find_channel_axis(found.shape, channel_axis)
+            axis = find_channel_axis(found, channel_axis)
             ids = as_ids(channel_ids, "channel_ids")
-            channels = [
-                (check_index(index, found.shape[axis], f"channel of layer {found.name!r}"),)
-                for index in ids
-            ]
+            what = f"channel of layer {found.name!r} with output {found.shape}, on axis {axis}"
+            channels = [(check_index(index, found.shape[axis], what),) for index in ids]
             default = [f"Channel#{found.name}_{index}" for index in ids]
             return channels, ElementScore((axis,)), default if names is None else names
 
