@@ -6,6 +6,7 @@ so that (7, 7, 768) of a Swin transformer and (768, 7, 7) of a ResNet are told a
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -39,17 +40,26 @@ _MIX = frozenset({"matmul", "__matmul__", "__rmatmul__", "bmm", "baddbmm", "mm",
 """Functions of whose results nothing is known, unless a matrix of weights comes second."""
 
 
+Axes = tuple[int, ...]
+
+
 @dataclasses.dataclass
 class ChannelAxis:
     """What is known of one tensor, and stays when the tensor is gone.
 
     Attributes
     ----------
-    axis
-        Axis of the channels, counted with the batch; None as long as it is unknown.
+    axes
+        Axes of the channels, counted with the batch: several where a reshape has split them, as
+        the shuffling of channels does; none as long as they are unknown.
     """
 
-    axis: int | None = None
+    axes: Axes = ()
+
+    @property
+    def axis(self) -> int | None:
+        """The axis, where it is one."""
+        return self.axes[0] if len(self.axes) == 1 else None
 
 
 class ChannelAxes(TorchFunctionMode):
@@ -57,38 +67,31 @@ class ChannelAxes(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self._axes: WeakIdKeyDictionary = WeakIdKeyDictionary()
+        self._known: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
     def watch(self, tensor: torch.Tensor) -> ChannelAxis:
         """Return what is known of a tensor, to which a function that reads it later may add."""
-        watched: ChannelAxis = self._axes.setdefault(tensor, ChannelAxis())
+        watched: ChannelAxis = self._known.setdefault(tensor, ChannelAxis())
         return watched
 
-    def mark(self, tensor: torch.Tensor, axis: int | None) -> None:
-        """Say which axis of a tensor, counted with the batch, holds the channels."""
-        if axis is not None and 0 <= axis < tensor.ndim:
-            self.watch(tensor).axis = axis
+    def mark(self, tensor: torch.Tensor, *axes: int) -> None:
+        """Say which axes of a tensor, counted with the batch, hold the channels."""
+        if axes and all(0 <= axis < tensor.ndim for axis in axes):
+            self.watch(tensor).axes = axes
 
-    def of(self, tensor: torch.Tensor) -> int | None:
-        """Axis of the channels, counted with the batch; None where it is unknown."""
-        watched: ChannelAxis | None = self._axes.get(tensor)
-        return None if watched is None else watched.axis
+    def of(self, tensor: torch.Tensor) -> Axes:
+        """Axes of the channels, counted with the batch; none where they are unknown."""
+        watched: ChannelAxis | None = self._known.get(tensor)
+        return () if watched is None else watched.axes
 
     def pass_through(self, inputs: Any, output: torch.Tensor) -> None:
         """Note what a module did whose functions did not tell, such as an autograd function.
 
-        An output has the axes of an input of its shape, or else of as many axes.
+        An output has the axes of an input of its shape.
         """
-        if self.of(output) is not None:
-            return
-        known = [
-            tensor
-            for tensor in _tensors(inputs)
-            if tensor.ndim == output.ndim and self.of(tensor) is not None
-        ]
-        known.sort(key=lambda tensor: tensor.shape != output.shape)
-        if known:
-            self.mark(output, self.of(known[0]))
+        if not self.of(output):
+            same = (tensor for tensor in _tensors(inputs) if tensor.shape == output.shape)
+            self.mark(output, *next(filter(None, map(self.of, same)), ()))
 
     def __torch_function__(
         self,
@@ -119,9 +122,8 @@ class ChannelAxes(TorchFunctionMode):
         if name in _MAKE_FIRST or (name in _MAKE_LAST and not _normalises_planes(name, args)):
             self._make(_FIRST if name in _MAKE_FIRST else None, read[0], made[0])
         elif name in _PERMUTE:
-            axis = self.of(read[0])
-            if axis is not None:
-                self.mark(made[0], _permuted(func, args, kwargs, read[0], axis))
+            if axes := self.of(read[0]):
+                self.mark(made[0], *_permuted(func, args, kwargs, read[0], axes))
         elif name in _MIX:
             if len(read) > 1 and read[1].ndim == 2 and made[0].ndim > 2:
                 self._make(None, read[0], made[0])
@@ -130,21 +132,20 @@ class ChannelAxes(TorchFunctionMode):
 
     def _make(self, axis: int | None, read: torch.Tensor, made: torch.Tensor) -> None:
         """Note a function with channels on an axis (None: the last) of what it reads and makes."""
-        if self.of(read) is None:
+        if not self.of(read):
             self.mark(read, read.ndim - 1 if axis is None else axis)
         self.mark(made, made.ndim - 1 if axis is None else axis)
 
     def _keep(self, name: str, read: list[torch.Tensor], made: list[torch.Tensor]) -> None:
         """Note a function that leaves the axes where they are, or reshapes."""
-        known = [tensor for tensor in read if self.of(tensor) is not None]
+        known = [tensor for tensor in read if self.of(tensor)]
         for tensor in made:
             alike = [other for other in known if other.ndim == tensor.ndim]
             if alike and name not in _RESHAPE:
-                self.mark(tensor, self.of(alike[0]))
+                self.mark(tensor, *self.of(alike[0]))
             elif known:
-                axis = self.of(known[0])
-                assert axis is not None
-                self.mark(tensor, _reshaped(tuple(known[0].shape), tuple(tensor.shape), axis))
+                old, new = tuple(known[0].shape), tuple(tensor.shape)
+                self.mark(tensor, *_reshaped(old, new, self.of(known[0])))
 
 
 def _name(func: Callable[..., Any]) -> str:
@@ -164,23 +165,36 @@ def _permuted(
     args: Sequence[Any],
     kwargs: dict[str, Any],
     read: torch.Tensor,
-    axis: int,
-) -> int:
-    """Where a permutation moves an axis: seen on a tensor that has another size on each axis."""
+    axes: Axes,
+) -> Axes:
+    """Where a permutation moves axes: seen on a tensor that has another size on each axis."""
     marked = torch.empty(tuple(range(2, read.ndim + 2)), device="meta")
     moved = func(
         *(marked if value is read else value for value in args),
         **{name: marked if value is read else value for name, value in kwargs.items()},
     )
-    return list(moved.shape).index(axis + 2)
+    sizes = list(moved.shape)
+    return tuple(sizes.index(axis + 2) for axis in axes)
 
 
-def _reshaped(old: tuple[int, ...], new: tuple[int, ...], axis: int) -> int | None:
-    """Where an axis is after a reshape or reduction that left all before or behind it alone."""
-    if new[: axis + 1] == old[: axis + 1]:
-        return axis
-    behind = len(old) - axis
-    return len(new) - behind if new[-behind:] == old[-behind:] else None
+def _reshaped(old: Axes, new: Axes, axes: Axes) -> Axes:
+    """Where axes are after a reshape or reduction that left all before or all behind them alone.
+
+    Where it left both alone, what is between them in the new shape are the axes.
+    """
+    first, behind = min(axes), len(old) - 1 - max(axes)
+    if len(axes) != len(old) - first - behind:
+        return ()  # others are between them
+    same_before = new[:first] == old[:first]
+    same_behind = behind == 0 or new[-behind:] == old[-behind:]
+    between = new[first : len(new) - behind]
+    if same_before and same_behind and math.prod(between) == math.prod(old[i] for i in axes):
+        return tuple(range(first, len(new) - behind))
+    last = first + len(axes)
+    if new[:last] == old[:last]:
+        return axes
+    shift = len(new) - len(old)
+    return tuple(axis + shift for axis in axes) if new[first + shift :] == old[first:] else ()
 
 
 def _tensors(values: Any) -> Iterator[torch.Tensor]:

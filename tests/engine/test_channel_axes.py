@@ -18,7 +18,14 @@ def axis_after(function, shape=(2, 5, 7, 11), axis=1):
     axes = ChannelAxes()
     axes.mark(images, axis)
     with axes:
-        return axes.of(function(images))
+        return axes.watch(function(images)).axis
+
+
+def shuffled(x, groups):
+    """Channels shuffled as ShuffleNet does."""
+    count, channels, height, width = x.shape
+    split = x.view(count, groups, channels // groups, height, width).transpose(1, 2)
+    return split.contiguous().view(count, channels, height, width)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +52,9 @@ def axis_after(function, shape=(2, 5, 7, 11), axis=1):
         (lambda x: functional.conv2d(x.transpose(1, 3), torch.zeros(4, 11, 1, 1)), 1),
         (lambda x: x @ x.transpose(-1, -2), None),
         (lambda x: x.reshape(2, 7, 5, 11), None),
+        (lambda x: shuffled(x.repeat_interleave(4, 1), 4), 1),
+        (lambda x: x.repeat_interleave(4, 1).view(2, 4, 5, 7, 11), None),
+        (lambda x: x.unsqueeze(-1).expand(2, 5, 7, 11, 3), 1),
         (lambda x: x.data, 1),
         (lambda x: x.shape and x, 1),
     ],
