@@ -200,7 +200,8 @@ def _reshaped(old: Axes, new: Axes, axes: Axes) -> Axes:
 def _tensors(values: Any) -> Iterator[torch.Tensor]:
     """Tensors of arguments and results, which functions of torch take in lists and tuples too."""
     if isinstance(values, torch.Tensor):
-        yield values
+        if not values.is_nested:  # these have no shape
+            yield values
     elif isinstance(values, list | tuple):
         for value in values:
             yield from _tensors(value)

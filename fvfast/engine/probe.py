@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -219,4 +220,7 @@ def _hooked(model: nn.Module, hook: Callable[..., None]) -> Iterator[None]:
 def _without_compilers() -> contextlib.AbstractContextManager[Any]:
     """Run compiled modules as they are written: hooks do not see what a compiler inlines."""
     set_stance = getattr(torch.compiler, "set_stance", None)  # since torch 2.6
-    return contextlib.nullcontext() if set_stance is None else set_stance("force_eager")
+    # Loading the compiler takes seconds, and what was compiled has loaded it.
+    if set_stance is None or "torch._dynamo" not in sys.modules:
+        return contextlib.nullcontext()
+    return set_stance("force_eager")
