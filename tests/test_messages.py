@@ -41,7 +41,8 @@ class Mixed(nn.Module):
 
     def forward(self, x):
         x = self.conv(x)
-        self.map(x @ x.transpose(-1, -2))
+        last = x.permute(0, 2, 3, 1)
+        self.map(last @ last.transpose(-1, -2))
         self.fourier(torch.fft.fft2(x))
         self.indices(x.argmax(1))
         self.turned(x.flatten(2).permute(1, 0, 2))

@@ -148,6 +148,16 @@ class ChannelAxes(TorchFunctionMode):
                 self.mark(tensor, *_reshaped(old, new, self.of(known[0])))
 
 
+def axis_beside_square(shape: Sequence[int]) -> int | None:
+    """Axis of the channels of an output, without the batch, whose other two axes are a square.
+
+    What a square image becomes is square. This is for outputs that no function tells of, such as
+    those of scripted modules.
+    """
+    odd = [axis for axis, size in enumerate(shape) if list(shape).count(size) == 1]
+    return odd[0] if len(shape) == 3 and len(odd) == 1 else None
+
+
 def _name(func: Callable[..., Any]) -> str:
     """Name of a function, or of the attribute that it gets."""
     name: str = getattr(func, "__name__", "")

@@ -125,13 +125,7 @@ class Passes:
             raise error
         self.views_per_pass = 1
         self.takes_one_view = True
-        warn_user(
-            f"the network takes one image at a time only ({len(views)} at once: "
-            f"{type(error).__name__}: {_first_line(error)}): going on one view at a time, which is "
-            "slower. A reshape with a fixed batch, such as view(1, -1), or an export with static "
-            "shapes does this: x.flatten(1) and a dynamic batch take any number.",
-            RuntimeWarning,
-        )
+        _warn_of_one_view(len(views), error)
         return result
 
     def _run(
@@ -210,6 +204,27 @@ class Passes:
     def _unscaled(self, gradient: torch.Tensor) -> torch.Tensor:
         # In float32: the type of the network may not hold what is left.
         return gradient if self.gradient_scale == 1 else gradient.float() / self.gradient_scale
+
+
+def run_views(network: Network, views: torch.Tensor) -> list[torch.Tensor]:
+    """Run views (B, C, h, w) forward at once, or one by one where the network takes no more."""
+    try:
+        return network(views)
+    except Exception as error:
+        if is_out_of_memory(error) or _runs(network, views[:2]) or not _runs(network, views[:1]):
+            raise
+        _warn_of_one_view(len(views), error)
+    return [torch.cat(parts) for parts in zip(*map(network, views.split(1)), strict=True)]
+
+
+def _warn_of_one_view(count: int, error: Exception) -> None:
+    warn_user(
+        f"the network takes one image at a time only ({count} at once: {type(error).__name__}: "
+        f"{_first_line(error)}): going on one view at a time, which is slower. A reshape with a "
+        "fixed batch, such as view(1, -1), or an export with static shapes does this: "
+        "x.flatten(1) and a dynamic batch take any number.",
+        RuntimeWarning,
+    )
 
 
 class _Watched:

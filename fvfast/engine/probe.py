@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from fvfast.engine.channel_axes import ChannelAxes, ChannelAxis
+from fvfast.engine.channel_axes import ChannelAxes, ChannelAxis, axis_beside_square
 from fvfast.engine.outputs import entries, select_output
 from fvfast.engine.preprocessing import Preprocess, check_preprocess
 from fvfast.engine.state import borrowed, model_device, model_dtype
@@ -138,8 +138,9 @@ class _BatchStatistics(TorchFunctionMode):
 class _Recorder:
     """Hook that notes what modules put out."""
 
-    def __init__(self, axes: ChannelAxes, statistics: _BatchStatistics) -> None:
+    def __init__(self, axes: ChannelAxes, statistics: _BatchStatistics, *, square: bool) -> None:
         self._axes = axes
+        self._square = square
         self._statistics = statistics
         self._calls: dict[nn.Module, int] = {}
         self._outputs: dict[nn.Module, dict[Any, _Seen]] = {}
@@ -159,7 +160,10 @@ class _Recorder:
         return {
             module: ModuleRecord(
                 calls,
-                {key: seen.info() for key, seen in self._outputs[module].items()},
+                {
+                    key: seen.info(square=self._square)
+                    for key, seen in self._outputs[module].items()
+                },
                 self._had_statistics[module],
             )
             for module, calls in self._calls.items()
@@ -178,17 +182,19 @@ class _Seen:
     dtype: torch.dtype
     channels: ChannelAxis
 
-    def info(self) -> OutputInfo:
+    def info(self, *, square: bool) -> OutputInfo:
         axis = self.channels.axis
-        # Axis 0 is the batch's.
-        return OutputInfo(self.shape, self.dtype, axis - 1 if axis else None)
+        if axis:
+            return OutputInfo(self.shape, self.dtype, axis - 1)  # axis 0 is the batch's
+        beside = axis_beside_square(self.shape[1:]) if square else None
+        return OutputInfo(self.shape, self.dtype, beside)
 
 
 def _run(
     model: nn.Module, input_shape: tuple[int, ...], preprocess: Preprocess | None, batch: int
 ) -> Probe:
     axes, statistics = ChannelAxes(), _BatchStatistics()
-    recorder = _Recorder(axes, statistics)
+    recorder = _Recorder(axes, statistics, square=input_shape[-1] == input_shape[-2])
     images = torch.zeros(batch, *input_shape, device=model_device(model))
     axes.mark(images, 1)
     with (

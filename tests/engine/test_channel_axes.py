@@ -7,7 +7,7 @@ from torch.nn import functional
 from torchvision import models
 
 from fvfast import Objective, maco
-from fvfast.engine.channel_axes import ChannelAxes
+from fvfast.engine.channel_axes import ChannelAxes, axis_beside_square
 from fvfast.engine.layers import find_layer, trace_layers
 
 INPUT = (3, 32, 32)
@@ -136,6 +136,36 @@ def test_what_cannot_be_seen_is_asked_for():
         with pytest.raises(ValueError, match=choices):
             make(model, "heads", target, input_shape=INPUT)
         make(model, "heads", target, input_shape=INPUT, channel_axis=1)
+
+
+class Scripted(nn.Module):
+    """What a scripted module does cannot be seen; the layer behind it reads what it makes."""
+
+    def __init__(self):
+        super().__init__()
+        self.inside = torch.jit.script(nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU()))
+        self.behind = nn.Identity()
+
+    def forward(self, x):
+        return self.behind(self.inside(x))
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
+def test_what_a_square_image_becomes_is_square():
+    model = Scripted().eval()
+    assert find_layer(model, "behind", INPUT).channel_axis == 0
+    # Other images say nothing: two sizes may be equal by chance.
+    oblong = find_layer(model, "behind", (3, 8, 9))
+    assert (oblong.shape, oblong.channel_axis) == ((6, 6, 7), None)
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis"),
+    [((6, 5, 5), 0), ((5, 6, 5), 1), ((5, 5, 6), 2), ((5, 5, 5), None), ((4, 5, 6), None),
+     ((5, 6), None), ((2, 3, 5, 5), None)],
+)  # fmt: skip
+def test_the_axis_beside_a_square(shape, axis):
+    assert axis_beside_square(shape) == axis
 
 
 def test_channels_of_sequences():

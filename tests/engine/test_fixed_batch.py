@@ -8,6 +8,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from fvfast import Objective, maco, maco_batch, optimize
+from fvfast.metrics import mean_logit, mean_score
+from fvfast.models import LoadedModel
 
 INPUT = (3, 20, 20)
 QUICK = {"nb_steps": 2, "custom_shape": 24, "progress": False}
@@ -67,6 +69,21 @@ def test_several_images_of_optimize():
     with pytest.warns(RuntimeWarning, match=MESSAGE):
         images, _ = optimize(objective, **QUICK)
     assert len(images[-1]) == 3
+
+
+@pytest.mark.parametrize("make", [lambda: Flattens(1).eval(), lambda: Merges(1).eval()])
+def test_measures_of_pictures(make):
+    images = torch.rand(2, *INPUT)
+    fixed, free = make(), Flattens(None).eval()
+    for measure in (
+        lambda model: mean_score(
+            images, Objective.neuron(model, "head", [1, 3], input_shape=INPUT)
+        ),
+        lambda model: mean_logit(images, 2, LoadedModel(model, "mine", INPUT, (0.0, 1.0))),
+    ):
+        with pytest.warns(RuntimeWarning, match=MESSAGE):
+            made = measure(fixed)
+        assert torch.allclose(made, measure(free), rtol=1e-4, atol=1e-6)
 
 
 class Odd(nn.Module):
