@@ -45,7 +45,11 @@ ChannelOption = Annotated[
 NeuronOption = Annotated[
     str | None,
     typer.Option(
-        "--neuron", "-n", metavar="IDS", help="Neurons, such as 0-9 (flat: channel, row, column)."
+        "--neuron",
+        "-n",
+        metavar="IDS",
+        help="Neurons, such as 0-9 (flat, in the order of the output's axes, as `fvfast layers` "
+        "shows them).",
     ),
 ]
 ChannelAxisOption = Annotated[

@@ -71,13 +71,20 @@ class Objective:
         Shape (C, H, W) of the images that the model takes. Default: what the model declares, else
         (3, 224, 224).
     preprocess
-        Applied to the images before the model, for example a normalisation with ImageNet's mean and
-        standard deviation.
+        Applied to the images (N, C, H, W) before the model, for example a normalisation with
+        ImageNet's mean and standard deviation. Returns a float tensor, by operations of torch that
+        pass gradients on.
 
     Raises
     ------
     ValueError
-        The lists differ in length, or a layer is not found.
+        The lists differ in length, a layer is not found, puts out complex numbers or integers, or
+        the preprocessing fails.
+
+    Warns
+    -----
+    UserWarning
+        Once, a layer lies behind a batch normalisation without running statistics.
 
     References
     ----------
@@ -291,7 +298,8 @@ class Objective:
         layer
             Dotted name; index in the order in which the network calls its leaf modules (-1 is the
             last); the module; or (one of these, key) to read one entry of a tuple or mapping
-            output. A layer that the network calls several times is read at its last call.
+            output. A layer that the network calls several times is read at its last call. Names
+            may begin as those of a wrapped model do (``module.``, ``_orig_mod.``).
         reducer
             "magnitude" maximises the mean of the squared activations, "mean" their mean.
         multiplier
@@ -446,7 +454,8 @@ class Objective:
             See `Objective.layer`.
         neurons_ids
             A neuron, or several. A neuron is an int, the flat index into the layer's output (for a
-            convolution in the order channel, row, column), or a tuple of coordinates, one per axis.
+            convolution in the order channel, row, column; for (H, W, C) row, column, channel), or a
+            tuple of coordinates, one per axis.
             A tuple of ints is one neuron when it has as many entries as a layer of two or more axes
             has axes, and several flat indices otherwise.
         names

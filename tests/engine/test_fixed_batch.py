@@ -125,10 +125,11 @@ class Checkpointed(nn.Module):
     def __init__(self, reentrant):
         super().__init__()
         self.inside = nn.Conv2d(3, 4, 3)
+        self.behind = nn.ReLU()
         self.reentrant = reentrant
 
     def forward(self, x):
-        return checkpoint(self.inside, x, use_reentrant=self.reentrant)
+        return self.behind(checkpoint(self.inside, x, use_reentrant=self.reentrant))
 
 
 @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
@@ -137,5 +138,8 @@ def test_a_layer_within_a_reentrant_checkpoint_is_explained():
     reentrant = Objective.channel(Checkpointed(True).eval(), "inside", 0, input_shape=INPUT)
     with pytest.raises(ValueError, match=r"use_reentrant=False, or switch checkpointing off"):
         maco(reentrant, **settings)
+    behind = Objective.channel(Checkpointed(True).eval(), "behind", 0, input_shape=INPUT)
+    with pytest.raises(RuntimeError, match=r"set use_reentrant=False"):
+        maco(behind, **settings)
     other = Objective.channel(Checkpointed(False).eval(), "inside", 0, input_shape=INPUT)
     assert maco(other, **settings)[0].isfinite().all()
