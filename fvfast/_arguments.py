@@ -2,11 +2,14 @@
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import typer
 
+from fvfast.engine.layers import LayerInfo
+
 _LONGEST_NAME = 100
+_INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
 
 
 def parse_ids(text: str) -> list[int]:
@@ -70,9 +73,51 @@ def parse_range(text: str) -> tuple[float, float]:
     return low, high
 
 
-def parse_layer(text: str) -> str | int:
-    """Index of a layer if the text is a whole number, else its name."""
-    return int(text) if re.fullmatch(r"[+-]?\d+", text, re.ASCII) else text
+def parse_layer(text: str, layers: Sequence[LayerInfo]) -> str | int:
+    """Name or index of a layer.
+
+    Parameters
+    ----------
+    text
+        ``name:NAME``, ``index:NUMBER``, or one of the two without its prefix where that can only
+        mean one layer.
+    layers
+        The layers of the network.
+
+    Raises
+    ------
+    typer.BadParameter
+        An index that is no number, or a number that is both the name of a layer and the index of
+        another one.
+    """
+    prefix, colon, rest = text.partition(":")
+    if colon and prefix == "name":
+        return rest
+    if colon and prefix == "index":
+        if not _INTEGER.fullmatch(rest):
+            raise typer.BadParameter(f"{text!r} is no index; expected a number, as in index:3.")
+        return int(rest)
+    if not _INTEGER.fullmatch(text):
+        return text
+    meant = ambiguous_layers(layers).get(text)
+    if meant is not None:
+        named, counted = meant
+        raise typer.BadParameter(
+            f"--layer {text} may mean two layers: the one named {named.name!r} ({named.type}), "
+            f"name:{text}, or the one with index {text}, which is {counted.name!r} "
+            f"({counted.type}), index:{text}. Write one of the two."
+        )
+    return text if any(info.name == text for info in layers) else int(text)
+
+
+def ambiguous_layers(layers: Sequence[LayerInfo]) -> dict[str, tuple[LayerInfo, LayerInfo]]:
+    """Find the numbers that are the name of a layer and the index of another one."""
+    by_index = {str(info.index): info for info in layers if info.index is not None}
+    return {
+        info.name: (info, by_index[info.name])
+        for info in layers
+        if info.name in by_index and by_index[info.name] is not info
+    }
 
 
 def file_names(names: Iterable[str], prefix: str) -> list[str]:

@@ -32,8 +32,9 @@ LayerOption = Annotated[
         "--layer",
         "-l",
         metavar="NAME_OR_INDEX",
-        help="Layer to read, as `fvfast layers MODEL` lists them; a whole number is an index, -1 "
-        "the last layer. Default for --class: the last layer.",
+        help="Layer to read, by name or index, as `fvfast layers MODEL` lists them; -1 is the "
+        "last layer. Where a number may be both, name:3 or index:3. Default for --class: the last "
+        "layer.",
         show_default=False,
     ),
 ]
@@ -44,7 +45,19 @@ ChannelOption = Annotated[
 NeuronOption = Annotated[
     str | None,
     typer.Option(
-        "--neuron", "-n", metavar="IDS", help="Neurons, such as 0-9 (flat: channel, row, column)."
+        "--neuron",
+        "-n",
+        metavar="IDS",
+        help="Neurons, such as 0-9 (flat, in the order of the output's axes, as `fvfast layers` "
+        "shows them).",
+    ),
+]
+ChannelAxisOption = Annotated[
+    int | None,
+    typer.Option(
+        "--channel-axis",
+        help="Axis of the channels in the layer's output, without the batch; -1 is the last.",
+        show_default="what the layers around tell, as in `fvfast layers`",
     ),
 ]
 ClassOption = Annotated[

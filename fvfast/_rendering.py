@@ -10,9 +10,11 @@ import torch
 import typer
 
 from fvfast._arguments import file_names, parse_ids, parse_layer
+from fvfast._previews import PICTURE_CHANNELS, preview_channels, save_arrays
 from fvfast._settings import versions
 from fvfast._terminal import StopRequest, stop_on_interrupt
 from fvfast._version import VERSION
+from fvfast.engine.layers import trace_layers
 from fvfast.models import LoadedModel
 from fvfast.objectives import Objective
 from fvfast.plot import Style
@@ -51,6 +53,8 @@ class Target:
         Names or indices of classes; None where they were not given.
     whole_layer
         Whether to maximise the mean square of the layer.
+    channel_axis
+        Axis of the channels in the layer's output; None for what the network tells.
     """
 
     layer: str | None
@@ -58,6 +62,7 @@ class Target:
     neurons: str | None
     classes: Sequence[str] | None
     whole_layer: bool
+    channel_axis: int | None = None
 
     def __post_init__(self) -> None:
         kinds = {
@@ -71,6 +76,8 @@ class Target:
             raise typer.BadParameter(
                 f"expected one of {', '.join(kinds)}; got {' and '.join(given) or 'none'}."
             )
+        if self.channel_axis is not None and self.channels is None:
+            raise typer.BadParameter("--channel-axis says where the channels of --channel are.")
         if self.layer is None and not self.classes:
             raise typer.BadParameter(
                 f"{given[0]} needs --layer NAME_OR_INDEX; `fvfast layers MODEL` lists them."
@@ -87,7 +94,11 @@ class Target:
         ValueError
             The model has no such layer, class, channel or neuron.
         """
-        layer = LAST_LAYER if self.layer is None else parse_layer(self.layer)
+        layer: str | int = LAST_LAYER
+        if self.layer is not None:
+            layer = parse_layer(
+                self.layer, trace_layers(loaded.model, loaded.input_shape, loaded.preprocess)
+            )
         feeding: dict[str, Any] = {
             "input_shape": loaded.input_shape,
             "preprocess": loaded.preprocess,
@@ -105,8 +116,12 @@ class Target:
         jobs = []
         for part in _chunks(ids, batch_size):
             names = [_class_name(loaded, index) for index in part] if kind == "class" else None
-            make = Objective.channel if kind == "channel" else Objective.neuron
-            objective = make(loaded.model, layer, part, names=names, **feeding)
+            if kind == "channel":
+                objective = Objective.channel(
+                    loaded.model, layer, part, channel_axis=self.channel_axis, **feeding
+                )
+            else:
+                objective = Objective.neuron(loaded.model, layer, part, names=names, **feeding)
             name = objective.layers[0].name
             jobs.append(Job(objective, [{"layer": name, kind: index} for index in part]))
         return jobs
@@ -180,7 +195,7 @@ def render(
     style
         See `fvfast.plot.blend_transparency`.
     report
-        Called with the path and the name of each picture.
+        Called with the path and the name of each picture, and of each file of arrays.
 
     Returns
     -------
@@ -203,21 +218,40 @@ def render(
                     if not stop:
                         outcome.failed.append(name)
                     continue
-                save_png(
-                    path,
-                    pictures.images[index],
-                    None if pictures.transparencies is None else pictures.transparencies[index],
-                    style=style,
-                    metadata=_metadata(
-                        name, {"objective": job.targets[index], **settings, **result}
-                    ),
+                metadata = _metadata(name, {"objective": job.targets[index], **settings, **result})
+                transparency = (
+                    None if pictures.transparencies is None else pictures.transparencies[index]
                 )
+                _write(path, name, pictures.images[index], transparency, style, metadata, report)
                 outcome.written.append(path)
-                report(path, name)
             if stop:
                 outcome.interrupted = True
                 return outcome
     return outcome
+
+
+def _write(
+    path: Path,
+    name: str,
+    image: torch.Tensor,
+    transparency: torch.Tensor | None,
+    style: Style,
+    metadata: dict[str, Any],
+    report: Callable[[Path, str], None],
+) -> None:
+    """Write a picture; of an image with other channels, all of them and a picture of some."""
+    count = len(image)
+    if count not in PICTURE_CHANNELS:
+        arrays = path.with_suffix(".npz")
+        save_arrays(arrays, image, transparency, metadata)
+        report(arrays, f"{name}, all {count} channels")
+        shown = preview_channels(count)
+        image = image[shown]
+        listed = ", ".join(map(str, shown))
+        metadata = {**metadata, "fvfast.channels": f"{listed} of {count}; all in {arrays.name}"}
+        name = f"{name}, channel{'s' if len(shown) > 1 else ''} {listed}"
+    save_png(path, image, transparency, style=style, metadata=metadata)
+    report(path, name)
 
 
 def _result(scores: torch.Tensor) -> dict[str, Any]:

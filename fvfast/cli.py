@@ -9,11 +9,12 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from fvfast._arguments import parse_range, parse_size
+from fvfast._arguments import ambiguous_layers, parse_range, parse_size
 from fvfast._installation import choose_device, describe_device, describe_installation
 from fvfast._network import describe_engine, describe_network
 from fvfast._options import (
     BatchOption,
+    ChannelAxisOption,
     ChannelOption,
     ClassOption,
     DeviceOption,
@@ -85,6 +86,7 @@ def maco_command(
     neuron: NeuronOption = None,
     classes: ClassOption = None,
     whole_layer: WholeLayerOption = False,
+    channel_axis: ChannelAxisOption = None,
     out: OutOption = Path("pictures"),
     steps: Annotated[int | None, steps_option(maco)] = None,
     crops: Annotated[
@@ -125,7 +127,7 @@ def maco_command(
     progress: ProgressOption = True,
 ) -> None:
     """Draw units with MaCo: the magnitudes of natural images, optimised phases."""
-    target = Target(layer, channel, neuron, classes, whole_layer)
+    target = Target(layer, channel, neuron, classes, whole_layer, channel_axis)
     # Only what is given: the preset has values for the rest.
     chosen = _given(
         nb_steps=steps,
@@ -185,6 +187,7 @@ def optimize_command(
     neuron: NeuronOption = None,
     classes: ClassOption = None,
     whole_layer: WholeLayerOption = False,
+    channel_axis: ChannelAxisOption = None,
     out: OutOption = Path("pictures"),
     steps: Annotated[int | None, steps_option(optimize)] = None,
     fft: Annotated[
@@ -199,7 +202,7 @@ def optimize_command(
     progress: ProgressOption = True,
 ) -> None:
     """Draw units with Fourier (or pixel) feature visualisation."""
-    target = Target(layer, channel, neuron, classes, whole_layer)
+    target = Target(layer, channel, neuron, classes, whole_layer, channel_axis)
     chosen = _given(
         nb_steps=steps,
         use_fft=fft,
@@ -248,11 +251,11 @@ def layers(
         bool, typer.Option("--leaves", help="Only layers without layers inside.")
     ] = False,
 ) -> None:
-    """List the layers of a network: index, name, type and shape of the output."""
+    """List the layers of a network: index, name, type, shape of the output and its channels."""
     with friendly_errors(context.obj):
         loaded = load_model(model)
         traced = trace_layers(loaded.model, loaded.input_shape, loaded.preprocess)
-        table = Table("index", "name", "type", "output shape")
+        table = Table("index", "name", "type", "output shape", "channels on axis")
         for info in traced:
             if info.name and info.shape is not None and (info.is_leaf or not leaves):
                 table.add_row(
@@ -260,8 +263,14 @@ def layers(
                     escape(info.name),
                     info.type,
                     _times(info.shape),
+                    "" if info.channel_axis is None else str(info.channel_axis),
                 )
         console().print(table)
+        if both := ambiguous_layers(traced):
+            typer.echo(
+                f"{', '.join(both)}: the name of one layer and the index of another; write "
+                "--layer name:NAME or --layer index:NUMBER."
+            )
 
 
 @app.command()

@@ -1,16 +1,16 @@
 """MaCo: feature visualisation that optimises the phase of an image's spectrum."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 
 from fvfast._checks import check_callback, check_count
 from fvfast._warnings import warn_user
 from fvfast.ascent import Callback
 from fvfast.engine.precision import Precision
 from fvfast.engine.state import borrowed
+from fvfast.maco_results import MacoBatch as MacoBatch
+from fvfast.maco_results import MacoResults, padded_scores
 from fvfast.maco_run import MacoRun
 from fvfast.objectives import Objective
 from fvfast.optimizers import OptimizerSpec
@@ -20,27 +20,6 @@ from fvfast.spectrum import SpectrumSource
 
 CROPS_PER_BATCH = 64
 """Crops that `maco_batch` sends through the model at once unless told otherwise."""
-
-
-class MacoBatch(NamedTuple):
-    """Result of `maco_batch` for N objectives.
-
-    Attributes
-    ----------
-    images
-        (N, C, H, W), in values_range.
-    transparencies
-        (N, C, H, W): sums over the steps of the absolute gradient of the image.
-    names
-        The N names.
-    scores
-        (N, nb_steps): the scores before each step's update; NaN for steps that were not taken.
-    """
-
-    images: torch.Tensor
-    transparencies: torch.Tensor
-    names: list[str]
-    scores: torch.Tensor
 
 
 @takes_preset
@@ -79,8 +58,8 @@ def maco(
         schedule.
     maco_dataset
         Where the magnitude comes from: a `fvfast.spectrum.Spectrum`, a folder of images, a tensor
-        of images (N, C, H, W) in [0, 1], or an iterable of such batches. Default: a closed form
-        that describes natural images.
+        of images (N, C, H, W), in [0, 1] or as the model takes them, or an iterable of such
+        batches. Default: a closed form that describes natural images.
     nb_steps
         Number of steps, at least 1.
     noise_intensity
@@ -191,6 +170,7 @@ def maco_batch(
     precision: Precision = None,
     batch_size: int | None = None,
     on_result: Callable[[MacoBatch], None] | None = None,
+    keep: bool = True,
 ) -> MacoBatch:
     """Find one image for each combination of an objective.
 
@@ -212,18 +192,30 @@ preset, precision
     on_result
         Called with each batch as soon as it is finished, which for a whole layer is long before the
         last one is.
+    keep
+        Whether to keep the images and return them, 6 MB for each of 512 x 512. False needs
+        ``on_result``, which then is the only one to have them: the memory that a run takes does not
+        grow with the number of images.
 
     Returns
     -------
     result
-        Images, transparencies, names and scores. After an interrupt: of the images begun.
+        Images, transparencies, names and scores. After an interrupt: of the images begun, which
+        ``on_result`` has had as well. With ``keep=False``: of no images, that is, of shape
+        (0, C, H, W) and (0, nb_steps).
 
     Raises
     ------
     ValueError, TypeError, RuntimeError
-        As `maco`.
+        As `maco`. After the first batch, the exception's attribute ``finished`` is what would have
+        been returned.
     """
     check_callback(on_result, "on_result")
+    if not keep and on_result is None:
+        raise ValueError(
+            "keep=False keeps no image: pass on_result=, a function that takes each batch, for "
+            "example to save it."
+        )
     run = MacoRun(
         objective, optimizer, maco_dataset, nb_steps, noise_intensity, box_size, nb_crops,
         values_range, custom_shape, seed=seed, progress=progress, callback=callback, device=device,
@@ -233,50 +225,37 @@ preset, precision
         batch_size = max(1, CROPS_PER_BATCH // max(run.nb_crops, 1))
     check_count(batch_size, "batch_size", 1)
     names = objective.combination_names
-    batches: list[MacoBatch] = []
-
-    def finished() -> MacoBatch:
-        images, transparencies, parts, scores = zip(*batches, strict=True)
-        return MacoBatch(
-            torch.cat(images),
-            torch.cat(transparencies),
-            [name for part in parts for name in part],
-            torch.cat(scores),
-        )
+    shape = (run.channels, run.height, run.width)
+    results = MacoResults(len(names), shape, run.nb_steps, keep=keep)
 
     # The model is borrowed for all batches at once: one warning, one move to the device.
     with borrowed(objective.model, run.device):
         for start in range(0, len(names), batch_size):
             try:
                 ascent = run.optimise(range(start, min(start + batch_size, len(names))))
-                batches.append(
-                    MacoBatch(
-                        ascent.images[-1],
-                        ascent.transparencies[-1],
-                        names[start : start + batch_size],
-                        _padded(ascent.scores, run.nb_steps),
-                    )
+                batch = MacoBatch(
+                    ascent.images[-1],
+                    ascent.transparencies[-1],
+                    names[start : start + batch_size],
+                    padded_scores(ascent.scores, run.nb_steps),
                 )
+                results.add(batch)
                 if on_result is not None:
-                    on_result(batches[-1])
+                    on_result(batch)
             except BaseException as error:
-                if not batches:
+                if not results.done:
                     raise
-                done = f"after {sum(len(batch.names) for batch in batches)} of {len(names)} images"
+                done = f"after {results.done} of {len(names)} images"
                 if isinstance(error, KeyboardInterrupt):
-                    warn_user(f"interrupted {done}; these are returned.", RuntimeWarning)
+                    where = "these are returned" if keep else "on_result has had them"
+                    warn_user(f"interrupted {done}; {where}.", RuntimeWarning)
                     break
-                warn_user(
-                    f"failed {done}; the exception's attribute `finished` holds them.",
-                    RuntimeWarning,
+                where = (
+                    "the exception's attribute `finished` holds" if keep else "on_result has had"
                 )
-                error.finished = finished()  # type: ignore[attr-defined]
+                warn_user(f"failed {done}; {where} them.", RuntimeWarning)
+                error.finished = results.whole()  # type: ignore[attr-defined]
                 raise
             if ascent.interrupted:
                 break
-    return finished()
-
-
-def _padded(scores: torch.Tensor, nb_steps: int) -> torch.Tensor:
-    """Scores (N, steps taken) with NaN for the steps that were not."""
-    return F.pad(scores, (0, nb_steps - scores.shape[1]), value=float("nan"))
+    return results.whole()

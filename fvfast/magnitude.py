@@ -151,24 +151,34 @@ class MeanMagnitude(NamedTuple):
     image_count: int
 
 
-def mean_magnitude(batches: Iterable[torch.Tensor], size: tuple[int, int] | None) -> MeanMagnitude:
-    """Mean magnitude of the logit of images, with decorrelated colours if they have 3 channels.
+def mean_magnitude(
+    batches: Iterable[torch.Tensor],
+    size: tuple[int, int] | None,
+    *,
+    of_logits: bool | None = None,
+) -> MeanMagnitude:
+    """Mean magnitude of images, with decorrelated colours if they have 3 channels.
+
+    Images with values in [0, 1] go through the logit. Where any value is outside, the data set has
+    been normalised for a network, and all images are measured as they are.
 
     Parameters
     ----------
     batches
-        Tensors (N, C, H, W), floating point, values in [0, 1].
+        Tensors (N, C, H, W), floating point, finite.
     size
         (H, W) to which the images are cropped and resized; None for the first image's.
+    of_logits
+        Whether all values are in [0, 1]; None where that is seen at the end only, so that both are
+        measured until then.
 
     Raises
     ------
     ValueError
-        If there are no images, their values are outside [0, 1], or their number of channels
-        changes.
+        If there are no images, they are no finite floating point numbers, or their number of
+        channels changes.
     """
-    total: torch.Tensor | None = None
-    count = 0
+    logits, plain = _MagnitudeSum(), _MagnitudeSum()
     for batch in batches:
         if batch.ndim != 4:
             raise ValueError(
@@ -177,30 +187,57 @@ def mean_magnitude(batches: Iterable[torch.Tensor], size: tuple[int, int] | None
             )
         if not len(batch):
             continue
-        low, high = batch.min().item(), batch.max().item()
-        if not batch.is_floating_point() or not (low >= 0 and high <= 1):
-            raise ValueError(
-                f"Spectrum.from_images: images of {batch.dtype} have values from {low} to {high}; "
-                "expected floating point values in [0, 1]. Undo the model's normalisation, or "
-                "divide 8-bit values by 255."
-            )
+        if not has_unit_range(batch):
+            of_logits = False
         size = size or (batch.shape[2], batch.shape[3])
         check_size(*size, "Spectrum.from_images")
         images = _fit(batch.detach().cpu().float(), size)
-        images = images.clamp(_LOGIT_MARGIN, 1 - _LOGIT_MARGIN).logit()
-        if images.shape[1] == 3:
-            images = decorrelate_colors(images)
-        magnitudes = torch.fft.rfft2(images).abs().sum(0, dtype=torch.float64)
-        if total is not None and total.shape != magnitudes.shape:
-            raise ValueError(
-                f"Spectrum.from_images: images have {len(magnitudes)} channels after others had "
-                f"{len(total)}; expected the same number in all."
-            )
-        total = magnitudes if total is None else total + magnitudes
-        count += len(batch)
+        if of_logits is not False:
+            logits.add(images.clamp(_LOGIT_MARGIN, 1 - _LOGIT_MARGIN).logit())
+        if not of_logits:
+            plain.add(images)
+    total, count = (plain if of_logits is False else logits).total_and_count()
     if total is None or size is None:
         raise ValueError("Spectrum.from_images: there are no images; expected at least one.")
     return MeanMagnitude(total / count, size, count)
+
+
+def has_unit_range(images: torch.Tensor) -> bool:
+    """Whether all values are in [0, 1]; ValueError unless they are finite floating point."""
+    if not images.is_floating_point():
+        raise ValueError(
+            f"Spectrum.from_images: images are of {images.dtype}; expected floating point values. "
+            "Divide 8-bit values by 255."
+        )
+    low, high = images.min().item(), images.max().item()
+    if not -math.inf < low <= high < math.inf:
+        raise ValueError(
+            f"Spectrum.from_images: images have values from {low} to {high}; expected finite ones."
+        )
+    return low >= 0 and high <= 1
+
+
+class _MagnitudeSum:
+    """Sum of the magnitudes of images."""
+
+    def __init__(self) -> None:
+        self._total: torch.Tensor | None = None
+        self._count = 0
+
+    def add(self, images: torch.Tensor) -> None:
+        if images.shape[1] == 3:
+            images = decorrelate_colors(images)
+        magnitudes = torch.fft.rfft2(images).abs().sum(0, dtype=torch.float64)
+        if self._total is not None and self._total.shape != magnitudes.shape:
+            raise ValueError(
+                f"Spectrum.from_images: images have {len(magnitudes)} channels after others had "
+                f"{len(self._total)}; expected the same number in all."
+            )
+        self._total = magnitudes if self._total is None else self._total + magnitudes
+        self._count += len(images)
+
+    def total_and_count(self) -> tuple[torch.Tensor | None, int]:
+        return self._total, self._count
 
 
 def _fit(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

@@ -11,7 +11,9 @@ import torch
 import torch.nn.functional as F
 
 from fvfast._checks import check_sorted_range
-from fvfast.engine.state import borrowed, model_dtype
+from fvfast.engine.input_type import input_dtype
+from fvfast.engine.passes import run_views
+from fvfast.engine.state import borrowed
 from fvfast.evaluation_crops import check_pictures, evaluation_boxes, evaluation_crops
 from fvfast.models import LoadedModel
 from fvfast.objectives import Objective
@@ -98,7 +100,7 @@ def mean_score(
             chosen = index if combinations > 1 else 0
             model, score, _, _ = objective.compile([chosen])
             (crops,) = evaluation_crops(image[None], size, boxes)
-            scores.append(score(model(crops)).cpu())
+            scores.append(score(run_views(model, crops)).cpu())
     return torch.cat(scores)
 
 
@@ -293,16 +295,22 @@ def _per_image(
 
 def _logits(crops: torch.Tensor, network: LoadedModel) -> torch.Tensor:
     """Logits (K, classes) of crops in the network's range; float64, where softmax has no ties."""
-    if network.preprocess is not None:
-        crops = network.preprocess(crops)
-    outputs = network.model(crops.to(model_dtype(network.model)))
-    if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2 or len(outputs) != len(crops):
-        got = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
-        raise ValueError(
-            f"{network.name} puts out {got} for {len(crops)} images; expected the logits of a "
-            f"classifier, ({len(crops)}, classes)."
-        )
-    return outputs.double()
+
+    def run(part: torch.Tensor) -> list[torch.Tensor]:
+        if network.preprocess is not None:
+            part = network.preprocess(part)
+        outputs = network.model(part.to(input_dtype(network.model, part)))
+        if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2 or len(outputs) != len(part):
+            is_tensor = isinstance(outputs, torch.Tensor)
+            got = tuple(outputs.shape) if is_tensor else type(outputs).__name__
+            raise ValueError(
+                f"{network.name} puts out {got} for {len(part)} images; expected the logits of a "
+                f"classifier, ({len(part)}, classes)."
+            )
+        return [outputs]
+
+    (logits,) = run_views(run, crops)
+    return logits.double()
 
 
 def _mapped(

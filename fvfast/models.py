@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from fvfast.engine.inputs import find_input_shape
+from fvfast.engine.state import unwrap
 
 # The range of Xplique's defaults, for which the strength of its noise was chosen; and 0, with which
 # crops that reach beyond the picture are filled, is then a middle grey.
@@ -303,7 +304,7 @@ def _load_factory(name: str, module_name: str, factory_name: str) -> LoadedModel
         made.model.eval()
         return made
     if isinstance(made, nn.Module):
-        return LoadedModel(made.eval(), name, find_input_shape(made))
+        return LoadedModel(made.eval(), name, find_input_shape(unwrap(made)))
     raise TypeError(
         f"{name} returned a {type(made).__name__}; expected a torch.nn.Module or a "
         "fvfast.models.LoadedModel."

@@ -72,13 +72,20 @@ class Objective:
         Shape (C, H, W) of the images that the model takes. Default: what the model declares, else
         (3, 224, 224).
     preprocess
-        Applied to the images before the model, for example a normalisation with ImageNet's mean and
-        standard deviation.
+        Applied to the images (N, C, H, W) before the model, for example a normalisation with
+        ImageNet's mean and standard deviation. Returns a float tensor, by operations of torch that
+        pass gradients on.
 
     Raises
     ------
     ValueError
-        The lists differ in length, or a layer is not found.
+        The lists differ in length, a layer is not found, puts out complex numbers or integers, or
+        the preprocessing fails.
+
+    Warns
+    -----
+    UserWarning
+        Once, a layer lies behind a batch normalisation without running statistics.
 
     References
     ----------
@@ -292,7 +299,8 @@ class Objective:
         layer
             Dotted name; index in the order in which the network calls its leaf modules (-1 is the
             last); the module; or (one of these, key) to read one entry of a tuple or mapping
-            output. A layer that the network calls several times is read at its last call.
+            output. A layer that the network calls several times is read at its last call. Names
+            may begin as those of a wrapped model do (``module.``, ``_orig_mod.``).
         reducer
             "magnitude" maximises the mean of the squared activations, "mean" their mean.
         multiplier
@@ -365,7 +373,7 @@ class Objective:
 
         def targets(found: Layer) -> tuple[list[torch.Tensor], Score, Names]:
             given = list(vectors) if isinstance(vectors, (list, tuple)) else [vectors]
-            axis = find_channel_axis(found.shape, channel_axis)
+            axis = find_channel_axis(found, channel_axis)
             directions = [checked_direction(vector, found, axis) for vector in given]
             default = [f"Direction#{found.name}_{i}" for i in range(len(directions))]
             return directions, DirectionScore(cossim_pow), default if names is None else names
@@ -398,8 +406,10 @@ class Objective:
         names
             Names of the channels; default "Channel#<layer>_<id>".
         channel_axis
-            Axis of the channels in the layer's output, without the batch. Default: the first one
-            for convolutions (C, H, W), the last one for tokens (T, C).
+            Axis of the channels in the layer's output, without the batch. Default: what the layers
+            around tell, such as the first one for convolutions (C, H, W) and the last one for
+            linear layers and layer normalisations: tokens (T, C), or (H, W, C) of a Swin
+            transformer.
 
         Returns
         -------
@@ -409,16 +419,15 @@ class Objective:
         Raises
         ------
         ValueError
-            Unknown layer, or an index out of range.
+            Unknown layer, an index out of range, or an output with three axes or more of which
+            nothing tells where the channels are.
         """
 
         def targets(found: Layer) -> tuple[list[tuple[int]], Score, Names]:
-            axis = find_channel_axis(found.shape, channel_axis)
+            axis = find_channel_axis(found, channel_axis)
             ids = as_ids(channel_ids, "channel_ids")
-            channels = [
-                (check_index(index, found.shape[axis], f"channel of layer {found.name!r}"),)
-                for index in ids
-            ]
+            what = f"channel of layer {found.name!r} with output {found.shape}, on axis {axis}"
+            channels = [(check_index(index, found.shape[axis], what),) for index in ids]
             default = [f"Channel#{found.name}_{index}" for index in ids]
             return channels, ElementScore((axis,)), default if names is None else names
 
@@ -446,7 +455,8 @@ class Objective:
             See `Objective.layer`.
         neurons_ids
             A neuron, or several. A neuron is an int, the flat index into the layer's output (for a
-            convolution in the order channel, row, column), or a tuple of coordinates, one per axis.
+            convolution in the order channel, row, column; for (H, W, C) row, column, channel), or a
+            tuple of coordinates, one per axis.
             A tuple of ints is one neuron when it has as many entries as a layer of two or more axes
             has axes, and several flat indices otherwise.
         names

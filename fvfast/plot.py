@@ -37,7 +37,7 @@ def blend_transparency(
         Picture of 1 or 3 channels: (C, H, W), (H, W, C) where that is unambiguous, or (H, W). Any
         range of values.
     alpha
-        Transparency as `fvfast.maco` returns it, of the same height and width, with 1 or 3
+        Transparency as `fvfast.maco` returns it, of the same height and width, with any number of
         channels: a higher value is more opaque, a negative one counts as 0. None, or all zero (no
         information): opaque.
     percentile_image
@@ -69,10 +69,6 @@ def blend_transparency(
     _check_percentile("percentile_image", percentile_image, 50.0)
     _check_percentile("percentile_alpha", percentile_alpha, 100.0)
     colors = _channels_last("image", image)
-    if colors.shape[-1] not in (1, 3):
-        raise ValueError(
-            f"image has {colors.shape[-1]} channels; expected 1 (grey) or 3 (red, green, blue)."
-        )
     opacity = _opacity(alpha, colors.shape[:2], percentile_alpha)
     colors = np.clip(colors, *np.percentile(colors, (percentile_image, 100.0 - percentile_image)))
     if style == "xplique":
@@ -130,6 +126,8 @@ def plot_grid(
 ) -> "Figure":
     """Draw several pictures side by side in a new pyplot figure.
 
+    A notebook shows the figure once, at the end of the cell, whether or not it is the cell's value.
+
     Parameters
     ----------
     images
@@ -158,8 +156,11 @@ def plot_grid(
     columns = grid_columns(count, columns)
     from matplotlib import pyplot
 
+    from fvfast._figure import GridFigure
+
     rows = math.ceil(count / columns)
-    figure = pyplot.figure(figsize=(2.5 * columns, 2.7 * rows), layout="constrained")
+    size = (2.5 * columns, 2.7 * rows)
+    figure = pyplot.figure(figsize=size, layout="constrained", FigureClass=GridFigure)
     for index in range(count):
         ax = figure.add_subplot(rows, columns, index + 1)
         plot_maco(images[index], None if alphas is None else alphas[index], style=style, ax=ax)
@@ -199,11 +200,15 @@ def _opacity(
     """Opacity (H, W, 1) in [0, 1]."""
     if alpha is None:
         return np.ones((*size, 1))
-    values = _channels_last("alpha", alpha)
-    if values.shape[:2] != size:
+    array = _finite("alpha", alpha)
+    if array.shape[1:] == size:
+        values = np.moveaxis(array, 0, -1)
+    elif array.shape[:2] == size:
+        values = array
+    else:
         raise ValueError(
-            f"alpha is {values.shape[0]} x {values.shape[1]} but image is {size[0]} x {size[1]} "
-            "(height x width); expected the transparency of the same picture."
+            f"alpha has shape {array.shape} but image is {size[0]} x {size[1]} (height x width); "
+            "expected the transparency of the same picture, with any number of channels."
         )
     values = values.mean(axis=-1, keepdims=True)
     # A transparency that is zero nearly everywhere has the percentile 0: 0 / 0 without the maximum.
@@ -224,6 +229,19 @@ def _stretch(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _channels_last(name: str, values: torch.Tensor | ArrayLike) -> NDArray[np.float64]:
     """Finite float64 array (H, W, C) of a picture given as (C, H, W), (H, W, C) or (H, W)."""
+    array = _finite(name, values)
+    if array.shape[0] in (1, 3):
+        return np.moveaxis(array, 0, -1)
+    if array.shape[-1] in (1, 3):
+        return array
+    raise ValueError(
+        f"{name} has shape {array.shape}; expected 1 or 3 channels in the first or in the last "
+        f"dimension. Of other numbers of channels, choose some: {name}[:3] or {name}[[3, 2, 1]]."
+    )
+
+
+def _finite(name: str, values: torch.Tensor | ArrayLike) -> NDArray[np.float64]:
+    """Finite float64 array of three dimensions."""
     if isinstance(values, torch.Tensor):
         # NumPy has no bfloat16.
         values = values.detach().to("cpu", torch.float64).numpy()
@@ -240,11 +258,4 @@ def _channels_last(name: str, values: torch.Tensor | ArrayLike) -> NDArray[np.fl
             f"{name} holds values that are not finite (NaN or infinity); the optimisation that "
             "made it has diverged: try fewer steps or a lower learning rate."
         )
-    if array.shape[0] in (1, 3):
-        return np.moveaxis(array, 0, -1)
-    if array.shape[-1] in (1, 3):
-        return array
-    raise ValueError(
-        f"{name} has shape {array.shape}; expected 1 or 3 channels in the first or in the last "
-        "dimension."
-    )
+    return array

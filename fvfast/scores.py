@@ -354,6 +354,11 @@ def _mean_score(value: torch.Tensor | float | None, crops: int) -> torch.Tensor:
         )
     if not isinstance(value, torch.Tensor):
         value = torch.tensor(value, dtype=torch.float32, device="cpu")
+    if value.is_complex():
+        raise TypeError(
+            f"the score function returned complex numbers ({value.dtype}), which have no order; "
+            "return torch.abs(...) or the real part of them."
+        )
     if value.ndim > 1 and value.numel() == crops:
         value = value.flatten()
     if value.ndim > 1 or (value.ndim == 1 and len(value) != crops):

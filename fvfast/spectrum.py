@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from fvfast._checks import check_size
 from fvfast._version import VERSION
 from fvfast.magnitude import (
+    has_unit_range,
     mean_magnitude,
     natural_magnitude,
     resample_magnitude,
@@ -118,14 +119,16 @@ class Spectrum:
         """Measure the average magnitude of images.
 
         Their values go through the logit, their colours (if there are 3 channels) are decorrelated,
-        and the magnitudes of their spectra are averaged.
+        and the magnitudes of their spectra are averaged. Where a value of the data set is outside
+        [0, 1], as with images normalised for a network, all values are taken as they are: MaCo
+        standardises its images, so the scale of a spectrum does not matter.
 
         Parameters
         ----------
         source
-            A folder, searched with its subfolders; images (N, C, H, W) with values in [0, 1]; or an
-            iterable of images (C, H, W) or batches (N, C, H, W), each alone or first in a tuple or
-            list, as a `torch.utils.data.DataLoader` gives (images, labels).
+            A folder, searched with its subfolders; images (N, C, H, W) of finite floating point
+            values; or an iterable of images (C, H, W) or batches (N, C, H, W), each alone or first
+            in a tuple or list, as a `torch.utils.data.DataLoader` gives (images, labels).
         size
             (H, W) at which to measure. Images of another size are cropped around their centre to
             this aspect and resized with antialiasing. Default: (512, 512) for a folder, the size of
@@ -151,8 +154,8 @@ class Spectrum:
         TypeError
             If the iterable gives something other than tensors.
         ValueError
-            If there are no images, their values are outside [0, 1], or their number of channels
-            changes.
+            If there are no images, their values are not finite or no floating point numbers, or
+            their number of channels changes.
 
         Warns
         -----
@@ -163,10 +166,13 @@ class Spectrum:
         if isinstance(source, str | os.PathLike):
             size = size or FOLDER_SIZE
             folder = PhotographFolder(source, size, channels, progress)
-            mean = mean_magnitude(folder, size)
+            mean = mean_magnitude(folder, size, of_logits=True)
             spectrum.skipped_count = len(folder.skipped)
         else:
-            mean = mean_magnitude(_batches(source, progress), size)
+            of_logits = None
+            if isinstance(source, torch.Tensor) and source.numel() > 0:
+                of_logits = has_unit_range(source)
+            mean = mean_magnitude(_batches(source, progress), size, of_logits=of_logits)
         spectrum._kind = Kind.MEASURED
         spectrum._values, spectrum.size = mean.values.float().numpy(), mean.size
         spectrum.image_count = mean.image_count

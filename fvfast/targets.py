@@ -78,16 +78,35 @@ def neuron_coordinates(unit: int | tuple[int, ...], layer: Layer) -> tuple[int, 
     )
 
 
-def find_channel_axis(shape: tuple[int, ...], axis: int | None) -> int:
-    """Axis of the channels: the one given, else the last of tokens (T, C), the first otherwise."""
+def find_channel_axis(layer: Layer, axis: int | None) -> int:
+    """Axis of the channels: the one given, else the one that the network tells.
+
+    Where it does not, outputs with one or two axes have the channels on the last one, as tokens
+    (T, C) have.
+
+    Raises
+    ------
+    ValueError
+        There is no such axis, or several may be meant.
+    """
+    shape = layer.shape
     if not shape:
         raise ValueError(
             "the layer puts out one number per image and has no channels; use Objective.layer with "
             "reducer='mean'."
         )
-    if axis is None:
-        return len(shape) - 1 if len(shape) == 2 else 0
-    return check_index(axis, len(shape), f"channel_axis of an output {shape}")
+    if axis is not None:
+        return check_index(axis, len(shape), f"channel_axis of an output {shape}")
+    if layer.channel_axis is not None:
+        return layer.channel_axis
+    if len(shape) > 2:
+        choices = ", ".join(f"{index} ({size})" for index, size in enumerate(shape))
+        raise ValueError(
+            f"which axis of the output {shape} of layer {layer.name!r} holds the channels cannot "
+            f"be seen from the layers around it: pass channel_axis= (--channel-axis), one of "
+            f"{choices}."
+        )
+    return len(shape) - 1
 
 
 def checked_direction(vector: Any, layer: Layer, channel_axis: int) -> torch.Tensor:

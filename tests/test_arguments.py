@@ -4,8 +4,17 @@ import re
 
 import pytest
 import typer
+from torch import nn
 
-from fvfast._arguments import file_names, parse_ids, parse_layer, parse_range, parse_size
+from fvfast._arguments import (
+    ambiguous_layers,
+    file_names,
+    parse_ids,
+    parse_layer,
+    parse_range,
+    parse_size,
+)
+from fvfast.engine.layers import trace_layers
 
 
 @pytest.mark.parametrize(
@@ -48,9 +57,39 @@ def test_no_ranges(text):
         parse_range(text)
 
 
-def test_layers_by_name_or_index():
-    names = ["3", "-1", "conv", "blocks.3", "3a"]
-    assert [parse_layer(text) for text in names] == [3, -1, "conv", "blocks.3", "3a"]
+@pytest.fixture
+def layers():
+    """Names "0", "1", "1.0", "1.1", "2" of the indices 0, none, 1, 2, 3."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sequential(nn.ReLU(), nn.Tanh()), nn.Flatten())
+    return trace_layers(model.eval(), (3, 8, 8))
+
+
+def test_layers_by_name_or_index(layers):
+    expected = {
+        "1.0": "1.0",
+        "missing": "missing",
+        "-1": -1,
+        "3": 3,
+        "+1": 1,
+        "0": "0",  # both, of the same layer
+        "name:1": "1",
+        "name:missing": "missing",
+        "index:2": 2,
+        "index:-2": -2,
+    }
+    assert {text: parse_layer(text, layers) for text in expected} == expected
+
+
+def test_numbers_that_may_mean_two_layers(layers):
+    assert list(ambiguous_layers(layers)) == ["1", "2"]
+    message = (
+        r"named '1' \(Sequential\), name:1, or the one with index 1, which is '1\.0' \(ReLU\), "
+        r"index:1"
+    )
+    with pytest.raises(typer.BadParameter, match=message):
+        parse_layer("1", layers)
+    with pytest.raises(typer.BadParameter, match="'index:a' is no index"):
+        parse_layer("index:a", layers)
 
 
 def test_file_names_are_safe_and_distinct():

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from fvfast import _installation, _terminal, cli
 from fvfast.ops._native import native_status
+from fvfast.plot import blend_transparency
 from fvfast.png import read_metadata
 from fvfast.spectrum import Spectrum
 
@@ -39,6 +40,34 @@ def half_finite():
 
 def plain():
     return nn.Sequential(nn.Conv2d(3, 2, 3))
+
+def numbered():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sequential(nn.ReLU(), nn.Tanh()), nn.Flatten())
+    return LoadedModel(model.eval(), "numbered", (3, 8, 8))
+
+class ChannelsLast(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.norm = nn.LayerNorm(4)
+        self.mixed = nn.Identity()
+    def forward(self, images):
+        x = self.norm(self.conv(images).permute(0, 2, 3, 1))
+        return self.mixed(x @ x.transpose(-1, -2))
+
+def last():
+    return LoadedModel(ChannelsLast().eval(), "last", (3, 8, 8))
+
+def many(channels):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(channels, 2, 3))
+    return LoadedModel(model, f"many{channels}", (channels, 8, 8))
+
+def two():
+    return many(2)
+
+def five():
+    return many(5)
 
 def make():
     torch.manual_seed(0)
@@ -267,14 +296,87 @@ def test_layers_lists_index_name_type_and_shape():
     output = invoke("layers", "tiny_network:make").stdout
     rows = [re.split(r"\s*[│┃]\s*", line)[1:-1] for line in output.splitlines() if "│" in line]
     assert rows == [
-        ["0", "conv", "Conv2d", "6 x 10 x 10"],
-        ["", "block", "Sequential", "6"],
-        ["1", "block.0", "Tanh", "6 x 10 x 10"],
-        ["2", "block.1", "AdaptiveAvgPool2d", "6 x 1 x 1"],
-        ["3", "block.2", "Flatten", "6"],
-        ["4", "fc", "Linear", "4"],
+        ["0", "conv", "Conv2d", "6 x 10 x 10", "0"],
+        ["", "block", "Sequential", "6", "0"],
+        ["1", "block.0", "Tanh", "6 x 10 x 10", "0"],
+        ["2", "block.1", "AdaptiveAvgPool2d", "6 x 1 x 1", "0"],
+        ["3", "block.2", "Flatten", "6", "0"],
+        ["4", "fc", "Linear", "4", "0"],
     ]
+    assert "--layer" not in output
     assert " block " not in invoke("layers", "tiny_network:make", "--leaves").stdout
+
+
+def test_numbers_that_are_names_and_indices(tmp_path):
+    output = invoke("layers", "tiny_network:numbered").stdout
+    assert output.splitlines()[-1].startswith("1, 2: the name of one layer and the index of")
+    result = draw("--layer", "1", "--channel", "0", *QUICK, model="numbered", status=2)
+    assert "named '1' (Sequential), name:1" in " ".join(result.stderr.replace("│", " ").split())
+    for layer, read in (("name:1", "1"), ("index:1", "1.0"), ("index:2", "1.1"), ("0", "0")):
+        draw("--layer", layer, "--channel", "0", *QUICK, model="numbered")
+        (path,) = (tmp_path / "pictures").iterdir()
+        assert settings_of(path)["objective"]["layer"] == read
+        path.unlink()
+
+
+def test_channels_of_outputs_with_channels_last(tmp_path):
+    rows = invoke("layers", "tiny_network:last").stdout.splitlines()
+    (norm,) = (re.split(r"\s*[│┃]\s*", row)[1:-1] for row in rows if "LayerNorm" in row)
+    assert norm == ["1", "norm", "LayerNorm", "6 x 6 x 4", "2"]
+    draw("--layer", "norm", "--channel", "3", *QUICK, model="last")
+    assert (tmp_path / "pictures" / "last_Channel_norm_3.png").exists()
+    result = draw("--layer", "norm", "--channel", "5", *QUICK, model="last", status=1)
+    assert "on axis 2: index 5 is out of range" in result.stderr
+    for command in ("maco", "optimize"):
+        settings = QUICK if command == "maco" else ["--steps", 1, "--size", 16, "--no-progress"]
+        arguments = ["--layer", "mixed", "--channel", "5", *settings]
+        result = draw(*arguments, command=command, model="last", status=1)
+        assert "--channel-axis" in result.stderr
+        draw(*arguments, "--channel-axis", "-1", command=command, model="last")
+    assert (tmp_path / "pictures" / "last_Channel_mixed_5.png").exists()
+
+
+@pytest.mark.parametrize("command", ["maco", "optimize"])
+@pytest.mark.parametrize(("model", "channels", "shown"), [("two", 2, "0"), ("five", 5, "0, 1, 2")])
+def test_images_of_other_channels_are_saved_whole_beside_a_preview(
+    tmp_path, command, model, channels, shown
+):
+    settings = QUICK if command == "maco" else ["--steps", 2, "--size", "16x20", "--no-progress"]
+    result = draw("--layer", "name:0", "--channel", "0,1", *settings, command=command, model=model)
+    folder = tmp_path / "pictures"
+    stems = [f"many{channels}_Channel_0_{index}" for index in (0, 1)]
+    assert {path.name for path in folder.iterdir()} == {
+        f"{stem}.{end}" for stem in stems for end in ("npz", "png")
+    }
+    assert f"Channel#0_0, all {channels} channels: pictures/{stems[0]}.npz" in result.stdout
+    assert "2 pictures in" in result.stdout
+    with np.load(folder / f"{stems[0]}.npz") as file:
+        image = torch.from_numpy(file["image"])
+        assert image.shape == (channels, 16, 20)
+        assert image.std((1, 2)).min() > 0.01
+        assert ("transparency" in file) == (command == "maco")
+        alpha = torch.from_numpy(file["transparency"]) if command == "maco" else None
+        metadata = json.loads(str(file["metadata"]))
+    assert metadata["Title"] == "Channel#0_0"
+    assert json.loads(metadata["fvfast.settings"])["objective"] == {"layer": "0", "channel": 0}
+    preview = read_metadata(folder / f"{stems[0]}.png")
+    assert preview["fvfast.channels"] == f"{shown} of {channels}; all in {stems[0]}.npz"
+    expected = blend_transparency(image[: len(shown.split(","))], alpha)
+    with Image.open(folder / f"{stems[0]}.png") as file:
+        drawn = np.asarray(file) / 255
+    np.testing.assert_allclose(drawn, expected[..., : drawn.shape[-1]], atol=0.5 / 255 + 1e-6)
+
+
+def test_the_package_runs_as_a_module():
+    result = subprocess.run(
+        [sys.executable, "-m", "fvfast", "--version"], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == invoke("--version").stdout
+    result = subprocess.run(
+        [sys.executable, "-m", "fvfast", "maco"], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 2
+    assert "Usage: fvfast maco" in result.stderr
 
 
 def test_info_shows_versions_and_the_network():
@@ -325,6 +427,7 @@ def test_version():
         ([], "got none"),
         (["--class", "1", "--channel", "2"], "got --channel and --class"),
         (["--channel", "2"], "--channel needs --layer"),
+        (["--class", "1", "--channel-axis", "0"], "--channel-axis says where"),
         (["--layer", "conv", "--channel", "2-"], "'2-' is no list of numbers"),
         (["--class", "1", "--size", "big"], "'big' is no size"),
         (["--class", "1", "--style", "lucid"], "lucid"),

@@ -195,6 +195,9 @@ def plain():
     model.input_shape = (1, 32, 48)
     return model.train()
 
+def wrapped():
+    return nn.DataParallel(plain())
+
 def full():
     return LoadedModel(plain(), "mine", (1, 8, 8), (0.0, 1.0), None, ["a", "b", "A"])
 
@@ -226,6 +229,9 @@ class TestFactories:
         assert loaded.input_shape == (1, 32, 48)
         assert loaded.values_range == (-1.0, 1.0)
         assert loaded.name == "my_factories:plain"
+
+    def test_a_wrapped_module_is_taken_as_the_one_inside_declares_itself(self):
+        assert load_model("my_factories:wrapped").input_shape == (1, 32, 48)
 
     def test_a_loaded_model_is_kept(self):
         loaded = load_model("my_factories:full")

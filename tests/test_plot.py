@@ -165,9 +165,13 @@ def test_any_picture_gives_colours_in_range(
     [
         ({"image": torch.zeros(1, 3, 4, 4)}, r"take one picture of the batch, image\[0\]"),
         ({"image": torch.zeros(2, 8, 8)}, "expected 1 or 3 channels"),
+        ({"image": torch.zeros(5, 8, 8)}, r"choose some: image\[:3\]"),
         ({"image": torch.zeros(3, 0, 8)}, "image has shape"),
         ({"image": torch.full((3, 4, 4), torch.nan)}, "not finite"),
-        ({"image": torch.zeros(3, 4, 4), "alpha": torch.zeros(3, 4, 5)}, "4 x 5 but image is 4 x"),
+        (
+            {"image": torch.zeros(3, 4, 4), "alpha": torch.zeros(3, 4, 5)},
+            r"alpha has shape \(3, 4, 5\) but image is 4 x",
+        ),
         ({"image": torch.zeros(3, 4, 4), "percentile_image": 51}, "percentile_image is 51"),
         ({"image": torch.zeros(3, 4, 4), "percentile_alpha": -1}, "percentile_alpha is -1"),
         ({"image": torch.zeros(3, 4, 4), "style": "lucid"}, "'xplique', 'horama'"),
@@ -226,3 +230,58 @@ def test_plot_grid_draws_all_with_titles(picture):
 def test_plot_grid_refuses_lists_that_do_not_fit(arguments, message):
     with pytest.raises(ValueError, match=message):
         plot_grid(**arguments)
+
+
+class Notebook:
+    """What IPython and the inline back end do with a cell: the order of their calls, no more."""
+
+    def __init__(self):
+        self.shown = []
+
+    def display(self, value):
+        """IPython's display(), which also shows the value of a cell's last line."""
+        try:
+            value._ipython_display_()
+        except (AttributeError, NotImplementedError):
+            self.shown.append(value)
+
+    def end_of_cell(self):
+        """matplotlib_inline.backend_inline.show(close=True)"""
+        for number in pyplot.get_fignums():
+            self.display(pyplot.figure(number))
+        pyplot.close("all")
+
+
+@pytest.mark.parametrize("use", ["as the value", "assigned", "displayed and as the value later"])
+def test_a_notebook_shows_a_grid_once(picture, use, monkeypatch):
+    monkeypatch.setattr(matplotlib, "get_backend", lambda: "module://matplotlib_inline.backend")
+    notebook = Notebook()
+    figure = plot_grid([picture[0]])
+    if use != "assigned":
+        notebook.display(figure)
+    notebook.end_of_cell()
+    assert notebook.shown == [figure]
+    if use.endswith("later"):
+        notebook.display(figure)
+        notebook.end_of_cell()
+        assert notebook.shown == [figure, figure]
+
+
+def test_elsewhere_a_grid_stays_with_pyplot(picture):
+    figure = plot_grid([picture[0]])
+    Notebook().display(figure)
+    assert pyplot.gcf() is figure
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 24])
+@pytest.mark.parametrize("style", ["xplique", "horama"])
+def test_the_transparency_may_have_any_channels(picture, channels, style):
+    image, alpha = picture
+    many = alpha.mean(0, keepdim=True) * torch.linspace(0.5, 1.5, channels)[:, None, None]
+    expected = blend_transparency(image, many.mean(0), style=style)
+    for form in (many, many.permute(1, 2, 0)):
+        np.testing.assert_allclose(
+            blend_transparency(image, form, style=style), expected, atol=1e-6
+        )
+    (drawn,) = plot_maco(image, many, style=style, ax=pyplot.subplot()).get_images()
+    np.testing.assert_allclose(drawn.get_array(), expected, atol=1e-6)

@@ -11,6 +11,7 @@ from PIL import Image
 from skimage import data as skimage_data
 from sklearn.datasets import load_sample_image
 
+from fvfast import Objective, maco
 from fvfast.colors import decorrelate_colors
 from fvfast.photographs import PhotographFolder
 from fvfast.preconditioning import init_maco_buffer
@@ -185,6 +186,34 @@ def test_every_kind_of_source_gives_the_same():
         torch.testing.assert_close(spectrum.magnitude(8, 12), expected.magnitude(8, 12))
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_normalised_images_are_measured_as_they_are(channels):
+    unit = uniform_images(20, channels, 8, 12)
+    # The first 19 are within [0, 1]: only the last one tells that the data set is normalised.
+    images = unit.clone()
+    images[-1] = (images[-1] - 0.45) / 0.2
+    plain = images.double()
+    if channels == 3:
+        plain = decorrelate_colors(plain)
+    expected = torch.fft.rfft2(plain).abs().mean(0)
+    for source in (images, list(images), images.split(7), iter(images.split(6))):
+        spectrum = Spectrum.from_images(source, progress=False, parzen_window=False)
+        assert spectrum.image_count == 20
+        measured = spectrum.magnitude(8, 12, channels).double()
+        torch.testing.assert_close(measured, expected, rtol=1e-5, atol=1e-4)
+
+
+def test_the_scale_of_normalised_images_does_not_matter():
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3)).eval()
+    objective = Objective.channel(network, "0", 1, input_shape=(3, 16, 16))
+    settings = {"nb_steps": 2, "nb_crops": 2, "custom_shape": 24, "progress": False}
+    images = 3 * (2 * uniform_images(4, 3, 24, 24) - 1)
+    first, second = (
+        maco(objective, maco_dataset=scale * images, **settings)[0] for scale in (1.0, 40.0)
+    )
+    torch.testing.assert_close(first, second, rtol=0, atol=1e-3)
+
+
 @pytest.mark.parametrize("channels", [1, 2, 4, 7])
 def test_other_channels_are_not_recoloured(channels):
     images = uniform_images(3, channels, 8, 8)
@@ -254,10 +283,15 @@ def test_progress_is_shown_when_asked_for(tmp_path, capsys):
     [
         (torch.zeros(0, 3, 8, 8), ValueError, "no images"),
         ([], ValueError, "no images"),
-        (torch.full((1, 3, 8, 8), 1.5), ValueError, r"from 1\.5 to 1\.5; expected .* in \[0, 1\]"),
-        (torch.full((1, 3, 8, 8), -0.1), ValueError, r"expected .* in \[0, 1\]"),
-        (torch.full((1, 3, 8, 8), torch.nan), ValueError, r"expected .* in \[0, 1\]"),
-        (torch.ones((1, 3, 8, 8), dtype=torch.uint8), ValueError, "divide 8-bit values by 255"),
+        (torch.full((1, 3, 8, 8), torch.nan), ValueError, "from nan to nan; expected finite"),
+        ([torch.full((3, 8, 8), torch.inf)], ValueError, "from inf to inf; expected finite"),
+        (
+            [torch.full((3, 8, 8), -3.0), torch.full((3, 8, 8), torch.nan)],
+            ValueError,
+            "from nan to nan; expected finite",
+        ),
+        (torch.ones((1, 3, 8, 8), dtype=torch.uint8), ValueError, "Divide 8-bit values by 255"),
+        ([torch.ones((3, 8, 8), dtype=torch.int64)], ValueError, "images are of torch.int64"),
         (torch.zeros(8, 8), ValueError, r"shape \(8, 8\); expected \(N, C, H, W\)"),
         (torch.zeros(20, 8, 8), ValueError, r"shape \(20, 8, 8\); expected \(N, C, H, W\)"),
         ([torch.zeros(8)], ValueError, r"shape \(8,\); expected \(C, H, W\) or"),

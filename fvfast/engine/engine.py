@@ -14,6 +14,7 @@ from fvfast.engine.memory import free_memory
 from fvfast.engine.passes import Passes
 from fvfast.engine.plan import Plan
 from fvfast.engine.precision import Precision
+from fvfast.engine.preprocessing import check_preprocess
 from fvfast.engine.randomness import drawn_from
 from fvfast.engine.repeated_pass import PartScorer, RepeatedPass, kind_of
 from fvfast.engine.state import preserved
@@ -224,7 +225,7 @@ def kept_engine(
     Raises
     ------
     ValueError
-        See `fvfast.engine.plan.make_plan`.
+        See `fvfast.engine.plan.make_plan` and `fvfast.engine.preprocessing.check_preprocess`.
     """
     model, first = tapped.model, scorer(0, 1)
     key = key_of(tapped, views, precision)
@@ -232,6 +233,8 @@ def kept_engine(
     # So that the run is the same, however much was tried before it.
     with preserved(model):
         if form is None or not form.serves(tapped, first, views, thorough=thorough):
+            if tapped.preprocess is not None:
+                check_preprocess(tapped.preprocess, tuple(views.shape[1:]), views.device)
             form = choose_form(tapped, first, views, name, precision)
     plan = form.plan_for(first, views.device)
     if plan.views_per_pass is not None and plan.views_per_pass < len(views):

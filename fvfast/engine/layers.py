@@ -3,19 +3,19 @@
 import dataclasses
 import difflib
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, SupportsIndex
 
-import torch
 from torch import nn
 
-from fvfast.engine.input_type import input_dtype
-from fvfast.engine.randomness import drawn_from
-from fvfast.engine.state import borrowed, model_device
-from fvfast.engine.threads import in_this_thread
+from fvfast._warnings import warn_user
+from fvfast.engine.outputs import OutputKey as OutputKey
+from fvfast.engine.outputs import select_output as select_output
+from fvfast.engine.preprocessing import Preprocess as Preprocess
+from fvfast.engine.probe import ModuleRecord, OutputInfo, run_probe
+from fvfast.engine.state import unwrap
+from fvfast.engine.wrapped_names import find_wrapped_name
 
-Preprocess = Callable[[torch.Tensor], torch.Tensor]
-OutputKey = int | str | None
 LayerSpec = str | int | nn.Module | tuple[str | int | nn.Module, int | str]
 
 
@@ -39,6 +39,8 @@ class LayerInfo:
         Whether the module has no children.
     calls
         How often one forward pass calls it.
+    channel_axis
+        Axis of the shape that holds the channels; None where the network does not tell.
     """
 
     name: str
@@ -47,6 +49,7 @@ class LayerInfo:
     index: int | None
     is_leaf: bool
     calls: int
+    channel_axis: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +68,8 @@ class Layer:
         Shape of that output without the batch dimension; empty for the images.
     calls
         How often one forward pass calls the module.
+    channel_axis
+        Axis of the shape that holds the channels; None where the network does not tell.
     """
 
     name: str
@@ -72,55 +77,30 @@ class Layer:
     key: OutputKey
     shape: tuple[int, ...]
     calls: int
+    channel_axis: int | None = None
 
 
 IMAGES = Layer(name="images", module=None, key=None, shape=(), calls=0)
 
 
-def select_output(output: Any, key: OutputKey = None) -> torch.Tensor | None:
-    """Read one tensor of a module's output.
-
-    Parameters
-    ----------
-    output
-        Tensor, or tuple, list, mapping or dataclass that holds tensors, possibly nested.
-    key
-        Index or name of the entry; None takes the first tensor found.
-
-    Returns
-    -------
-    tensor
-        The tensor, or None when there is none (or no such entry).
-    """
-    if key is not None:
-        entries = _entries(output)
-        return select_output(entries[key]) if key in entries else None
-    if isinstance(output, torch.Tensor):
-        return output
-    found = (select_output(entry) for entry in _entries(output).values())
-    return next((tensor for tensor in found if tensor is not None), None)
-
-
-def _entries(output: Any) -> dict[Any, Any]:
-    """Entries of a tuple, list, mapping or dataclass by index or name; empty for all else."""
-    if isinstance(output, Mapping):
-        return dict(output)
-    if dataclasses.is_dataclass(output) and not isinstance(output, type):
-        return {field.name: getattr(output, field.name) for field in dataclasses.fields(output)}
-    if isinstance(output, Sequence) and not isinstance(output, str):
-        return dict(enumerate(output))
-    return {}
-
-
 @dataclasses.dataclass(frozen=True)
 class _Traced:
-    """What the probe saw of one module: shapes with the batch, by entry; None is the first."""
+    """What the probe saw of one module: what it put out, with the batch, by entry."""
 
     info: LayerInfo
-    shapes: Mapping[Any, tuple[int, ...]]
+    outputs: Mapping[Any, OutputInfo]
+    has_batch_statistics: bool
 
 
-_Trace = list[_Traced]
+@dataclasses.dataclass
+class _Trace:
+    """All modules of a network, and of how many images the probe's batch was."""
+
+    modules: list[_Traced]
+    batch: int
+    warned: bool = False
+
+
 _TraceKey = tuple[tuple[int, ...], int, str, tuple[int, ...]]
 # A trace keeps its preprocess alive, so that another one cannot take over its identity.
 _traces: "weakref.WeakKeyDictionary[nn.Module, dict[_TraceKey, tuple[_Trace, Any]]]" = (
@@ -148,14 +128,16 @@ def trace_layers(
     Returns
     -------
     layers
-        In the order of ``model.named_modules()``.
+        In the order of ``model.named_modules()``, of the network inside where the model is wrapped
+        (`torch.nn.DataParallel`, `torch.compile`).
 
     Raises
     ------
     ValueError
         When the model cannot run on one image of this shape.
     """
-    return [traced.info for traced in _trace(model, input_shape, preprocess)]
+    trace = _trace(unwrap(model), input_shape, preprocess)
+    return [traced.info for traced in trace.modules]
 
 
 def _trace(model: nn.Module, input_shape: tuple[int, ...], preprocess: Preprocess | None) -> _Trace:
@@ -171,55 +153,24 @@ def _trace(model: nn.Module, input_shape: tuple[int, ...], preprocess: Preproces
 def _run_trace(
     model: nn.Module, input_shape: tuple[int, ...], preprocess: Preprocess | None
 ) -> _Trace:
-    shapes: dict[nn.Module, dict[Any, tuple[int, ...]]] = {}
-    calls: dict[nn.Module, int] = {}
-
-    def record(module: nn.Module, _inputs: Any, output: Any) -> None:
-        calls[module] = calls.get(module, 0) + 1
-        keys = [None, *_entries(output)]
-        tensors = {key: select_output(output, key) for key in keys}
-        shapes[module] = {
-            key: tuple(tensor.shape) for key, tensor in tensors.items() if tensor is not None
-        }
-
-    with torch.inference_mode(False), torch.no_grad(), borrowed(model, warn=False):
-        hook = in_this_thread(record)
-        handles = [
-            module.register_forward_hook(hook)
-            for module in model.modules()
-            if not isinstance(module, torch.jit.ScriptModule)  # these take no hooks
-        ]
-        try:
-            image = torch.zeros(1, *input_shape, device=model_device(model))
-            with drawn_from(0, 0, image.device):
-                image = preprocess(image) if preprocess is not None else image
-                model(image.to(input_dtype(model, image)))
-        except Exception as error:
-            raise ValueError(
-                f"the model ({type(model).__name__}) failed on one image of zeros of shape "
-                f"(1, {', '.join(map(str, input_shape))}): {type(error).__name__}: {error} "
-                "If it takes images of another shape, pass their (C, H, W) as input_shape=."
-            ) from error
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    leaves = [module for module in calls if not any(module.children())]
+    probe = run_probe(model, input_shape, preprocess)
+    leaves = [module for module in probe.modules if not any(module.children())]
     order = {module: index for index, module in enumerate(leaves)}
-    return [
-        _Traced(
-            LayerInfo(
-                name=name,
-                type=type(module).__name__,
-                shape=shapes[module][None][1:] if None in shapes.get(module, {}) else None,
-                index=order.get(module),
-                is_leaf=not any(module.children()),
-                calls=calls.get(module, 0),
-            ),
-            shapes.get(module, {}),
+    traced = []
+    for name, module in model.named_modules():
+        seen = probe.modules.get(module, ModuleRecord(0, {}, False))
+        output = seen.outputs.get(None)
+        info = LayerInfo(
+            name=name,
+            type=type(module).__name__,
+            shape=None if output is None else output.shape[1:],
+            index=order.get(module),
+            is_leaf=not any(module.children()),
+            calls=seen.calls,
+            channel_axis=None if output is None else output.channel_axis,
         )
-        for name, module in model.named_modules()
-    ]
+        traced.append(_Traced(info, seen.outputs, seen.has_batch_statistics))
+    return _Trace(traced, probe.batch)
 
 
 def find_layer(
@@ -252,49 +203,87 @@ def find_layer(
         Unknown name (the closest names are listed), index out of range, a module that is not part
         of the model, is never called, or returns no tensor.
     """
+    model = unwrap(model)
     layer, key = layer if isinstance(layer, tuple) else (layer, None)
     trace = _trace(model, input_shape, preprocess)
-    module = _layer_module(model, layer, [traced.info for traced in trace])
+    module, label = _layer_module(model, layer, [traced.info for traced in trace.modules])
     first_name = next(name for name, candidate in model.named_modules() if candidate is module)
-    traced = next(candidate for candidate in trace if candidate.info.name == first_name)
-    # A module with several names goes by the one the user gave.
-    label = (layer if isinstance(layer, str) else first_name) or type(model).__name__
+    traced = next(candidate for candidate in trace.modules if candidate.info.name == first_name)
+    label = label or first_name or type(model).__name__
+    output = _checked_output(label, key, traced, trace.batch)
+    if traced.has_batch_statistics and not trace.warned:
+        trace.warned = True
+        _warn_of_batch_statistics(label)
+    return Layer(label, module, key, output.shape[1:], traced.info.calls, output.channel_axis)
+
+
+def _checked_output(label: str, key: OutputKey, traced: _Traced, batch: int) -> OutputInfo:
+    """Return the output of a layer that an objective can read; raise ValueError otherwise."""
     if traced.info.calls == 0:
         raise ValueError(
             f"layer {label!r} is never called when the model runs; `fvfast layers` lists the "
             "layers that are. (Scripted and fused modules do not show the calls inside; "
             "Objective.from_callable takes any function of the model's output.)"
         )
-    if key not in traced.shapes:
-        keys = [entry for entry in traced.shapes if entry is not None]
+    keys = [entry for entry in traced.outputs if entry is not None]
+    if key not in traced.outputs:
         raise ValueError(
             f"layer {label!r} has no tensor output"
             + (f" {key!r}; its outputs are {keys}." if key is not None else ".")
         )
-    batch, *shape = traced.shapes[key]
-    if batch != 1:
+    output = traced.outputs[key]
+    if output.dtype.is_complex:
         raise ValueError(
-            f"layer {label!r} puts out a tensor of shape {traced.shapes[key]} for one image: the "
+            f"layer {label!r} puts out complex numbers ({output.dtype}), which have no order: say "
+            "what is to be large with Objective.from_callable(model, f), where f returns, for "
+            "example, torch.abs(...) or torch.view_as_real(...) of what the network puts out; or "
+            "read a layer behind it."
+        )
+    if not output.dtype.is_floating_point:
+        raise ValueError(
+            f"layer {label!r} puts out {output.dtype}, through which no gradient passes: read a "
+            "layer before it"
+            + (f", or another of its outputs: (layer, key) with a key of {keys}." if keys else ".")
+        )
+    if not output.shape or output.shape[0] != batch:
+        images = "one image" if batch == 1 else f"{batch} images"
+        raise ValueError(
+            f"layer {label!r} puts out a tensor of shape {output.shape} for {images}: the "
             "batch must come first. Read a layer before or behind it, or bring the batch to the "
             "front in a function for Objective.from_callable."
         )
-    return Layer(label, module, key, tuple(shape), traced.info.calls)
+    return output
+
+
+def _warn_of_batch_statistics(label: str) -> None:
+    warn_user(
+        f"layer {label!r} lies behind a batch normalisation without running statistics "
+        "(track_running_stats=False, or training=True in a function): what it puts out for one "
+        "view depends on the views that are run with it, so a picture differs alone, in a batch, "
+        "and with the memory that there is. Give the network running statistics, or take "
+        "batch_size=1.",
+        UserWarning,
+    )
 
 
 def _layer_module(
     model: nn.Module, layer: str | int | nn.Module, trace: list[LayerInfo]
-) -> nn.Module:
+) -> tuple[nn.Module, str | None]:
+    """Find a module; and its name, where the user gave one of several."""
     modules = dict(model.named_modules(remove_duplicate=False))
     if isinstance(layer, nn.Module):
-        if any(module is layer for module in modules.values()):
-            return layer
+        # A compiled or parallel layer stands for the one inside, if the network has only that.
+        for candidate in (layer, unwrap(layer)):
+            if any(module is candidate for module in modules.values()):
+                return candidate, None
         raise ValueError(
             f"the given layer ({type(layer).__name__}) is not a module of the model "
             f"({type(model).__name__})."
         )
     if isinstance(layer, str):
-        if layer in modules:
-            return modules[layer]
+        name = layer if layer in modules else find_wrapped_name(layer, modules)
+        if name is not None:
+            return modules[name], name
         raise ValueError(
             f"the model ({type(model).__name__}) has no layer {layer!r}. "
             f"{_suggestions(layer, list(modules))}"
@@ -309,7 +298,7 @@ def _layer_module(
                 f"layer index {index} is out of range: the model calls {len(called)} leaf modules "
                 f"(0 to {len(called) - 1}, or -{len(called)} to -1)."
             )
-        return modules[called[index].name]
+        return modules[called[index].name], None
     raise TypeError(
         f"layer must be a name, an index, a module or a pair (layer, key); got "
         f"{type(layer).__name__}."

@@ -17,6 +17,11 @@ Scorer = Callable[[Sequence[torch.Tensor]], torch.Tensor]
 class Passes:
     """Runs a network forward and back, over as many views at once as fit.
 
+    Attributes
+    ----------
+    takes_one_view
+        Whether the network has turned out to take no batch.
+
     Parameters
     ----------
     scorer
@@ -43,6 +48,8 @@ class Passes:
         self.views_per_pass = views_per_pass
         self.gradient_scale = gradient_scale
         self._scorers: dict[tuple[int, int], Scorer] = {}
+        self.takes_one_view = False
+        self._takes_batches = False
 
     def run(
         self, network: Network, views: torch.Tensor, count: int
@@ -71,20 +78,34 @@ class Passes:
             Not even one view fits.
         ValueError
             The scores do not depend on the views.
+
+        Warns
+        -----
+        RuntimeWarning
+            The memory ran out, or the network takes one view at a time only.
         """
+        views = views.detach()
         while True:
+            size = min(self.views_per_pass or len(views), len(views))
+            watched = _Watched(network)
             try:
-                return self._run(network, views.detach(), count)
-            except RuntimeError as error:
-                if not is_out_of_memory(error) or _is_capturing(views.device):
+                result = self._run(watched, views, count, size)
+            except Exception as error:
+                if _is_capturing(views.device):
                     raise
-                size = min(self.views_per_pass or len(views), len(views))
+                if not is_out_of_memory(error):
+                    if size == 1 or self._takes_batches or not watched.has_failed:
+                        raise
+                    return self._one_by_one(network, views, count, error)
                 if size == 1:
                     raise torch.OutOfMemoryError(
                         f"not even one view of {self.name} fits the memory of {views.device} "
                         f"({error}): use smaller images, a lower precision or another device."
                     ) from error
                 self.views_per_pass = size // 2
+            else:
+                self._takes_batches = self._takes_batches or size > 1
+                return result
             # After the exception is gone, and with it the tensors of its frames.
             free_memory(views.device)
             warn_user(
@@ -92,11 +113,25 @@ class Passes:
                 RuntimeWarning,
             )
 
+    def _one_by_one(
+        self, network: Network, views: torch.Tensor, count: int, error: Exception
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Go on with one view at a time, if that is all that a network that failed takes."""
+        try:
+            result = self._run(network, views, count, 1)
+        except Exception:  # noqa: BLE001 (the number of views is not the cause, then)
+            raise error from None
+        if _runs(network, views[:2]):
+            raise error
+        self.views_per_pass = 1
+        self.takes_one_view = True
+        _warn_of_one_view(len(views), error)
+        return result
+
     def _run(
-        self, network: Network, views: torch.Tensor, count: int
+        self, network: Network, views: torch.Tensor, count: int, size: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
         crops = len(views) // count
-        size = min(self.views_per_pass or len(views), len(views))
         images = max(1, size // crops)
         if images >= count and size >= len(views):
             return self._one_pass(network, views, 0, count)
@@ -158,17 +193,73 @@ class Passes:
         return scores
 
     def _no_gradient(self) -> str:
-        return f"the score of {self.name} does not depend on the image: no gradient reaches it."
+        return (
+            f"the score of {self.name} does not depend on the image: no gradient reaches it. "
+            "Likely causes: the layer runs within torch.utils.checkpoint(use_reentrant=True), "
+            "which hides gradients (pass use_reentrant=False, or switch checkpointing off); or the "
+            "network, preprocess or your function runs in torch.no_grad(), detaches, rounds or "
+            "takes indices."
+        )
 
     def _unscaled(self, gradient: torch.Tensor) -> torch.Tensor:
         # In float32: the type of the network may not hold what is left.
         return gradient if self.gradient_scale == 1 else gradient.float() / self.gradient_scale
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
+def run_views(network: Network, views: torch.Tensor) -> list[torch.Tensor]:
+    """Run views (B, C, h, w) forward at once, or one by one where the network takes no more."""
+    try:
+        return network(views)
+    except Exception as error:
+        if is_out_of_memory(error) or _runs(network, views[:2]) or not _runs(network, views[:1]):
+            raise
+        _warn_of_one_view(len(views), error)
+    return [torch.cat(parts) for parts in zip(*map(network, views.split(1)), strict=True)]
+
+
+def _warn_of_one_view(count: int, error: Exception) -> None:
+    warn_user(
+        f"the network takes one image at a time only ({count} at once: {type(error).__name__}: "
+        f"{_first_line(error)}): going on one view at a time, which is slower. A reshape with a "
+        "fixed batch, such as view(1, -1), or an export with static shapes does this: "
+        "x.flatten(1) and a dynamic batch take any number.",
+        RuntimeWarning,
+    )
+
+
+class _Watched:
+    """A network that remembers whether it has failed."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self.has_failed = False
+
+    def __call__(self, views: torch.Tensor) -> list[torch.Tensor]:
+        self.has_failed = True
+        outputs = self._network(views)
+        self.has_failed = False
+        return outputs
+
+
+def is_out_of_memory(error: Exception) -> bool:
     """Whether an error says that a device's memory is full."""
     # torch has no class of its own for the processor's memory.
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
+
+
+def _runs(network: Network, views: torch.Tensor) -> bool:
+    try:
+        with torch.no_grad():
+            network(views)
+    except Exception:  # noqa: BLE001 (whatever it fails with)
+        return False
+    return True
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), "")[:160]
 
 
 def _is_capturing(device: torch.device) -> bool:

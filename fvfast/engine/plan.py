@@ -64,6 +64,8 @@ class Plan:
         What was tried, and why it was not taken.
     bytes_per_view
         What a view keeps for the backward pass.
+    takes_one_view
+        Whether the network takes no batch.
     scaled_outputs
         Outputs of the layers for the views that were tried, where the type of the network needs a
         gradient scale: it depends on the score, and another one may be asked for.
@@ -75,14 +77,14 @@ class Plan:
     gradient_scale: float = 1.0
     notes: tuple[str, ...] = ()
     bytes_per_view: float = 0.0
+    takes_one_view: bool = False
     scaled_outputs: tuple[torch.Tensor, ...] = ()
 
     def for_run(self, scorer: Scorer, device: torch.device) -> "Plan":
         """Return the plan with what depends on the score, and on how much memory is free now."""
         scale = gradient_scale(scorer, self.scaled_outputs) if self.scaled_outputs else 1.0
-        return dataclasses.replace(
-            self, gradient_scale=scale, views_per_pass=fitting_views(self.bytes_per_view, device)
-        )
+        views = 1 if self.takes_one_view else fitting_views(self.bytes_per_view, device)
+        return dataclasses.replace(self, gradient_scale=scale, views_per_pass=views)
 
     def describe(self) -> list[tuple[str, str]]:
         """Names and values, for people."""
@@ -296,6 +298,7 @@ class Planner:
             self._scale_in(best.form),
             tuple(self.notes),
             bytes_per_view,
+            self.passes.takes_one_view,
             tuple(own.outputs[:count]) if scaled else (),
         )
         return plan, best.running

@@ -47,12 +47,6 @@ def model_device(model: nn.Module | None) -> torch.device:
     return next((tensor.device for tensor in tensors), torch.device("cpu"))
 
 
-def model_dtype(model: nn.Module | None) -> torch.dtype:
-    """Floating-point type of the model's first such parameter; float32 when it has none."""
-    parameters = model.parameters() if model is not None else ()
-    return next((p.dtype for p in parameters if p.is_floating_point()), torch.float32)
-
-
 @contextlib.contextmanager
 def borrowed(
     model: nn.Module | None, device: torch.device | str | None = None, *, warn: bool = True

@@ -1,0 +1,5 @@
+"""``python -m fvfast`` is the console command ``fvfast``."""
+
+from fvfast.cli import app
+
+app(prog_name="fvfast")

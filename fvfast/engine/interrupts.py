@@ -1,0 +1,129 @@
+"""Lets Ctrl-C wait while something is set up or put back.
+
+Python raises `KeyboardInterrupt` between any two instructions, also within what undoes things. So
+for the length of a run the signal is only noted, but for the parts that take long and leave nothing
+half done when they end early: the network's passes, and functions of the user.
+"""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType, TracebackType
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+from torch.overrides import _get_current_function_mode_stack, _pop_mode, _push_mode
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class _Shield:
+    """What became of the signal in the main thread, the only one that gets it."""
+
+    def __init__(self) -> None:
+        self.blocks = False
+        self.pending = 0
+        self.depth = 0
+        self.original: Callable[[int, FrameType | None], Any] | None = None
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Note an interrupt, or let it through; what then unwinds is not interrupted again."""
+        if self.blocks:
+            self.pending += 1
+            return
+        self.blocks = True
+        assert self.original is not None
+        self.original(number, frame)
+        self.blocks = False  # it did not raise
+
+    def deliver(self) -> None:
+        """Let through what waits."""
+        if self.pending and self.original is not None:
+            self.pending = 0
+            self.original(signal.SIGINT, None)
+
+
+_SHIELD = _Shield()
+
+
+def _is_main() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+class shielded:  # noqa: N801 (a context manager)
+    """Within this context, Ctrl-C waits, except in `opened`.
+
+    At the end of the outermost one it comes through. Other threads than the main one are never
+    interrupted.
+    """
+
+    def __enter__(self) -> None:
+        if not _is_main():
+            return
+        self._before = _SHIELD.blocks
+        if _SHIELD.depth == 0:
+            handler = signal.getsignal(signal.SIGINT)
+            if not callable(handler):
+                return  # ignored, or not Python's: nothing would be raised
+            _SHIELD.original = handler
+            _SHIELD.pending = 0
+            _SHIELD.blocks = True
+            _SHIELD.depth = 1
+            signal.signal(signal.SIGINT, _SHIELD.handle)
+            return
+        _SHIELD.blocks = True
+        _SHIELD.depth += 1
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not _is_main() or _SHIELD.depth == 0:
+            return
+        if _SHIELD.depth > 1:
+            _SHIELD.depth -= 1
+            _SHIELD.blocks = self._before
+            return
+        signal.signal(signal.SIGINT, _SHIELD.original)
+        _SHIELD.depth = 0
+        _SHIELD.blocks = False
+        _SHIELD.deliver()
+
+
+def opened(function: Callable[P, R], *args: P.args, **settings: P.kwargs) -> R:
+    """Call a function that may be interrupted; an interrupt that waits comes first."""
+    if not _is_main() or _SHIELD.depth == 0:
+        return function(*args, **settings)
+    before = _SHIELD.blocks
+    let_interrupts_through()
+    try:
+        _SHIELD.blocks = False
+        return function(*args, **settings)
+    finally:
+        _SHIELD.blocks = before
+
+
+def let_interrupts_through() -> None:
+    """Raise `KeyboardInterrupt` where one waits."""
+    if _is_main():
+        _SHIELD.deliver()
+
+
+@contextlib.contextmanager
+def torch_state_kept() -> Iterator[None]:
+    """Put back torch's modes of this thread, which its own contexts may leave when interrupted."""
+    gradients = torch.is_grad_enabled()
+    modes = _get_current_function_mode_stack()
+    try:
+        yield
+    finally:
+        torch.set_grad_enabled(gradients)
+        if _get_current_function_mode_stack() != modes:
+            while _get_current_function_mode_stack():
+                _pop_mode()
+            for mode in modes:
+                _push_mode(mode)

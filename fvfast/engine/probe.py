@@ -1,0 +1,236 @@
+"""Runs one image through a network, to learn what its modules put out."""
+
+import contextlib
+import dataclasses
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from fvfast.engine.channel_axes import ChannelAxes, ChannelAxis, axis_beside_square
+from fvfast.engine.input_type import input_dtype
+from fvfast.engine.outputs import entries, select_output
+from fvfast.engine.preprocessing import Preprocess, check_preprocess
+from fvfast.engine.randomness import drawn_from
+from fvfast.engine.state import borrowed, model_device
+from fvfast.engine.threads import in_this_thread
+
+
+@dataclasses.dataclass(frozen=True)
+class OutputInfo:
+    """One tensor that a module puts out.
+
+    Attributes
+    ----------
+    shape
+        With the batch.
+    dtype
+        Type of its numbers.
+    channel_axis
+        Axis of the channels, counted without the batch; None where it is unknown.
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    channel_axis: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class ModuleRecord:
+    """What a probe saw of one module.
+
+    Attributes
+    ----------
+    calls
+        How often one forward pass calls it.
+    outputs
+        Of its last call, by entry; None is the first tensor.
+    has_batch_statistics
+        Whether what it puts out, or something before it, is normalised by the statistics of the
+        batch.
+    """
+
+    calls: int
+    outputs: Mapping[Any, OutputInfo]
+    has_batch_statistics: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Probe:
+    """What a run of a probe saw.
+
+    Attributes
+    ----------
+    batch
+        Images that were run: one, or two where the network does not take one.
+    modules
+        Of those that were called, in the order of their first calls' ends.
+    """
+
+    batch: int
+    modules: Mapping[nn.Module, ModuleRecord]
+
+
+def run_probe(
+    model: nn.Module, input_shape: tuple[int, ...], preprocess: Preprocess | None
+) -> Probe:
+    """Run one image of zeros through a network in evaluation mode.
+
+    Parameters
+    ----------
+    model
+        The network; it comes back as it was.
+    input_shape
+        (C, H, W) of one image.
+    preprocess
+        Applied to the image before the model.
+
+    Raises
+    ------
+    ValueError
+        The network cannot run on an image of this shape, or the preprocessing fails.
+    """
+    with torch.inference_mode(False), borrowed(model, warn=False):
+        if preprocess is not None:
+            check_preprocess(preprocess, input_shape, model_device(model))
+        try:
+            return _run(model, input_shape, preprocess, 1)
+        except Exception as error:
+            # Normalisation by the statistics of the batch takes no single value.
+            with contextlib.suppress(Exception):
+                return _run(model, input_shape, preprocess, 2)
+            raise ValueError(
+                f"the model ({type(model).__name__}) failed on one image of zeros of shape "
+                f"(1, {', '.join(map(str, input_shape))}): {type(error).__name__}: {error} "
+                "If it takes images of another shape, pass their (C, H, W) as input_shape=."
+            ) from error
+
+
+class _BatchStatistics(TorchFunctionMode):
+    """Notes whether a batch normalisation takes the statistics of the batch at hand.
+
+    Attributes
+    ----------
+    used
+        Whether one has.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used = False
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: Sequence[Any] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Run a function."""
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "") == "batch_norm":
+            # The sixth argument of both torch.batch_norm and torch.nn.functional.batch_norm.
+            training = args[5] if len(args) > 5 else kwargs.get("training", False)
+            self.used = self.used or bool(training)
+        return func(*args, **kwargs)
+
+
+class _Recorder:
+    """Hook that notes what modules put out."""
+
+    def __init__(self, axes: ChannelAxes, statistics: _BatchStatistics, *, square: bool) -> None:
+        self._axes = axes
+        self._square = square
+        self._statistics = statistics
+        self._calls: dict[nn.Module, int] = {}
+        self._outputs: dict[nn.Module, dict[Any, _Seen]] = {}
+        self._had_statistics: dict[nn.Module, bool] = {}
+
+    def __call__(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        keys = [None, *entries(output)]
+        tensors = {key: select_output(output, key) for key in keys}
+        self._calls[module] = self._calls.get(module, 0) + 1
+        self._outputs[module] = {
+            key: self._see(inputs, tensor) for key, tensor in tensors.items() if tensor is not None
+        }
+        self._had_statistics[module] = self._statistics.used
+
+    def records(self) -> dict[nn.Module, ModuleRecord]:
+        """Return what was noted."""
+        return {
+            module: ModuleRecord(
+                calls,
+                {
+                    key: seen.info(square=self._square)
+                    for key, seen in self._outputs[module].items()
+                },
+                self._had_statistics[module],
+            )
+            for module, calls in self._calls.items()
+        }
+
+    def _see(self, inputs: Any, tensor: torch.Tensor) -> "_Seen":
+        self._axes.pass_through(inputs, tensor)
+        return _Seen(tuple(tensor.shape), tensor.dtype, self._axes.watch(tensor))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Seen:
+    """What is noted of an output while the network runs; the tensor itself may go."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    channels: ChannelAxis
+
+    def info(self, *, square: bool) -> OutputInfo:
+        axis = self.channels.axis
+        if axis:
+            return OutputInfo(self.shape, self.dtype, axis - 1)  # axis 0 is the batch's
+        beside = axis_beside_square(self.shape[1:]) if square else None
+        return OutputInfo(self.shape, self.dtype, beside)
+
+
+def _run(
+    model: nn.Module, input_shape: tuple[int, ...], preprocess: Preprocess | None, batch: int
+) -> Probe:
+    axes, statistics = ChannelAxes(), _BatchStatistics()
+    recorder = _Recorder(axes, statistics, square=input_shape[-1] == input_shape[-2])
+    images = torch.zeros(batch, *input_shape, device=model_device(model))
+    axes.mark(images, 1)
+    with (
+        torch.no_grad(),
+        _hooked(model, in_this_thread(recorder)),
+        drawn_from(0, 0, images.device),
+        _without_compilers(),
+        statistics,
+        axes,
+    ):
+        images = preprocess(images) if preprocess is not None else images
+        model(images.to(input_dtype(model, images)))
+    return Probe(batch, recorder.records())
+
+
+@contextlib.contextmanager
+def _hooked(model: nn.Module, hook: Callable[..., None]) -> Iterator[None]:
+    handles = [
+        module.register_forward_hook(hook)
+        for module in model.modules()
+        if not isinstance(module, torch.jit.ScriptModule)  # these take no hooks
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _without_compilers() -> contextlib.AbstractContextManager[Any]:
+    """Run compiled modules as they are written: hooks do not see what a compiler inlines."""
+    set_stance = getattr(torch.compiler, "set_stance", None)  # since torch 2.6
+    # Loading the compiler takes seconds, and what was compiled has loaded it.
+    if set_stance is None or "torch._dynamo" not in sys.modules:
+        return contextlib.nullcontext()
+    return set_stance("force_eager")

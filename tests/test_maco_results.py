@@ -1,0 +1,146 @@
+"""Many units: their images come one batch after the other, and the memory need not hold them."""
+
+import gc
+import tracemalloc
+import weakref
+
+import pytest
+import torch
+from torch import nn
+
+from fvfast import Objective, maco_batch
+from fvfast.maco_results import MacoBatch, MacoResults
+
+INPUT = (3, 20, 20)
+SHORT = {"nb_steps": 2, "nb_crops": 1, "custom_shape": 32, "progress": False, "batch_size": 2}
+
+
+def neurons(network, count):
+    return Objective.neuron(network, "7", range(count), input_shape=INPUT)
+
+
+def test_what_is_not_kept_is_what_would_have_been(network):
+    parts = []
+    streamed = maco_batch(neurons(network, 5), **SHORT, on_result=parts.append, keep=False)
+    assert streamed.images.shape == streamed.transparencies.shape == (0, 3, 32, 32)
+    assert streamed.scores.shape == (0, 2)
+    assert streamed.names == []
+    kept = maco_batch(neurons(network, 5), **SHORT)
+    for index in (0, 1, 3):
+        assert torch.equal(torch.cat([part[index] for part in parts]), kept[index])
+    assert [name for part in parts for name in part.names] == kept.names
+
+
+def resident_mebibytes():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096 / 2**20
+
+
+def test_memory_does_not_grow_with_the_number_of_units():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 160, 3), nn.Tanh()).eval()
+    objective = Objective.channel(model, "1", range(160), input_shape=(3, 8, 8))
+    previous, resident, traced = [], [], []
+
+    def take(part):
+        gc.collect()
+        assert all(reference() is None for reference in previous[:-1])
+        previous.append(weakref.ref(part.images))
+        resident.append(resident_mebibytes())
+        traced.append(tracemalloc.get_traced_memory()[0])
+
+    settings = SHORT | {"custom_shape": 192, "batch_size": 4}
+    tracemalloc.start()
+    try:
+        maco_batch(objective, **settings, on_result=take, keep=False)
+    finally:
+        tracemalloc.stop()
+    assert len(resident) == 40
+    # 30 batches of 3.4 MiB would make 101 MiB.
+    assert resident[-1] - resident[9] < 20
+    # Names and bookkeeping of 120 units; one number for each pixel of one would be 110 kB.
+    assert traced[-1] - traced[9] < 50_000
+
+
+def test_kept_images_are_copied_once():
+    results = MacoResults(5, (3, 4, 4), 2, keep=True)
+    batches = [
+        MacoBatch(torch.rand(n, 3, 4, 4), torch.rand(n, 3, 4, 4), ["a"] * n, torch.rand(n, 2))
+        for n in (2, 2, 1)
+    ]
+    for batch in batches[:2]:
+        results.add(batch)
+    some = results.whole()
+    results.add(batches[2])
+    whole = results.whole()
+    assert [len(field) for field in some] == [4] * 4
+    for index in (0, 1, 3):
+        assert torch.equal(whole[index], torch.cat([batch[index] for batch in batches]))
+        # The memory is the one that the first batches were copied to.
+        assert whole[index].data_ptr() == some[index].data_ptr()
+
+
+def test_more_than_the_memory_holds_is_refused_before_the_work(network):
+    steps = []
+    objective = neurons(network, 10)
+    settings = SHORT | {"nb_steps": 1, "custom_shape": (2**21, 2**21)}
+    with pytest.raises(torch.OutOfMemoryError, match=r"GiB: pass on_result= .* keep=False"):
+        maco_batch(objective, **settings, callback=steps.append)
+    assert not steps
+
+
+def test_keeping_nothing_needs_a_function(network):
+    with pytest.raises(ValueError, match="keep=False keeps no image: pass on_result="):
+        maco_batch(neurons(network, 2), **SHORT, keep=False)
+
+
+def test_an_interrupt_leaves_what_was_handed_over(network):
+    parts, made = [], []
+
+    def optimizer(parameters):
+        made.append(1)
+        if len(made) == 3:
+            raise KeyboardInterrupt
+        return torch.optim.Adam(parameters)
+
+    message = r"interrupted after 4 of 6 images; on_result has had them"
+    with pytest.warns(RuntimeWarning, match=message):
+        result = maco_batch(
+            neurons(network, 6), optimizer, **SHORT, on_result=parts.append, keep=False
+        )
+    assert sum(len(part.names) for part in parts) == 4
+    assert len(result.images) == 0
+
+
+def test_an_interrupted_batch_is_handed_over(network):
+    parts = []
+
+    def interrupt(report):
+        if report.names[0] == "Neuron#7_2":
+            raise KeyboardInterrupt
+
+    with pytest.warns(RuntimeWarning, match="interrupted after 1 of 2 steps"):
+        maco_batch(
+            neurons(network, 6), **SHORT, callback=interrupt, on_result=parts.append, keep=False
+        )
+    assert [part.names for part in parts] == [
+        ["Neuron#7_0", "Neuron#7_1"],
+        ["Neuron#7_2", "Neuron#7_3"],
+    ]
+
+
+def test_an_error_leaves_what_was_handed_over(network):
+    parts = []
+
+    def take(part):
+        parts.append(part)
+        if len(parts) == 2:
+            raise OSError("the disk is full")
+
+    message = r"failed after 4 of 6 images; on_result has had them"
+    with (
+        pytest.warns(RuntimeWarning, match=message),
+        pytest.raises(OSError, match="the disk is full") as caught,
+    ):
+        maco_batch(neurons(network, 6), **SHORT, on_result=take, keep=False)
+    assert len(caught.value.finished.images) == 0

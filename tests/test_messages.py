@@ -1,0 +1,203 @@
+"""docs/messages.md quotes what the code says: each quoted message is raised here and compared."""
+
+import re
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+import typer
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from fvfast import Objective, Spectrum, maco, maco_batch
+from fvfast._arguments import parse_layer
+from fvfast.engine.layers import trace_layers
+from fvfast.plot import plot_maco
+
+PAGE = Path(__file__).parents[1] / "docs" / "messages.md"
+INPUT = (3, 8, 8)
+SHORT = {"nb_steps": 1, "nb_crops": 3, "custom_shape": 12, "progress": False}
+
+
+def quotes():
+    """The quoted message below each heading of the page, by heading."""
+    parts = re.split(r"^### (.+)$", PAGE.read_text(), flags=re.MULTILINE)[1:]
+    found = {}
+    for name, body in zip(parts[::2], parts[1::2], strict=True):
+        (block,) = re.findall(r"(?:^> .+\n)+", body, flags=re.MULTILINE)
+        found[name] = " ".join(line.removeprefix("> ") for line in block.splitlines())
+    return found
+
+
+class Mixed(nn.Module):
+    """Layers that a score cannot read, or only with more said."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.map, self.fourier, self.indices, self.turned = (nn.Identity() for _ in range(4))
+        self.unused = nn.Linear(1, 1)
+
+    def forward(self, x):
+        x = self.conv(x)
+        last = x.permute(0, 2, 3, 1)
+        self.map(last @ last.transpose(-1, -2))
+        self.fourier(torch.fft.fft2(x))
+        self.indices(x.argmax(1))
+        self.turned(x.flatten(2).permute(1, 0, 2))
+        return x
+
+
+class Rows(nn.Module):
+    """Makes one row of its images."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(3 * 64, 4)
+
+    def forward(self, x):
+        return self.head(x.view(1, -1))
+
+
+class Checkpointed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x):
+        return checkpoint(self.conv, x, use_reentrant=True)
+
+
+class Small(nn.Module):
+    """Runs out of memory with more than two images."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x):
+        if len(x) > 2:
+            raise torch.OutOfMemoryError("too much")
+        return self.conv(x)
+
+
+def mixed():
+    return Mixed().eval()
+
+
+def plain():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).eval()
+
+
+def numbered():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sequential(nn.ReLU()), nn.Flatten()).eval()
+
+
+def channel(model, layer="0", ids=0, **settings):
+    return Objective.channel(model, layer, ids, input_shape=INPUT, **settings)
+
+
+def function(score):
+    return Objective.from_callable(None, score, input_shape=INPUT)
+
+
+def normalised():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)).eval()
+
+
+def dead():
+    model = plain()
+    model[0].weight.data.zero_()
+    model[0].bias.data.fill_(-1)
+    return model
+
+
+def interrupted():
+    made = []
+
+    def optimizer(parameters):
+        made.append(1)
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        return torch.optim.Adam(parameters)
+
+    many = channel(plain(), ids=range(3))
+    settings = {"batch_size": 1, "on_result": lambda _: None, "keep": False}
+    maco_batch(many, optimizer, **SHORT, **settings)
+
+
+CASES = {
+    "A name that there is not": lambda: channel(mixed(), "cov"),
+    "A layer that is not called": lambda: channel(mixed(), "unused"),
+    "A number that is a name and an index": lambda: parse_layer(
+        "2", trace_layers(nn.Sequential(nn.Sequential(nn.ReLU(), nn.ReLU(), nn.ReLU()),
+                                        nn.ReLU(), nn.ReLU()), INPUT)
+    ),
+    "Where the channels are": lambda: channel(mixed(), "map"),
+    "A channel out of range": lambda: channel(plain(), ids=4),
+    "Complex outputs": lambda: channel(mixed(), "fourier"),
+    "Outputs without a gradient": lambda: channel(mixed(), "indices"),
+    "The batch must come first": lambda: channel(mixed(), "turned"),
+    "Images of another shape": lambda: Objective.channel(plain(), "0", 0, input_shape=(4, 8, 8)),
+    "Preprocessing that fails": lambda: channel(plain(), preprocess=lambda x: x.convert("RGB")),
+    "Preprocessing that returns something else": lambda: channel(
+        plain(), preprocess=lambda x: {"pixel_values": x}
+    ),
+    "Statistics of the batch": lambda: channel(normalised(), "1"),
+    "One image at a time": lambda: maco(channel(Rows().eval(), "head"), **SHORT),
+    "Training mode": lambda: maco(channel(plain().train()), **SHORT),
+    "A score that does not depend on the image": lambda: maco(
+        channel(Checkpointed().eval(), "conv"), **SHORT
+    ),
+    "Complex scores": lambda: maco(function(lambda x: torch.fft.fft(x).mean()), **SHORT),
+    "Not finite": lambda: maco(function(lambda x: x.mean() / 0), **SHORT),
+    "A gradient of zero": lambda: maco(channel(dead(), "1"), **SHORT),
+    "Several pictures at once": lambda: maco(channel(plain(), ids=[0, 1]), **SHORT),
+    "A pass that does not fit": lambda: maco(channel(Small().eval(), "conv"), **SHORT),
+    "A whole layer": lambda: maco_batch(
+        channel(plain(), ids=range(4)), **SHORT | {"custom_shape": (2**21, 2**21)}
+    ),
+    "Keeping nothing": lambda: maco_batch(channel(plain()), **SHORT, keep=False),
+    "Interrupted with keep=False": interrupted,
+    "A spectrum of other channels": lambda: maco(
+        channel(plain()),
+        maco_dataset=Spectrum.from_images(torch.rand(2, 1, 8, 8), progress=False),
+        **SHORT,
+    ),
+    "Images of a data set": lambda: maco(
+        channel(plain()), maco_dataset=torch.ones(1, 3, 8, 8, dtype=torch.uint8), **SHORT
+    ),
+    "More channels than a picture has": lambda: plot_maco(torch.rand(5, 8, 8)),
+    "A transparency of another picture": lambda: plot_maco(
+        torch.rand(3, 8, 8), torch.rand(5, 8, 9)
+    ),
+}  # fmt: skip
+
+
+def said_by(case):
+    """What a case raises, and what it warns of."""
+    said = []
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        try:
+            case()
+        except (ValueError, TypeError, torch.OutOfMemoryError, typer.BadParameter) as error:
+            said.append(str(error))
+    return said + [str(warning.message) for warning in told]
+
+
+def test_every_message_of_the_page_has_a_case_and_every_case_a_message():
+    assert list(quotes()) == list(CASES)
+
+
+@pytest.mark.parametrize("heading", CASES)
+def test_the_page_quotes_the_code(heading):
+    quote = quotes()[heading]
+    literal = quote.split("...")
+    # The page says something, and not only dots.
+    assert sum(map(len, literal)) >= 40
+    pattern = re.compile(".+?".join(map(re.escape, literal)), re.DOTALL)
+    said = said_by(CASES[heading])
+    ends = quote.endswith("...")
+    assert any((pattern.match if ends else pattern.fullmatch)(text) for text in said), said
