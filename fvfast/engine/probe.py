@@ -200,16 +200,12 @@ def _run(
     recorder = _Recorder(axes, statistics, square=input_shape[-1] == input_shape[-2])
     images = torch.zeros(batch, *input_shape, device=model_device(model))
     axes.mark(images, 1)
-    with (
-        torch.no_grad(),
-        _hooked(model, in_this_thread(recorder)),
-        drawn_from(0, 0, images.device),
-        _without_compilers(),
-        statistics,
-        axes,
-    ):
+    with torch.no_grad(), drawn_from(0, 0, images.device), _without_compilers(), statistics, axes:
         images = preprocess(images) if preprocess is not None else images
-        model(images.to(input_dtype(model, images)))
+        # Before the hooks count calls: it may run the network up to the first weights.
+        images = images.to(input_dtype(model, images))
+        with _hooked(model, in_this_thread(recorder)):
+            model(images)
     return Probe(batch, recorder.records())
 
 

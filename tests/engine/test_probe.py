@@ -193,3 +193,9 @@ def test_two_images_where_one_has_no_statistics():
 def test_a_network_that_takes_no_such_image_says_so_of_one(network):
     with pytest.raises(ValueError, match=r"one image of zeros of shape \(1, 4, 20, 20\).*channels"):
         find_layer(network, "3", (4, 20, 20))
+
+
+def test_calls_are_counted_once_where_weights_have_several_types():
+    model = nn.Sequential(nn.Identity(), nn.Conv2d(3, 4, 3).bfloat16(), nn.Identity())
+    model.register_parameter("scale", nn.Parameter(torch.ones(1)))  # float32
+    assert [info.calls for info in trace_layers(model.eval(), INPUT)] == [1, 1, 1, 1]
