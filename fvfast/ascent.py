@@ -11,6 +11,7 @@ import torch
 from tqdm.auto import tqdm
 
 from fvfast._warnings import warn_user
+from fvfast.engine.interrupts import let_interrupts_through, opened
 from fvfast.engine.memory import reused_memory
 
 PATIENCE_WITHOUT_GRADIENT = 10
@@ -164,11 +165,13 @@ def run_ascent(
     try:
         with reused_memory():
             for step in range(nb_steps):
+                let_interrupts_through()
                 if not loop.take(step, gradients(step)):
                     break
                 bar.update()
                 if progress:
                     bar.set_postfix(score=f"{loop.scores[-1].mean().item():.4g}", refresh=False)
+            let_interrupts_through()
     except KeyboardInterrupt:
         loop.result.interrupted = True
         warn_user(
@@ -288,7 +291,7 @@ class _Loop:
             return False
         report = StepReport(step, self.nb_steps, self.names, scores, self.render)
         try:
-            return bool(self.callback(report))
+            return bool(opened(self.callback, report))
         finally:
             report.close()
 

@@ -7,6 +7,7 @@ import torch
 from fvfast._checks import check_callback, check_count
 from fvfast._warnings import warn_user
 from fvfast.ascent import Callback
+from fvfast.engine.interrupts import let_interrupts_through, opened, shielded
 from fvfast.engine.precision import Precision
 from fvfast.engine.state import borrowed
 from fvfast.maco_results import MacoBatch as MacoBatch
@@ -229,7 +230,7 @@ preset, precision
     results = MacoResults(len(names), shape, run.nb_steps, keep=keep)
 
     # The model is borrowed for all batches at once: one warning, one move to the device.
-    with borrowed(objective.model, run.device):
+    with shielded(), borrowed(objective.model, run.device):
         for start in range(0, len(names), batch_size):
             try:
                 ascent = run.optimise(range(start, min(start + batch_size, len(names))))
@@ -241,7 +242,8 @@ preset, precision
                 )
                 results.add(batch)
                 if on_result is not None:
-                    on_result(batch)
+                    opened(on_result, batch)
+                let_interrupts_through()
             except BaseException as error:
                 if not results.done:
                     raise

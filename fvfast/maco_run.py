@@ -17,6 +17,7 @@ from fvfast._checks import (
 from fvfast.ascent import Ascent, Callback, Gradients, run_ascent
 from fvfast.engine.devices import check_device
 from fvfast.engine.engine import Engine, EngineAtFirstUse, kept_engine
+from fvfast.engine.interrupts import shielded, torch_state_kept
 from fvfast.engine.kept_forms import SHARED, FormStore
 from fvfast.engine.passes import Scorer
 from fvfast.engine.precision import Precision, check_precision
@@ -108,13 +109,19 @@ class MacoRun:
 
     def optimise(self, combinations: Sequence[int], save_every: int | None = None) -> Ascent:
         """Optimise the images of some combinations of the objective together."""
-        # Also within a user's inference mode, whose tensors take no part in gradients.
-        with torch.inference_mode(False), borrowed(self.objective.model, self.device) as device:
+        spectrum = self.spectrum  # may take long: before Ctrl-C has to wait
+        with (
+            shielded(),
+            torch_state_kept(),
+            # Also within a user's inference mode, whose tensors take no part in gradients.
+            torch.inference_mode(False),
+            borrowed(self.objective.model, self.device) as device,
+        ):
             tapped, scorer, names, _ = self.objective.compile(combinations)
             identities = [image_identity(name) for name in names]
             magnitude, phase = init_maco_buffer(
                 (self.height, self.width),
-                self.spectrum,
+                spectrum,
                 channels=self.channels,
                 seed=self.seed,
                 images=identities,

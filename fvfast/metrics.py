@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 from fvfast._checks import check_sorted_range
 from fvfast.engine.input_type import input_dtype
+from fvfast.engine.interrupts import opened
 from fvfast.engine.passes import run_views
 from fvfast.engine.state import borrowed
 from fvfast.evaluation_crops import check_pictures, evaluation_boxes, evaluation_crops
@@ -299,7 +300,7 @@ def _logits(crops: torch.Tensor, network: LoadedModel) -> torch.Tensor:
     def run(part: torch.Tensor) -> list[torch.Tensor]:
         if network.preprocess is not None:
             part = network.preprocess(part)
-        outputs = network.model(part.to(input_dtype(network.model, part)))
+        outputs = opened(network.model, part.to(input_dtype(network.model, part)))
         if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2 or len(outputs) != len(part):
             is_tensor = isinstance(outputs, torch.Tensor)
             got = tuple(outputs.shape) if is_tensor else type(outputs).__name__

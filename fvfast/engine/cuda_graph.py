@@ -124,6 +124,9 @@ class GraphedPass:
         What a graph depends on may have changed since in ways that nothing else shows.
         """
         self._is_checked = False
+        if self.replay is None and not self.obstacle:
+            # The run before may have ended in the middle of a capture.
+            self.passes = 0
 
     def __call__(self, views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Run one pass; the gradient may be overwritten by the next."""

@@ -70,8 +70,8 @@ class shielded:  # noqa: N801 (a context manager)
             _SHIELD.original = handler
             _SHIELD.pending = 0
             _SHIELD.blocks = True
-            _SHIELD.depth = 1
             signal.signal(signal.SIGINT, _SHIELD.handle)
+            _SHIELD.depth = 1
             return
         _SHIELD.blocks = True
         _SHIELD.depth += 1
@@ -88,8 +88,8 @@ class shielded:  # noqa: N801 (a context manager)
             _SHIELD.depth -= 1
             _SHIELD.blocks = self._before
             return
-        signal.signal(signal.SIGINT, _SHIELD.original)
         _SHIELD.depth = 0
+        signal.signal(signal.SIGINT, _SHIELD.original)
         _SHIELD.blocks = False
         _SHIELD.deliver()
 

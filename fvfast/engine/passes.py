@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from fvfast._warnings import warn_user
+from fvfast.engine.interrupts import opened
 from fvfast.engine.memory import free_memory
 
 Network = Callable[[torch.Tensor], list[torch.Tensor]]
@@ -151,7 +152,7 @@ class Passes:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         views = views.requires_grad_()
         scores = self._score(network(views), first, last)
-        (gradient,) = torch.autograd.grad(scores.sum() * self.gradient_scale, views)
+        (gradient,) = opened(torch.autograd.grad, scores.sum() * self.gradient_scale, views)
         return scores.detach(), self._unscaled(gradient)
 
     def _split_image(
@@ -180,14 +181,14 @@ class Passes:
             if not pairs:
                 raise ValueError(self._no_gradient())
             reached, their_cotangents = zip(*pairs, strict=True)
-            (gradient,) = torch.autograd.grad(reached, leaf, their_cotangents)
+            (gradient,) = opened(torch.autograd.grad, reached, leaf, their_cotangents)
             gradients.append(gradient)
         return scores.detach(), self._unscaled(torch.cat(gradients))
 
     def _score(self, outputs: Sequence[torch.Tensor], first: int, last: int) -> torch.Tensor:
         if (first, last) not in self._scorers:
             self._scorers[first, last] = self.scorer(first, last)
-        scores = self._scorers[first, last](outputs)
+        scores = opened(self._scorers[first, last], outputs)
         if not scores.requires_grad:
             raise ValueError(self._no_gradient())
         return scores

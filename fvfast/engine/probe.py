@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from fvfast.engine.channel_axes import ChannelAxes, ChannelAxis, axis_beside_square
 from fvfast.engine.input_type import input_dtype
+from fvfast.engine.interrupts import opened
 from fvfast.engine.outputs import entries, select_output
 from fvfast.engine.preprocessing import Preprocess, check_preprocess
 from fvfast.engine.randomness import drawn_from
@@ -205,7 +206,7 @@ def _run(
         # Before the hooks count calls: it may run the network up to the first weights.
         images = images.to(input_dtype(model, images))
         with _hooked(model, in_this_thread(recorder)):
-            model(images)
+            opened(model, images)
     return Probe(batch, recorder.records())
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from fvfast._warnings import warn_user
+from fvfast.engine.interrupts import let_interrupts_through, shielded, torch_state_kept
 from fvfast.engine.snapshot import Snapshot
 
 _locks: "weakref.WeakKeyDictionary[nn.Module, threading.RLock]" = weakref.WeakKeyDictionary()
@@ -53,7 +54,8 @@ def borrowed(
 ) -> Iterator[torch.device]:
     """Run a model frozen and in evaluation mode, then restore it, also after an exception.
 
-    Other threads that want the same model wait.
+    Other threads that want the same model wait, and so does Ctrl-C, but for what is called with
+    `fvfast.engine.interrupts.opened`.
 
     Parameters
     ----------
@@ -73,7 +75,7 @@ def borrowed(
     if model is None:
         yield torch.device(device) if device is not None else torch.device("cpu")
         return
-    with _lock(model):
+    with shielded(), torch_state_kept(), _locked(model):
         modes = [(module, module.training) for module in model.modules()]
         if warn and any(training for _, training in modes):
             warn_user(
@@ -102,9 +104,16 @@ def preserved(model: nn.Module | None) -> Iterator[None]:
             snapshot.restore()
 
 
-def _lock(model: nn.Module) -> threading.RLock:
+@contextlib.contextmanager
+def _locked(model: nn.Module) -> Iterator[None]:
     with _locks_guard:
-        return _locks.setdefault(model, threading.RLock())
+        lock = _locks.setdefault(model, threading.RLock())
+    while not lock.acquire(timeout=0.1):
+        let_interrupts_through()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _move(model: nn.Module, device: torch.device | str | None) -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from fvfast.engine.input_type import input_dtype
+from fvfast.engine.interrupts import opened
 from fvfast.engine.layers import Layer, Preprocess, select_output
 from fvfast.engine.lending import Lender
 from fvfast.engine.threads import in_this_thread
@@ -49,7 +50,7 @@ class TappedModel:
     def __call__(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Run images (B, C, H, W) and return the layers' outputs."""
         with self._lender.lent(images) as lent:
-            seen = self.preprocess(lent) if self.preprocess is not None else lent
+            seen = opened(self.preprocess, lent) if self.preprocess is not None else lent
             # Who reads the images themselves reads them as they are before the network.
             kept = seen.clone() if lent is not images and self._reads_images else seen
             outputs = self._run(seen)
@@ -62,7 +63,13 @@ class TappedModel:
         if self.model is None or not tapped:
             return outputs
 
+        is_called = True
+        # Before there are hooks: it may run the network up to the first weights.
+        images = images.to(input_dtype(self.model, images))
+
         def keep(module: nn.Module, _inputs: Any, output: Any) -> None:
+            if not is_called:
+                return
             remaining[module] -= 1
             finished = all(calls <= 0 for calls in remaining.values())
             for layer in tapped:
@@ -76,10 +83,11 @@ class TappedModel:
         hook = in_this_thread(keep)
         handles = [module.register_forward_hook(hook) for module in remaining if module is not None]
         try:
-            self.model(images.to(input_dtype(self.model, images)))
+            opened(self.model, images)
         except _LastTapReached:
             pass
         finally:
+            is_called = False  # should a hook be left
             for handle in handles:
                 handle.remove()
         for layer in tapped:
