@@ -1,6 +1,7 @@
 """What this installation has: versions, kernels, devices."""
 
 import importlib.metadata
+import os
 import platform
 import re
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ def describe_installation() -> Iterator[tuple[str, str]]:
     yield "native kernels", str(native.path) if native.available else f"none: {native.reason}"
     yield "SIMD", str(native.simd)
     yield "threads", f"{torch.get_num_threads()} (torch), {native.threads} (native kernels)"
+    if advice := waiting_advice(torch.get_num_threads(), usable_cores(), busy_cores()):
+        yield "waiting threads", advice
     yield "CUDA kernels", _describe_cuda_kernels(native)
     version = torch.version.cuda
     found = torch.cuda.device_count()
@@ -35,6 +38,40 @@ def describe_installation() -> Iterator[tuple[str, str]]:
         name = torch.cuda.get_device_name(index)
         yield f"cuda:{index}", f"{name}, compute capability {major}.{minor}"
     yield "MPS", "available" if torch.backends.mps.is_available() else "not available"
+
+
+def usable_cores() -> int:
+    """Count the cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def busy_cores() -> float | None:
+    """Cores that programs kept busy during the last minute; None where the system cannot tell."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
+def waiting_advice(threads: int, cores: int, busy: float | None) -> str:
+    """Say what to do where threads that wait take time from those that work; empty: nothing.
+
+    Parameters
+    ----------
+    threads
+        Of one step on the processor.
+    cores
+        That this process may run on.
+    busy
+        Cores that other programs keep busy.
+    """
+    policy = os.environ.get("OMP_WAIT_POLICY", "")
+    if busy is None or threads < 2 or threads + busy <= cores + 0.5 or policy.lower() == "passive":
+        return ""
+    return (
+        f"{threads} threads beside {busy:.1f} busy of {cores} cores: threads that wait for others "
+        "keep their cores busy too, and a step may take many times as long. Set "
+        "OMP_WAIT_POLICY=PASSIVE before Python starts, or fewer threads (OMP_NUM_THREADS)"
+    )
 
 
 def _describe_cuda_kernels(native: NativeStatus) -> str:
