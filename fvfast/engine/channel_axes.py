@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
+
+from fvfast.engine.modes import Mode
 
 _FIRST = 1
 """Axis behind the batch."""
@@ -62,7 +63,7 @@ class ChannelAxis:
         return self.axes[0] if len(self.axes) == 1 else None
 
 
-class ChannelAxes(TorchFunctionMode):
+class ChannelAxes(Mode):
     """Follows the axis of the channels through the functions that are called within a context."""
 
     def __init__(self) -> None:

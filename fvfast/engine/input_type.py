@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
+
+from fvfast.engine.modes import Mode
 
 _NO_USE = ("__get__", "__set__", "size", "dim", "stride", "is_contiguous", "numel", "to", "type_as")
 """Calls that look at a tensor's properties, not at its values."""
@@ -62,7 +63,7 @@ def _first_reader(model: nn.Module, image: torch.Tensor) -> torch.dtype | None:
     return watch.found
 
 
-class _Watch(TorchFunctionMode):
+class _Watch(Mode):
     """Waits for a call with something made of parameters and something made of the image."""
 
     def __init__(self, parameters: Iterable[nn.Parameter], image: torch.Tensor) -> None:

@@ -13,7 +13,9 @@ from types import FrameType, TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 import torch
-from torch.overrides import _get_current_function_mode_stack, _pop_mode, _push_mode
+from torch.overrides import _get_current_function_mode_stack
+
+from fvfast.engine.modes import restore_modes
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -122,8 +124,4 @@ def torch_state_kept() -> Iterator[None]:
         yield
     finally:
         torch.set_grad_enabled(gradients)
-        if _get_current_function_mode_stack() != modes:
-            while _get_current_function_mode_stack():
-                _pop_mode()
-            for mode in modes:
-                _push_mode(mode)
+        restore_modes(modes)

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from fvfast.engine.channel_axes import ChannelAxes, ChannelAxis, axis_beside_square
 from fvfast.engine.input_type import input_dtype
 from fvfast.engine.interrupts import opened
+from fvfast.engine.modes import Mode
 from fvfast.engine.outputs import entries, select_output
 from fvfast.engine.preprocessing import Preprocess, check_preprocess
 from fvfast.engine.randomness import drawn_from
@@ -110,7 +110,7 @@ def run_probe(
             ) from error
 
 
-class _BatchStatistics(TorchFunctionMode):
+class _BatchStatistics(Mode):
     """Notes whether a batch normalisation takes the statistics of the batch at hand.
 
     Attributes

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from fvfast.engine.fingerprint import HOOKS, has_global_hooks
 from fvfast.engine.frozen_convolution import Activation
+from fvfast.engine.modes import Mode
 from fvfast.engine.relu import RELU_CEILINGS
 from fvfast.engine.threads import in_this_thread
 
@@ -214,7 +214,7 @@ def _value(tensor: torch.Tensor) -> _Value:
     return id(tensor), tensor._version
 
 
-class _Recorder(TorchFunctionMode):
+class _Recorder(Mode):
     """Remembers convolutions, normalisations and activations, and counts the uses of tensors."""
 
     def __init__(self, constants: Collection[int]) -> None:

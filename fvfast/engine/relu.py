@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch.overrides import TorchFunctionMode
+
+from fvfast.engine.modes import Mode
 
 
 class _OpenReLU(torch.autograd.Function):
@@ -37,7 +38,7 @@ RELU_CEILINGS: dict[Any, float | None] = {
 _IN_PLACE = {torch.relu_, torch.Tensor.relu_, F.relu_}
 
 
-class open_relu_gradients(TorchFunctionMode):  # noqa: N801 (used as a context manager)
+class open_relu_gradients(Mode):  # noqa: N801 (used as a context manager)
     """Within this context, ReLU and ReLU6 pass gradients on unchanged.
 
     Forward values stay the same. Modules, functions and in-place forms are all covered, and the

@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch.overrides import TorchFunctionMode
 
 from fvfast.engine.frozen_convolution import FrozenConvolution
+from fvfast.engine.modes import Mode
 from fvfast.engine.recording import (
     Convolution,
     Zeros,
@@ -104,7 +104,7 @@ def _with_zeros(
     return F.pad(weight, extra), (rows + max(top, bottom), columns + max(left, right))
 
 
-class Rewriting(TorchFunctionMode):
+class Rewriting(Mode):
     """Within this context, a network's convolutions run as frozen ones.
 
     The calls of what they have taken over return their input.

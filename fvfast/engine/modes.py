@@ -1,0 +1,45 @@
+"""Modes in which functions of torch do something else, and which end in any case."""
+
+from types import TracebackType
+
+from torch.overrides import (
+    TorchFunctionMode,
+    _get_current_function_mode_stack,
+    _pop_mode,
+    _push_mode,
+)
+
+
+def restore_modes(modes: list[TorchFunctionMode]) -> None:
+    """Make these the modes of this thread, the innermost last."""
+    if _get_current_function_mode_stack() == modes:
+        return
+    while _get_current_function_mode_stack():
+        _pop_mode()
+    for mode in modes:
+        _push_mode(mode)
+
+
+class Mode(TorchFunctionMode):
+    """A mode that ends with the modes that were there when it began.
+
+    torch takes modes away while it calls them. An interrupt at that moment leaves one too few, and
+    the end of torch's own class then fails, or ends another one.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._before: list[list[TorchFunctionMode]] = []
+
+    def __enter__(self) -> "Mode":
+        self._before.append(_get_current_function_mode_stack())
+        _push_mode(self)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        restore_modes(self._before.pop())
