@@ -11,6 +11,8 @@ A. Lavin and S. Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 
 import torch
 import torch.nn.functional as F
 
+from fvfast.ops._checks import FLOATING, check_alike, check_type, reject, require_tensor
+from fvfast.ops._memory import buffer, check_memory
 from fvfast.ops._native import native
 
 PANEL = 32
@@ -92,14 +94,19 @@ def winograd_convolution(
 
     Raises
     ------
+    TypeError
+        Something is not a tensor, or not of the images' type.
     ValueError
-        Sizes or padding do not fit.
+        Sizes, padding or limits do not fit, or tensors are not on the images' device.
     """
+    _check(images, weight, bias, outputs, padding, term, limits)
     module = native()
     if module is None or images.device.type != "cpu" or images.dtype != torch.float32:
         return winograd_convolution_reference(
             images, weight, bias, outputs=outputs, padding=padding, term=term, limits=limits
         )
+    read = [("images", images), ("weight", weight), ("bias", bias), ("term", term)]
+    check_memory("winograd_convolution", [], read)
     batch, inputs, height, width = images.shape
     out = torch.empty(
         (batch, outputs, height + 2 * padding[0] - 2, width + 2 * padding[1] - 2),
@@ -107,21 +114,63 @@ def winograd_convolution(
         device=images.device,
         memory_format=torch.channels_last,
     )
-    images = images.contiguous(memory_format=torch.channels_last)
-    bias = None if bias is None else bias.contiguous()
-    term = None if term is None else term.contiguous(memory_format=torch.channels_last)
+    # A kernel does not know of tensors that are negated when they are read.
+    images = images.resolve_neg().contiguous(memory_format=torch.channels_last)
+    weight = weight.resolve_neg().contiguous()
+    bias = None if bias is None else bias.resolve_neg().contiguous()
+    if term is not None:
+        term = term.resolve_neg().contiguous(memory_format=torch.channels_last)
     module.winograd_convolution(
-        images=images.data_ptr(),
-        weights=weight.data_ptr(),
-        bias=0 if bias is None else bias.data_ptr(),
-        term=0 if term is None else term.data_ptr(),
-        out=out.data_ptr(),
+        images=buffer(images),
+        weights=buffer(weight),
+        bias=buffer(bias),
+        term=buffer(term),
+        out=buffer(out),
         sizes=(batch, height, width, inputs),
         outputs=outputs,
         padding=padding,
         limits=limits,
     )
     return out
+
+
+def _check(
+    images: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    outputs: int,
+    padding: tuple[int, int],
+    term: torch.Tensor | None,
+    limits: tuple[float, float] | None,
+) -> None:
+    name = "winograd_convolution"
+    given = {"images": images, "weight": weight, "bias": bias, "term": term}
+    tensors = {argument: tensor for argument, tensor in given.items() if tensor is not None}
+    for argument, tensor in tensors.items():
+        require_tensor(name, argument, tensor)
+    check_type(name, "images", images, FLOATING)
+    if images.ndim != 4 or images.shape[1] < 1:
+        reject(name, "images", "(B, in, H, W) with at least one input", tuple(images.shape))
+    if len(padding) != 2 or not all(0 <= pad <= 2 for pad in padding):
+        reject(name, "padding", "two numbers from 0 to 2", padding)
+    rows, columns = (
+        length + 2 * pad - 2 for length, pad in zip(images.shape[2:], padding, strict=True)
+    )
+    if rows < 1 or columns < 1:
+        expected = "at least 3 x 3 pixels with their padding"
+        reject(name, "images", expected, f"{tuple(images.shape)} and {padding}")
+    if outputs < 0:
+        reject(name, "outputs", "a number >= 0", outputs)
+    if limits is not None and not limits[0] <= limits[1]:
+        reject(name, "limits", "a lower and an upper one", limits)
+    shapes = {
+        "images": tuple(images.shape),
+        "weight": (-(-outputs // PANEL), _TILE**2, images.shape[1], PANEL),
+        "bias": (outputs,),
+        "term": (images.shape[0], outputs, rows, columns),
+    }
+    for argument, tensor in tensors.items():
+        check_alike(name, argument, tensor, shapes[argument], images.dtype, images.device)
 
 
 def winograd_convolution_reference(
