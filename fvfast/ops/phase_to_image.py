@@ -72,8 +72,10 @@ def _reference(
     low: float,
     high: float,
     width: int,
-    phase_sums: torch.Tensor | None,  # noqa: ARG001 - the reference makes its own
+    phase_sums: torch.Tensor | None,  # the reference makes its own
 ) -> _Forward:
+    if phase.shape[0] == 0:  # torch has no transform of nothing
+        return _fake(magnitude, phase, low, high, width, phase_sums)
     image = phase_to_image_reference(magnitude, phase, low, high, width)
     spectrum = torch.polar(magnitude.expand_as(phase), standardise(phase))
     plain = torch.fft.irfft2(spectrum, s=(phase.shape[-2], width))
@@ -99,6 +101,8 @@ def backward_reference(
     high: float,
 ) -> torch.Tensor:
     """Do what the operation of the way back does, in PyTorch, unchecked."""
+    if phase.shape[0] == 0:
+        return phase.new_empty(phase.shape)
     with torch.enable_grad():
         variable = phase.detach().requires_grad_()
         again = phase_to_image_reference(magnitude.detach(), variable, low, high, image.shape[-1])

@@ -105,8 +105,6 @@ def winograd_convolution(
         return winograd_convolution_reference(
             images, weight, bias, outputs=outputs, padding=padding, term=term, limits=limits
         )
-    read = [("images", images), ("weight", weight), ("bias", bias), ("term", term)]
-    check_memory("winograd_convolution", [], read)
     batch, inputs, height, width = images.shape
     out = torch.empty(
         (batch, outputs, height + 2 * padding[0] - 2, width + 2 * padding[1] - 2),
@@ -134,6 +132,23 @@ def winograd_convolution(
     return out
 
 
+def _is_padding(padding: tuple[int, int]) -> bool:
+    return (
+        isinstance(padding, tuple)
+        and len(padding) == 2
+        and all(isinstance(pad, int) and 0 <= pad <= 2 for pad in padding)
+    )
+
+
+def _are_limits(limits: tuple[float, float]) -> bool:
+    return (
+        isinstance(limits, tuple)
+        and len(limits) == 2
+        and all(isinstance(limit, float | int) for limit in limits)
+        and limits[0] <= limits[1]
+    )
+
+
 def _check(
     images: torch.Tensor,
     weight: torch.Tensor,
@@ -144,24 +159,27 @@ def _check(
     limits: tuple[float, float] | None,
 ) -> None:
     name = "winograd_convolution"
-    given = {"images": images, "weight": weight, "bias": bias, "term": term}
-    tensors = {argument: tensor for argument, tensor in given.items() if tensor is not None}
+    tensors = {"images": images, "weight": weight}
+    if bias is not None:
+        tensors["bias"] = bias
+    if term is not None:
+        tensors["term"] = term
     for argument, tensor in tensors.items():
         require_tensor(name, argument, tensor)
     check_type(name, "images", images, FLOATING)
     if images.ndim != 4 or images.shape[1] < 1:
         reject(name, "images", "(B, in, H, W) with at least one input", tuple(images.shape))
-    if len(padding) != 2 or not all(0 <= pad <= 2 for pad in padding):
-        reject(name, "padding", "two numbers from 0 to 2", padding)
+    if not _is_padding(padding):
+        reject(name, "padding", "two integers from 0 to 2", padding)
     rows, columns = (
         length + 2 * pad - 2 for length, pad in zip(images.shape[2:], padding, strict=True)
     )
     if rows < 1 or columns < 1:
         expected = "at least 3 x 3 pixels with their padding"
         reject(name, "images", expected, f"{tuple(images.shape)} and {padding}")
-    if outputs < 0:
-        reject(name, "outputs", "a number >= 0", outputs)
-    if limits is not None and not limits[0] <= limits[1]:
+    if not isinstance(outputs, int) or outputs < 0:
+        reject(name, "outputs", "an integer >= 0", outputs)
+    if limits is not None and not _are_limits(limits):
         reject(name, "limits", "a lower and an upper one", limits)
     shapes = {
         "images": tuple(images.shape),
@@ -171,6 +189,8 @@ def _check(
     }
     for argument, tensor in tensors.items():
         check_alike(name, argument, tensor, shapes[argument], images.dtype, images.device)
+    if images.device.type == "cpu":
+        check_memory(name, [], list(tensors.items()))
 
 
 def winograd_convolution_reference(
