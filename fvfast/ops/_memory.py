@@ -74,16 +74,18 @@ def _span(tensor: torch.Tensor) -> int:
 
 def _range(operation: str, argument: str, tensor: torch.Tensor) -> _Range:
     """Return the addresses of the first byte and of that behind the last, once they are there."""
-    span, item = _span(tensor), tensor.element_size()
+    span = _span(tensor)
+    if span == 0:
+        return argument, tensor, 0, 0
+    item = tensor.element_size()
+    needed = (tensor.storage_offset() + span) * item
+    available = tensor.untyped_storage().nbytes()
+    if needed > available:
+        expected = f"a storage of {needed} bytes or more"
+        reject(operation, argument, expected, f"{available} bytes")
     begin = tensor.data_ptr()
-    if span > 0:
-        needed = (tensor.storage_offset() + span) * item
-        available = tensor.untyped_storage().nbytes()
-        if needed > available or begin == 0:
-            expected = f"a storage of {needed} bytes or more"
-            reject(operation, argument, expected, f"{available} bytes")
-        if begin % (item // 2 if tensor.is_complex() else item):
-            reject(operation, argument, f"an address aligned to {tensor.dtype}", hex(begin))
+    if begin % (item // 2 if tensor.is_complex() else item):
+        reject(operation, argument, f"an address aligned to {tensor.dtype}", hex(begin))
     return argument, tensor, begin, begin + span * item
 
 
@@ -116,7 +118,7 @@ def _is_distinct(tensor: torch.Tensor) -> bool:
 def _meet(one: _Range, other: _Range) -> bool:
     """Whether two tensors whose memory lies in one another share an element."""
     if one[1].is_contiguous() and other[1].is_contiguous():
-        return one[2] < one[3] and other[2] < other[3]
+        return True
     begin, end = min(one[2], other[2]), max(one[3], other[3])
     touched = torch.zeros(end - begin, dtype=torch.bool, device="cpu")
     _touch(touched, one[1], one[2] - begin).fill_(True)

@@ -202,8 +202,8 @@ def _check(
 
 def _check_memory(operation: str, *arguments: Any) -> None:
     *_, step, counter, device = arguments
-    check_sum(operation, step, counter)
     check_memory(operation, [], [("counter", counter)])
+    check_sum(operation, step, counter)
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, ImportError) as error:

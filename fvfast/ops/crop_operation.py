@@ -248,8 +248,8 @@ def _check_crops_memory(
     operation: str, images: torch.Tensor, boxes: torch.Tensor, *arguments: Any
 ) -> None:
     *_, step, counter = arguments
-    check_sum(operation, step, counter)
     check_memory(operation, [], [("images", images), ("boxes", boxes), ("counter", counter)])
+    check_sum(operation, step, counter)
 
 
 def _check_gradient(

@@ -144,14 +144,14 @@ def _check(operation: str, images: torch.Tensor, *arguments: Any) -> None:
 
 def _check_memory(operation: str, images: torch.Tensor, *arguments: Any) -> None:
     noise = NoiseArguments(*arguments)
-    check_sum(operation, noise.step, noise.counter)
     check_memory(operation, [], [("images", images), ("counter", noise.counter)])
+    check_sum(operation, noise.step, noise.counter)
 
 
 def _check_memory_(operation: str, images: torch.Tensor, *arguments: Any) -> None:
     noise = NoiseArguments(*arguments)
-    check_sum(operation, noise.step, noise.counter)
     check_memory(operation, [("images", images)], [("counter", noise.counter)])
+    check_sum(operation, noise.step, noise.counter)
 
 
 register(

@@ -1,7 +1,7 @@
 """Operations called directly, without the functions above them, check everything for themselves.
 
-Such calls read or wrote out of bounds, or other tensors' memory, or came to wrong results. `tests/fuzz`
-makes random ones.
+Such calls read or wrote out of bounds, or other tensors' memory, or came to wrong results.
+`tests/fuzz` makes random ones.
 """
 
 import math
@@ -93,7 +93,7 @@ OPERATIONS["inject_noise_"] = inject_noise
 def shrunk(tensor):
     """A tensor that has lost the end of its memory."""
     tensor = tensor.clone()
-    tensor.untyped_storage().resize_(8)
+    tensor.untyped_storage().resize_(4)
     return tensor
 
 
@@ -126,6 +126,7 @@ BAD = [
     ("crop_resize", "std", lambda: math.nan),
     ("crop_resize", "counter", lambda: torch.zeros(1)),
     ("inject_noise", "streams", list),
+    ("inject_noise", "counter", lambda: shrunk(torch.zeros(1, dtype=torch.int64))),
     ("inject_noise", "images", lambda: random(2, 3).to_sparse()),
     ("inject_noise", "images", lambda: torch.zeros(2, 1).expand(2, 2**40)),
     ("inject_noise_", "images", lambda: torch.zeros(2, 1).expand(2, 3)),
