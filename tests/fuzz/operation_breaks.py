@@ -19,7 +19,9 @@ DTYPES = [
     *(torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.float8_e5m2),
     *(torch.int8, torch.int64, torch.bool, torch.complex64, torch.complex128, torch.uint16),
 ]
-DEVICES = ["meta", "cuda", "cuda:9", "xpu", "mps", "cpu:3"]
+# Torch takes a second to find out that there is no GPU.
+DEVICES = [*["meta", "cpu:3"] * 20, "cuda", "cuda:9", "xpu", "mps"]
+OPTIONAL = {"counter", "alpha", "phase_sums", "bias", "term", "limits"}
 
 
 def resized(rng: random.Random, tensor: torch.Tensor) -> torch.Tensor:
@@ -207,6 +209,8 @@ def change_one(rng: random.Random, arguments: Arguments) -> tuple[str, str, bool
         arguments[name] = change_list(rng, value)
     elif isinstance(value, tuple):
         arguments[name] = tuple(rng.choice([*FLOATS, *COUNTS]) for _ in value)
+    elif name not in OPTIONAL:
+        arguments[name] = rng.choice(COUNTS)
     else:
         arguments[name] = rng.choice(
             [torch.ones(1), torch.tensor(3), torch.tensor([3, 4]), torch.tensor(3, device="meta"),
