@@ -12,7 +12,8 @@ import torch
 from operation_cases import Arguments
 
 # None that a machine has the memory for, and none that it could be busy with for minutes.
-COUNTS = [-1, 0, 1, 2**24 + 1, 2**40, 2**63 - 1, -(2**63)]
+LONG = 2**24 + 1
+COUNTS = [-1, 0, 1, LONG, 2**40, 2**63 - 1, -(2**63)]
 FLOATS = [math.nan, math.inf, -math.inf, -1.0, 0.0, 1.0, 1e308, -1e308, 1e-320]
 OBJECTS = [None, "1", 1.5, b"1", {}, object(), [[]], torch.zeros(2), 2**64, 2**100]
 DTYPES = [
@@ -195,7 +196,9 @@ def change_one(rng: random.Random, arguments: Arguments) -> tuple[str, str, bool
     elif isinstance(value, bool):
         arguments[name] = not value
     elif isinstance(value, int):
-        arguments[name] = rng.choice([*COUNTS, value + 1, value - 1, value + 2**32])
+        changed = rng.choice([*COUNTS, value + 1, value - 1, value + 2**32])
+        # So many boxes could be drawn, in a second.
+        arguments[name] = 2**32 + 1 if (name, changed) == ("nb_crops", LONG) else changed
     elif isinstance(value, float):
         arguments[name] = rng.choice(FLOATS)
     elif isinstance(value, str):

@@ -57,7 +57,7 @@ def call(name: str, arguments: Arguments) -> Any:
 
 def reference(name: str, arguments: Arguments) -> Any:
     """What PyTorch alone makes of arguments; phases and gradients in float64."""
-    from fvfast.ops import boxes, crop_operation, noise, winograd
+    from fvfast.ops import boxes, crop_operation, noise, philox, winograd
 
     # Functions have the names of these modules.
     phase_to_image, phase_update, phase_ascent = (
@@ -76,7 +76,7 @@ def reference(name: str, arguments: Arguments) -> Any:
         box_size, nb_crops, *distribution, seed, images, step, counter, device = values
         return boxes.draw_boxes_reference(
             box_size, nb_crops, seed=seed, images=images, device=device,
-            step=step if counter is None else step + int(counter),
+            step=philox.whole_step(step, counter),
             distribution=boxes.BoxDistribution(*distribution),
         )  # fmt: skip
     functions: dict[str, Callable[..., Any]] = {
