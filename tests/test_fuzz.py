@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 CALLS = 1100  # of each function
 FUNCTIONS = 11
-OPERATION_CALLS = 300  # of each operation
+OPERATION_CALLS = 200  # of each operation
 SLOWEST = 20  # seconds that a call may take
 # Most of the time goes into the build, so the compiler does not optimise: which elements a kernel
 # touches does not depend on it. Line numbers are all that a report needs.
