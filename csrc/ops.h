@@ -248,7 +248,8 @@ struct PhaseUpdateParams {
   double correction;                    // > 0
   double epsilon;                       // >= 0
   // Where there is a counter, on CUDA, the last three but epsilon are row *counter of these.
-  const double* rates;     // (steps, 3) on the device, or null
+  const double* rates;     // (rate_rows, 3) on the device, or null
+  int64_t rate_rows;       // >= 1 where there are rates; a counter beyond them takes the last
   const int64_t* counter;  // on the device, or null
   // On CUDA: what left the gradient unfinished, of which scratch, dtype, statistics, sizes and
   // epsilon are looked at; null: the gradient is complete.

@@ -1,7 +1,8 @@
-"""Random calls of the native module, built with sanitizers: nothing may crash it.
+"""Random calls of the native module and of the operations, built with sanitizers: no crash.
 
 `tests/fuzz` says what is called. The module checks its arguments itself, and its kernels stay
-inside the memory that those arguments describe.
+inside the memory that those arguments describe. Operations, called without the functions above
+them, refuse what does not fit, or return what the PyTorch reference returns.
 """
 
 import json
@@ -16,6 +17,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 CALLS = 1100  # of each function
 FUNCTIONS = 11
+OPERATION_CALLS = 200  # of each operation
+SLOWEST = 20  # seconds that a call may take
 # Most of the time goes into the build, so the compiler does not optimise: which elements a kernel
 # touches does not depend on it. Line numbers are all that a report needs.
 SANITIZERS = ["-fsanitize=address", "-fsanitize=signed-integer-overflow"]
@@ -53,32 +56,58 @@ def build(folder):
     return module
 
 
-def test_no_call_crashes_the_module(tmp_path):
+@pytest.fixture(scope="module")
+def module(tmp_path_factory):
+    """The module with sanitizers, built once."""
+    return build(tmp_path_factory.mktemp("sanitized"))
+
+
+def fuzz(module, script, calls, progress):
+    """Run a script of random calls; returns what it printed."""
     # The C++ runtime too: AddressSanitizer looks for what throws exceptions when it starts.
     libraries = [runtime("libasan.so"), runtime("libubsan.so"), runtime("libstdc++.so")]
-    module, progress = build(tmp_path), tmp_path / "progress"
-    command = [sys.executable, str(ROOT / "tests/fuzz/run.py")]
+    command = [sys.executable, "-W", "ignore", str(ROOT / "tests/fuzz" / script)]
+    options = [
+        "detect_leaks=0",  # Python does not free what it holds when it ends
+        "allocator_may_return_null=1",  # no report of what malloc refuses
+    ]
     finished = subprocess.run(
-        [*command, str(module), str(CALLS), str(progress)],
+        [*command, str(module), str(calls), str(progress)],
         env={
             **os.environ,
             "LD_PRELOAD": " ".join(libraries),
-            "ASAN_OPTIONS": "detect_leaks=0",  # Python does not free what it holds when it ends
+            "ASAN_OPTIONS": ":".join(options),
             "OMP_NUM_THREADS": "2",
+            "PYTHONPATH": str(ROOT),
         },
         capture_output=True,
         text=True,
         check=False,
+        timeout=600,
     )
     last = progress.read_text().strip() if progress.exists() else "none"
     assert finished.returncode == 0, f"last call: {last}\n{finished.stderr}"
-    assert not finished.stderr
-
-    counts = json.loads(finished.stdout)
+    # That it could not have as much memory as it was asked for is no fault.
+    lines = finished.stderr.splitlines()
+    assert not [line for line in lines if "failed to allocate" not in line], finished.stderr
     sys.stdout.write(f"{finished.stdout}\n")
+    return json.loads(finished.stdout)
+
+
+def test_no_call_crashes_the_module(module, tmp_path):
+    counts = fuzz(module, "run.py", CALLS, tmp_path / "progress")
     assert len(counts) == FUNCTIONS
     assert sum(sum(outcomes.values()) for outcomes in counts.values()) >= 10_000
     # Otherwise the fuzzing itself is broken: all calls would fail the first check, or pass it.
     for function, outcomes in counts.items():
         assert outcomes.get("valid", 0) > CALLS / 2, (function, outcomes)
         assert outcomes.get("refused", 0) > CALLS / 5, (function, outcomes)
+
+
+def test_operations_check_for_themselves(module, tmp_path):
+    found = fuzz(module, "run_operations.py", OPERATION_CALLS, tmp_path / "progress")
+    for operation, outcomes in found["counts"].items():
+        assert sum(outcomes.values()) == OPERATION_CALLS, (operation, outcomes)
+        assert outcomes["refused"] > OPERATION_CALLS / 4, (operation, outcomes)
+        assert outcomes["valid"] + outcomes["changed"] > OPERATION_CALLS / 4, (operation, outcomes)
+    assert max(found["slowest"].values()) < SLOWEST, found["slowest"]

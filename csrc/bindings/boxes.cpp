@@ -30,10 +30,10 @@ bool is_normal(const std::string& function, const std::string& shape) {
   return shape == "normal";
 }
 
-void draw_boxes(uintptr_t boxes, int64_t crops, double box_size, const std::string& shape,
+void draw_boxes(const Buffer& boxes, int64_t crops, double box_size, const std::string& shape,
                 double spread, double center_spread, double smallest, double largest,
-                const std::vector<int64_t>& streams, uint64_t seed, int64_t step, uintptr_t counter,
-                const TargetArgument& target) {
+                const std::vector<int64_t>& streams, uint64_t seed, int64_t step,
+                const Buffer& counter, const TargetArgument& target) {
   const std::string name = "draw_boxes";
   BoxParams params{};
   params.images = static_cast<int64_t>(streams.size());
@@ -60,8 +60,9 @@ void draw_boxes(uintptr_t boxes, int64_t crops, double box_size, const std::stri
   params.step = word_of(name, "step", step);
   params.counter = counter_of(name, counter, target);
   if (empty) return;
-  require_address(name, "boxes", boxes);
-  params.boxes = reinterpret_cast<float*>(boxes);
+  Memory memory(name);
+  params.boxes = static_cast<float*>(
+      memory.writes("boxes", boxes, DType::kFloat32, 4 * params.images * crops));
   run_on(target, params, &cpu::draw_boxes, FVFAST_CUDA_LAUNCHER(draw_boxes));
 }
 

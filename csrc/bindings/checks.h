@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "ops.h"
@@ -23,6 +24,9 @@ namespace fvfast {
   throw std::invalid_argument(function + "(): " + argument + ": expected " + expected + ", got " +
                               got);
 }
+
+// Memory of an argument: its address, and the number of elements that lie there. (0, 0) is none.
+using Buffer = std::pair<uintptr_t, int64_t>;
 
 inline DType dtype_of(const std::string& function, const std::string& argument,
                       const std::string& name) {

@@ -60,9 +60,8 @@ void check_boxes(const std::string& name, const Params& params) {
 }
 
 template <typename Params>
-void take_boxes(const std::string& name, uintptr_t address, Params& params) {
-  require_address(name, "boxes", address);
-  params.boxes = reinterpret_cast<const void*>(address);
+void take_boxes(const Buffer& boxes, Memory& memory, Params& params) {
+  params.boxes = memory.reads("boxes", boxes, params.box_dtype, 4 * params.batch * params.crops);
 }
 
 void check_row_stride(const std::string& name, const std::string& argument, int64_t size,
@@ -80,22 +79,12 @@ int64_t scratch_of(const std::string& name, const CropGradientParams& params) {
   return bytes;
 }
 
-View check_scratch(const std::string& name, uintptr_t scratch, int64_t bytes,
-                   const CropGradientParams& params) {
-  const int64_t needed = scratch_of(name, params);
-  require_address(name, "scratch", scratch);
-  if (scratch % 64 != 0) reject(name, "scratch", "an address aligned to 64", "one that is not");
-  if (bytes < needed) {
-    reject(name, "scratch_bytes", std::to_string(needed) + " or more", std::to_string(bytes));
-  }
-  return {"scratch", scratch, DType::kFloat64, {}, {}, (needed + 7) / 8};
-}
-
-void crop_resize(uintptr_t images, uintptr_t boxes, uintptr_t out, const std::string& image_dtype,
-                 const std::string& box_dtype, const std::string& out_dtype, const Sizes& sizes,
-                 const Strides& image_strides, const Strides& out_strides,
-                 const std::vector<int64_t>& streams, double std, double uniform_width,
-                 uint64_t seed, int64_t step, uintptr_t counter, const TargetArgument& target) {
+void crop_resize(const Buffer& images, const Buffer& boxes, const Buffer& out,
+                 const std::string& image_dtype, const std::string& box_dtype,
+                 const std::string& out_dtype, const Sizes& sizes, const Strides& image_strides,
+                 const Strides& out_strides, const std::vector<int64_t>& streams, double std,
+                 double uniform_width, uint64_t seed, int64_t step, const Buffer& counter,
+                 const TargetArgument& target) {
   const std::string name = "crop_resize";
   CropParams params{};
   params.image_dtype = real_of(name, "image_dtype", image_dtype);
@@ -123,14 +112,12 @@ void crop_resize(uintptr_t images, uintptr_t boxes, uintptr_t out, const std::st
     reject(name, "sizes", "at most 2^34 elements per image, for noise", "more");
   }
   check_row_stride(name, "image_strides", params.image_width, params.image_strides[3]);
-  take_boxes(name, boxes, params);
+  Memory memory(name);
+  take_boxes(boxes, memory, params);
   if (!target.has_value()) check_boxes(name, params);
-  const View image_view =
-      view_of(name, "images", images, params.image_dtype, image_sizes, image_strides);
-  const View out_view = view_of(name, "out", out, params.out_dtype, out_sizes, out_strides);
-  require_own_memory(name, out_view, {image_view});
-  params.images = reinterpret_cast<const void*>(images);
-  params.out = reinterpret_cast<void*>(out);
+  params.images = memory.reads("images", images, params.image_dtype, image_sizes, image_strides);
+  params.out = memory.writes("out", out, params.out_dtype, out_sizes, out_strides);
+  memory.require_apart();
   run_on(target, params, &cpu::crop_resize, FVFAST_CUDA_LAUNCHER(crop_resize));
 }
 
@@ -141,8 +128,8 @@ int64_t crop_gradient_scratch(const std::string& image_dtype, const Sizes& sizes
   return take_sizes(name, sizes, params) ? 0 : scratch_of(name, params);
 }
 
-void crop_gradient(uintptr_t gradient, uintptr_t boxes, uintptr_t image_gradient, uintptr_t alpha,
-                   uintptr_t scratch, int64_t scratch_bytes, const std::string& gradient_dtype,
+void crop_gradient(const Buffer& gradient, const Buffer& boxes, const Buffer& image_gradient,
+                   const Buffer& alpha, const Buffer& scratch, const std::string& gradient_dtype,
                    const std::string& image_dtype, const std::string& box_dtype, const Sizes& sizes,
                    const Strides& gradient_strides, const Strides& alpha_strides,
                    const TargetArgument& target) {
@@ -160,31 +147,21 @@ void crop_gradient(uintptr_t gradient, uintptr_t boxes, uintptr_t image_gradient
                                             params.image_width};
   const std::vector<int64_t> crop_sizes = {params.batch, params.crops, params.channels,
                                            params.height, params.width};
-  const int64_t plane = params.image_height * params.image_width;
-  const Strides contiguous = {params.channels * plane, plane, params.image_width, 1};
-  take_boxes(name, boxes, params);
-  std::vector<View> others;
+  const int64_t pixels = params.batch * params.channels * params.image_height * params.image_width;
+  Memory memory(name);
   if (!target.has_value()) {
-    others.push_back(check_scratch(name, scratch, scratch_bytes, params));
-    check_boxes(name, params);
+    params.scratch = memory.writes_bytes("scratch", scratch, scratch_of(name, params), 64);
   }
-  const View gradient_view =
-      view_of(name, "gradient", gradient, params.gradient_dtype, crop_sizes, gradient_strides);
-  const View pixel_view =
-      view_of(name, "image_gradient", image_gradient, params.image_dtype, image_sizes, contiguous);
-  for (const View& scratch_view : others) require_own_memory(name, scratch_view, {gradient_view});
-  others.push_back(gradient_view);
-  require_own_memory(name, pixel_view, others);
-  if (alpha != 0) {
-    const View alpha_view =
-        view_of(name, "alpha", alpha, params.image_dtype, image_sizes, alpha_strides);
-    others.push_back(pixel_view);
-    require_own_memory(name, alpha_view, others);
+  take_boxes(boxes, memory, params);
+  if (!target.has_value()) check_boxes(name, params);
+  params.gradient =
+      memory.reads("gradient", gradient, params.gradient_dtype, crop_sizes, gradient_strides);
+  params.image_gradient =
+      memory.writes("image_gradient", image_gradient, params.image_dtype, pixels);
+  if (alpha.first != 0) {
+    params.alpha = memory.writes("alpha", alpha, params.image_dtype, image_sizes, alpha_strides);
   }
-  params.gradient = reinterpret_cast<const void*>(gradient);
-  params.image_gradient = reinterpret_cast<void*>(image_gradient);
-  params.alpha = reinterpret_cast<void*>(alpha);
-  params.scratch = reinterpret_cast<void*>(scratch);
+  memory.require_apart();
   run_on(target, params, &cpu::crop_gradient, FVFAST_CUDA_LAUNCHER(crop_gradient));
 }
 
@@ -203,12 +180,12 @@ void bind_crop(py::module_& module) {
              py::arg("sizes"), "Bytes of scratch for crop_gradient.");
   module.def("crop_gradient", &crop_gradient, py::kw_only(), py::arg("gradient"), py::arg("boxes"),
              py::arg("image_gradient"), py::arg("alpha"), py::arg("scratch"),
-             py::arg("scratch_bytes"), py::arg("gradient_dtype"), py::arg("image_dtype"),
-             py::arg("box_dtype"), py::arg("sizes"), py::arg("gradient_strides"),
-             py::arg("alpha_strides"), py::arg("target"),
+             py::arg("gradient_dtype"), py::arg("image_dtype"), py::arg("box_dtype"),
+             py::arg("sizes"), py::arg("gradient_strides"), py::arg("alpha_strides"),
+             py::arg("target"),
              "The gradient of crop_resize with respect to the images; adds its "
              "magnitude to alpha, "
-             "unless that is null.");
+             "unless that is (0, 0). Scratch memory counts bytes.");
 }
 
 }  // namespace fvfast

@@ -1,9 +1,10 @@
-// Checks of tensors as memory: what they span, whether they overlap.
+// Checks of tensors as memory: what they span, how much there is, whether they overlap.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "bindings/checks.h"
@@ -25,18 +26,6 @@ inline int64_t item_size(DType dtype) {
   return 0;
 }
 
-// An argument as the bindings know it. `span` counts the elements from the first to the last.
-struct View {
-  std::string argument;
-  uintptr_t address;
-  DType dtype;
-  std::vector<int64_t> sizes;
-  std::vector<int64_t> strides;
-  int64_t span;
-
-  uintptr_t end() const { return address + static_cast<uintptr_t>(span * item_size(dtype)); }
-};
-
 // Sizes >= 0, whose product is a number of elements. Returns whether there are none.
 inline bool check_sizes(const std::string& function, const std::string& argument,
                         const std::vector<int64_t>& sizes) {
@@ -53,44 +42,122 @@ inline bool check_sizes(const std::string& function, const std::string& argument
   return empty;
 }
 
-// A view of sizes that were checked and none of which is 0.
-inline View view_of(const std::string& function, const std::string& argument, uintptr_t address,
-                    DType dtype, const std::vector<int64_t>& sizes,
-                    const std::vector<int64_t>& strides) {
-  require_address(function, argument, address);
-  int64_t span = 1;
-  for (size_t d = 0; d < sizes.size(); ++d) {
-    if (sizes[d] > 1 && strides[d] > (kMaxElements - span) / (sizes[d] - 1)) {
-      reject(function, argument, "strides that span at most 2^48 elements", "more");
-    }
-    span += (sizes[d] - 1) * strides[d];
-  }
-  return {argument, address, dtype, sizes, strides, span};
-}
+// The arguments of one call that are memory. Whatever a kernel may touch goes through here: the
+// elements that sizes and strides describe must be there, and memory that is written to must be
+// apart from all other. Sizes were checked before, and none of them is 0.
+class Memory {
+ public:
+  explicit Memory(std::string function) : function_(std::move(function)) {}
 
-// For what is written to: each element has memory of its own, and none of another argument.
-inline void require_own_memory(const std::string& function, const View& written,
-                               const std::vector<View>& others) {
-  std::vector<size_t> order;
-  for (size_t d = 0; d < written.sizes.size(); ++d) {
-    if (written.sizes[d] > 1) order.push_back(d);
+  const void* reads(const char* argument, const Buffer& buffer, DType dtype,
+                    const std::vector<int64_t>& sizes, const std::vector<int64_t>& strides) {
+    reads_.push_back(range_of(argument, buffer, dtype, span_of(argument, sizes, strides)));
+    return reinterpret_cast<const void*>(buffer.first);
   }
-  std::sort(order.begin(), order.end(),
-            [&](size_t a, size_t b) { return written.strides[a] < written.strides[b]; });
-  int64_t span = 1;  // of the dimensions before
-  for (const size_t d : order) {
-    if (written.strides[d] < span) {
-      reject(function, written.argument, "elements that share no memory",
-             "a stride of " + std::to_string(written.strides[d]));
+
+  // `count` elements, one behind the other.
+  const void* reads(const char* argument, const Buffer& buffer, DType dtype, int64_t count) {
+    reads_.push_back(range_of(argument, buffer, dtype, count));
+    return reinterpret_cast<const void*>(buffer.first);
+  }
+
+  // None of the elements shares memory with another.
+  void* writes(const char* argument, const Buffer& buffer, DType dtype,
+               const std::vector<int64_t>& sizes, const std::vector<int64_t>& strides) {
+    writes_.push_back(range_of(argument, buffer, dtype, span_of(argument, sizes, strides)));
+    require_distinct(argument, sizes, strides);
+    return reinterpret_cast<void*>(buffer.first);
+  }
+
+  void* writes(const char* argument, const Buffer& buffer, DType dtype, int64_t count) {
+    writes_.push_back(range_of(argument, buffer, dtype, count));
+    return reinterpret_cast<void*>(buffer.first);
+  }
+
+  // Memory of a number of bytes, aligned.
+  void* writes_bytes(const char* argument, const Buffer& buffer, int64_t bytes, int64_t alignment) {
+    require_memory(argument, buffer, bytes, "bytes");
+    if (buffer.first % static_cast<uintptr_t>(alignment) != 0) {
+      reject(function_, argument, "an address aligned to " + std::to_string(alignment),
+             "one that is not");
     }
-    span += (written.sizes[d] - 1) * written.strides[d];
+    writes_.push_back({argument, buffer.first, buffer.first + static_cast<uintptr_t>(bytes)});
+    return reinterpret_cast<void*>(buffer.first);
   }
-  for (const View& other : others) {
-    if (written.address < other.end() && other.address < written.end()) {
-      reject(function, written.argument, "memory apart from that of " + other.argument,
-             "memory that overlaps");
+
+  // The last check: what is written to is apart from all that is read, and from each other.
+  void require_apart() const {
+    for (size_t i = 0; i < writes_.size(); ++i) {
+      for (const Range& other : reads_) require_apart(writes_[i], other);
+      for (size_t j = 0; j < i; ++j) require_apart(writes_[i], writes_[j]);
     }
   }
-}
+
+ private:
+  struct Range {
+    const char* argument;
+    uintptr_t begin, end;
+  };
+
+  void require_memory(const char* argument, const Buffer& buffer, int64_t needed,
+                      const char* unit) const {
+    require_address(function_, argument, buffer.first);
+    if (buffer.second < needed) {
+      reject(function_, argument, "memory of " + std::to_string(needed) + " " + unit + " or more",
+             std::to_string(buffer.second));
+    }
+  }
+
+  Range range_of(const char* argument, const Buffer& buffer, DType dtype, int64_t span) const {
+    require_memory(argument, buffer, span, "elements");
+    const auto item = static_cast<uintptr_t>(item_size(dtype));
+    if (buffer.first % item != 0) {
+      reject(function_, argument, "an address aligned to its type", "one that is not");
+    }
+    return {argument, buffer.first, buffer.first + static_cast<uintptr_t>(span) * item};
+  }
+
+  // Elements from the first to the last.
+  int64_t span_of(const char* argument, const std::vector<int64_t>& sizes,
+                  const std::vector<int64_t>& strides) const {
+    int64_t span = 1;
+    for (size_t d = 0; d < sizes.size(); ++d) {
+      if (sizes[d] > 1 && strides[d] > (kMaxElements - span) / (sizes[d] - 1)) {
+        reject(function_, argument, "strides that span at most 2^48 elements", "more");
+      }
+      // The stride of a single element is not looked at, and may be any number.
+      if (sizes[d] > 1) span += (sizes[d] - 1) * strides[d];
+    }
+    return span;
+  }
+
+  void require_distinct(const char* argument, const std::vector<int64_t>& sizes,
+                        const std::vector<int64_t>& strides) const {
+    std::vector<size_t> order;
+    for (size_t d = 0; d < sizes.size(); ++d) {
+      if (sizes[d] > 1) order.push_back(d);
+    }
+    std::sort(order.begin(), order.end(),
+              [&](size_t a, size_t b) { return strides[a] < strides[b]; });
+    int64_t span = 1;  // of the dimensions before
+    for (const size_t d : order) {
+      if (strides[d] < span) {
+        reject(function_, argument, "elements that share no memory",
+               "a stride of " + std::to_string(strides[d]));
+      }
+      span += (sizes[d] - 1) * strides[d];
+    }
+  }
+
+  void require_apart(const Range& written, const Range& other) const {
+    if (written.begin < other.end && other.begin < written.end) {
+      reject(function_, written.argument,
+             std::string("memory apart from that of ") + other.argument, "memory that overlaps");
+    }
+  }
+
+  std::string function_;
+  std::vector<Range> reads_, writes_;
+};
 
 }  // namespace fvfast

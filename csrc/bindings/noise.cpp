@@ -14,19 +14,17 @@
 namespace fvfast {
 namespace {
 
-void inject_noise(uintptr_t images, uintptr_t out, const std::string& dtype,
+void inject_noise(const Buffer& images, const Buffer& out, const std::string& dtype,
                   const std::vector<int64_t>& sizes, const std::vector<int64_t>& image_strides,
                   const std::vector<int64_t>& out_strides, const std::vector<int64_t>& streams,
-                  double std, double uniform_width, uint64_t seed, int64_t step, uintptr_t counter,
-                  const TargetArgument& target) {
+                  double std, double uniform_width, uint64_t seed, int64_t step,
+                  const Buffer& counter, const TargetArgument& target) {
   const std::string name = "inject_noise";
   if (sizes.empty() || sizes.size() > kMaxDims) {
     reject(name, "sizes", "1 to " + std::to_string(kMaxDims) + " dimensions",
            std::to_string(sizes.size()));
   }
   NoiseParams params{};
-  params.images = reinterpret_cast<const void*>(images);
-  params.out = reinterpret_cast<void*>(out);
   params.dtype = dtype_of(name, "dtype", dtype);
   params.dims = static_cast<int>(sizes.size());
   const bool empty = check_sizes(name, "sizes", sizes);
@@ -47,11 +45,12 @@ void inject_noise(uintptr_t images, uintptr_t out, const std::string& dtype,
   params.step = word_of(name, "step", step);
   params.counter = counter_of(name, counter, target);
   if (empty) return;
-  const View image_view = view_of(name, "images", images, params.dtype, sizes, image_strides);
-  const View out_view = view_of(name, "out", out, params.dtype, sizes, out_strides);
+  Memory memory(name);
+  params.out = memory.writes("out", out, params.dtype, sizes, out_strides);
   const bool in_place = images == out && image_strides == out_strides;
-  require_own_memory(name, out_view,
-                     in_place ? std::vector<View>{} : std::vector<View>{image_view});
+  params.images =
+      in_place ? params.out : memory.reads("images", images, params.dtype, sizes, image_strides);
+  memory.require_apart();
   run_on(target, params, &cpu::inject_noise, FVFAST_CUDA_LAUNCHER(inject_noise));
 }
 

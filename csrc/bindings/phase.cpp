@@ -11,6 +11,7 @@
 
 #include "bindings/bind.h"
 #include "bindings/checks.h"
+#include "bindings/memory.h"
 #include "bindings/phase_checks.h"
 #include "bindings/target.h"
 #include "ops.h"
@@ -18,133 +19,131 @@
 namespace fvfast {
 namespace {
 
-void phase_spectrum(uintptr_t magnitude, uintptr_t phase, uintptr_t phase_sums, uintptr_t spectrum,
-                    uintptr_t statistics, uintptr_t scratch, const std::string& dtype,
-                    const std::vector<int64_t>& sizes, double epsilon) {
+double* write_scratch(Memory& memory, const Buffer& scratch, int64_t images) {
+  return static_cast<double*>(
+      memory.writes("scratch", scratch, DType::kFloat64, images * kSumParts * kSumsPerPart));
+}
+
+void phase_spectrum(const Buffer& magnitude, const Buffer& phase, const Buffer& phase_sums,
+                    const Buffer& spectrum, const Buffer& statistics, const Buffer& scratch,
+                    const std::string& dtype, const std::vector<int64_t>& sizes, double epsilon) {
   const std::string name = "phase_spectrum";
   PhaseSpectrumParams params{};
-  params.magnitude = reinterpret_cast<const void*>(magnitude);
-  params.phase = reinterpret_cast<const void*>(phase);
-  params.phase_sums = reinterpret_cast<const double*>(phase_sums);
-  params.spectrum = reinterpret_cast<void*>(spectrum);
-  params.statistics = reinterpret_cast<SpectrumStatistics*>(statistics);
-  params.scratch = reinterpret_cast<double*>(scratch);
   params.dtype = real_of(name, "dtype", dtype);
   params.sizes = sizes_of(name, sizes);
   params.epsilon = scale_of(name, "epsilon", epsilon);
   if (params.sizes.images == 0) return;
-  require_address(name, "magnitude", magnitude);
-  require_address(name, "phase", phase);
-  require_address(name, "spectrum", spectrum);
-  require_address(name, "statistics", statistics);
-  require_address(name, "scratch", scratch);
+  const int64_t images = params.sizes.images, bins = params.sizes.bins();
+  Memory memory(name);
+  params.magnitude = memory.reads("magnitude", magnitude, params.dtype, bins);
+  params.phase = memory.reads("phase", phase, params.dtype, images * bins);
+  if (phase_sums.first != 0) {
+    params.phase_sums = static_cast<const double*>(
+        memory.reads("phase_sums", phase_sums, DType::kFloat64, 2 * images));
+  }
+  params.spectrum = memory.writes("spectrum", spectrum, params.dtype, 2 * images * bins);
+  params.statistics = write_statistics(memory, statistics, images);
+  params.scratch = write_scratch(memory, scratch, images);
+  memory.require_apart();
 
   py::gil_scoped_release unlocked;
   cpu::phase_spectrum(params);
 }
 
-void spectrum_image(uintptr_t image, uintptr_t statistics, const std::string& dtype,
+void spectrum_image(const Buffer& image, const Buffer& statistics, const std::string& dtype,
                     const std::vector<int64_t>& sizes, double epsilon, double low, double high,
                     const std::vector<std::vector<double>>& colors, const TargetArgument& target) {
   const std::string name = "spectrum_image";
   SpectrumImageParams params{};
-  params.image = reinterpret_cast<void*>(image);
-  params.statistics = reinterpret_cast<const SpectrumStatistics*>(statistics);
   params.dtype = real_of(name, "dtype", dtype);
   params.sizes = sizes_of(name, sizes);
   params.epsilon = scale_of(name, "epsilon", epsilon);
   set_colors(name, colors, low, high, &params);
   if (params.sizes.images == 0) return;
-  require_address(name, "image", image);
-  require_address(name, "statistics", statistics);
+  const int64_t images = params.sizes.images;
+  Memory memory(name);
+  params.image = memory.writes("image", image, params.dtype, images * params.sizes.pixels());
+  params.statistics = read_statistics(memory, statistics, images);
+  memory.require_apart();
   run_on(target, params, &cpu::spectrum_image, FVFAST_CUDA_LAUNCHER(spectrum_image));
 }
 
-void spectrum_image_gradient(uintptr_t gradient, uintptr_t image, uintptr_t out,
+void spectrum_image_gradient(const Buffer& gradient, const Buffer& image, const Buffer& out,
                              const std::string& dtype, const std::vector<int64_t>& sizes,
                              double low, double high,
                              const std::vector<std::vector<double>>& colors,
                              const TargetArgument& target) {
   const std::string name = "spectrum_image_gradient";
   SpectrumImageGradientParams params{};
-  params.gradient = reinterpret_cast<const void*>(gradient);
-  params.image = reinterpret_cast<const void*>(image);
-  params.out = reinterpret_cast<void*>(out);
   params.dtype = real_of(name, "dtype", dtype);
   params.sizes = sizes_of(name, sizes);
   set_colors(name, colors, low, high, &params);
   if (params.sizes.images == 0) return;
-  require_address(name, "gradient", gradient);
-  require_address(name, "image", image);
-  require_address(name, "out", out);
+  const int64_t pixels = params.sizes.images * params.sizes.pixels();
+  Memory memory(name);
+  params.gradient = memory.reads("gradient", gradient, params.dtype, pixels);
+  params.image = memory.reads("image", image, params.dtype, pixels);
+  params.out = memory.writes("out", out, params.dtype, pixels);
+  memory.require_apart();
   run_on(target, params, &cpu::spectrum_image_gradient,
          FVFAST_CUDA_LAUNCHER(spectrum_image_gradient));
 }
 
-void phase_gradient(uintptr_t transform, uintptr_t spectrum, uintptr_t phase, uintptr_t statistics,
-                    uintptr_t out, uintptr_t scratch, const std::string& dtype,
-                    const std::vector<int64_t>& sizes, double epsilon) {
+void phase_gradient(const Buffer& transform, const Buffer& spectrum, const Buffer& phase,
+                    const Buffer& statistics, const Buffer& out, const Buffer& scratch,
+                    const std::string& dtype, const std::vector<int64_t>& sizes, double epsilon) {
   const std::string name = "phase_gradient";
   PhaseGradientParams params{};
-  params.transform = reinterpret_cast<const void*>(transform);
-  params.spectrum = reinterpret_cast<const void*>(spectrum);
-  params.phase = reinterpret_cast<const void*>(phase);
-  params.statistics = reinterpret_cast<const SpectrumStatistics*>(statistics);
-  params.out = reinterpret_cast<void*>(out);
-  params.scratch = reinterpret_cast<double*>(scratch);
   params.dtype = real_of(name, "dtype", dtype);
   params.sizes = sizes_of(name, sizes);
   params.epsilon = scale_of(name, "epsilon", epsilon);
   if (params.sizes.images == 0) return;
-  require_address(name, "transform", transform);
-  require_address(name, "spectrum", spectrum);
-  require_address(name, "phase", phase);
-  require_address(name, "statistics", statistics);
-  require_address(name, "out", out);
-  require_address(name, "scratch", scratch);
+  const int64_t images = params.sizes.images, elements = images * params.sizes.bins();
+  Memory memory(name);
+  params.transform = memory.reads("transform", transform, params.dtype, 2 * elements);
+  params.spectrum = memory.reads("spectrum", spectrum, params.dtype, 2 * elements);
+  params.phase = memory.reads("phase", phase, params.dtype, elements);
+  params.statistics = read_statistics(memory, statistics, images);
+  params.out = memory.writes("out", out, params.dtype, elements);
+  params.scratch = write_scratch(memory, scratch, images);
+  memory.require_apart();
 
   py::gil_scoped_release unlocked;
   cpu::phase_gradient(params);
 }
 
 // (scratch, statistics, (N, C, H, W), epsilon) of phase_image_gradient, without its end.
-using UnfinishedArgument =
-    std::optional<std::tuple<uintptr_t, uintptr_t, std::vector<int64_t>, double>>;
+using UnfinishedArgument = std::optional<std::tuple<Buffer, Buffer, std::vector<int64_t>, double>>;
 
 PhaseImageGradientParams unfinished_of(
     const std::string& name,
-    const std::tuple<uintptr_t, uintptr_t, std::vector<int64_t>, double>& unfinished,
-    const PhaseUpdateParams& update, const TargetArgument& target) {
+    const std::tuple<Buffer, Buffer, std::vector<int64_t>, double>& unfinished,
+    const PhaseUpdateParams& update, const TargetArgument& target, Memory& memory) {
   if (!target.has_value()) reject(name, "unfinished", "none on the CPU", "a gradient");
   const auto& [scratch, statistics, sizes, epsilon] = unfinished;
-  require_address(name, "unfinished", scratch);
-  require_address(name, "unfinished", statistics);
   PhaseImageGradientParams params{};
-  params.scratch = reinterpret_cast<void*>(scratch);
-  params.statistics = reinterpret_cast<const SpectrumStatistics*>(statistics);
   params.dtype = update.dtype;
   params.sizes = sizes_of(name, sizes);
   params.epsilon = scale_of(name, "unfinished", epsilon);
   if (params.sizes.images != update.images || params.sizes.bins() != update.elements) {
     reject(name, "unfinished", "the sizes of the phase", "others");
   }
+#ifdef FVFAST_WITH_CUDA
+  const int64_t bytes = cuda::phase_image_gradient_scratch(params.dtype, params.sizes);
+  params.scratch = memory.writes_bytes("unfinished scratch", scratch, bytes, kScratchAlignment);
+#endif
+  params.statistics = read_statistics(memory, statistics, params.sizes.images);
   return params;
 }
 
-void phase_update(uintptr_t phase, uintptr_t gradient, uintptr_t momentum, uintptr_t square,
-                  uintptr_t sums, uintptr_t scratch, const std::string& dtype,
-                  const std::vector<int64_t>& sizes, const std::array<double, 2>& betas,
-                  double gradient_rate, double momentum_rate, double correction, double epsilon,
-                  uintptr_t rates, uintptr_t counter, const UnfinishedArgument& unfinished,
-                  const TargetArgument& target) {
+void phase_update(const Buffer& phase, const Buffer& gradient, const Buffer& momentum,
+                  const Buffer& square, const Buffer& sums, const Buffer& scratch,
+                  const std::string& dtype, const std::vector<int64_t>& sizes,
+                  const std::array<double, 2>& betas, double gradient_rate, double momentum_rate,
+                  double correction, double epsilon, const Buffer& rates, const Buffer& counter,
+                  const UnfinishedArgument& unfinished, const TargetArgument& target) {
   const std::string name = "phase_update";
   PhaseUpdateParams params{};
-  params.phase = reinterpret_cast<void*>(phase);
-  params.gradient = reinterpret_cast<const void*>(gradient);
-  params.momentum = reinterpret_cast<void*>(momentum);
-  params.square = reinterpret_cast<void*>(square);
-  params.sums = reinterpret_cast<double*>(sums);
-  params.scratch = reinterpret_cast<double*>(scratch);
   params.dtype = real_of(name, "dtype", dtype);
   check_phase_sizes(name, sizes, 2, "(images, elements of each)");
   params.images = sizes[0];
@@ -164,20 +163,30 @@ void phase_update(uintptr_t phase, uintptr_t gradient, uintptr_t momentum, uintp
   params.correction = correction;
   params.epsilon = scale_of(name, "epsilon", epsilon);
   if (params.images == 0) return;
-  require_address(name, "phase", phase);
-  if (!unfinished.has_value()) require_address(name, "gradient", gradient);
-  require_address(name, "momentum", momentum);
-  require_address(name, "square", square);
-  require_address(name, "sums", sums);
-  if (!target.has_value()) require_address(name, "scratch", scratch);
+  const int64_t elements = params.images * params.elements;
+  Memory memory(name);
+  if (!unfinished.has_value()) {
+    params.gradient = memory.reads("gradient", gradient, params.dtype, elements);
+  }
+  params.phase = memory.writes("phase", phase, params.dtype, elements);
+  params.momentum = memory.writes("momentum", momentum, params.dtype, elements);
+  params.square = memory.writes("square", square, params.dtype, elements);
+  const int64_t parts = target.has_value() ? kUpdateParts : 1;
+  params.sums =
+      static_cast<double*>(memory.writes("sums", sums, DType::kFloat64, 2 * parts * params.images));
+  if (!target.has_value()) params.scratch = write_scratch(memory, scratch, params.images);
   params.counter = counter_of(name, counter, target);
-  params.rates = reinterpret_cast<const double*>(rates);
-  if (counter != 0) require_address(name, "rates", rates);
+  if (params.counter != nullptr) {
+    params.rate_rows = std::max<int64_t>(rates.second / 3, 1);
+    params.rates = static_cast<const double*>(
+        memory.reads("rates", rates, DType::kFloat64, 3 * params.rate_rows));
+  }
   PhaseImageGradientParams gradient_params{};
   if (unfinished.has_value()) {
-    gradient_params = unfinished_of(name, *unfinished, params, target);
+    gradient_params = unfinished_of(name, *unfinished, params, target, memory);
     params.unfinished = &gradient_params;
   }
+  memory.require_apart();
   run_on(target, params, &cpu::phase_update, FVFAST_CUDA_LAUNCHER(phase_update));
 }
 
@@ -190,8 +199,7 @@ void bind_phase(py::module_& module) {
              py::arg("phase"), py::arg("phase_sums"), py::arg("spectrum"), py::arg("statistics"),
              py::arg("scratch"), py::arg("dtype"), py::arg("sizes"), py::arg("epsilon"),
              "spectrum = magnitude * exp(i standardised phase), and the "
-             "image's mean and deviation; "
-             "the address phase_sums may be 0.");
+             "image's mean and deviation; phase_sums may be (0, 0).");
   module.def("spectrum_image", &spectrum_image, py::kw_only(), py::arg("image"),
              py::arg("statistics"), py::arg("dtype"), py::arg("sizes"), py::arg("epsilon"),
              py::arg("low"), py::arg("high"), py::arg("colors"), py::arg("target"),

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "bindings/checks.h"
+#include "bindings/memory.h"
 #include "ops.h"
 
 namespace fvfast {
@@ -18,7 +19,6 @@ inline void check_phase_sizes(const std::string& function, const std::vector<int
   if (sizes.size() != dims) {
     reject(function, "sizes", names, std::to_string(sizes.size()) + " sizes");
   }
-  constexpr int64_t kMaxElements = int64_t{1} << 48;
   int64_t elements = 1;
   for (size_t d = 0; d < dims; ++d) {
     if (sizes[d] < (d == 0 ? 0 : 1)) {
@@ -35,6 +35,27 @@ inline void check_phase_sizes(const std::string& function, const std::vector<int
 inline SpectrumSizes sizes_of(const std::string& function, const std::vector<int64_t>& sizes) {
   check_phase_sizes(function, sizes, 4, "(N, C, H, W)");
   return {sizes[0], sizes[1], sizes[2], sizes[3]};
+}
+
+// Of scratch memory on CUDA; tensors have more there.
+constexpr int64_t kScratchAlignment = 64;
+
+// Means and deviations of a number of images, as numbers.
+inline int64_t statistics_count(int64_t images) {
+  static_assert(sizeof(SpectrumStatistics) == 4 * sizeof(double), "four numbers for each image");
+  return 4 * images;
+}
+
+inline const SpectrumStatistics* read_statistics(Memory& memory, const Buffer& statistics,
+                                                 int64_t images) {
+  return static_cast<const SpectrumStatistics*>(
+      memory.reads("statistics", statistics, DType::kFloat64, statistics_count(images)));
+}
+
+inline SpectrumStatistics* write_statistics(Memory& memory, const Buffer& statistics,
+                                            int64_t images) {
+  return static_cast<SpectrumStatistics*>(
+      memory.writes("statistics", statistics, DType::kFloat64, statistics_count(images)));
 }
 
 inline double finite_of(const std::string& function, const std::string& argument, double value) {

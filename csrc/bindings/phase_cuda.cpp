@@ -9,6 +9,7 @@
 
 #include "bindings/bind.h"
 #include "bindings/checks.h"
+#include "bindings/memory.h"
 #include "bindings/phase_checks.h"
 #include "bindings/target.h"
 #include "ops.h"
@@ -38,36 +39,52 @@ int64_t phase_image_gradient_scratch(const std::string& dtype, const Sizes& size
   return cuda::phase_image_gradient_scratch(real_of(name, "dtype", dtype), sizes_of(name, sizes));
 }
 
-// What both directions take.
+// What both directions take, but for memory.
 template <typename Params>
-Params params_of(const std::string& name, uintptr_t magnitude, uintptr_t phase, uintptr_t scratch,
-                 uintptr_t statistics, const std::string& dtype, const Sizes& sizes,
+Params params_of(const std::string& name, const std::string& dtype, const Sizes& sizes,
                  double epsilon) {
   Params params{};
   params.dtype = real_of(name, "dtype", dtype);
   params.sizes = sizes_of(name, sizes);
   params.epsilon = scale_of(name, "epsilon", epsilon);
-  if (params.sizes.images > 0) {
-    require_address(name, "magnitude", magnitude);
-    require_address(name, "phase", phase);
-    require_address(name, "statistics", statistics);
-    require_address(name, "scratch", scratch);
-  }
-  if (scratch % 64 != 0) reject(name, "scratch", "an address aligned to 64", "one that is not");
-  params.magnitude = reinterpret_cast<const void*>(magnitude);
-  params.phase = reinterpret_cast<const void*>(phase);
-  params.statistics = reinterpret_cast<SpectrumStatistics*>(statistics);
-  params.scratch = reinterpret_cast<void*>(scratch);
   return params;
 }
 
-void take_sums(const std::string& name, uintptr_t phase_sums, int64_t parts,
-               PhaseImageParams& params) {
-  params.phase_sums = reinterpret_cast<const double*>(phase_sums);
-  params.sum_parts = parts;
-  if (phase_sums != 0 && parts < 1) {
-    reject(name, "sum_parts", "an integer >= 1", std::to_string(parts));
+// The phase and its magnitude.
+template <typename Params>
+void take_spectrum(const Buffer& magnitude, const Buffer& phase, Memory& memory, Params& params) {
+  const int64_t bins = params.sizes.bins();
+  params.magnitude = memory.reads("magnitude", magnitude, params.dtype, bins);
+  params.phase = memory.reads("phase", phase, params.dtype, params.sizes.images * bins);
+}
+
+// What is read and made on the way to the image.
+void take_forward(const std::string& name, const Buffer& magnitude, const Buffer& phase,
+                  const Buffer& phase_sums, int64_t parts, const Buffer& statistics,
+                  const Buffer& scratch, Memory& memory, PhaseImageParams& params) {
+  const int64_t images = params.sizes.images;
+  take_spectrum(magnitude, phase, memory, params);
+  if (phase_sums.first != 0) {
+    if (parts < 1 || parts > kMaxElements / (2 * images)) {
+      reject(name, "sum_parts", "an integer >= 1 that makes at most 2^48 sums",
+             std::to_string(parts));
+    }
+    params.sum_parts = parts;
+    params.phase_sums = static_cast<const double*>(
+        memory.reads("phase_sums", phase_sums, DType::kFloat64, 2 * images * parts));
   }
+  params.statistics = write_statistics(memory, statistics, images);
+  const int64_t bytes = cuda::phase_image_scratch(params.dtype, params.sizes);
+  params.scratch = memory.writes_bytes("scratch", scratch, bytes, kScratchAlignment);
+}
+
+// What is read and made on the way back.
+void take_backward(const Buffer& magnitude, const Buffer& phase, const Buffer& statistics,
+                   const Buffer& scratch, Memory& memory, PhaseImageGradientParams& params) {
+  take_spectrum(magnitude, phase, memory, params);
+  params.statistics = read_statistics(memory, statistics, params.sizes.images);
+  const int64_t bytes = cuda::phase_image_gradient_scratch(params.dtype, params.sizes);
+  params.scratch = memory.writes_bytes("scratch", scratch, bytes, kScratchAlignment);
 }
 
 void require_fit(const std::string& name, DType dtype, const SpectrumSizes& sizes, bool has_colors,
@@ -78,70 +95,83 @@ void require_fit(const std::string& name, DType dtype, const SpectrumSizes& size
   }
 }
 
-void phase_image(uintptr_t magnitude, uintptr_t phase, uintptr_t phase_sums, int64_t sum_parts,
-                 uintptr_t image, uintptr_t statistics, uintptr_t scratch, const std::string& dtype,
-                 const Sizes& sizes, double epsilon, double low, double high, const Colors& colors,
+void phase_image(const Buffer& magnitude, const Buffer& phase, const Buffer& phase_sums,
+                 int64_t sum_parts, const Buffer& image, const Buffer& statistics,
+                 const Buffer& scratch, const std::string& dtype, const Sizes& sizes,
+                 double epsilon, double low, double high, const Colors& colors,
                  const CudaTarget& target) {
   const std::string name = "phase_image";
-  PhaseImageParams params = params_of<PhaseImageParams>(name, magnitude, phase, scratch, statistics,
-                                                        dtype, sizes, epsilon);
-  take_sums(name, phase_sums, sum_parts, params);
+  PhaseImageParams params = params_of<PhaseImageParams>(name, dtype, sizes, epsilon);
   set_colors(name, colors, low, high, &params);
   if (params.sizes.images == 0) return;
-  require_address(name, "image", image);
-  params.image = reinterpret_cast<void*>(image);
+  Memory memory(name);
+  take_forward(name, magnitude, phase, phase_sums, sum_parts, statistics, scratch, memory, params);
+  const int64_t pixels = params.sizes.images * params.sizes.pixels();
+  params.image = memory.writes("image", image, params.dtype, pixels);
+  memory.require_apart();
   require_fit(name, params.dtype, params.sizes, params.has_colors, target);
   py::gil_scoped_release unlocked;
   cuda::phase_image(params, target_of(target));
 }
 
-void phase_spectrum(uintptr_t magnitude, uintptr_t phase, uintptr_t phase_sums, int64_t sum_parts,
-                    uintptr_t spectrum, uintptr_t statistics, uintptr_t scratch,
-                    const std::string& dtype, const Sizes& sizes, double epsilon,
-                    const CudaTarget& target) {
+void phase_spectrum(const Buffer& magnitude, const Buffer& phase, const Buffer& phase_sums,
+                    int64_t sum_parts, const Buffer& spectrum, const Buffer& statistics,
+                    const Buffer& scratch, const std::string& dtype, const Sizes& sizes,
+                    double epsilon, const CudaTarget& target) {
   const std::string name = "phase_spectrum";
-  PhaseImageParams params = params_of<PhaseImageParams>(name, magnitude, phase, scratch, statistics,
-                                                        dtype, sizes, epsilon);
-  take_sums(name, phase_sums, sum_parts, params);
+  PhaseImageParams params = params_of<PhaseImageParams>(name, dtype, sizes, epsilon);
   if (params.sizes.images == 0) return;
-  require_address(name, "spectrum", spectrum);
+  Memory memory(name);
+  take_forward(name, magnitude, phase, phase_sums, sum_parts, statistics, scratch, memory, params);
+  const int64_t bins = params.sizes.images * params.sizes.bins();
+  void* const out = memory.writes("spectrum", spectrum, params.dtype, 2 * bins);
+  memory.require_apart();
   py::gil_scoped_release unlocked;
-  cuda::phase_spectrum(params, reinterpret_cast<void*>(spectrum), target_of(target));
+  cuda::phase_spectrum(params, out, target_of(target));
 }
 
-void phase_image_gradient(uintptr_t gradient, uintptr_t image, uintptr_t magnitude, uintptr_t phase,
-                          uintptr_t statistics, uintptr_t out, uintptr_t scratch, bool finish,
-                          const std::string& dtype, const Sizes& sizes, double epsilon, double low,
-                          double high, const Colors& colors, const CudaTarget& target) {
+void phase_image_gradient(const Buffer& gradient, const Buffer& image, const Buffer& magnitude,
+                          const Buffer& phase, const Buffer& statistics, const Buffer& out,
+                          const Buffer& scratch, bool finish, const std::string& dtype,
+                          const Sizes& sizes, double epsilon, double low, double high,
+                          const Colors& colors, const CudaTarget& target) {
   const std::string name = "phase_image_gradient";
-  PhaseImageGradientParams params = params_of<PhaseImageGradientParams>(
-      name, magnitude, phase, scratch, statistics, dtype, sizes, epsilon);
+  PhaseImageGradientParams params =
+      params_of<PhaseImageGradientParams>(name, dtype, sizes, epsilon);
   set_colors(name, colors, low, high, &params);
   if (params.sizes.images == 0) return;
-  require_address(name, "gradient", gradient);
-  require_address(name, "image", image);
-  if (finish) require_address(name, "out", out);
-  params.gradient = reinterpret_cast<const void*>(gradient);
-  params.image = reinterpret_cast<const void*>(image);
-  params.out = reinterpret_cast<void*>(out);
+  Memory memory(name);
+  take_backward(magnitude, phase, statistics, scratch, memory, params);
+  const int64_t pixels = params.sizes.images * params.sizes.pixels();
+  params.gradient = memory.reads("gradient", gradient, params.dtype, pixels);
+  params.image = memory.reads("image", image, params.dtype, pixels);
+  if (finish) {
+    const int64_t bins = params.sizes.images * params.sizes.bins();
+    params.out = memory.writes("out", out, params.dtype, bins);
+  }
+  memory.require_apart();
   params.finish = finish;
   require_fit(name, params.dtype, params.sizes, params.has_colors, target);
   py::gil_scoped_release unlocked;
   cuda::phase_image_gradient(params, target_of(target));
 }
 
-void phase_gradient(uintptr_t transform, uintptr_t magnitude, uintptr_t phase, uintptr_t statistics,
-                    uintptr_t out, uintptr_t scratch, const std::string& dtype, const Sizes& sizes,
-                    double epsilon, const CudaTarget& target) {
+void phase_gradient(const Buffer& transform, const Buffer& magnitude, const Buffer& phase,
+                    const Buffer& statistics, const Buffer& out, const Buffer& scratch,
+                    const std::string& dtype, const Sizes& sizes, double epsilon,
+                    const CudaTarget& target) {
   const std::string name = "phase_gradient";
-  PhaseImageGradientParams params = params_of<PhaseImageGradientParams>(
-      name, magnitude, phase, scratch, statistics, dtype, sizes, epsilon);
+  PhaseImageGradientParams params =
+      params_of<PhaseImageGradientParams>(name, dtype, sizes, epsilon);
   if (params.sizes.images == 0) return;
-  require_address(name, "transform", transform);
-  require_address(name, "out", out);
-  params.out = reinterpret_cast<void*>(out);
+  Memory memory(name);
+  take_backward(magnitude, phase, statistics, scratch, memory, params);
+  const int64_t bins = params.sizes.images * params.sizes.bins();
+  const void* const half = memory.reads("transform", transform, params.dtype, 2 * bins);
+  params.out = memory.writes("out", out, params.dtype, bins);
+  memory.require_apart();
   py::gil_scoped_release unlocked;
-  cuda::phase_gradient(params, reinterpret_cast<const void*>(transform), target_of(target));
+  cuda::phase_gradient(params, half, target_of(target));
 }
 
 }  // namespace
@@ -160,7 +190,7 @@ void bind_phase_cuda(py::module_& module) {
              py::arg("phase_sums"), py::arg("sum_parts"), py::arg("image"), py::arg("statistics"),
              py::arg("scratch"), py::arg("dtype"), py::arg("sizes"), py::arg("epsilon"),
              py::arg("low"), py::arg("high"), py::arg("colors"), py::arg("target"),
-             "Phase to image; the address phase_sums may be 0.");
+             "Phase to image; phase_sums may be (0, 0).");
   module.def("phase_image_gradient", &phase_image_gradient, py::kw_only(), py::arg("gradient"),
              py::arg("image"), py::arg("magnitude"), py::arg("phase"), py::arg("statistics"),
              py::arg("out"), py::arg("scratch"), py::arg("finish"), py::arg("dtype"),

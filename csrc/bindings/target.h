@@ -30,12 +30,17 @@ inline cuda::Target target_of(const std::pair<int, uintptr_t>& target) {
 }
 
 // An address that only a kernel can read.
-inline const int64_t* counter_of(const std::string& function, uintptr_t counter,
+inline const int64_t* counter_of(const std::string& function, const Buffer& counter,
                                  const TargetArgument& target) {
-  if (counter != 0 && !target.has_value()) {
+  if (counter.first == 0) return nullptr;
+  if (!target.has_value()) {
     reject(function, "counter", "none on the CPU, where the step is a number", "an address");
   }
-  return reinterpret_cast<const int64_t*>(counter);
+  if (counter.second < 1 || counter.first % sizeof(int64_t) != 0) {
+    reject(function, "counter", "an aligned address of one element",
+           std::to_string(counter.second) + " elements");
+  }
+  return reinterpret_cast<const int64_t*>(counter.first);
 }
 
 template <typename Params>

@@ -1,6 +1,8 @@
 // The binding of convolutions by minimal filtering.
 #include <pybind11/stl.h>
 
+#include <functional>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <utility>
@@ -17,17 +19,9 @@ namespace {
 
 using Sizes = std::vector<int64_t>;
 
-// A contiguous float32 array.
-View array_of(const std::string& name, const std::string& argument, uintptr_t address,
-              const Sizes& sizes) {
-  Sizes strides(sizes.size(), 1);
-  for (size_t d = sizes.size() - 1; d > 0; --d) strides[d - 1] = strides[d] * sizes[d];
-  return view_of(name, argument, address, DType::kFloat32, sizes, strides);
-}
-
-void winograd_convolution(uintptr_t images, uintptr_t weights, uintptr_t bias, uintptr_t term,
-                          uintptr_t out, const Sizes& sizes, int64_t outputs,
-                          const std::pair<int64_t, int64_t>& padding,
+void winograd_convolution(const Buffer& images, const Buffer& weights, const Buffer& bias,
+                          const Buffer& term, const Buffer& out, const Sizes& sizes,
+                          int64_t outputs, const std::pair<int64_t, int64_t>& padding,
                           const std::optional<std::pair<float, float>>& limits) {
   const std::string name = "winograd_convolution";
   if (sizes.size() != 4) {
@@ -67,16 +61,19 @@ void winograd_convolution(uintptr_t images, uintptr_t weights, uintptr_t bias, u
   const bool no_weights = check_sizes(name, "outputs", weight_sizes);
   if (check_sizes(name, "outputs", out_sizes) || no_images || no_weights) return;
 
-  std::vector<View> others = {array_of(name, "images", images, sizes),
-                              array_of(name, "weights", weights, weight_sizes)};
-  if (bias != 0) others.push_back(array_of(name, "bias", bias, {outputs}));
-  if (term != 0) others.push_back(array_of(name, "term", term, out_sizes));
-  require_own_memory(name, array_of(name, "out", out, out_sizes), others);
-  params.images = reinterpret_cast<const float*>(images);
-  params.weights = reinterpret_cast<const float*>(weights);
-  params.bias = reinterpret_cast<const float*>(bias);
-  params.term = reinterpret_cast<const float*>(term);
-  params.out = reinterpret_cast<float*>(out);
+  const auto count = [](const Sizes& shape) {
+    return std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
+  };
+  Memory memory(name);
+  const auto input = [&](const char* argument, const Buffer& buffer, int64_t elements) {
+    return static_cast<const float*>(memory.reads(argument, buffer, DType::kFloat32, elements));
+  };
+  params.images = input("images", images, count(sizes));
+  params.weights = input("weights", weights, count(weight_sizes));
+  if (bias.first != 0) params.bias = input("bias", bias, outputs);
+  if (term.first != 0) params.term = input("term", term, count(out_sizes));
+  params.out = static_cast<float*>(memory.writes("out", out, DType::kFloat32, count(out_sizes)));
+  memory.require_apart();
   py::gil_scoped_release unlocked;
   cpu::winograd_convolution(params);
 }
@@ -89,7 +86,7 @@ void bind_winograd(py::module_& module) {
              py::arg("weights"), py::arg("bias"), py::arg("term"), py::arg("out"), py::arg("sizes"),
              py::arg("outputs"), py::arg("padding"), py::arg("limits"),
              "A convolution of 3 x 3 taps on the CPU. Sizes are (batch, height, width, inputs); "
-             "bias and term may be null.");
+             "bias and term may be (0, 0).");
 }
 
 }  // namespace fvfast

@@ -25,7 +25,8 @@ __device__ inline UpdateRates current_rates(const PhaseUpdateParams& params) {
   if (params.counter == nullptr) {
     return {params.gradient_rate, params.momentum_rate, params.correction};
   }
-  const double* row = params.rates + 3 * *params.counter;
+  const int64_t step = *params.counter, last = params.rate_rows - 1;
+  const double* row = params.rates + 3 * (step < 0 ? 0 : step < last ? step : last);
   return {row[0], row[1], row[2]};
 }
 

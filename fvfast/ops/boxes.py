@@ -5,24 +5,35 @@ the fake kernel, and the public function, which checks its arguments. There is n
 """
 
 import dataclasses
-import math
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 
+from fvfast.ops._checks import (
+    LARGEST_FLOAT32,
+    WORD,
+    check_elements,
+    check_float32,
+    check_scale,
+    check_step,
+    check_sum,
+    check_words,
+    reject,
+)
+from fvfast.ops._memory import buffer, check_memory
 from fvfast.ops._native import kernels_for
+from fvfast.ops._register import register
 from fvfast.ops.philox import (
     Purpose,
     known_step,
     random_words,
+    signed,
     split_step,
     to_normal,
     to_uniform,
     whole_step,
 )
-
-_WORD = 2**32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +137,7 @@ def _draw(
     boxes = torch.empty(len(images), nb_crops, 4, dtype=torch.float32, device=device)
     on_device = kernels.target is not None
     kernels.module.draw_boxes(
-        boxes=boxes.data_ptr(),
+        boxes=buffer(boxes),
         crops=nb_crops,
         box_size=box_size,
         shape=shape,
@@ -137,7 +148,7 @@ def _draw(
         streams=images,
         seed=seed % 2**64,
         step=step if on_device else known_step(step, counter),
-        counter=0 if counter is None or not on_device else counter.data_ptr(),
+        counter=buffer(counter if on_device else None),
         target=kernels.target,
     )
     return boxes
@@ -148,41 +159,70 @@ def _fake(_box_size: float, nb_crops: int, *arguments: Any) -> torch.Tensor:
     return torch.empty(len(images), nb_crops, 4, dtype=torch.float32, device=device)
 
 
-# No argument is a tensor that would choose a kernel by its device: this one looks for itself.
-_library.impl("draw_boxes", _draw, "CompositeExplicitAutograd")
-torch.library.register_fake("fvfast::draw_boxes", _fake, lib=_library)
-
-
-def _reject(argument: str, expected: str, got: Any) -> NoReturn:
-    raise ValueError(f"draw_boxes(): {argument}: expected {expected}, got {got}")
+def _check_distribution(
+    operation: str, distribution: BoxDistribution, prefix: str = "distribution."
+) -> None:
+    """Check how boxes scatter; `prefix` is where the names of messages belong to."""
+    if distribution.shape not in ("normal", "uniform"):
+        reject(operation, f"{prefix}shape", "normal or uniform", distribution.shape)
+    for name in ("spread", "center_spread"):
+        value = getattr(distribution, name)
+        check_scale(operation, f"{prefix}{name}", value)
+        check_float32(operation, f"{prefix}{name}", value)
+    smallest, largest = distribution.smallest, distribution.largest
+    if not -LARGEST_FLOAT32 <= smallest <= largest <= LARGEST_FLOAT32:
+        expected = "finite numbers of float32, smallest <= largest"
+        reject(operation, f"{prefix}largest", expected, f"smallest {smallest}, largest {largest}")
 
 
 def _check(
+    operation: str,
     box_size: float,
     nb_crops: int,
+    shape: str,
+    spread: float,
+    center_spread: float,
+    smallest: float,
+    largest: float,
+    _seed: int,
     images: Sequence[int],
-    distribution: BoxDistribution,
+    step: int,
+    counter: torch.Tensor | None,
+    device: torch.device,
 ) -> None:
-    if not math.isfinite(box_size):
-        _reject("box_size", "a finite number", box_size)
-    if not 0 <= nb_crops <= _WORD:
-        _reject("nb_crops", "an integer in [0, 2^32]", nb_crops)
-    for image in images:
-        if not 0 <= image < _WORD:
-            _reject("images", "integers in [0, 2^32)", image)
-    if distribution.shape not in ("normal", "uniform"):
-        _reject("distribution.shape", "normal or uniform", distribution.shape)
-    for name in ("spread", "center_spread"):
-        value = getattr(distribution, name)
-        if not (math.isfinite(value) and value >= 0):
-            _reject(f"distribution.{name}", "a finite number >= 0", value)
-    smallest, largest = distribution.smallest, distribution.largest
-    if not (math.isfinite(smallest) and math.isfinite(largest) and smallest <= largest):
-        _reject(
-            "distribution.largest",
-            "finite numbers, smallest <= largest",
-            f"smallest {smallest}, largest {largest}",
-        )
+    check_float32(operation, "box_size", box_size)
+    if not 0 <= nb_crops <= WORD:
+        reject(operation, "nb_crops", "an integer in [0, 2^32]", nb_crops)
+    check_elements(operation, "nb_crops", (len(images), nb_crops, 4))
+    check_words(operation, "images", images, len(images))
+    distribution = BoxDistribution(shape, spread, center_spread, smallest, largest)
+    _check_distribution(operation, distribution, prefix="")
+    check_step(operation, step, counter, device)
+
+
+def _check_memory(operation: str, *arguments: Any) -> None:
+    *_, step, counter, device = arguments
+    check_memory(operation, [], [("counter", counter)])
+    check_sum(operation, step, counter)
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, ImportError) as error:
+        # What torch says of a device that is not there depends on its kind.
+        raise RuntimeError(
+            f"{operation}(): device: expected one that torch can use, got {device}: {error}"
+        ) from error
+
+
+# No argument is a tensor that would choose a kernel by its device: this one looks for itself.
+register(
+    _library,
+    "draw_boxes",
+    check=_check,
+    check_memory=_check_memory,
+    kernel=_draw,
+    reference=_draw,
+    fake=_fake,
+)
 
 
 def draw_boxes(
@@ -222,10 +262,8 @@ def draw_boxes(
         If an argument is out of range.
     """
     distribution = distribution or BoxDistribution()
-    _check(box_size, nb_crops, images, distribution)
+    _check_distribution("draw_boxes", distribution)
     number, counter = split_step("draw_boxes", step)
-    # Integers of a schema are signed: the same 64 bits, in [-2^63, 2^63).
-    seed = (seed + 2**63) % 2**64 - 2**63
     boxes: torch.Tensor = torch.ops.fvfast.draw_boxes(
         box_size,
         nb_crops,
@@ -234,7 +272,7 @@ def draw_boxes(
         distribution.center_spread,
         distribution.smallest,
         distribution.largest,
-        seed,
+        signed(seed),
         list(images),
         number,
         counter,

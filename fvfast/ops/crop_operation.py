@@ -1,16 +1,31 @@
 """Cropping as an operation of PyTorch, with its gradient.
 
 Each of the two has, here from the inside out: the schema, the kernels of each device with the fake
-kernel, and the autograd function. `fvfast.ops.crop_resize` checks what comes here.
+kernel, the checks, and the autograd function.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
+from fvfast.ops._checks import (
+    FLOATING,
+    REAL,
+    check_alike,
+    check_elements,
+    check_layout,
+    check_sum,
+    check_type,
+    reject,
+)
+from fvfast.ops._memory import buffer, check_memory
 from fvfast.ops._native import kernels_for
+from fvfast.ops._register import register
 from fvfast.ops.crop_reference import crop_gradient_reference, random_crops_reference
-from fvfast.ops.noise import NOISE_SCHEMA, NoiseArguments
+from fvfast.ops.noise import NOISE_SCHEMA, NoiseArguments, check_noise
+
+_LONGEST = 2**24  # pixels of an axis: positions between them leave room for a share
 
 _library = torch.library.Library("fvfast", "FRAGMENT")
 _library.define(
@@ -76,9 +91,9 @@ def _native(
     boxes = _readable(boxes)
     out = _fake(images, boxes, height, width, dtype, channels_last)
     kernels.module.crop_resize(
-        images=images.data_ptr(),
-        boxes=boxes.data_ptr(),
-        out=out.data_ptr(),
+        images=buffer(images),
+        boxes=buffer(boxes),
+        out=buffer(out),
         image_dtype=_name(images.dtype),
         box_dtype=_name(boxes.dtype),
         out_dtype=_name(dtype),
@@ -141,12 +156,11 @@ def _gradient_native(
         scratch_bytes = kernels.module.crop_gradient_scratch(image_dtype=_name(dtype), sizes=sizes)
     scratch = gradient.new_empty(scratch_bytes, dtype=torch.uint8)
     kernels.module.crop_gradient(
-        gradient=gradient.data_ptr(),
-        boxes=boxes.data_ptr(),
-        image_gradient=image_gradient.data_ptr(),
-        alpha=0 if alpha is None else alpha.data_ptr(),
-        scratch=scratch.data_ptr(),
-        scratch_bytes=scratch_bytes,
+        gradient=buffer(gradient),
+        boxes=buffer(boxes),
+        image_gradient=buffer(image_gradient),
+        alpha=buffer(alpha),
+        scratch=buffer(scratch),
         gradient_dtype=_name(gradient.dtype),
         image_dtype=_name(dtype),
         box_dtype=_name(boxes.dtype),
@@ -171,13 +185,123 @@ def _gradient_fake(
     )
 
 
-for _key in ("CPU", "CUDA"):
-    _library.impl("crop_resize", _native, _key)
-    _library.impl("crop_gradient", _gradient_native, _key)
-_library.impl("crop_resize", _reference, "CompositeExplicitAutograd")
-_library.impl("crop_gradient", _gradient_reference, "CompositeExplicitAutograd")
-torch.library.register_fake("fvfast::crop_resize", _fake, lib=_library)
-torch.library.register_fake("fvfast::crop_gradient", _gradient_fake, lib=_library)
+def check_boxes(operation: str, boxes: torch.Tensor, device: torch.device) -> None:
+    """Raise TypeError or ValueError unless boxes are (N, K, 4) on a device."""
+    if not boxes.is_floating_point():
+        reject(operation, "boxes", "a floating-point type", boxes.dtype, TypeError)
+    check_layout(operation, "boxes", boxes)
+    if boxes.ndim != 3 or boxes.shape[2] != 4:
+        reject(operation, "boxes", "(N, K, 4)", tuple(boxes.shape))
+    if boxes.device != device:
+        reject(operation, "boxes", f"the device of the pixels, {device}", boxes.device)
+
+
+def check_lengths(operation: str, argument: str, sizes: Sequence[int]) -> None:
+    """Raise ValueError unless a height and a width, the last sizes, can be sampled."""
+    if not all(1 <= length <= _LONGEST for length in sizes[-2:]):
+        expected = "1 to 2^24 pixels down and across"
+        reject(operation, argument, expected, tuple(sizes))
+
+
+def check_crops(
+    operation: str,
+    images: torch.Tensor,
+    boxes: torch.Tensor,
+    height: int,
+    width: int,
+    dtype: torch.dtype,
+    _channels_last: bool,
+    *noise: Any,
+    dtypes: Sequence[torch.dtype] = REAL,
+    size: str = "height, width",
+) -> None:
+    """Raise TypeError or ValueError unless crops can be cut out.
+
+    Parameters
+    ----------
+    operation
+        For messages.
+    images, boxes, height, width, dtype, *noise
+        Of the operation.
+    dtypes
+        That images may have.
+    size
+        What the caller calls height and width.
+    """
+    check_type(operation, "images", images, dtypes)
+    if images.ndim != 4:
+        reject(operation, "images", "(N, C, H, W)", tuple(images.shape))
+    check_boxes(operation, boxes, images.device)
+    if boxes.shape[0] != images.shape[0]:
+        reject(operation, "boxes", f"({images.shape[0]}, K, 4)", tuple(boxes.shape))
+    if dtype not in FLOATING:
+        reject(operation, "dtype", " or ".join(map(str, FLOATING)), dtype, TypeError)
+    check_lengths(operation, size, (height, width))
+    check_lengths(operation, "images", images.shape)
+    crops = (boxes.shape[1], images.shape[1], height, width)  # of an image
+    check_elements(operation, size, (images.shape[0], *crops))
+    elements = crops[0] * crops[1] * height * width
+    check_noise(operation, NoiseArguments(*noise), images.shape[0], elements, images.device)
+
+
+def _check_crops_memory(
+    operation: str, images: torch.Tensor, boxes: torch.Tensor, *arguments: Any
+) -> None:
+    *_, step, counter = arguments
+    check_memory(operation, [], [("images", images), ("boxes", boxes), ("counter", counter)])
+    check_sum(operation, step, counter)
+
+
+def _check_gradient(
+    operation: str,
+    gradient: torch.Tensor,
+    boxes: torch.Tensor,
+    image_height: int,
+    image_width: int,
+    dtype: torch.dtype,
+    alpha: torch.Tensor | None,
+) -> None:
+    check_type(operation, "gradient", gradient, FLOATING)
+    check_boxes(operation, boxes, gradient.device)
+    images, crops = boxes.shape[:2]
+    if gradient.ndim != 4 or gradient.shape[0] != images * crops:
+        expected = f"({images * crops}, C, height, width) for {images} x {crops} boxes"
+        reject(operation, "gradient", expected, tuple(gradient.shape))
+    if dtype not in REAL:
+        reject(operation, "dtype", " or ".join(map(str, REAL)), dtype, TypeError)
+    check_lengths(operation, "gradient", gradient.shape)
+    check_lengths(operation, "image_height, image_width", (image_height, image_width))
+    sizes = (images, gradient.shape[1], image_height, image_width)
+    check_elements(operation, "image_height, image_width", sizes)
+    if alpha is not None:
+        check_alike(operation, "alpha", alpha, sizes, dtype, gradient.device)
+
+
+def _check_gradient_memory(
+    operation: str, gradient: torch.Tensor, boxes: torch.Tensor, *arguments: Any
+) -> None:
+    *_, alpha = arguments
+    check_memory(operation, [("alpha", alpha)], [("gradient", gradient), ("boxes", boxes)])
+
+
+register(
+    _library,
+    "crop_resize",
+    check=check_crops,
+    check_memory=_check_crops_memory,
+    kernel=_native,
+    reference=_reference,
+    fake=_fake,
+)
+register(
+    _library,
+    "crop_gradient",
+    check=_check_gradient,
+    check_memory=_check_gradient_memory,
+    kernel=_gradient_native,
+    reference=_gradient_reference,
+    fake=_gradient_fake,
+)
 
 
 class _Crops(torch.autograd.Function):

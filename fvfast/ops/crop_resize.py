@@ -1,16 +1,14 @@
 """Cuts boxes out of images, resizes them as TensorFlow's ``crop_and_resize`` does, adds noise."""
 
-import math
 from collections.abc import Sequence
-from typing import Any, NoReturn
 
 import torch
 
-from fvfast.ops.crop_operation import crop
-from fvfast.ops.philox import split_step
-
-_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-_WORD = 2**32
+from fvfast.ops._checks import FLOATING, check_alike, reject, require_tensor
+from fvfast.ops._memory import check_own_memory
+from fvfast.ops.crop_operation import check_crops, crop
+from fvfast.ops.noise import NoiseArguments
+from fvfast.ops.philox import signed, split_step
 
 
 def random_crops(
@@ -67,42 +65,23 @@ def random_crops(
         If a shape does not fit, or another argument is out of range.
     """
     height, width = _pair(size)
-    _check_images("random_crops", images)
-    _check_boxes("random_crops", boxes, images)
+    require_tensor("random_crops", "images", images)
+    require_tensor("random_crops", "boxes", boxes)
     dtype = images.dtype if dtype is None else dtype
-    if dtype not in _DTYPES:
-        _reject("random_crops", "dtype", " or ".join(map(str, _DTYPES)), dtype, TypeError)
     if memory_format not in (torch.contiguous_format, torch.channels_last):
         expected = "torch.contiguous_format or torch.channels_last"
-        _reject("random_crops", "memory_format", expected, memory_format)
-    if height < 1 or width < 1:
-        _reject("random_crops", "size", "at least 1", (height, width))
-    if min(images.shape[2:]) < 1:
-        _reject("random_crops", "images", "at least one pixel", tuple(images.shape))
+        reject("random_crops", "memory_format", expected, memory_format)
     uniform_width = std if uniform_width is None else uniform_width
-    for argument, value in (("std", std), ("uniform_width", uniform_width)):
-        if not (math.isfinite(value) and value >= 0):
-            _reject("random_crops", argument, "a finite number >= 0", value)
-    words = list(range(images.shape[0])) if streams is None else list(streams)
-    if len(words) != images.shape[0]:
-        expected = f"{images.shape[0]} integers, one for each image"
-        _reject("random_crops", "streams", expected, len(words))
-    for stream in words:
-        if not 0 <= stream < _WORD:
-            _reject("random_crops", "streams", "integers in [0, 2^32)", stream)
+    words = list(range(*images.shape[:1])) if streams is None else list(streams)
     number, counter = split_step("random_crops", step)
-    # Integers of a schema are signed: the same 64 bits, in [-2^63, 2^63).
-    if not -(2**63) <= seed < 2**63:
-        seed = (seed + 2**63) % 2**64 - 2**63
-
+    noise = NoiseArguments(float(std), float(uniform_width), signed(seed), words, number, counter)
+    arguments = (height, width, dtype, memory_format == torch.channels_last, *noise)
+    # The operation checks all this again, under names of its own.
+    check_crops("random_crops", images, boxes, *arguments, dtypes=FLOATING, size="size")
     real = torch.promote_types(images.dtype, torch.float32)
     if alpha is not None:
         _check_alpha(alpha, images, real)
-    return crop(
-        images.to(real), boxes.detach(), alpha, height, width, dtype,
-        memory_format == torch.channels_last,
-        float(std), float(uniform_width), seed, words, number, counter,
-    )  # fmt: skip
+    return crop(images.to(real), boxes.detach(), alpha, *arguments)
 
 
 def crop_and_resize_grouped(
@@ -217,50 +196,10 @@ def _pair(size: int | Sequence[int]) -> tuple[int, int]:
     return height, width
 
 
-def _reject(
-    function: str, argument: str, expected: str, got: Any, error: type[Exception] = ValueError
-) -> NoReturn:
-    raise error(f"{function}(): {argument}: expected {expected}, got {got}")
-
-
-def _check_images(name: str, images: torch.Tensor) -> None:
-    if not isinstance(images, torch.Tensor):
-        _reject(name, "images", "a tensor", type(images).__name__, TypeError)
-    if images.dtype not in _DTYPES:
-        _reject(name, "images", " or ".join(map(str, _DTYPES)), images.dtype, TypeError)
-    if images.ndim != 4:
-        _reject(name, "images", "(N, C, H, W)", tuple(images.shape))
-
-
-def _check_boxes(name: str, boxes: torch.Tensor, images: torch.Tensor) -> None:
-    if not isinstance(boxes, torch.Tensor):
-        _reject(name, "boxes", "a tensor", type(boxes).__name__, TypeError)
-    if not boxes.is_floating_point():
-        _reject(name, "boxes", "a floating-point type", boxes.dtype, TypeError)
-    if boxes.ndim != 3 or boxes.shape[2] != 4 or boxes.shape[0] != images.shape[0]:
-        _reject(name, "boxes", f"({images.shape[0]}, K, 4)", tuple(boxes.shape))
-    if boxes.device != images.device:
-        _reject(name, "boxes", f"the device of images, {images.device}", boxes.device)
-
-
 def _check_alpha(alpha: torch.Tensor, images: torch.Tensor, dtype: torch.dtype) -> None:
     name = "random_crops"
-    if not isinstance(alpha, torch.Tensor):
-        _reject(name, "alpha", "a tensor", type(alpha).__name__, TypeError)
-    if alpha.dtype != dtype:
-        _reject(name, "alpha", str(dtype), alpha.dtype, TypeError)
-    if alpha.shape != images.shape:
-        _reject(name, "alpha", str(tuple(images.shape)), tuple(alpha.shape))
-    if alpha.device != images.device:
-        _reject(name, "alpha", f"the device of images, {images.device}", alpha.device)
+    require_tensor(name, "alpha", alpha)
+    check_alike(name, "alpha", alpha, images.shape, dtype, images.device)
     if alpha.requires_grad:
-        _reject(name, "alpha", "a tensor without a gradient", "one that requires it")
-    if any(
-        size > 1 and stride == 0 for size, stride in zip(alpha.shape, alpha.stride(), strict=True)
-    ):
-        _reject(
-            name,
-            "alpha",
-            "elements with memory of their own",
-            f"an expanded tensor with strides {alpha.stride()}",
-        )
+        reject(name, "alpha", "a tensor without a gradient", "one that requires it")
+    check_own_memory(name, "alpha", alpha)

@@ -4,18 +4,29 @@ An operation has four parts, here from the inside out: the schema, the kernels o
 the fake kernel, the gradient, and the public functions, which check their arguments.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 
+from fvfast.ops._checks import (
+    FLOATING,
+    check_numbered,
+    check_scale,
+    check_step,
+    check_sum,
+    check_type,
+    check_words,
+    reject,
+    require_tensor,
+)
+from fvfast.ops._memory import buffer, check_memory
 from fvfast.ops._native import Kernels, kernels_for
-from fvfast.ops.philox import known_step, split_step, whole_step
+from fvfast.ops._register import register
+from fvfast.ops.philox import known_step, signed, split_step, whole_step
 from fvfast.ops.reference import inject_noise_reference
 
-_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-_WORD = 2**32
+_MOST_DIMENSIONS = 16  # of the kernels
 
 _library = torch.library.Library("fvfast", "FRAGMENT")
 NOISE_SCHEMA = (
@@ -55,7 +66,7 @@ class NoiseArguments(NamedTuple):
             "seed": self.seed % 2**64,
             "streams": self.streams,
             "step": self.step if on_device else known_step(self.step, self.counter),
-            "counter": 0 if counter is None else counter.data_ptr(),
+            "counter": buffer(counter),
             "target": kernels.target,
         }
 
@@ -74,8 +85,8 @@ def _fill(
     kernels: Kernels, images: torch.Tensor, out: torch.Tensor, arguments: NoiseArguments
 ) -> None:
     kernels.module.inject_noise(
-        images=images.data_ptr(),
-        out=out.data_ptr(),
+        images=buffer(images),
+        out=buffer(out),
         dtype=str(images.dtype).removeprefix("torch."),
         sizes=images.shape,
         image_strides=images.stride(),
@@ -109,13 +120,58 @@ def _fake_(*_: Any) -> None:
     return None
 
 
-for _key in ("CPU", "CUDA"):
-    _library.impl("inject_noise", _native, _key)
-    _library.impl("inject_noise_", _native_, _key)
-_library.impl("inject_noise", _reference, "CompositeExplicitAutograd")
-_library.impl("inject_noise_", _reference_, "CompositeExplicitAutograd")
-torch.library.register_fake("fvfast::inject_noise", _fake, lib=_library)
-torch.library.register_fake("fvfast::inject_noise_", _fake_, lib=_library)
+def check_noise(
+    operation: str, arguments: NoiseArguments, images: int, elements: int, device: torch.device
+) -> None:
+    """Raise ValueError unless the noise of some images, of so many elements each, can be drawn."""
+    check_scale(operation, "std", arguments.std)
+    check_scale(operation, "uniform_width", arguments.uniform_width)
+    check_words(operation, "streams", arguments.streams, images)
+    check_step(operation, arguments.step, arguments.counter, device)
+    if arguments.std > 0 or arguments.uniform_width > 0:
+        check_numbered(operation, "images", elements)
+
+
+def _check(operation: str, images: torch.Tensor, *arguments: Any) -> None:
+    check_type(operation, "images", images, FLOATING)
+    if not 0 < images.ndim <= _MOST_DIMENSIONS:
+        expected = f"1 to {_MOST_DIMENSIONS} dimensions"
+        reject(operation, "images", expected, f"a scalar or {images.ndim} dimensions")
+    count = images.shape[0]
+    elements = images.numel() // count if count else 0
+    check_noise(operation, NoiseArguments(*arguments), count, elements, images.device)
+
+
+def _check_memory(operation: str, images: torch.Tensor, *arguments: Any) -> None:
+    noise = NoiseArguments(*arguments)
+    check_memory(operation, [], [("images", images), ("counter", noise.counter)])
+    check_sum(operation, noise.step, noise.counter)
+
+
+def _check_memory_(operation: str, images: torch.Tensor, *arguments: Any) -> None:
+    noise = NoiseArguments(*arguments)
+    check_memory(operation, [("images", images)], [("counter", noise.counter)])
+    check_sum(operation, noise.step, noise.counter)
+
+
+register(
+    _library,
+    "inject_noise",
+    check=_check,
+    check_memory=_check_memory,
+    kernel=_native,
+    reference=_reference,
+    fake=_fake,
+)
+register(
+    _library,
+    "inject_noise_",
+    check=_check,
+    check_memory=_check_memory_,
+    kernel=_native_,
+    reference=_reference_,
+    fake=_fake_,
+)
 
 
 class _InjectNoise(torch.autograd.Function):
@@ -144,8 +200,8 @@ class _InjectNoiseInPlace(torch.autograd.Function):
         return gradients[0], *(None,) * len(NoiseArguments._fields)
 
 
-def _check(
-    name: str,
+def _arguments(
+    function: str,
     images: torch.Tensor,
     std: float,
     uniform_width: float | None,
@@ -153,32 +209,11 @@ def _check(
     streams: Sequence[int],
     step: int | torch.Tensor,
 ) -> NoiseArguments:
-    """Check the arguments, and bring them into the types of the schema."""
-    if not isinstance(images, torch.Tensor):
-        raise TypeError(f"{name}(): images: expected a tensor, got {type(images).__name__}")
-    if images.dtype not in _DTYPES:
-        expected = ", ".join(str(dtype) for dtype in _DTYPES)
-        raise TypeError(f"{name}(): images: expected one of {expected}, got {images.dtype}")
-    if images.ndim == 0:
-        raise ValueError(f"{name}(): images: expected at least one dimension, got a scalar")
-    if uniform_width is None:
-        uniform_width = std
-    for argument, value in (("std", std), ("uniform_width", uniform_width)):
-        if not (math.isfinite(value) and value >= 0):
-            raise ValueError(f"{name}(): {argument}: expected a finite number >= 0, got {value}")
-    if len(streams) != images.shape[0]:
-        raise ValueError(
-            f"{name}(): streams: expected {images.shape[0]} integers, one for each image, "
-            f"got {len(streams)}"
-        )
-    for stream in streams:
-        if not 0 <= stream < _WORD:
-            raise ValueError(f"{name}(): streams: expected integers in [0, 2^32), got {stream}")
-    number, counter = split_step(name, step)
-    # Integers of a schema are signed: the same 64 bits, in [-2^63, 2^63).
-    if not -(2**63) <= seed < 2**63:
-        seed = (seed + 2**63) % 2**64 - 2**63
-    return NoiseArguments(float(std), float(uniform_width), seed, list(streams), number, counter)
+    """Bring the arguments into the types of the schema; the operation checks them."""
+    require_tensor(function, "images", images)
+    number, counter = split_step(function, step)
+    width = float(std if uniform_width is None else uniform_width)
+    return NoiseArguments(float(std), width, signed(seed), list(streams), number, counter)
 
 
 def inject_noise(
@@ -232,7 +267,7 @@ def inject_noise(
     Numbers come from Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
     SC 2011), normal ones through the Box-Muller transform, |normal| <= 5.77.
     """
-    arguments = _check("inject_noise", images, std, uniform_width, seed, streams, step)
+    arguments = _arguments("inject_noise", images, std, uniform_width, seed, streams, step)
     if torch.is_grad_enabled() and images.requires_grad:
         return _InjectNoise.apply(images, *arguments)
     return torch.ops.fvfast.inject_noise(images, *arguments)
@@ -256,14 +291,7 @@ def inject_noise_(
     TypeError, ValueError
         As `inject_noise`, and ValueError if elements of `images` share memory (expanded tensors).
     """
-    arguments = _check("inject_noise_", images, std, uniform_width, seed, streams, step)
-    if any(
-        size > 1 and stride == 0 for size, stride in zip(images.shape, images.stride(), strict=True)
-    ):
-        raise ValueError(
-            "inject_noise_(): images: expected elements with memory of their own, got an expanded "
-            f"tensor with strides {images.stride()}"
-        )
+    arguments = _arguments("inject_noise_", images, std, uniform_width, seed, streams, step)
     # torch.compile tracks changes in place itself, and cannot trace mark_dirty without a gradient.
     if torch.compiler.is_compiling() and not (torch.is_grad_enabled() and images.requires_grad):
         torch.ops.fvfast.inject_noise_(images, *arguments)

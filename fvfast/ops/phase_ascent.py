@@ -9,10 +9,24 @@ from typing import Any, NamedTuple
 
 import torch
 
+from fvfast.ops._memory import buffer, check_memory
 from fvfast.ops._native import kernels_for
+from fvfast.ops._register import register
 from fvfast.ops.phase_cuda import phase_gradient_cuda, phase_update_cuda, transform_fits
-from fvfast.ops.phase_to_image import rounds_coarsely
-from fvfast.ops.phase_update import Rates, fake_sums, nadam_rates
+from fvfast.ops.phase_to_image import (
+    backward,
+    backward_reference,
+    check_backward,
+    rounds_coarsely,
+)
+from fvfast.ops.phase_update import (
+    Rates,
+    check_update,
+    fake_sums,
+    nadam_rates,
+    update,
+    update_reference,
+)
 from fvfast.ops.reference_phase import STANDARDISATION_EPSILON
 
 _library = torch.library.Library("fvfast", "FRAGMENT")
@@ -24,67 +38,67 @@ _library.define(
 )
 
 
-def _in_two_steps(
-    gradient: torch.Tensor,
-    image: torch.Tensor,
-    magnitude: torch.Tensor,
-    phase: torch.Tensor,
-    spectrum: torch.Tensor,
-    statistics: torch.Tensor,
-    low: float,
-    high: float,
-    exp_avg: torch.Tensor,
-    exp_avg_sq: torch.Tensor,
-    *rates: float,
-) -> torch.Tensor:
-    slope = torch.ops.fvfast.phase_to_image_backward(
-        gradient, magnitude, phase, image, spectrum, statistics, low, high
-    )
-    sums: torch.Tensor = torch.ops.fvfast.phase_update_(phase, slope, exp_avg, exp_avg_sq, *rates)
-    return sums
+class _Step(NamedTuple):
+    """The arguments, as in the schema, but for the rates, which follow."""
+
+    gradient: torch.Tensor
+    image: torch.Tensor
+    magnitude: torch.Tensor
+    phase: torch.Tensor
+    spectrum: torch.Tensor
+    statistics: torch.Tensor
+    low: float
+    high: float
+    exp_avg: torch.Tensor
+    exp_avg_sq: torch.Tensor
+
+    def way_back(self) -> tuple[Any, ...]:
+        """Return the arguments of `fvfast.ops.phase_to_image`'s way back."""
+        tensors = (self.gradient, self.magnitude, self.phase, self.image, self.spectrum)
+        return *tensors, self.statistics, self.low, self.high
 
 
-def _native(
-    gradient: torch.Tensor,
-    image: torch.Tensor,
-    magnitude: torch.Tensor,
-    phase: torch.Tensor,
-    spectrum: torch.Tensor,
-    statistics: torch.Tensor,
-    low: float,
-    high: float,
-    exp_avg: torch.Tensor,
-    exp_avg_sq: torch.Tensor,
-    *rates: float,
-) -> torch.Tensor:
-    kernels = kernels_for(phase.device)
-    tensors = (image, magnitude, phase, statistics, exp_avg, exp_avg_sq)
+def _split(arguments: tuple[Any, ...]) -> tuple[_Step, Rates]:
+    tensors = len(_Step._fields)
+    return _Step(*arguments[:tensors]), Rates(*arguments[tensors:])
+
+
+def _reference(*arguments: Any) -> torch.Tensor:
+    step, rates = _split(arguments)
+    slope = backward_reference(*step.way_back())
+    return update_reference(step.phase, slope, step.exp_avg, step.exp_avg_sq, *rates)
+
+
+def _native(*arguments: Any) -> torch.Tensor:
+    step, rates = _split(arguments)
+    kernels = kernels_for(step.phase.device)
+    tensors = (step.image, step.magnitude, step.phase, step.statistics, *step[-2:])
     if (
         kernels is None
-        or not transform_fits(kernels, image.shape, image.dtype)
+        or not transform_fits(kernels, step.image.shape, step.image.dtype)
         or not all(tensor.is_contiguous() for tensor in tensors)
     ):
-        return _in_two_steps(
-            gradient, image, magnitude, phase, spectrum, statistics, low, high,
-            exp_avg, exp_avg_sq, *rates,
-        )  # fmt: skip
+        slope = backward(*step.way_back())
+        return update(step.phase, slope, step.exp_avg, step.exp_avg_sq, *rates)
     _, scratch = phase_gradient_cuda(
         kernels,
-        gradient.contiguous(),
-        magnitude,
-        phase,
-        image,
-        statistics,
-        (low, high),
+        step.gradient.contiguous(),
+        step.magnitude,
+        step.phase,
+        step.image,
+        step.statistics,
+        (step.low, step.high),
         finish=False,
     )
     unfinished = (
-        scratch.data_ptr(),
-        statistics.data_ptr(),
-        list(image.shape),
+        buffer(scratch),
+        buffer(step.statistics),
+        list(step.image.shape),
         STANDARDISATION_EPSILON,
     )
-    return phase_update_cuda(kernels, phase, None, exp_avg, exp_avg_sq, Rates(*rates), unfinished)
+    return phase_update_cuda(
+        kernels, step.phase, None, step.exp_avg, step.exp_avg_sq, rates, unfinished
+    )
 
 
 def _fake(
@@ -93,10 +107,33 @@ def _fake(
     return fake_sums(phase)
 
 
-for _key in ("CPU", "CUDA"):
-    _library.impl("phase_ascent_", _native, _key)
-_library.impl("phase_ascent_", _in_two_steps, "CompositeExplicitAutograd")
-torch.library.register_fake("fvfast::phase_ascent_", _fake, lib=_library)
+def _check(operation: str, *arguments: Any) -> None:
+    step, rates = _split(arguments)
+    check_backward(operation, *step.way_back())
+    averages = {"exp_avg": step.exp_avg, "exp_avg_sq": step.exp_avg_sq}
+    check_update(operation, step.phase, averages, rates)
+
+
+def _check_memory(operation: str, *arguments: Any) -> None:
+    step, _ = _split(arguments)
+    written = ("phase", "exp_avg", "exp_avg_sq")
+    read = ("gradient", "image", "magnitude", "spectrum", "statistics")
+    check_memory(
+        operation,
+        [(name, getattr(step, name)) for name in written],
+        [(name, getattr(step, name)) for name in read],
+    )
+
+
+register(
+    _library,
+    "phase_ascent_",
+    check=_check,
+    check_memory=_check_memory,
+    kernel=_native,
+    reference=_reference,
+    fake=_fake,
+)
 
 
 class RenderedPhase(NamedTuple):

@@ -12,10 +12,12 @@ from typing import Any
 import torch
 
 from fvfast.colors import COLOR_CORRELATION
+from fvfast.ops._memory import buffer
 from fvfast.ops._native import Kernels
 from fvfast.ops.reference_phase import STANDARDISATION_EPSILON
 
 Numbers = tuple[float, float]
+Unfinished = tuple[tuple[int, int], tuple[int, int], list[int], float]
 
 
 def colors_of(channels: int) -> Sequence[Sequence[float]]:
@@ -86,24 +88,24 @@ def phase_to_image_cuda(
         return image, statistics
     scratch = _scratch(kernels.module.phase_image_scratch(**common), phase)
     spectral = {
-        "magnitude": magnitude.data_ptr(),
-        "phase": phase.data_ptr(),
-        "phase_sums": 0 if phase_sums is None else phase_sums.data_ptr(),
+        "magnitude": buffer(magnitude),
+        "phase": buffer(phase),
+        "phase_sums": buffer(phase_sums),
         "sum_parts": 0 if phase_sums is None else phase_sums.shape[1],
-        "statistics": statistics.data_ptr(),
-        "scratch": scratch.data_ptr(),
+        "statistics": buffer(statistics),
+        "scratch": buffer(scratch),
         "epsilon": STANDARDISATION_EPSILON,
         "target": kernels.target,
     }
     if transform_fits(kernels, sizes, phase.dtype):
-        kernels.module.phase_image(image=image.data_ptr(), **spectral, **common, **colors)
+        kernels.module.phase_image(image=buffer(image), **spectral, **common, **colors)
         return image, statistics
     spectrum = phase.new_empty(phase.shape, dtype=complex_of(phase.dtype))
-    kernels.module.cuda_phase_spectrum(spectrum=spectrum.data_ptr(), **spectral, **common)
+    kernels.module.cuda_phase_spectrum(spectrum=buffer(spectrum), **spectral, **common)
     image = torch.fft.irfft2(spectrum, s=(height, width)).contiguous()
     kernels.module.spectrum_image(
-        image=image.data_ptr(),
-        statistics=statistics.data_ptr(),
+        image=buffer(image),
+        statistics=buffer(statistics),
         epsilon=STANDARDISATION_EPSILON,
         target=kernels.target,
         **common,
@@ -151,15 +153,15 @@ def phase_gradient_cuda(
     if image.shape[0] == 0:
         return out, scratch
     spectral = {
-        "magnitude": magnitude.data_ptr(),
-        "phase": phase.data_ptr(),
-        "statistics": statistics.data_ptr(),
-        "out": out.data_ptr(),
-        "scratch": scratch.data_ptr(),
+        "magnitude": buffer(magnitude),
+        "phase": buffer(phase),
+        "statistics": buffer(statistics),
+        "out": buffer(out),
+        "scratch": buffer(scratch),
         "epsilon": STANDARDISATION_EPSILON,
         "target": kernels.target,
     }
-    pixels = {"gradient": gradient.data_ptr(), "image": image.data_ptr()}
+    pixels = {"gradient": buffer(gradient), "image": buffer(image)}
     if transform_fits(kernels, image.shape, image.dtype):
         kernels.module.phase_image_gradient(**pixels, **spectral, **common, **colors, finish=finish)
         return out, scratch
@@ -167,10 +169,10 @@ def phase_gradient_cuda(
         raise ValueError(f"images of {tuple(image.shape)} have no transform inside the kernels")
     before_colors = torch.empty_like(image)
     kernels.module.spectrum_image_gradient(
-        **pixels, out=before_colors.data_ptr(), target=kernels.target, **common, **colors
+        **pixels, out=buffer(before_colors), target=kernels.target, **common, **colors
     )
     transform = torch.fft.rfft2(before_colors).contiguous()
-    kernels.module.cuda_phase_gradient(transform=transform.data_ptr(), **spectral, **common)
+    kernels.module.cuda_phase_gradient(transform=buffer(transform), **spectral, **common)
     return out, scratch
 
 
@@ -181,7 +183,7 @@ def phase_update_cuda(
     exp_avg: torch.Tensor,
     exp_avg_sq: torch.Tensor,
     rates: Any,
-    unfinished: tuple[int, int, list[int], float] | None = None,
+    unfinished: Unfinished | None = None,
 ) -> torch.Tensor:
     """One step of NAdam in place.
 
@@ -194,8 +196,8 @@ def phase_update_cuda(
     rates
         `fvfast.ops.phase_update.Rates` of the step.
     unfinished
-        Where the gradient is not finished: the addresses of its scratch memory and of the
-        statistics, (N, C, H, W), and what was added to deviations.
+        Where the gradient is not finished: its scratch memory, the statistics,
+        (N, C, H, W), and what was added to deviations.
 
     Returns
     -------
@@ -206,12 +208,12 @@ def phase_update_cuda(
     parts = kernels.module.UPDATE_PARTS
     sums = phase.new_empty(images, parts, 2, dtype=torch.float64)
     kernels.module.phase_update(
-        phase=phase.data_ptr(),
-        gradient=0 if gradient is None else gradient.data_ptr(),
-        momentum=exp_avg.data_ptr(),
-        square=exp_avg_sq.data_ptr(),
-        sums=sums.data_ptr(),
-        scratch=0,
+        phase=buffer(phase),
+        gradient=buffer(gradient),
+        momentum=buffer(exp_avg),
+        square=buffer(exp_avg_sq),
+        sums=buffer(sums),
+        scratch=buffer(None),
         dtype=str(phase.dtype).removeprefix("torch."),
         sizes=(images, math.prod(phase.shape[1:])),
         unfinished=unfinished,
@@ -225,4 +227,4 @@ def update_arguments(rates: Any) -> dict[str, Any]:
     """Return `fvfast.ops.phase_update.Rates` as the native module takes them."""
     numbers: dict[str, Any] = rates._asdict()
     betas = (numbers.pop("beta1"), numbers.pop("beta2"))
-    return {**numbers, "betas": betas, "rates": 0, "counter": 0}
+    return {**numbers, "betas": betas, "rates": buffer(None), "counter": buffer(None)}

@@ -6,13 +6,23 @@ back. `fvfast.ops.phase_cuda` has the way of CUDA.
 The parts are in the order of `fvfast.ops.noise`.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
+from fvfast.ops._checks import (
+    REAL,
+    check_alike,
+    check_layout,
+    check_range,
+    check_type,
+    reject,
+    require_tensor,
+)
+from fvfast.ops._memory import buffer, check_memory
 from fvfast.ops._native import kernels_for
+from fvfast.ops._register import register
 from fvfast.ops.phase_cuda import (
     colors_of,
     complex_of,
@@ -25,8 +35,6 @@ from fvfast.ops.reference_phase import (
     phase_to_image_reference,
     standardise,
 )
-
-_DTYPES = (torch.float32, torch.float64)
 
 _library = torch.library.Library("fvfast", "FRAGMENT")
 _library.define(
@@ -46,11 +54,16 @@ def _common(sizes: Sequence[int], dtype: torch.dtype) -> dict[str, Any]:
     return {"sizes": list(sizes), "dtype": str(dtype).removeprefix("torch.")}
 
 
-def _saved_spectrum(phase: torch.Tensor) -> torch.Tensor:
-    """Memory for the spectrum, which the way back needs on the CPU. CUDA computes it again."""
+def _saved_shape(phase: torch.Tensor) -> Sequence[int]:
+    """Shape of the spectrum, which the way back needs on the CPU. CUDA computes it again."""
     kernels = kernels_for(phase.device)
     on_cuda = kernels is not None and kernels.target is not None
-    return phase.new_empty(0 if on_cuda else phase.shape, dtype=complex_of(phase.dtype))
+    return (0,) if on_cuda else phase.shape
+
+
+def _saved_spectrum(phase: torch.Tensor) -> torch.Tensor:
+    """Memory for the spectrum that the way back needs."""
+    return phase.new_empty(_saved_shape(phase), dtype=complex_of(phase.dtype))
 
 
 def _reference(
@@ -59,8 +72,10 @@ def _reference(
     low: float,
     high: float,
     width: int,
-    phase_sums: torch.Tensor | None,  # noqa: ARG001 - the reference makes its own
+    phase_sums: torch.Tensor | None,  # the reference makes its own
 ) -> _Forward:
+    if phase.shape[0] == 0:  # torch has no transform of nothing
+        return _fake(magnitude, phase, low, high, width, phase_sums)
     image = phase_to_image_reference(magnitude, phase, low, high, width)
     spectrum = torch.polar(magnitude.expand_as(phase), standardise(phase))
     plain = torch.fft.irfft2(spectrum, s=(phase.shape[-2], width))
@@ -75,7 +90,7 @@ def _reference(
     return image.contiguous(), spectrum.contiguous(), statistics
 
 
-def _reference_backward(
+def backward_reference(
     gradient: torch.Tensor,
     magnitude: torch.Tensor,
     phase: torch.Tensor,
@@ -85,6 +100,9 @@ def _reference_backward(
     low: float,
     high: float,
 ) -> torch.Tensor:
+    """Do what the operation of the way back does, in PyTorch, unchecked."""
+    if phase.shape[0] == 0:
+        return phase.new_empty(phase.shape)
     with torch.enable_grad():
         variable = phase.detach().requires_grad_()
         again = phase_to_image_reference(magnitude.detach(), variable, low, high, image.shape[-1])
@@ -117,12 +135,12 @@ def _native(
     statistics = torch.empty(images, 4, dtype=torch.float64, device="cpu")
     scratch = sum_scratch(module, images)
     module.phase_spectrum(
-        magnitude=magnitude.data_ptr(),
-        phase=phase.data_ptr(),
-        phase_sums=0 if phase_sums is None else phase_sums.data_ptr(),
-        spectrum=spectrum.data_ptr(),
-        statistics=statistics.data_ptr(),
-        scratch=scratch.data_ptr(),
+        magnitude=buffer(magnitude),
+        phase=buffer(phase),
+        phase_sums=buffer(phase_sums),
+        spectrum=buffer(spectrum),
+        statistics=buffer(statistics),
+        scratch=buffer(scratch),
         epsilon=STANDARDISATION_EPSILON,
         **common,
     )
@@ -130,8 +148,8 @@ def _native(
         return phase.new_empty(0, channels, height, width), spectrum, statistics
     image = torch.fft.irfft2(spectrum, s=(height, width)).contiguous()
     module.spectrum_image(
-        image=image.data_ptr(),
-        statistics=statistics.data_ptr(),
+        image=buffer(image),
+        statistics=buffer(statistics),
         epsilon=STANDARDISATION_EPSILON,
         low=low,
         high=high,
@@ -142,7 +160,7 @@ def _native(
     return image, spectrum, statistics
 
 
-def _native_backward(
+def backward(
     gradient: torch.Tensor,
     magnitude: torch.Tensor,
     phase: torch.Tensor,
@@ -152,9 +170,10 @@ def _native_backward(
     low: float,
     high: float,
 ) -> torch.Tensor:
+    """Do what the operation of the way back does, unchecked."""
     kernels = kernels_for(phase.device)
     if kernels is None:
-        return _reference_backward(
+        return backward_reference(
             gradient, magnitude, phase, image, spectrum, statistics, low, high
         )
     gradient, phase, image = gradient.contiguous(), phase.contiguous(), image.contiguous()
@@ -171,9 +190,9 @@ def _native_backward(
         return out
     before_colors = torch.empty_like(image)
     module.spectrum_image_gradient(
-        gradient=gradient.data_ptr(),
-        image=image.data_ptr(),
-        out=before_colors.data_ptr(),
+        gradient=buffer(gradient),
+        image=buffer(image),
+        out=buffer(before_colors),
         low=low,
         high=high,
         colors=colors_of(image.shape[1]),
@@ -183,12 +202,12 @@ def _native_backward(
     transform = torch.fft.rfft2(before_colors).contiguous()
     scratch = sum_scratch(module, image.shape[0])
     module.phase_gradient(
-        transform=transform.data_ptr(),
-        spectrum=spectrum.data_ptr(),
-        phase=phase.data_ptr(),
-        statistics=statistics.data_ptr(),
-        out=out.data_ptr(),
-        scratch=scratch.data_ptr(),
+        transform=buffer(transform),
+        spectrum=buffer(spectrum),
+        phase=buffer(phase),
+        statistics=buffer(statistics),
+        out=buffer(out),
+        scratch=buffer(scratch),
         epsilon=STANDARDISATION_EPSILON,
         **common,
     )
@@ -215,13 +234,130 @@ def _fake_backward(_gradient: Any, _magnitude: Any, phase: torch.Tensor, *_: Any
     return phase.new_empty(phase.shape)
 
 
-for _key in ("CPU", "CUDA"):
-    _library.impl("phase_to_image", _native, _key)
-    _library.impl("phase_to_image_backward", _native_backward, _key)
-_library.impl("phase_to_image", _reference, "CompositeExplicitAutograd")
-_library.impl("phase_to_image_backward", _reference_backward, "CompositeExplicitAutograd")
-torch.library.register_fake("fvfast::phase_to_image", _fake, lib=_library)
-torch.library.register_fake("fvfast::phase_to_image_backward", _fake_backward, lib=_library)
+def check_phase(
+    operation: str,
+    magnitude: torch.Tensor,
+    phase: torch.Tensor,
+    low: float,
+    high: float,
+    width: int,
+    phase_sums: torch.Tensor | None = None,
+) -> None:
+    """Raise TypeError or ValueError unless the image of a phase can be made.
+
+    Parameters
+    ----------
+    operation
+        For messages.
+    magnitude, phase, low, high, width, phase_sums
+        Of the operation.
+    """
+    check_type(operation, "phase", phase, REAL)
+    check_type(operation, "magnitude", magnitude, REAL)
+    if phase.ndim != 4 or 0 in phase.shape[1:]:
+        shape = tuple(phase.shape)
+        reject(operation, "phase", "(N, C, H, W // 2 + 1), no image at least", f"a tensor {shape}")
+    device = phase.device
+    check_alike(operation, "magnitude", magnitude, phase.shape[1:], phase.dtype, device)
+    half = phase.shape[-1]
+    if width < 1 or width // 2 + 1 != half:
+        expected = f"{max(2 * half - 2, 1)} or {2 * half - 1} for {half} columns"
+        reject(operation, "width", expected, width)
+    check_range(operation, "low, high", low, high)
+    if phase_sums is None:
+        return
+    if phase_sums.ndim != 3 or phase_sums.shape[1] < 1:
+        expected = f"torch.float64 ({phase.shape[0]}, P, 2)"
+        reject(operation, "phase_sums", expected, f"{phase_sums.dtype} {tuple(phase_sums.shape)}")
+    shape = (phase.shape[0], phase_sums.shape[1], 2)
+    check_alike(operation, "phase_sums", phase_sums, shape, torch.float64, device)
+
+
+def _check_memory(
+    operation: str,
+    magnitude: torch.Tensor,
+    phase: torch.Tensor,
+    _low: float,
+    _high: float,
+    _width: int,
+    phase_sums: torch.Tensor | None,
+) -> None:
+    read = [("magnitude", magnitude), ("phase", phase), ("phase_sums", phase_sums)]
+    check_memory(operation, [], read)
+
+
+def check_backward(
+    operation: str,
+    gradient: torch.Tensor,
+    magnitude: torch.Tensor,
+    phase: torch.Tensor,
+    image: torch.Tensor,
+    spectrum: torch.Tensor,
+    statistics: torch.Tensor,
+    low: float,
+    high: float,
+) -> None:
+    """Raise TypeError or ValueError unless a gradient can go from an image back to its phase.
+
+    Parameters
+    ----------
+    operation
+        For messages.
+    gradient, magnitude, phase, image, spectrum, statistics, low, high
+        Of the operation.
+    """
+    check_layout(operation, "image", image)
+    if image.ndim != 4:
+        reject(operation, "image", "(N, C, H, W)", tuple(image.shape))
+    width = image.shape[3]
+    check_type(operation, "phase", phase, REAL)
+    if phase.ndim != 4 or width // 2 + 1 != phase.shape[3]:
+        expected = f"(N, C, H, {width // 2 + 1}) for an image of {width} columns"
+        reject(operation, "phase", expected, tuple(phase.shape))
+    check_phase(operation, magnitude, phase, low, high, width)
+    dtype, device, images = phase.dtype, phase.device, phase.shape[0]
+    sizes = (*phase.shape[:3], width)
+    check_alike(operation, "image", image, sizes, dtype, device)
+    check_alike(operation, "gradient", gradient, sizes, dtype, device)
+    check_alike(operation, "spectrum", spectrum, _saved_shape(phase), complex_of(dtype), device)
+    check_alike(operation, "statistics", statistics, (images, 4), torch.float64, device)
+
+
+def _check_backward_memory(
+    operation: str,
+    gradient: torch.Tensor,
+    magnitude: torch.Tensor,
+    phase: torch.Tensor,
+    image: torch.Tensor,
+    spectrum: torch.Tensor,
+    statistics: torch.Tensor,
+    *_: float,
+) -> None:
+    read = [
+        ("gradient", gradient), ("magnitude", magnitude), ("phase", phase), ("image", image),
+        ("spectrum", spectrum), ("statistics", statistics),
+    ]  # fmt: skip
+    check_memory(operation, [], read)
+
+
+register(
+    _library,
+    "phase_to_image",
+    check=check_phase,
+    check_memory=_check_memory,
+    kernel=_native,
+    reference=_reference,
+    fake=_fake,
+)
+register(
+    _library,
+    "phase_to_image_backward",
+    check=check_backward,
+    check_memory=_check_backward_memory,
+    kernel=backward,
+    reference=backward_reference,
+    fake=_fake_backward,
+)
 
 
 class _PhaseToImage(torch.autograd.Function):
@@ -256,70 +392,6 @@ class _PhaseToImage(torch.autograd.Function):
                 gradients[0], magnitude, phase, image, spectrum, statistics, low, high
             )
         return None, result, None, None, None, None
-
-
-def _check(
-    magnitude: torch.Tensor,
-    phase: torch.Tensor,
-    values_range: Sequence[float],
-    width: int,
-    phase_sums: torch.Tensor | None,
-) -> tuple[float, float]:
-    for argument, tensor in (("magnitude", magnitude), ("phase", phase)):
-        if not isinstance(tensor, torch.Tensor):
-            raise TypeError(
-                f"phase_to_image(): {argument}: expected a tensor, got {type(tensor).__name__}"
-            )
-        if tensor.dtype not in _DTYPES:
-            raise TypeError(
-                f"phase_to_image(): {argument}: expected torch.float32 or torch.float64, got "
-                f"{tensor.dtype}"
-            )
-    if magnitude.dtype != phase.dtype or magnitude.device != phase.device:
-        raise TypeError(
-            f"phase_to_image(): magnitude: expected {phase.dtype} on {phase.device} as the phase, "
-            f"got {magnitude.dtype} on {magnitude.device}"
-        )
-    if phase.ndim != 4 or 0 in phase.shape[1:]:
-        raise ValueError(
-            "phase_to_image(): phase: expected (N, C, H, W // 2 + 1), got a tensor "
-            f"{tuple(phase.shape)}"
-        )
-    if magnitude.shape != phase.shape[1:]:
-        raise ValueError(
-            f"phase_to_image(): magnitude: expected the shape {tuple(phase.shape[1:])}, got "
-            f"{tuple(magnitude.shape)}"
-        )
-    half = phase.shape[-1]
-    if width // 2 + 1 != half or width < 1:
-        raise ValueError(
-            f"phase_to_image(): width: expected {2 * half - 2} or {2 * half - 1} for {half} "
-            f"columns, got {width}"
-        )
-    if len(values_range) != 2 or not all(math.isfinite(value) for value in values_range):
-        raise ValueError(
-            "phase_to_image(): values_range: expected two finite numbers (low, high), got "
-            f"{tuple(values_range)}"
-        )
-    low, high = float(values_range[0]), float(values_range[1])
-    if not low < high:
-        raise ValueError(
-            f"phase_to_image(): values_range: expected low < high, got ({low}, {high})"
-        )
-    if phase_sums is not None and (
-        phase_sums.ndim != 3
-        or phase_sums.shape[0] != phase.shape[0]
-        or phase_sums.shape[1] < 1
-        or phase_sums.shape[2] != 2
-        or phase_sums.dtype != torch.float64
-        or phase_sums.device != phase.device
-    ):
-        raise ValueError(
-            f"phase_to_image(): phase_sums: expected torch.float64 ({phase.shape[0]}, P, 2) on "
-            f"{phase.device}, got {phase_sums.dtype} {tuple(phase_sums.shape)} on "
-            f"{phase_sums.device}"
-        )
-    return low, high
 
 
 def rounds_coarsely(low: float, high: float) -> bool:
@@ -373,7 +445,13 @@ def phase_to_image(
         If a shape, the width or the range does not fit, or if the magnitude requires a gradient:
         that is what `fvfast.preconditioning.maco_image_parametrization` gives it.
     """
-    low, high = _check(magnitude, phase, values_range, width, phase_sums)
+    require_tensor("phase_to_image", "magnitude", magnitude)
+    require_tensor("phase_to_image", "phase", phase)
+    if len(values_range) != 2:
+        expected = "two finite numbers (low, high)"
+        reject("phase_to_image", "values_range", expected, tuple(values_range))
+    low, high = float(values_range[0]), float(values_range[1])
+    check_range("phase_to_image", "values_range", low, high)
     differentiable = torch.is_grad_enabled() and phase.requires_grad
     if torch.is_grad_enabled() and magnitude.requires_grad:
         raise ValueError(
@@ -381,6 +459,7 @@ def phase_to_image(
             "gradient"
         )
     if phase.device.type not in ("cpu", "cuda") or (differentiable and rounds_coarsely(low, high)):
+        check_phase("phase_to_image", magnitude, phase, low, high, width, phase_sums)
         return phase_to_image_reference(magnitude, phase, low, high, width)
     if differentiable:
         image: torch.Tensor = _PhaseToImage.apply(magnitude, phase, low, high, width, phase_sums)

@@ -8,11 +8,21 @@ from typing import Any, NamedTuple
 
 import torch
 
+from fvfast.ops._checks import (
+    REAL,
+    check_alike,
+    check_decay,
+    check_finite,
+    check_scale,
+    check_type,
+    reject,
+    require_tensor,
+)
+from fvfast.ops._memory import buffer, check_memory
 from fvfast.ops._native import kernels_for
+from fvfast.ops._register import register
 from fvfast.ops.phase_cuda import phase_update_cuda, update_arguments
 from fvfast.ops.reference_phase import phase_update_reference_
-
-_DTYPES = (torch.float32, torch.float64)
 
 _library = torch.library.Library("fvfast", "FRAGMENT")
 _library.define(
@@ -39,29 +49,31 @@ def sum_scratch(module: Any, images: int) -> torch.Tensor:
     return torch.empty(sizes, dtype=torch.float64, device="cpu")
 
 
-def _reference(
+def update_reference(
     phase: torch.Tensor,
     gradient: torch.Tensor,
     exp_avg: torch.Tensor,
     exp_avg_sq: torch.Tensor,
     *rates: float,
 ) -> torch.Tensor:
+    """Do what the operation does, in PyTorch, unchecked."""
     numbers = Rates(*rates)._asdict()
     betas = (numbers.pop("beta1"), numbers.pop("beta2"))
     return phase_update_reference_(phase, gradient, exp_avg, exp_avg_sq, betas=betas, **numbers)
 
 
-def _native(
+def update(
     phase: torch.Tensor,
     gradient: torch.Tensor,
     exp_avg: torch.Tensor,
     exp_avg_sq: torch.Tensor,
     *rates: float,
 ) -> torch.Tensor:
+    """Do what the operation does, unchecked."""
     kernels = kernels_for(phase.device)
     in_place = (phase, exp_avg, exp_avg_sq)
     if kernels is None or not all(tensor.is_contiguous() for tensor in in_place):
-        return _reference(phase, gradient, exp_avg, exp_avg_sq, *rates)
+        return update_reference(phase, gradient, exp_avg, exp_avg_sq, *rates)
     gradient = gradient.contiguous()
     numbers = Rates(*rates)
     if kernels.target is not None:
@@ -71,12 +83,12 @@ def _native(
     sums = torch.empty(images, 1, 2, dtype=torch.float64, device="cpu")
     scratch = sum_scratch(module, images)
     module.phase_update(
-        phase=phase.data_ptr(),
-        gradient=gradient.data_ptr(),
-        momentum=exp_avg.data_ptr(),
-        square=exp_avg_sq.data_ptr(),
-        sums=sums.data_ptr(),
-        scratch=scratch.data_ptr(),
+        phase=buffer(phase),
+        gradient=buffer(gradient),
+        momentum=buffer(exp_avg),
+        square=buffer(exp_avg_sq),
+        sums=buffer(sums),
+        scratch=buffer(scratch),
         dtype=str(phase.dtype).removeprefix("torch."),
         sizes=(images, math.prod(phase.shape[1:])),
         unfinished=None,
@@ -96,10 +108,72 @@ def fake_sums(phase: torch.Tensor, *_: Any) -> torch.Tensor:
     return phase.new_empty(phase.shape[0], parts, 2, dtype=torch.float64)
 
 
-_library.impl("phase_update_", _native, "CPU")
-_library.impl("phase_update_", _native, "CUDA")
-_library.impl("phase_update_", _reference, "CompositeExplicitAutograd")
-torch.library.register_fake("fvfast::phase_update_", fake_sums, lib=_library)
+def check_update(
+    operation: str,
+    phase: torch.Tensor,
+    others: dict[str, torch.Tensor],
+    rates: Rates,
+) -> None:
+    """Raise TypeError or ValueError unless a phase can take a step.
+
+    Parameters
+    ----------
+    operation
+        For messages.
+    phase
+        (N, ...), whose type was checked.
+    others
+        What must have its shape, its type and its device, under the names of messages.
+    rates
+        Of the step.
+    """
+    for argument, tensor in others.items():
+        check_alike(operation, argument, tensor, phase.shape, phase.dtype, phase.device)
+    check_decay(operation, "beta1", rates.beta1)
+    check_decay(operation, "beta2", rates.beta2)
+    check_finite(operation, "gradient_rate", rates.gradient_rate)
+    check_finite(operation, "momentum_rate", rates.momentum_rate)
+    if not 0 < rates.correction < math.inf:
+        reject(operation, "correction", "a finite number > 0", rates.correction)
+    check_scale(operation, "epsilon", rates.epsilon)
+
+
+def _check(
+    operation: str,
+    phase: torch.Tensor,
+    gradient: torch.Tensor,
+    exp_avg: torch.Tensor,
+    exp_avg_sq: torch.Tensor,
+    *rates: float,
+) -> None:
+    check_type(operation, "phase", phase, REAL)
+    if phase.ndim < 2 or 0 in phase.shape[1:]:
+        reject(operation, "phase", "(N, ...)", f"a tensor {tuple(phase.shape)}")
+    others = {"gradient": gradient, "exp_avg": exp_avg, "exp_avg_sq": exp_avg_sq}
+    check_update(operation, phase, others, Rates(*rates))
+
+
+def _check_memory(
+    operation: str,
+    phase: torch.Tensor,
+    gradient: torch.Tensor,
+    exp_avg: torch.Tensor,
+    exp_avg_sq: torch.Tensor,
+    *_: float,
+) -> None:
+    written = [("phase", phase), ("exp_avg", exp_avg), ("exp_avg_sq", exp_avg_sq)]
+    check_memory(operation, written, [("gradient", gradient)])
+
+
+register(
+    _library,
+    "phase_update_",
+    check=_check,
+    check_memory=_check_memory,
+    kernel=update,
+    reference=update_reference,
+    fake=fake_sums,
+)
 
 
 def nadam_momentum(step: int, beta1: float = 0.9, momentum_decay: float = 1.0) -> float:
@@ -152,50 +226,16 @@ def nadam_rates(
     )
 
 
-def _check(
-    phase: torch.Tensor,
-    others: dict[str, torch.Tensor],
-    step: int,
-    numbers: dict[str, float],
-    betas: tuple[float, float],
-) -> None:
-    if not isinstance(phase, torch.Tensor):
-        raise TypeError(f"phase_update_(): phase: expected a tensor, got {type(phase).__name__}")
-    if phase.dtype not in _DTYPES:
-        raise TypeError(
-            f"phase_update_(): phase: expected torch.float32 or torch.float64, got {phase.dtype}"
-        )
-    if phase.ndim < 2 or 0 in phase.shape[1:]:
-        raise ValueError(
-            f"phase_update_(): phase: expected (N, ...), got a tensor {tuple(phase.shape)}"
-        )
-    wanted = f"{phase.dtype} {tuple(phase.shape)} on {phase.device}"
-    for argument, tensor in others.items():
-        if not isinstance(tensor, torch.Tensor):
-            raise TypeError(
-                f"phase_update_(): {argument}: expected a tensor, got {type(tensor).__name__}"
-            )
-        got = f"{tensor.dtype} {tuple(tensor.shape)} on {tensor.device}"
-        if got != wanted:
-            raise ValueError(f"phase_update_(): {argument}: expected {wanted}, got {got}")
-    for argument, tensor in (("phase", phase), *others.items()):
-        if argument != "gradient" and any(
-            size > 1 and stride == 0
-            for size, stride in zip(tensor.shape, tensor.stride(), strict=True)
-        ):
-            raise ValueError(
-                f"phase_update_(): {argument}: expected elements with memory of their own, got an "
-                f"expanded tensor with strides {tensor.stride()}"
-            )
+def _check_numbers(step: int, numbers: dict[str, float], betas: tuple[float, float]) -> None:
+    """Check what the rates of a step are computed from; the operation checks the rest."""
     if step < 1:
-        raise ValueError(f"phase_update_(): step: expected an integer >= 1, got {step}")
-    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
-        raise ValueError(f"phase_update_(): betas: expected two numbers in [0, 1), got {betas}")
+        reject("phase_update_", "step", "an integer >= 1", step)
+    if len(betas) != 2:
+        reject("phase_update_", "betas", "two numbers in [0, 1)", betas)
+    for beta in betas:
+        check_decay("phase_update_", "betas", beta)
     for argument, value in numbers.items():
-        if not (math.isfinite(value) and value >= 0):
-            raise ValueError(
-                f"phase_update_(): {argument}: expected a finite number >= 0, got {value}"
-            )
+        check_scale("phase_update_", argument, value)
 
 
 def phase_update_(
@@ -243,19 +283,21 @@ def phase_update_(
     Raises
     ------
     TypeError
-        If an argument is not a tensor of a supported type.
+        If an argument is not a tensor of a supported type, or tensors differ in it.
     ValueError
-        If tensors do not fit each other, share memory with themselves, or a number is out of range.
+        If tensors do not fit each other, share memory, or a number is out of range.
 
     References
     ----------
     T. Dozat, "Incorporating Nesterov momentum into Adam" (2016).
     """
-    others = {"gradient": gradient, "exp_avg": exp_avg, "exp_avg_sq": exp_avg_sq}
+    tensors = {"phase": phase, "gradient": gradient, "exp_avg": exp_avg, "exp_avg_sq": exp_avg_sq}
+    for argument, tensor in tensors.items():
+        require_tensor("phase_update_", argument, tensor)
     numbers = {"lr": lr, "eps": eps, "momentum_decay": momentum_decay}
     if mu_product is not None:
         numbers["mu_product"] = mu_product
-    _check(phase, others, step, numbers, betas)
+    _check_numbers(step, numbers, betas)
     rates = nadam_rates(
         step=step, lr=lr, betas=betas, eps=eps, momentum_decay=momentum_decay,
         mu_product=mu_product, maximize=maximize,

@@ -104,8 +104,13 @@ def random_words(
     return torch.stack(words, dim=-1).flatten(1)[:, :count]  # (N, blocks, 4) -> (N, count)
 
 
+def signed(seed: int) -> int:
+    """Return the lowest 64 bits of a seed as a schema has integers, in [-2^63, 2^63)."""
+    return (seed + 2**63) % 2**64 - 2**63
+
+
 def split_step(function: str, step: int | torch.Tensor) -> tuple[int, torch.Tensor | None]:
-    """Check a step, and split it into what is known now and what kernels read when they run.
+    """Split a step into what is known now and what kernels read when they run.
 
     Parameters
     ----------
@@ -121,8 +126,6 @@ def split_step(function: str, step: int | torch.Tensor) -> tuple[int, torch.Tens
         Their sum is the step; the counter is a tensor or None.
     """
     if not isinstance(step, torch.Tensor):
-        if not 0 <= step < 2**32:
-            raise ValueError(f"{function}(): step: expected an integer in [0, 2^32), got {step}")
         return step, None
     if step.dtype != torch.int64 or step.numel() != 1:
         raise ValueError(

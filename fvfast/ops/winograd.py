@@ -11,6 +11,8 @@ A. Lavin and S. Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 
 import torch
 import torch.nn.functional as F
 
+from fvfast.ops._checks import FLOATING, check_alike, check_type, reject, require_tensor
+from fvfast.ops._memory import buffer, check_memory
 from fvfast.ops._native import native
 
 PANEL = 32
@@ -92,9 +94,12 @@ def winograd_convolution(
 
     Raises
     ------
+    TypeError
+        Something is not a tensor, or not of the images' type.
     ValueError
-        Sizes or padding do not fit.
+        Sizes, padding or limits do not fit, or tensors are not on the images' device.
     """
+    _check(images, weight, bias, outputs, padding, term, limits)
     module = native()
     if module is None or images.device.type != "cpu" or images.dtype != torch.float32:
         return winograd_convolution_reference(
@@ -107,21 +112,85 @@ def winograd_convolution(
         device=images.device,
         memory_format=torch.channels_last,
     )
-    images = images.contiguous(memory_format=torch.channels_last)
-    bias = None if bias is None else bias.contiguous()
-    term = None if term is None else term.contiguous(memory_format=torch.channels_last)
+    # A kernel does not know of tensors that are negated when they are read.
+    images = images.resolve_neg().contiguous(memory_format=torch.channels_last)
+    weight = weight.resolve_neg().contiguous()
+    bias = None if bias is None else bias.resolve_neg().contiguous()
+    if term is not None:
+        term = term.resolve_neg().contiguous(memory_format=torch.channels_last)
     module.winograd_convolution(
-        images=images.data_ptr(),
-        weights=weight.data_ptr(),
-        bias=0 if bias is None else bias.data_ptr(),
-        term=0 if term is None else term.data_ptr(),
-        out=out.data_ptr(),
+        images=buffer(images),
+        weights=buffer(weight),
+        bias=buffer(bias),
+        term=buffer(term),
+        out=buffer(out),
         sizes=(batch, height, width, inputs),
         outputs=outputs,
         padding=padding,
         limits=limits,
     )
     return out
+
+
+def _is_padding(padding: tuple[int, int]) -> bool:
+    return (
+        isinstance(padding, tuple)
+        and len(padding) == 2
+        and all(isinstance(pad, int) and 0 <= pad <= 2 for pad in padding)
+    )
+
+
+def _are_limits(limits: tuple[float, float]) -> bool:
+    return (
+        isinstance(limits, tuple)
+        and len(limits) == 2
+        and all(isinstance(limit, float | int) for limit in limits)
+        and limits[0] <= limits[1]
+    )
+
+
+def _check(
+    images: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    outputs: int,
+    padding: tuple[int, int],
+    term: torch.Tensor | None,
+    limits: tuple[float, float] | None,
+) -> None:
+    name = "winograd_convolution"
+    tensors = {"images": images, "weight": weight}
+    if bias is not None:
+        tensors["bias"] = bias
+    if term is not None:
+        tensors["term"] = term
+    for argument, tensor in tensors.items():
+        require_tensor(name, argument, tensor)
+    check_type(name, "images", images, FLOATING)
+    if images.ndim != 4 or images.shape[1] < 1:
+        reject(name, "images", "(B, in, H, W) with at least one input", tuple(images.shape))
+    if not _is_padding(padding):
+        reject(name, "padding", "two integers from 0 to 2", padding)
+    rows, columns = (
+        length + 2 * pad - 2 for length, pad in zip(images.shape[2:], padding, strict=True)
+    )
+    if rows < 1 or columns < 1:
+        expected = "at least 3 x 3 pixels with their padding"
+        reject(name, "images", expected, f"{tuple(images.shape)} and {padding}")
+    if not isinstance(outputs, int) or outputs < 0:
+        reject(name, "outputs", "an integer >= 0", outputs)
+    if limits is not None and not _are_limits(limits):
+        reject(name, "limits", "a lower and an upper one", limits)
+    shapes = {
+        "images": tuple(images.shape),
+        "weight": (-(-outputs // PANEL), _TILE**2, images.shape[1], PANEL),
+        "bias": (outputs,),
+        "term": (images.shape[0], outputs, rows, columns),
+    }
+    for argument, tensor in tensors.items():
+        check_alike(name, argument, tensor, shapes[argument], images.dtype, images.device)
+    if images.device.type == "cpu":
+        check_memory(name, [], list(tensors.items()))
 
 
 def winograd_convolution_reference(

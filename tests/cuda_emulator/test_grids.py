@@ -9,8 +9,21 @@ from cuda_emulator.build import UnavailableError, build, load
 
 MOST = 2**31 - 1
 TARGET = (0, 0)
-ADDRESSES = {"magnitude": 2**50, "phase": 2**51, "statistics": 2**52, "scratch": 2**53}
-CROPS = {"image_dtype": "float32", "box_dtype": "float32", "boxes": 64, "target": TARGET}
+NONE = (0, 0)
+
+
+def at(address):
+    """Memory that is said to be there."""
+    return address, 2**60
+
+
+ADDRESSES = {
+    "magnitude": at(2**50),
+    "phase": at(2**51),
+    "statistics": at(2**52),
+    "scratch": at(2**53),
+}
+CROPS = {"image_dtype": "float32", "box_dtype": "float32", "boxes": at(64), "target": TARGET}
 COLORS = {"low": 0.0, "high": 1.0, "colors": []}
 PHASE = {**ADDRESSES, "dtype": "float32", "epsilon": 1e-5, "target": TARGET}
 
@@ -26,16 +39,16 @@ def module():
 def crop_resize(module):
     channels = 2**32
     module.crop_resize(
-        images=2**50, out=2**52, sizes=(1, 1, channels, 1, 1, 1, 1), out_dtype="float32",
+        images=at(2**50), out=at(2**52), sizes=(1, 1, channels, 1, 1, 1, 1), out_dtype="float32",
         image_strides=(0, 1, 1, 1), out_strides=(0, 0, 1, 1, 1), streams=[0], std=0.0,
-        uniform_width=0.0, seed=0, step=0, counter=0, **CROPS,
+        uniform_width=0.0, seed=0, step=0, counter=NONE, **CROPS,
     )  # fmt: skip
 
 
 def crop_gradient(module):
     side = 2**24
     module.crop_gradient(
-        gradient=2**50, image_gradient=2**52, alpha=0, scratch=0, scratch_bytes=0,
+        gradient=at(2**50), image_gradient=at(2**52), alpha=NONE, scratch=NONE,
         gradient_dtype="float32", sizes=(1, 1, 1, side, side, 1, 1),
         gradient_strides=(1, 1, 1, 1, 1), alpha_strides=(0, 0, 0, 0), **CROPS,
     )  # fmt: skip
@@ -43,47 +56,49 @@ def crop_gradient(module):
 
 def phase_image(module):
     channels = 2**32
-    sizes = {"sizes": (1, channels, 1, 1), "phase_sums": 2**49, "sum_parts": 1}
-    module.phase_image(image=2**54, **PHASE, **sizes, **COLORS)
+    sizes = {"sizes": (1, channels, 1, 1), "phase_sums": at(2**49), "sum_parts": 1}
+    module.phase_image(image=at(2**54), **PHASE, **sizes, **COLORS)
 
 
 def phase_spectrum(module):
-    sizes = {"sizes": (1, 1, 1, 2**38), "phase_sums": 2**49, "sum_parts": 1}
-    module.cuda_phase_spectrum(spectrum=2**54, **PHASE, **sizes)
+    sizes = {"sizes": (1, 1, 1, 2**38), "phase_sums": at(2**49), "sum_parts": 1}
+    module.cuda_phase_spectrum(spectrum=at(2**54), **PHASE, **sizes)
 
 
 def phase_spectrum_of_images(module):
     images = 2**32
-    sizes = {"sizes": (images, 1, 1, 1), "phase_sums": 2**49, "sum_parts": 1}
-    module.cuda_phase_spectrum(spectrum=2**54, **PHASE, **sizes)
+    sizes = {"sizes": (images, 1, 1, 1), "phase_sums": at(2**49), "sum_parts": 1}
+    module.cuda_phase_spectrum(spectrum=at(2**54), **PHASE, **sizes)
 
 
 def phase_image_gradient(module):
     channels = 2**32
     module.phase_image_gradient(
-        gradient=2**54, image=2**55, out=2**56, finish=True, sizes=(1, channels, 1, 1),
+        gradient=at(2**54), image=at(2**55), out=at(2**56), finish=True, sizes=(1, channels, 1, 1),
         **PHASE, **COLORS,
     )  # fmt: skip
 
 
 def phase_gradient(module):
     channels = 2**32
-    module.cuda_phase_gradient(transform=2**54, out=2**56, sizes=(1, channels, 1, 1), **PHASE)
+    module.cuda_phase_gradient(
+        transform=at(2**54), out=at(2**56), sizes=(1, channels, 1, 1), **PHASE
+    )
 
 
 def spectrum_image(module):
     side = 2**20
     module.spectrum_image(
-        image=2**54, statistics=2**52, epsilon=1e-5, dtype="float32", sizes=(1, 1, side, side),
-        target=TARGET, **COLORS,
+        image=at(2**54), statistics=at(2**52), epsilon=1e-5, dtype="float32",
+        sizes=(1, 1, side, side), target=TARGET, **COLORS,
     )  # fmt: skip
 
 
 def spectrum_image_gradient(module):
     side = 2**20
     module.spectrum_image_gradient(
-        gradient=2**53, image=2**54, out=2**55, dtype="float32", sizes=(1, 1, side, side),
-        target=TARGET, **COLORS,
+        gradient=at(2**53), image=at(2**54), out=at(2**55), dtype="float32",
+        sizes=(1, 1, side, side), target=TARGET, **COLORS,
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import torch
 
 from cuda_emulator.build import UnavailableError, build, load
 from cuda_emulator.headers import candidates, compiler, include_flags, run
+from fvfast.ops._memory import buffer
 from fvfast.ops._native import native, native_status
 
 STREAM = 0x1234  # the emulator only remembers it
@@ -31,7 +32,7 @@ def emulator(path):
 def draw_boxes(module, target):
     boxes = torch.full((2, 300, 4), float("nan"))
     module.draw_boxes(
-        boxes=boxes.data_ptr(),
+        boxes=buffer(boxes),
         crops=300,
         box_size=0.25,
         shape="normal",
@@ -42,7 +43,7 @@ def draw_boxes(module, target):
         streams=[3, 2**32 - 1],
         seed=77,
         step=5,
-        counter=0,
+        counter=(0, 0),
         target=target,
     )
     return boxes

@@ -1,8 +1,8 @@
 """Breaks one of the arguments of a call, in a way that cannot make it touch memory it has not got.
 
-What the module cannot know, a caller must not get wrong: a shape that is larger than the memory at
-an address, for one. All else is fair: numbers out of range, lists of any length and content, null
-pointers, arguments that overlap, wrong types.
+What the module cannot know, a caller must not get wrong: how many elements lie at an address. All
+else is fair: numbers out of range, lists of any length and content, null pointers, shapes that need
+more memory than there is, arguments that overlap, wrong types.
 """
 
 import math
@@ -35,20 +35,23 @@ APART = {
 }
 
 
-def addresses(arguments: Arguments) -> list[str]:
-    """Names of the arguments that are addresses."""
-    numbers = ("seed", "step", "crops", "scratch_bytes", "outputs")
-    return [
-        name for name, value in arguments.items() if isinstance(value, int) and name not in numbers
-    ]
+def break_buffer(rng: random.Random, buffer: tuple[int, int]) -> Any:
+    """No memory, less of it, or memory that is not aligned."""
+    address, count = buffer
+    less = (address, rng.choice([count - 1, count // 2, 0, -1, -(2**63)]))
+    odd = (address + 1, count - 1)
+    return rng.choice([(0, 0), (0, count), less, less, less, odd, (-1, count), (2**64, count)])
 
 
-def break_list(rng: random.Random, value: list[Any], may_grow: bool) -> Any:
+def break_list(rng: random.Random, value: list[Any]) -> Any:
     """A list of another length, or with another content."""
-    shorter, changed = value[:-1], list(value)
-    longer = [*value, 1] if may_grow else [*value, -1]
+    shorter, longer, changed = value[:-1], [*value, 1], list(value)
     if changed:
-        changed[rng.randrange(len(changed))] = rng.choice([*HUGE, None, "1", 0.5, math.nan])
+        place = rng.randrange(len(changed))
+        # A size that is a little larger needs memory that is not there.
+        old = changed[place]
+        larger = [old + 1, 2 * old] if isinstance(old, int) else []
+        changed[place] = rng.choice([*HUGE, *larger, None, "1", 0.5, math.nan])
     return rng.choice(
         [[], longer, shorter, changed, changed, [2**62] * len(value), [-1] * len(value)]
     )
@@ -61,7 +64,9 @@ def break_one(
     pairs = APART.get(function, [])
     if pairs and rng.random() < 0.1 and 0 not in arguments["sizes"]:
         name, other = rng.choice(pairs)
-        arguments[name] = arguments[other] or arguments[name]
+        shared, own = arguments[other], arguments[name]
+        # There are as many elements as at the shorter one.
+        arguments[name] = (shared[0], min(shared[1], own[1])) if shared[0] else own
         return name, f"= {other}"
     if function == "crop_gradient_scratch" and rng.random() < 0.3:
         # It asks for memory, so any size is fair: products of these overflow 64 bits.
@@ -71,7 +76,8 @@ def break_one(
         number = 4 * arguments["sizes"][0] * arguments["sizes"][1]
         letter = "d" if arguments["box_dtype"] == "float64" else "f"
         arguments["boxes"] = memory.allocate(
-            struct.pack(f"{number}{letter}", *[rng.choice([math.nan, math.inf])] * number)
+            struct.pack(f"{number}{letter}", *[rng.choice([math.nan, math.inf])] * number),
+            8 if letter == "d" else 4,
         )
         return "boxes", "not finite"
     # Where a target can be had, the addresses would have to be those of a device. And the memory
@@ -86,18 +92,15 @@ def break_one(
         return "unknown", 1
     if rng.random() < 0.15:
         broken = rng.choice(TYPES)
-    elif name in addresses(arguments):
-        broken = rng.choice([0, 0, -1, 2**64])
+    elif isinstance(value, tuple):
+        broken = break_buffer(rng, value)
     elif isinstance(value, str):
         broken = rng.choice(["", "int8", "float", value.upper(), value + "\0", "normal" * 1000])
     elif isinstance(value, float):
         broken = rng.choice([math.nan, math.inf, -math.inf, -1.0, 1e308, -1e308])
     elif isinstance(value, list):
-        # As many boxes are drawn as there are streams: there is no memory for more.
-        broken = break_list(rng, value, may_grow=function != "draw_boxes")
-    elif name == "scratch_bytes":
-        broken = rng.choice([value - 1, 0, -1, -(2**63)])
+        broken = break_list(rng, value)
     else:
-        broken = rng.choice(HUGE)
+        broken = rng.choice([*HUGE, value + 1] if isinstance(value, int) else HUGE)
     arguments[name] = broken
     return name, broken

@@ -8,7 +8,7 @@ import random
 import struct
 from typing import Any
 
-from memory import Memory
+from memory import NOWHERE, Buffer, Memory
 
 WORD = 2**32
 REAL = ["float32", "float64"]
@@ -34,7 +34,7 @@ def scale(rng: random.Random) -> float:
     return rng.choice([0.0, 0.08, 3.0])
 
 
-ON_CPU = {"counter": 0, "target": None}  # what else a function takes that also runs on CUDA
+ON_CPU = {"counter": NOWHERE, "target": None}  # what else a function takes that also runs on CUDA
 
 
 def noise(rng: random.Random, images: int) -> Arguments:
@@ -81,7 +81,7 @@ def crop_sizes(rng: random.Random) -> list[int]:
     ]
 
 
-def boxes(rng: random.Random, memory: Memory, number: int, dtype: str) -> int:
+def boxes(rng: random.Random, memory: Memory, number: int, dtype: str) -> Buffer:
     """Boxes inside, across, outside, turned over, degenerate and absurdly large."""
 
     def end() -> float:
@@ -97,10 +97,10 @@ def boxes(rng: random.Random, memory: Memory, number: int, dtype: str) -> int:
         else:
             numbers += [end() for _ in range(4)]
     if dtype == "float64":
-        return memory.allocate(struct.pack(f"{len(numbers)}d", *numbers))
+        return memory.allocate(struct.pack(f"{len(numbers)}d", *numbers), 8)
     largest = struct.unpack("f", bytes.fromhex("ffff7f7f"))[0]
     floats = [min(max(number, -largest), largest) for number in numbers]
-    return memory.allocate(struct.pack(f"{len(floats)}f", *floats))
+    return memory.allocate(struct.pack(f"{len(floats)}f", *floats), 4)
 
 
 def crop_resize(rng: random.Random, memory: Memory) -> Arguments:
@@ -144,9 +144,8 @@ def crop_gradient(rng: random.Random, memory: Memory, module: Any) -> Arguments:
         "gradient": gradient,
         "boxes": boxes(rng, memory, batch * crops, box_dtype),
         "image_gradient": memory.array(math.prod(image), image_dtype),
-        "alpha": rng.choice([0, alpha]),
+        "alpha": rng.choice([NOWHERE, alpha]),
         "scratch": memory.allocate(bytes(scratch_bytes)),
-        "scratch_bytes": scratch_bytes,
         "gradient_dtype": gradient_dtype,
         "image_dtype": image_dtype,
         "box_dtype": box_dtype,
@@ -167,7 +166,7 @@ def bins(sizes: list[int]) -> int:
     return sizes[1] * sizes[2] * (sizes[3] // 2 + 1)
 
 
-def parts(memory: Memory, images: int) -> int:
+def parts(memory: Memory, images: int) -> Buffer:
     return memory.array(images * SUM_PARTS * SUMS_PER_PART, "float64")
 
 
@@ -187,7 +186,7 @@ def phase_spectrum(rng: random.Random, memory: Memory) -> Arguments:
     return {
         "magnitude": memory.array(bins(sizes), dtype),
         "phase": memory.array(elements, dtype),
-        "phase_sums": rng.choice([0, memory.array(2 * sizes[0], "float64")]),
+        "phase_sums": rng.choice([NOWHERE, memory.array(2 * sizes[0], "float64")]),
         "spectrum": memory.array(2 * elements, dtype),
         "statistics": memory.array(STATISTICS * sizes[0], "float64"),
         "scratch": parts(memory, sizes[0]),
@@ -251,7 +250,7 @@ def phase_update(rng: random.Random, memory: Memory) -> Arguments:
         "momentum_rate": rng.gauss(0, 1),
         "correction": rng.choice([1e-3, 1.0]),
         "epsilon": scale(rng),
-        "rates": 0,
+        "rates": NOWHERE,
         "unfinished": None,
         **ON_CPU,
     }
@@ -283,8 +282,8 @@ def winograd_convolution(rng: random.Random, memory: Memory) -> Arguments:
     return {
         "images": memory.array(batch * height * width * inputs, "float32"),
         "weights": memory.array(panels * 16 * inputs * PANEL, "float32"),
-        "bias": memory.array(outputs, "float32") if rng.random() < 0.5 else 0,
-        "term": memory.array(out, "float32") if rng.random() < 0.5 else 0,
+        "bias": memory.array(outputs, "float32") if rng.random() < 0.5 else NOWHERE,
+        "term": memory.array(out, "float32") if rng.random() < 0.5 else NOWHERE,
         "out": memory.array(out, "float32"),
         "sizes": [batch, height, width, inputs],
         "outputs": outputs,

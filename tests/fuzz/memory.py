@@ -17,6 +17,10 @@ _libc.posix_memalign.argtypes = (
 )
 _libc.free.argtypes = (ctypes.c_void_p,)
 
+# Address, and number of elements, as the module takes them.
+Buffer = tuple[int, int]
+NOWHERE: Buffer = (0, 0)
+
 ITEM = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
 FORMATS = {"float32": "f", "float64": "d", "float16": "e"}
 EDGES = [0.0, -0.0, 1.0, -1.0, 1e-40, -6e4, math.inf, -math.inf, math.nan]
@@ -29,8 +33,8 @@ class Memory:
         self.rng = rng
         self.addresses: list[int] = []
 
-    def allocate(self, contents: bytes) -> int:
-        """Address of a copy of the contents, on a cache line of its own."""
+    def allocate(self, contents: bytes, item: int = 1) -> Buffer:
+        """Copy the contents to a cache line of their own; they count in items of some bytes."""
         pointer = ctypes.c_void_p()
         failed = _libc.posix_memalign(ctypes.byref(pointer), 64, len(contents))
         address = pointer.value
@@ -38,20 +42,23 @@ class Memory:
         assert address is not None
         self.addresses.append(address)
         ctypes.memmove(address, contents, len(contents))
-        return address
+        return address, len(contents) // item
 
-    def array(self, count: int, dtype: str) -> int:
-        """Address of `count` numbers: any bits at all, or mostly ordinary numbers."""
+    def array(self, count: int, dtype: str) -> Buffer:
+        """Memory of `count` numbers: any bits at all, or mostly ordinary numbers."""
         if dtype not in FORMATS or self.rng.random() < 0.3:
-            return self.allocate(self.rng.randbytes(count * ITEM[dtype]))
+            return self.allocate(self.rng.randbytes(count * ITEM[dtype]), ITEM[dtype])
         numbers = [self.rng.gauss(0, 1) for _ in range(min(count, 61))]
         if numbers and self.rng.random() < 0.3:
             numbers[self.rng.randrange(len(numbers))] = self.rng.choice(EDGES)
         repeated = numbers * (count // max(len(numbers), 1) + 1)
-        return self.allocate(struct.pack(f"{count}{FORMATS[dtype]}", *repeated[:count]))
+        packed = struct.pack(f"{count}{FORMATS[dtype]}", *repeated[:count])
+        return self.allocate(packed, ITEM[dtype])
 
-    def strided(self, sizes: list[int], dtype: str, shared: bool = False) -> tuple[int, list[int]]:
-        """Address and strides of an array: contiguous, permuted, with gaps or, if `shared`, with
+    def strided(
+        self, sizes: list[int], dtype: str, shared: bool = False
+    ) -> tuple[Buffer, list[int]]:
+        """Memory and strides of an array: contiguous, permuted, with gaps or, if `shared`, with
         elements that share memory."""
         order = list(range(len(sizes)))
         if self.rng.random() < 0.4:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from fvfast.ops import inject_noise, random_crops
+from fvfast.ops._memory import buffer
 from fvfast.ops._native import kernels_for, native, runs_on, use_emulated
 from fvfast.ops.boxes import BoxDistribution, draw_boxes
 
@@ -95,9 +96,9 @@ def test_the_emulated_module_works_for_one_device_alone(backend):
     module = kernels_for(torch.device("cpu")).module
     with pytest.raises(RuntimeError, match=r"draw_boxes\(\): CUDA: invalid device ordinal"):
         module.draw_boxes(
-            boxes=torch.zeros(1, 4).data_ptr(), crops=1, box_size=0.5, shape="normal", spread=0.0,
-            center_spread=0.0, smallest=0.0, largest=1.0, streams=[0], seed=0, step=0, counter=0,
-            target=(1, 0),
+            boxes=buffer(torch.zeros(1, 4)), crops=1, box_size=0.5, shape="normal", spread=0.0,
+            center_spread=0.0, smallest=0.0, largest=1.0, streams=[0], seed=0, step=0,
+            counter=(0, 0), target=(1, 0),
         )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from fvfast.ops import boxes as boxes_module
+from fvfast.ops._memory import buffer
 from fvfast.ops._native import native, native_status
 from fvfast.ops.boxes import BoxDistribution, draw_boxes, draw_boxes_reference
 from fvfast.ops.philox import Purpose, random_words, to_uniform
@@ -165,7 +166,9 @@ def test_bad_arguments_are_named(argument, got, change):
 @pytest.mark.parametrize(
     ("argument", "change"),
     [
-        ("boxes", {"boxes": 0}),
+        ("boxes", {"boxes": (0, 8)}),
+        ("boxes", {"boxes": (64, 7)}),  # of 8 numbers
+        ("boxes", {"boxes": (66, 8)}),
         ("crops", {"crops": -1}),
         ("crops", {"crops": 2**32 + 1}),
         ("box_size", {"box_size": math.nan}),
@@ -180,13 +183,13 @@ def test_bad_arguments_are_named(argument, got, change):
         ("streams", {"streams": [2**32]}),
         ("streams", {"streams": [-1]}),
         ("step", {"step": -1}),
-        ("counter", {"counter": 64}),
+        ("counter", {"counter": (64, 1)}),
     ],
 )
 def test_native_module_checks_for_itself(argument, change):
     boxes = torch.zeros(1, 2, 4)
     arguments = {
-        "boxes": boxes.data_ptr(),
+        "boxes": buffer(boxes),
         "crops": 2,
         "box_size": 0.25,
         "shape": "normal",
@@ -197,7 +200,7 @@ def test_native_module_checks_for_itself(argument, change):
         "streams": [0],
         "seed": 0,
         "step": 0,
-        "counter": 0,
+        "counter": (0, 0),
         "target": None,
     }
     with pytest.raises(ValueError, match=rf"draw_boxes\(\): {argument}: expected .*, got"):

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from fvfast.ops._memory import buffer
 from fvfast.ops._native import native, native_status
 
 pytestmark = [
@@ -18,13 +19,15 @@ PIXELS, ALPHA = torch.zeros(1, 3, 8, 9), torch.zeros(1, 3, 8, 9)
 BOXES = torch.full((1, 2, 4), 0.5, dtype=torch.float64)
 SCRATCH = torch.zeros(2**17, dtype=torch.uint8)
 SCRATCH_ADDRESS = SCRATCH.data_ptr() + -SCRATCH.data_ptr() % 64
+SCRATCH_OF = {"image_dtype": "float32", "sizes": SIZES}
+NONE = (0, 0)
 
 
 def crop(**changes):
     arguments = {
-        "images": IMAGES.data_ptr(),
-        "boxes": BOXES.data_ptr(),
-        "out": CROPS.data_ptr(),
+        "images": buffer(IMAGES),
+        "boxes": buffer(BOXES),
+        "out": buffer(CROPS),
         "image_dtype": "float32",
         "box_dtype": "float64",
         "out_dtype": "float32",
@@ -36,7 +39,7 @@ def crop(**changes):
         "uniform_width": 1.0,
         "seed": 0,
         "step": 0,
-        "counter": 0,
+        "counter": NONE,
         "target": None,
     }
     native().crop_resize(**{**arguments, **changes})
@@ -44,12 +47,11 @@ def crop(**changes):
 
 def gradient(**changes):
     arguments = {
-        "gradient": CROPS.data_ptr(),
-        "boxes": BOXES.data_ptr(),
-        "image_gradient": PIXELS.data_ptr(),
-        "alpha": ALPHA.data_ptr(),
-        "scratch": SCRATCH_ADDRESS,
-        "scratch_bytes": native().crop_gradient_scratch(image_dtype="float32", sizes=SIZES),
+        "gradient": buffer(CROPS),
+        "boxes": buffer(BOXES),
+        "image_gradient": buffer(PIXELS),
+        "alpha": buffer(ALPHA),
+        "scratch": (SCRATCH_ADDRESS, native().crop_gradient_scratch(**SCRATCH_OF)),
         "gradient_dtype": "float32",
         "image_dtype": "float32",
         "box_dtype": "float64",
@@ -64,7 +66,7 @@ def gradient(**changes):
 def test_good_arguments():
     crop()
     gradient()
-    gradient(alpha=0)
+    gradient(alpha=NONE)
 
 
 BAD_SIZES = [
@@ -101,9 +103,15 @@ def test_scratch_of_which_there_cannot_be_enough():
 @pytest.mark.parametrize(
     ("argument", "change"),
     [
-        ("images", {"images": 0}),
-        ("boxes", {"boxes": 0}),
-        ("out", {"out": 0}),
+        ("images", {"images": NONE}),
+        ("boxes", {"boxes": NONE}),
+        ("out", {"out": NONE}),
+        ("images", {"images": (IMAGES.data_ptr(), 215)}),
+        ("images", {"images": (IMAGES.data_ptr(), -1)}),
+        ("images", {"images": (IMAGES.data_ptr() + 2, 216)}),
+        ("images", {"image_strides": [216, 73, 9, 1]}),
+        ("boxes", {"boxes": (BOXES.data_ptr(), 7)}),
+        ("out", {"out": (CROPS.data_ptr(), 119)}),
         ("image_dtype", {"image_dtype": "bfloat16"}),
         ("box_dtype", {"box_dtype": "float16"}),
         ("out_dtype", {"out_dtype": "int8"}),
@@ -115,20 +123,20 @@ def test_scratch_of_which_there_cannot_be_enough():
         ("out", {"out_strides": [0, 60, 20, 5, 0]}),  # elements that share memory
         ("out", {"out_strides": [0, 60, 20, 4, 1]}),
         ("out", {"out_strides": [0, 2**50, 20, 5, 1]}),
-        ("out", {"out": IMAGES.data_ptr() + 4}),
-        ("out", {"out": IMAGES.data_ptr() - 4}),
+        ("out", {"out": (IMAGES.data_ptr() + 4, 120)}),
+        ("out", {"out": (IMAGES.data_ptr() - 4, 120)}),
         ("streams", {"streams": []}),
         ("streams", {"streams": [2**32]}),
         ("std", {"std": math.nan}),
         ("uniform_width", {"uniform_width": -1.0}),
         ("step", {"step": -1}),
-        ("counter", {"counter": 64}),
+        ("counter", {"counter": (64, 1)}),
         ("boxes", {"boxes": torch.full((8,), math.nan, dtype=torch.float64)}),
     ],
 )
 def test_crops(argument, change):
     boxes = change.get("boxes")
-    change = {**change, "boxes": boxes.data_ptr()} if isinstance(boxes, torch.Tensor) else change
+    change = {**change, "boxes": buffer(boxes)} if isinstance(boxes, torch.Tensor) else change
     with pytest.raises(ValueError, match=rf"crop_resize\(\): {argument}: expected .*, got"):
         crop(**change)
 
@@ -136,23 +144,28 @@ def test_crops(argument, change):
 @pytest.mark.parametrize(
     ("argument", "change"),
     [
-        ("gradient", {"gradient": 0}),
-        ("boxes", {"boxes": 0}),
-        ("image_gradient", {"image_gradient": 0}),
-        ("scratch", {"scratch": 0}),
-        ("scratch", {"scratch": SCRATCH_ADDRESS + 8}),
-        ("scratch_bytes", {"scratch_bytes": 100}),
+        ("gradient", {"gradient": NONE}),
+        ("boxes", {"boxes": NONE}),
+        ("image_gradient", {"image_gradient": NONE}),
+        ("scratch", {"scratch": NONE}),
+        ("scratch", {"scratch": (SCRATCH_ADDRESS + 8, 2**16)}),
+        ("scratch", {"scratch": (SCRATCH_ADDRESS, 100)}),
+        ("gradient", {"gradient": (CROPS.data_ptr(), 119)}),
+        ("boxes", {"boxes": (BOXES.data_ptr(), 7)}),
+        ("image_gradient", {"image_gradient": (PIXELS.data_ptr(), 215)}),
+        ("alpha", {"alpha": (ALPHA.data_ptr(), 215)}),
+        ("alpha", {"alpha_strides": [216, 73, 9, 1]}),
         ("gradient_dtype", {"gradient_dtype": "int8"}),
         ("image_dtype", {"image_dtype": "float16"}),
         ("gradient_strides", {"gradient_strides": [1]}),
         ("gradient_strides", {"gradient_strides": [120, 60, 20, 5, -1]}),
         ("alpha_strides", {"alpha_strides": [1]}),
         ("alpha", {"alpha_strides": [216, 72, 0, 1]}),
-        ("alpha", {"alpha": PIXELS.data_ptr()}),
-        ("alpha", {"alpha": CROPS.data_ptr()}),
-        ("image_gradient", {"image_gradient": CROPS.data_ptr() + 8}),
-        ("image_gradient", {"image_gradient": SCRATCH_ADDRESS + 8}),
-        ("scratch", {"gradient": SCRATCH_ADDRESS + 8}),
+        ("alpha", {"alpha": buffer(PIXELS)}),
+        ("alpha", {"alpha": (CROPS.data_ptr(), 216)}),
+        ("image_gradient", {"image_gradient": (CROPS.data_ptr() + 8, 216)}),
+        ("image_gradient", {"image_gradient": (SCRATCH_ADDRESS + 8, 216)}),
+        ("scratch", {"gradient": (SCRATCH_ADDRESS + 8, 120)}),
     ],
 )
 def test_gradients(argument, change):
@@ -164,6 +177,6 @@ def test_gradients(argument, change):
     "sizes", [(0, 2, 3, 8, 9, 4, 5), (1, 0, 3, 8, 9, 4, 5), (1, 2, 0, 8, 9, 4, 5)], ids=str
 )
 def test_nothing_to_do_reads_no_memory(sizes):
-    crop(sizes=sizes, images=0, boxes=0, out=0, streams=[0] * sizes[0])
-    gradient(sizes=sizes, gradient=0, boxes=0, image_gradient=0, alpha=0, scratch=0)
+    crop(sizes=sizes, images=NONE, boxes=NONE, out=NONE, streams=[0] * sizes[0])
+    gradient(sizes=sizes, gradient=NONE, boxes=NONE, image_gradient=NONE, alpha=NONE, scratch=NONE)
     assert native().crop_gradient_scratch(image_dtype="float32", sizes=sizes) == 0

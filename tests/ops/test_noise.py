@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from fvfast.ops import inject_noise, inject_noise_
+from fvfast.ops._memory import buffer
 from fvfast.ops._native import native, native_status
 from fvfast.ops.reference import inject_noise_reference
 
@@ -342,8 +343,9 @@ def test_expanded_images_cannot_change_in_place():
 @pytest.mark.parametrize(
     ("argument", "change"),
     [
-        ("images", {"images": 0}),
-        ("out", {"out": 0}),
+        ("images", {"images": (0, 3)}),
+        ("out", {"out": (0, 3)}),
+        ("out", {"out": (64, 2)}),
         ("dtype", {"dtype": "int64"}),
         ("sizes", {"sizes": []}),
         ("sizes", {"sizes": [1, -3]}),
@@ -361,14 +363,14 @@ def test_expanded_images_cannot_change_in_place():
         ("std", {"std": math.nan}),
         ("uniform_width", {"uniform_width": -1.0}),
         ("step", {"step": -1}),
-        ("counter", {"counter": 64}),
+        ("counter", {"counter": (64, 1)}),
     ],
 )
 def test_native_module_checks_for_itself(argument, change):
     images = torch.zeros(1, 3)
     arguments = {
-        "images": images.data_ptr(),
-        "out": images.data_ptr(),
+        "images": buffer(images),
+        "out": buffer(images),
         "dtype": "float32",
         "sizes": [1, 3],
         "image_strides": [3, 1],
@@ -378,7 +380,7 @@ def test_native_module_checks_for_itself(argument, change):
         "uniform_width": 1.0,
         "seed": 0,
         "step": 0,
-        "counter": 0,
+        "counter": (0, 0),
         "target": None,
     }
     with pytest.raises(ValueError, match=rf"inject_noise\(\): {argument}: expected .*, got"):

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from fvfast.ops import phase_to_image
+from fvfast.ops._memory import buffer
 from fvfast.ops._native import kernels_for, native, native_status
 from fvfast.ops.phase_cuda import transform_fits
 from fvfast.ops.reference_phase import (
@@ -70,9 +71,9 @@ def spectrum_of(magnitude, phase, width):
     statistics = torch.empty(images, 4, dtype=torch.float64)
     scratch = torch.empty(found.module.phase_image_scratch(**common), dtype=torch.uint8)
     found.module.cuda_phase_spectrum(
-        magnitude=magnitude.data_ptr(), phase=phase.data_ptr(), phase_sums=0, sum_parts=0,
-        spectrum=spectrum.data_ptr(), statistics=statistics.data_ptr(),
-        scratch=scratch.data_ptr(), epsilon=STANDARDISATION_EPSILON, target=found.target, **common,
+        magnitude=buffer(magnitude), phase=buffer(phase), phase_sums=(0, 0), sum_parts=0,
+        spectrum=buffer(spectrum), statistics=buffer(statistics),
+        scratch=buffer(scratch), epsilon=STANDARDISATION_EPSILON, target=found.target, **common,
     )  # fmt: skip
     return spectrum, statistics
 
@@ -237,7 +238,7 @@ def test_any_number_of_threads_gives_the_same_bits(dtype, shape):
             torch.set_num_threads(count)
             try:
                 addresses = {
-                    name: value.data_ptr() if isinstance(value, torch.Tensor) else value
+                    name: buffer(value) if isinstance(value, torch.Tensor) else value
                     for name, value in arguments.items()
                 }
                 function(**addresses)
@@ -247,7 +248,7 @@ def test_any_number_of_threads_gives_the_same_bits(dtype, shape):
         epsilon = STANDARDISATION_EPSILON
         try:
             threaded(
-                module.phase_spectrum, magnitude=magnitude, phase=phase, phase_sums=0,
+                module.phase_spectrum, magnitude=magnitude, phase=phase, phase_sums=(0, 0),
                 spectrum=spectrum, statistics=statistics, scratch=scratch, epsilon=epsilon,
                 **common,
             )  # fmt: skip
@@ -518,7 +519,7 @@ GOOD = {
         (ValueError, "values_range", r"\(1.0, 0.0\)", {"values_range": (1.0, 0.0)}),
         (ValueError, "values_range", r"\(0.0, 1.0, 2.0\)", {"values_range": (0.0, 1.0, 2.0)}),
         (ValueError, "phase_sums", r"\(2,\)", {"phase_sums": torch.ones(2).double()}),
-        (ValueError, "phase_sums", "torch.float32", {"phase_sums": torch.ones(2, 1, 2)}),
+        (TypeError, "phase_sums", "torch.float32", {"phase_sums": torch.ones(2, 1, 2)}),
     ],
 )
 def test_bad_arguments_are_named(error, argument, got, change):
@@ -531,7 +532,7 @@ LOOK = {"low": 0.0, "high": 1.0, "colors": [[1.0, 0.0, 0.0]] * 3, "target": None
 FUNCTIONS = {
     "phase_spectrum": (
         ["magnitude", "phase", "spectrum", "statistics", "scratch"],
-        {"phase_sums": 0, "epsilon": 1e-5},
+        {"phase_sums": (0, 0), "epsilon": 1e-5},
     ),
     "spectrum_image": (["image", "statistics"], {"epsilon": 1e-5, **LOOK}),
     "spectrum_image_gradient": (["gradient", "image", "out"], LOOK),
@@ -562,11 +563,13 @@ BAD = [
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_native_module_checks_for_itself(function):
     addresses, others = FUNCTIONS[function]
-    memory = torch.zeros(1024, dtype=torch.float64)
-    good = {**COMMON, **others, **dict.fromkeys(addresses, memory.data_ptr())}
+    memory = torch.zeros(len(addresses), 1024, dtype=torch.float64)
+    good = {**COMMON, **others}
+    good |= {name: buffer(row) for name, row in zip(addresses, memory, strict=True)}
     bad = [(name, change) for name, change in BAD if change.keys() <= good.keys()]
     bad = [(name, change) for name, change in bad if name != "colors" or "colors" in good]
-    bad += [(address, {address: 0}) for address in addresses]
+    bad += [(address, {address: (0, 1024)}) for address in addresses]
+    bad += [(address, {address: (64, 3)}) for address in addresses]
     assert len(bad) > len(addresses) + 5
     getattr(native(), function)(**good)
     for argument, change in bad:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from fvfast.ops import phase_update_
+from fvfast.ops._memory import buffer
 from fvfast.ops._native import kernels_for, native, native_status
 from fvfast.ops.phase_update import nadam_momentum
 from fvfast.ops.reference_phase import phase_update_reference_
@@ -231,7 +232,7 @@ def test_compiles_without_graph_breaks():
         (TypeError, "phase", "torch.int64", {"phase": torch.ones(2, 3, dtype=torch.int64)}),
         (ValueError, "phase", r"\(3,\)", {"phase": torch.ones(3)}),
         (TypeError, "gradient", "NoneType", {"gradient": None}),
-        (ValueError, "gradient", "torch.float64", {"gradient": torch.ones(2, 3).double()}),
+        (TypeError, "gradient", "torch.float64", {"gradient": torch.ones(2, 3).double()}),
         (ValueError, "exp_avg", r"\(2, 4\)", {"exp_avg": torch.ones(2, 4)}),
         (ValueError, "exp_avg_sq", r"\(6,\)", {"exp_avg_sq": torch.ones(6)}),
         (ValueError, "exp_avg", "expanded", {"exp_avg": torch.ones(1, 1).expand(2, 3)}),
@@ -253,13 +254,16 @@ def test_bad_arguments_are_named(failure, argument, got, change):
         phase_update_(**arguments)
 
 
+ARRAYS = ("phase", "gradient", "momentum", "square", "sums", "scratch")
+
+
 @pytest.mark.cpu_only
 @needs_native
 @pytest.mark.parametrize(
     ("argument", "change"),
     [
-        *((name, {name: 0}) for name in ("phase", "gradient", "momentum", "square", "sums")),
-        ("scratch", {"scratch": 0}),
+        *((name, {name: (0, 99)}) for name in ARRAYS),
+        *((name, {name: (64, 1)}) for name in ARRAYS),  # each has more elements
         ("dtype", {"dtype": "bfloat16"}),
         ("sizes", {"sizes": [1, 2, 3]}),
         ("sizes", {"sizes": [-1, 3]}),
@@ -270,21 +274,20 @@ def test_bad_arguments_are_named(failure, argument, got, change):
         ("momentum_rate", {"momentum_rate": math.inf}),
         ("correction", {"correction": 0.0}),
         ("epsilon", {"epsilon": -1.0}),
-        ("counter", {"counter": 64}),
-        ("unfinished", {"unfinished": (64, 64, [1, 1, 1, 4], 1e-5)}),
+        ("counter", {"counter": (64, 1)}),
+        ("unfinished", {"unfinished": ((64, 99), (64, 99), [1, 1, 1, 4], 1e-5)}),
     ],
 )
 def test_native_module_checks_for_itself(argument, change):
-    names = ("phase", "gradient", "momentum", "square", "sums", "scratch")
-    memory = torch.zeros(len(names), 256, dtype=torch.float64)
+    memory = torch.zeros(len(ARRAYS), 256, dtype=torch.float64)
     arguments = {
-        **{name: row.data_ptr() for name, row in zip(names, memory, strict=True)},
+        **{name: buffer(row) for name, row in zip(ARRAYS, memory, strict=True)},
         "dtype": "float32",
         "sizes": [1, 3],
         "betas": [0.9, 0.999],
         **RATES,
-        "rates": 0,
-        "counter": 0,
+        "rates": (0, 0),
+        "counter": (0, 0),
         "unfinished": None,
         "target": None,
     }
@@ -307,15 +310,15 @@ def test_rates_may_lie_on_the_device():
     sums = torch.empty(2, found.module.UPDATE_PARTS, 2, dtype=torch.float64)
     names = ("phase", "gradient", "momentum", "square")
     found.module.phase_update(
-        **{name: tensor.data_ptr() for name, tensor in zip(names, state, strict=True)},
-        sums=sums.data_ptr(),
-        scratch=0,
+        **{name: buffer(tensor) for name, tensor in zip(names, state, strict=True)},
+        sums=buffer(sums),
+        scratch=(0, 0),
         dtype="float32",
         sizes=[2, 100],
         betas=[0.9, 0.999],
         **{**RATES, "gradient_rate": 7.0, "momentum_rate": 7.0, "correction": 7.0},
-        rates=table.data_ptr(),
-        counter=counter.data_ptr(),
+        rates=buffer(table),
+        counter=buffer(counter),
         unfinished=None,
         target=found.target,
     )

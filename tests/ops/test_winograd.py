@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from fvfast.ops._memory import buffer
 from fvfast.ops._native import native, native_status
 from fvfast.ops.winograd import (
     PANEL,
@@ -206,6 +207,7 @@ def test_defaults_of_the_program_do_not_matter():
     assert torch.equal(other, plain)
 
 
+NONE = (0, 0)
 IMAGES, OUT, WEIGHT = torch.zeros(2, 5, 6, 4), torch.zeros(2, 5, 6, 8), torch.zeros(16 * 4 * 32)
 
 
@@ -224,20 +226,31 @@ IMAGES, OUT, WEIGHT = torch.zeros(2, 5, 6, 4), torch.zeros(2, 5, 6, 8), torch.ze
         ({"padding": (1, -1)}, "padding: expected 0 to 2, got -1"),
         ({"limits": (1.0, 0.0)}, "limits: expected a lower and an upper one"),
         ({"limits": (math.nan, 0.0)}, "limits: expected a lower and an upper one"),
-        ({"images": 0}, "images: expected an address"),
-        ({"weights": 0}, "weights: expected an address"),
-        ({"out": 0}, "out: expected an address"),
-        ({"out": IMAGES.data_ptr()}, "out: expected memory apart from that of images"),
-        ({"term": OUT.data_ptr() + 4}, "out: expected memory apart from that of term"),
+        ({"images": NONE}, "images: expected an address"),
+        ({"weights": NONE}, "weights: expected an address"),
+        ({"out": NONE}, "out: expected an address"),
+        ({"images": (IMAGES.data_ptr(), 239)}, "images: expected memory of 240 elements or more"),
+        ({"weights": (WEIGHT.data_ptr(), 1)}, "weights: expected memory of 2048 elements or more"),
+        ({"bias": (WEIGHT.data_ptr(), 7)}, "bias: expected memory of 8 elements or more, got 7"),
+        ({"term": (WEIGHT.data_ptr(), 1)}, "term: expected memory of 480 elements or more"),
+        ({"out": (OUT.data_ptr(), 479)}, "out: expected memory of 480 elements or more"),
+        (
+            {"out": (IMAGES.data_ptr(), OUT.numel())},
+            "out: expected memory apart from that of images",
+        ),
+        (
+            {"term": (OUT.data_ptr() + 4, OUT.numel())},
+            "out: expected memory apart from that of term",
+        ),
     ],
 )
 def test_the_module_checks_its_arguments(changes, message):
     arguments = {
-        "images": IMAGES.data_ptr(),
-        "weights": WEIGHT.data_ptr(),
-        "bias": 0,
-        "term": 0,
-        "out": OUT.data_ptr(),
+        "images": buffer(IMAGES),
+        "weights": buffer(WEIGHT),
+        "bias": NONE,
+        "term": NONE,
+        "out": buffer(OUT),
         "sizes": (2, 5, 6, 4),
         "outputs": 8,
         "padding": (1, 1),

@@ -1,0 +1,205 @@
+"""Random valid arguments for every operation of ``torch.ops.fvfast``, and for minimal filtering.
+
+Each function of `CASES` makes the arguments of the operation of its name, in the schema's order.
+What is random about contents is well conditioned, so that kernels and references must agree.
+"""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from fvfast.ops.winograd import PANEL
+
+WORD = 2**32
+REAL = [torch.float32, torch.float64]
+FLOATING = [*REAL, torch.bfloat16, torch.float16]
+LENGTHS = [1, 2, 3, 4, 5, 7, 8, 13, 16, 17]
+Arguments = dict[str, Any]
+
+
+def count(rng: random.Random, largest: int) -> int:
+    """A number of things, now and then none."""
+    return 0 if rng.random() < 0.05 else rng.randint(1, largest)
+
+
+def numbers(rng: random.Random, shape: Any, dtype: torch.dtype) -> torch.Tensor:
+    """Normal numbers."""
+    generator = torch.Generator().manual_seed(rng.randrange(WORD))
+    return torch.randn(tuple(shape), generator=generator, dtype=torch.float64).to(dtype)
+
+
+def noise(rng: random.Random, images: int) -> Arguments:
+    split = rng.random() < 0.3
+    step = rng.choice([0, WORD - 4, rng.randrange(WORD - 3)])
+    return {
+        "std": rng.choice([0.0, 0.08, 1.5]),
+        "uniform_width": rng.choice([0.0, 0.08, 1.5]),
+        "seed": rng.randrange(-(2**63), 2**63),
+        "streams": [rng.choice([0, WORD - 1, rng.randrange(WORD)]) for _ in range(images)],
+        "step": step,
+        "counter": torch.tensor([3]) if split else None,
+    }
+
+
+def inject_noise(rng: random.Random) -> Arguments:
+    sizes = [count(rng, 3) for _ in range(rng.randint(1, 4))]
+    images = numbers(rng, [*sizes, rng.choice(LENGTHS)], rng.choice(FLOATING))
+    return {"images": images, **noise(rng, sizes[0])}
+
+
+def draw_boxes(rng: random.Random) -> Arguments:
+    images = count(rng, 3)
+    drawn = noise(rng, images)
+    smallest, largest = sorted([rng.random(), rng.random()])
+    return {
+        "box_size": rng.choice([0.0, 0.25, -1.0]),
+        "nb_crops": count(rng, 40),
+        "shape": rng.choice(["normal", "uniform"]),
+        "spread": rng.choice([0.0, 0.05]),
+        "center_spread": rng.choice([0.0, 0.15]),
+        "smallest": smallest,
+        "largest": largest,
+        "seed": drawn["seed"],
+        "images": drawn["streams"],
+        "step": drawn["step"],
+        "counter": drawn["counter"],
+        "device": torch.device("cpu"),
+    }
+
+
+def boxes(rng: random.Random, images: int, crops: int) -> torch.Tensor:
+    """Boxes inside, across and outside, in float64 or float32."""
+    corners = numbers(rng, (images, crops, 4), torch.float64) * 0.4 + 0.5
+    return corners.to(rng.choice(REAL))
+
+
+def crop_resize(rng: random.Random) -> Arguments:
+    images, crops, channels = count(rng, 2), count(rng, 3), rng.choice([0, 1, 3, 3, 4])
+    pixels = [rng.choice(LENGTHS), rng.choice(LENGTHS)]
+    return {
+        "images": numbers(rng, [images, channels, *pixels], rng.choice(REAL)),
+        "boxes": boxes(rng, images, crops),
+        "height": rng.choice(LENGTHS),
+        "width": rng.choice(LENGTHS),
+        "dtype": rng.choice(FLOATING),
+        "channels_last": rng.random() < 0.5,
+        **noise(rng, images),
+    }
+
+
+def crop_gradient(rng: random.Random) -> Arguments:
+    images, crops, channels = count(rng, 2), count(rng, 3), rng.choice([0, 1, 3, 3, 4])
+    pixels = [rng.choice(LENGTHS), rng.choice(LENGTHS)]
+    size = [rng.choice(LENGTHS), rng.choice(LENGTHS)]
+    dtype = rng.choice(REAL)
+    alpha = numbers(rng, [images, channels, *pixels], dtype) if rng.random() < 0.6 else None
+    return {
+        "gradient": numbers(rng, [images * crops, channels, *size], rng.choice(FLOATING)),
+        "boxes": boxes(rng, images, crops),
+        "image_height": pixels[0],
+        "image_width": pixels[1],
+        "dtype": dtype,
+        "alpha": alpha,
+    }
+
+
+def phase_to_image(rng: random.Random) -> Arguments:
+    # A single bin has no spread that could be standardised.
+    channels, height, width = rng.choice([1, 2, 3, 3, 4]), rng.randint(4, 17), rng.randint(4, 17)
+    dtype, half = rng.choice(REAL), width // 2 + 1
+    phase = numbers(rng, (count(rng, 2), channels, height, half), dtype)
+    sums = None
+    if rng.random() < 0.5:
+        parts = phase.double().flatten(1).unflatten(1, (height, -1))
+        sums = torch.stack((parts.sum(2), parts.square().sum(2)), 2)
+    low, high = rng.choice([(0.0, 1.0), (-2.5, 2.5)])
+    return {
+        "magnitude": numbers(rng, (channels, height, half), dtype).abs() + 0.1,
+        "phase": phase,
+        "low": low,
+        "high": high,
+        "width": width,
+        "phase_sums": sums,
+    }
+
+
+def phase_to_image_backward(rng: random.Random) -> Arguments:
+    forward = phase_to_image(rng)
+    image, spectrum, statistics = torch.ops.fvfast.phase_to_image(*forward.values())
+    return {
+        "gradient": numbers(rng, image.shape, image.dtype),
+        "magnitude": forward["magnitude"],
+        "phase": forward["phase"],
+        "image": image,
+        "spectrum": spectrum,
+        "statistics": statistics,
+        "low": forward["low"],
+        "high": forward["high"],
+    }
+
+
+def rates(rng: random.Random) -> Arguments:
+    return {
+        "beta1": rng.choice([0.0, 0.9, rng.random()]),
+        "beta2": rng.choice([0.5, 0.999, 1 - rng.random() / 2]),  # what is divided by is not 0
+        "gradient_rate": rng.gauss(0, 1),
+        "momentum_rate": rng.gauss(0, 1),
+        "correction": rng.choice([0.1, 1.0]),
+        "epsilon": rng.choice([1e-3, 0.1]),
+    }
+
+
+def averages(rng: random.Random, phase: torch.Tensor) -> Arguments:
+    return {
+        "exp_avg": numbers(rng, phase.shape, phase.dtype),
+        "exp_avg_sq": numbers(rng, phase.shape, phase.dtype).square() + 0.1,
+    }
+
+
+def phase_update_(rng: random.Random) -> Arguments:
+    sizes = [count(rng, 3), *(rng.choice(LENGTHS) for _ in range(rng.randint(1, 3)))]
+    phase = numbers(rng, sizes, rng.choice(REAL))
+    gradient = numbers(rng, sizes, phase.dtype)
+    return {"phase": phase, "gradient": gradient, **averages(rng, phase), **rates(rng)}
+
+
+def phase_ascent_(rng: random.Random) -> Arguments:
+    given = phase_to_image_backward(rng)
+    order = ("gradient", "image", "magnitude", "phase", "spectrum", "statistics", "low", "high")
+    back = {name: given[name] for name in order}
+    return {**back, **averages(rng, given["phase"]), **rates(rng)}
+
+
+def winograd_convolution(rng: random.Random) -> Arguments:
+    padding = (rng.randint(0, 2), rng.randint(0, 2))
+    pixels = [max(rng.choice(LENGTHS), 3 - 2 * pad) for pad in padding]
+    batch, inputs, outputs = count(rng, 2), rng.choice([1, 3, 8, 33]), count(rng, 70)
+    shape = [length + 2 * pad - 2 for length, pad in zip(pixels, padding, strict=True)]
+    panels = -(-outputs // PANEL)
+    dtype = rng.choice([torch.float32, torch.float32, torch.float64])
+    images = numbers(rng, [batch, inputs, *pixels], dtype)
+    return {
+        "images": images.contiguous(memory_format=torch.channels_last),
+        "weight": numbers(rng, [panels, 16, inputs, PANEL], dtype),
+        "bias": rng.choice([None, numbers(rng, [outputs], dtype)]),
+        "outputs": outputs,
+        "padding": padding,
+        "term": rng.choice([None, numbers(rng, [batch, outputs, *shape], dtype)]),
+        "limits": rng.choice([None, (0.0, 6.0), (-1.0, -1.0)]),
+    }
+
+
+CASES: dict[str, Callable[[random.Random], Arguments]] = {
+    "inject_noise": inject_noise,
+    "inject_noise_": inject_noise,
+    "draw_boxes": draw_boxes,
+    "crop_resize": crop_resize,
+    "crop_gradient": crop_gradient,
+    "phase_to_image": phase_to_image,
+    "phase_to_image_backward": phase_to_image_backward,
+    "phase_update_": phase_update_,
+    "phase_ascent_": phase_ascent_,
+    "winograd_convolution": winograd_convolution,
+}
