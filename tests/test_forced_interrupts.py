@@ -22,7 +22,15 @@ from fvfast import Objective, maco, maco_batch, optimize
 
 INPUT = (3, 12, 12)
 FOLDERS = (str(Path(fvfast.__file__).parent), str(Path(torch.overrides.__file__)), "contextlib.py")
-SAMPLES = int(os.environ.get("FVFAST_TEST_INTERRUPTS", "16"))
+SAMPLES = int(os.environ.get("FVFAST_TEST_INTERRUPTS", "10"))
+
+
+@pytest.fixture(autouse=True)
+def usual_handler():
+    """Programs that a shell starts in the background inherit that the signal is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 class Boundaries:
