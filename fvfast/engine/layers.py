@@ -3,12 +3,13 @@
 import dataclasses
 import difflib
 import weakref
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, SupportsIndex
 
 from torch import nn
 
 from fvfast._warnings import warn_user
+from fvfast.engine.fingerprint import identity
 from fvfast.engine.outputs import OutputKey as OutputKey
 from fvfast.engine.outputs import select_output as select_output
 from fvfast.engine.preprocessing import Preprocess as Preprocess
@@ -101,9 +102,11 @@ class _Trace:
     warned: bool = False
 
 
-_TraceKey = tuple[tuple[int, ...], int, str, tuple[int, ...]]
-# A trace keeps its preprocess alive, so that another one cannot take over its identity.
-_traces: "weakref.WeakKeyDictionary[nn.Module, dict[_TraceKey, tuple[_Trace, Any]]]" = (
+KEPT_TRACES = 4
+"""Traces that are remembered of a network: those of its last shapes and preprocessings."""
+
+# None of a network's traces keeps it alive, or a preprocessing that may refer to it.
+_traces: "weakref.WeakKeyDictionary[nn.Module, dict[Hashable, _Trace]]" = (
     weakref.WeakKeyDictionary()
 )
 
@@ -143,11 +146,17 @@ def trace_layers(
 def _trace(model: nn.Module, input_shape: tuple[int, ...], preprocess: Preprocess | None) -> _Trace:
     # Modules and their printed settings tell when the user has changed the network since.
     modules = tuple(id(module) for module in model.modules())
-    key = (tuple(input_shape), id(preprocess), repr(model), modules)
+    try:
+        key = (tuple(input_shape), identity(preprocess), repr(model), modules)
+    except TypeError:  # a function that cannot be told from others
+        return _run_trace(model, tuple(input_shape), preprocess)
     remembered = _traces.setdefault(model, {})
     if key not in remembered:
-        remembered[key] = (_run_trace(model, tuple(input_shape), preprocess), preprocess)
-    return remembered[key][0]
+        trace = _run_trace(model, tuple(input_shape), preprocess)
+        for old in list(remembered)[: max(0, len(remembered) + 1 - KEPT_TRACES)]:
+            del remembered[old]
+        remembered[key] = trace
+    return remembered[key]
 
 
 def _run_trace(

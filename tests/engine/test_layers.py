@@ -1,11 +1,14 @@
 import collections
 import dataclasses
+import gc
 import types
+import weakref
 
 import pytest
 import torch
 from torch import nn
 
+import fvfast.engine.layers as layers_module
 from fvfast.engine.inputs import find_input_shape
 from fvfast.engine.layers import find_layer, select_output, trace_layers
 from fvfast.engine.taps import TappedModel
@@ -215,3 +218,49 @@ def test_input_shape_from_what_models_declare(attributes, expected):
     for name, value in attributes.items():
         setattr(model, name, value)
     assert find_input_shape(model) == expected
+
+
+class Normalised(nn.Module):
+    """A network whose preprocessing is a method of its own, as users write it."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.eval()
+
+    def normalise(self, images):
+        return (images - 0.5) / 0.25
+
+    def forward(self, x):
+        return self.conv(x)
+
+
+def doubled(model):
+    return lambda images: model.normalise(images) * 2
+
+
+def test_preprocessing_that_is_a_method_does_not_keep_the_network():
+    model = Normalised()
+    for _ in range(3):
+        trace_layers(model, (3, 8, 8), model.normalise)
+        trace_layers(model, (3, 8, 8), doubled(model))
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is None
+
+
+def test_few_traces_are_remembered():
+    model, runs = Normalised(), []
+    model.conv.register_forward_hook(lambda *_: runs.append(1))
+
+    def scaled(images):
+        return images * 2
+
+    for _ in range(5):
+        trace_layers(model, (3, 8, 8), scaled)
+        trace_layers(model, (3, 8, 8), model.normalise)
+    assert len(runs) == 2
+    for size in range(9, 30):
+        trace_layers(model, (3, size, size))
+    assert len(layers_module._traces[model]) == layers_module.KEPT_TRACES
