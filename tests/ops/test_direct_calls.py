@@ -298,6 +298,7 @@ def run_winograd(function, arguments):
         ("padding", lambda: 1),
         ("limits", lambda: (1.0, 0.0)),
         ("limits", lambda: (math.nan, 0.0)),
+        ("limits", lambda: (0.0, 1e300)),
     ],
 )
 def test_minimal_filtering_names_what_does_not_fit(argument, make):
