@@ -36,6 +36,8 @@ from fvfast.ops.reference_phase import (
     standardise,
 )
 
+_MOST_PARTS = 2**16  # of the sums of a phase: an update makes 128 at most
+
 _library = torch.library.Library("fvfast", "FRAGMENT")
 _library.define(
     "phase_to_image(Tensor magnitude, Tensor phase, float low, float high, SymInt width, "
@@ -266,8 +268,8 @@ def check_phase(
     check_range(operation, "low, high", low, high)
     if phase_sums is None:
         return
-    if phase_sums.ndim != 3 or phase_sums.shape[1] < 1:
-        expected = f"torch.float64 ({phase.shape[0]}, P, 2)"
+    if phase_sums.ndim != 3 or not 1 <= phase_sums.shape[1] <= _MOST_PARTS:
+        expected = f"torch.float64 ({phase.shape[0]}, P, 2) with P in [1, 2^16]"
         reject(operation, "phase_sums", expected, f"{phase_sums.dtype} {tuple(phase_sums.shape)}")
     shape = (phase.shape[0], phase_sums.shape[1], 2)
     check_alike(operation, "phase_sums", phase_sums, shape, torch.float64, device)
@@ -426,9 +428,9 @@ def phase_to_image(
     width
         W.
     phase_sums
-        (N, P, 2) float64: P numbers that add up to the sum of each phase, and to that of its
-        squares, as `phase_update_` returns them, which saves a pass over the phase. They are
-        trusted. Good while the mean of a phase is not much larger than its deviation, as it is from
+        (N, P, 2) float64: P numbers, at most 2^16, that add up to the sum of each phase, and to
+        that of its squares, as `phase_update_` returns them, which saves a pass over the phase. They
+        are trusted. Good while the mean of a phase is not much larger than its deviation, as it is from
         the start of a run to its end.
 
     Returns

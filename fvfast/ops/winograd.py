@@ -8,6 +8,8 @@ References
 A. Lavin and S. Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016, section 4.1.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 
@@ -140,11 +142,13 @@ def _is_padding(padding: tuple[int, int]) -> bool:
     )
 
 
-def _are_limits(limits: tuple[float, float]) -> bool:
+def _are_limits(limits: tuple[float, float], dtype: torch.dtype) -> bool:
+    largest = torch.finfo(dtype).max
     return (
         isinstance(limits, tuple)
         and len(limits) == 2
         and all(isinstance(limit, float | int) for limit in limits)
+        and all(math.isinf(limit) or abs(limit) <= largest for limit in limits)
         and limits[0] <= limits[1]
     )
 
@@ -179,8 +183,8 @@ def _check(
         reject(name, "images", expected, f"{tuple(images.shape)} and {padding}")
     if not isinstance(outputs, int) or outputs < 0:
         reject(name, "outputs", "an integer >= 0", outputs)
-    if limits is not None and not _are_limits(limits):
-        reject(name, "limits", "a lower and an upper one", limits)
+    if limits is not None and not _are_limits(limits, images.dtype):
+        reject(name, "limits", f"a lower and an upper one of {images.dtype}", limits)
     shapes = {
         "images": tuple(images.shape),
         "weight": (-(-outputs // PANEL), _TILE**2, images.shape[1], PANEL),

@@ -24,7 +24,7 @@ from operation_cases import CASES, Arguments
 from run import load
 
 # Changes that leave a tensor with which torch itself must not go on.
-FINAL = {"shrunk", "expanded", "overlapping", "foreign"}
+FINAL = {"shrunk", "expanded", "overlapping", "foreign", "object"}
 REFUSALS = (ValueError, TypeError, RuntimeError)
 # What the way to the image made, and what it made it from: the way back needs all as they were.
 DERIVED = {"phase", "magnitude", "image", "spectrum", "statistics", "phase_sums", "low", "high"}

@@ -143,6 +143,7 @@ BAD = [
     ("phase_to_image", "magnitude", lambda: random(1, 1, 1)),
     ("phase_to_image", "phase", lambda: random(2, 3, 8, 5, dtype=torch.float64)),
     ("phase_to_image", "phase_sums", lambda: torch.zeros(1, dtype=torch.float64)),
+    ("phase_to_image", "phase_sums", lambda: torch.zeros(2, 1, 2).double().expand(2, 2**40, 2)),
     ("phase_to_image", "high", lambda: 0.0),
     ("phase_to_image_backward", "phase", lambda: random(1, 1, 1, 1)),
     ("phase_to_image_backward", "spectrum", lambda: random(1).to(torch.complex64)),
@@ -297,6 +298,7 @@ def run_winograd(function, arguments):
         ("padding", lambda: 1),
         ("limits", lambda: (1.0, 0.0)),
         ("limits", lambda: (math.nan, 0.0)),
+        ("limits", lambda: (0.0, 1e300)),
     ],
 )
 def test_minimal_filtering_names_what_does_not_fit(argument, make):
