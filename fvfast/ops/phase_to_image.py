@@ -429,9 +429,9 @@ def phase_to_image(
         W.
     phase_sums
         (N, P, 2) float64: P numbers, at most 2^16, that add up to the sum of each phase, and to
-        that of its squares, as `phase_update_` returns them, which saves a pass over the phase. They
-        are trusted. Good while the mean of a phase is not much larger than its deviation, as it is from
-        the start of a run to its end.
+        that of its squares, as `phase_update_` returns them, which saves a pass over the phase.
+        They are trusted. Good while the mean of a phase is not much larger than its deviation, as
+        it is from the start of a run to its end.
 
     Returns
     -------
