@@ -18,6 +18,7 @@ from benchmarks.harness import (
 )
 from fvfast.colors import COLOR_CORRELATION
 from fvfast.ops import phase_to_image, phase_update_
+from fvfast.ops._memory import buffer
 from fvfast.ops._native import native, native_status
 from fvfast.ops.reference_phase import STANDARDISATION_EPSILON, phase_to_image_reference
 from fvfast.optimizers import ascend
@@ -48,29 +49,29 @@ def kernels(module: Any) -> dict[str, tuple[Callable[[], object], int]]:
         "target": None,
     }
 
-    def to_spectrum(given: int) -> None:
+    def to_spectrum(given: torch.Tensor | None) -> None:
         module.phase_spectrum(
-            magnitude=magnitude.data_ptr(), phase=phase.data_ptr(), phase_sums=given,
-            spectrum=spectrum.data_ptr(), statistics=moments.data_ptr(),
-            scratch=scratch.data_ptr(), epsilon=STANDARDISATION_EPSILON, **common,
+            magnitude=buffer(magnitude), phase=buffer(phase), phase_sums=buffer(given),
+            spectrum=buffer(spectrum), statistics=buffer(moments),
+            scratch=buffer(scratch), epsilon=STANDARDISATION_EPSILON, **common,
         )  # fmt: skip
 
     def to_image() -> None:
         module.spectrum_image(
-            image=image.data_ptr(), statistics=moments.data_ptr(), epsilon=STANDARDISATION_EPSILON,
+            image=buffer(image), statistics=buffer(moments), epsilon=STANDARDISATION_EPSILON,
             **look, **common,
         )  # fmt: skip
 
     def back_to_plain() -> None:
         module.spectrum_image_gradient(
-            gradient=gradient.data_ptr(), image=image.data_ptr(), out=before.data_ptr(),
+            gradient=buffer(gradient), image=buffer(image), out=buffer(before),
             **look, **common,
         )  # fmt: skip
 
     def back_to_phase() -> None:
         module.phase_gradient(
-            transform=transform.data_ptr(), spectrum=spectrum.data_ptr(), phase=phase.data_ptr(),
-            statistics=moments.data_ptr(), out=slope.data_ptr(), scratch=scratch.data_ptr(),
+            transform=buffer(transform), spectrum=buffer(spectrum), phase=buffer(phase),
+            statistics=buffer(moments), out=buffer(slope), scratch=buffer(scratch),
             epsilon=STANDARDISATION_EPSILON, **common,
         )  # fmt: skip
 
@@ -79,10 +80,10 @@ def kernels(module: Any) -> dict[str, tuple[Callable[[], object], int]]:
 
     bins = 4 * phase.numel()
     pixels = 4 * image.numel()
-    to_spectrum(0)
+    to_spectrum(None)
     return {
-        "a_phase_spectrum": (lambda: to_spectrum(sums.data_ptr()), 4 * bins),
-        "a_phase_spectrum_and_sums": (lambda: to_spectrum(0), 5 * bins),
+        "a_phase_spectrum": (lambda: to_spectrum(sums), 4 * bins),
+        "a_phase_spectrum_and_sums": (lambda: to_spectrum(None), 5 * bins),
         "b_spectrum_image": (to_image, 2 * pixels),
         "c_image_gradient": (back_to_plain, 3 * pixels),
         "d_phase_gradient": (back_to_phase, 9 * bins),

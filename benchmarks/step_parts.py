@@ -41,6 +41,7 @@ def parts_of_a_step(scene: Scene) -> list[Part]:
     noise: dict[str, Any] = {"std": scene.noise, "seed": 0, "streams": [0], "step": 0}
     magnitude = Spectrum.natural().magnitude(size, size)
     phase = torch.randn(1, *magnitude.shape)
+    slope = torch.zeros_like(phase)
     optimizer_state = [torch.zeros_like(phase) for _ in range(2)]
     image, spectrum, statistics = torch.ops.fvfast.phase_to_image(
         magnitude, phase, *low_high, size, None
@@ -99,7 +100,7 @@ def parts_of_a_step(scene: Scene) -> list[Part]:
         Part("  of which FFT", lambda: torch.fft.rfft2(image), image_bytes + spectrum_bytes),
         Part(
             "phase update",
-            lambda: phase_update_(phase, phase, *optimizer_state, step=10, lr=1e-6),
+            lambda: phase_update_(phase, slope, *optimizer_state, step=10, lr=1e-6),
             7 * phase_bytes,
         ),
         Part("last good phase, finite?", lambda: keep_if_finite(phase, image), 4 * phase_bytes),

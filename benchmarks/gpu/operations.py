@@ -35,6 +35,7 @@ def phase_parts(work: Work) -> list[Part]:
     sums = phase_update_(phase, torch.zeros_like(phase), *moments, step=10, lr=0.0)
     rendered = render_phase(magnitude, phase, RANGE, sizes.image, phase_sums=sums)
     gradient = torch.ones_like(rendered.image)
+    slope = torch.zeros_like(phase)
     half = torch.fft.rfft2(rendered.image)
 
     forward = needed["columns_kernel"] + needed["image_rows_kernel"]
@@ -55,7 +56,7 @@ def phase_parts(work: Work) -> list[Part]:
         ),
         Part(
             "phase update",
-            lambda: torch.ops.fvfast.phase_update_(phase, phase, *moments, *STILL),
+            lambda: torch.ops.fvfast.phase_update_(phase, slope, *moments, *STILL),
             needed["phase_update_kernel"],
         ),
         Part(
