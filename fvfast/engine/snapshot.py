@@ -21,6 +21,7 @@ from fvfast.engine.memory import available_memory
 
 _CONTAINERS = (dict, collections.OrderedDict, collections.defaultdict, list, set, collections.deque)
 _PLAIN = (torch.Tensor, nn.Parameter)
+_CONSTANT = (type(None), bool, int, float, complex, str, bytes)
 
 COPIED_SHARE = 0.5
 """Part of the free memory up to which the parameters of a network are copied for its first run."""
@@ -84,17 +85,20 @@ class Snapshot:
     def _note(self, values: Iterable[Any]) -> None:
         """Note tensors, generators, and lists and the like with what is in them."""
         for value in values:
+            kind = type(value)
+            if kind in _CONSTANT:  # nearly all there is
+                continue
             if isinstance(value, torch.Tensor):
                 if id(value) not in self._tensors and not value.is_inference():
                     copies = id(value) not in self._parameters or id(value) in self._copied
                     self._tensors[id(value)] = _TensorState(value, copies=copies)
-            elif type(value) in _CONTAINERS:
+            elif kind in _CONTAINERS:
                 if id(value) not in self._containers:
                     self._containers[id(value)] = value, value.copy()
                     self._note(value.values() if isinstance(value, dict) else value)
             elif isinstance(value, tuple):
                 self._note(value)
-            elif isinstance(value, torch.Generator):
+            elif kind is torch.Generator:  # to ask isinstance is slow in some versions of torch
                 self._generators.append((value.set_state, value.get_state()))
             elif isinstance(value, random.Random):
                 self._generators.append((value.setstate, value.getstate()))
