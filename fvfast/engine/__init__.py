@@ -4,8 +4,8 @@
 def clear() -> None:
     """Free what is kept with networks between calls: folded weights, captured passes.
 
-    The next call for each network chooses anew how to run it, which takes a second or two. Without
-    this, what is kept for a network goes when the network does, and when memory runs out.
+    The next call for each network chooses anew how to run it, which takes a few of its passes.
+    Without this, what is kept for a network goes when the network does, and when memory runs out.
     """
     from fvfast.engine.kept_forms import SHARED
 

@@ -1,8 +1,8 @@
 """Forms of networks that are kept between runs, and when they may serve again.
 
-Choosing a form, and folding weights for it, takes as long as a good part of a short run. So both
-stay with the network: until it is gone, until anything about it is another, or until memory is
-needed.
+Choosing a form, and folding weights for it, takes a few passes of the network: a good part of a
+short run. So both stay with the network: until it is gone, until anything about it is another, or
+until memory is needed.
 """
 
 import itertools
