@@ -203,30 +203,30 @@ FVFAST_HOST_DEVICE void gradient_unit(const Task& task, int64_t unit) {
 }
 
 template <typename Real, typename Element, SimdLevel level>
-FVFAST_HOST_DEVICE void gradient_units(const Task& task, int64_t first, int64_t step) {
-  for (int64_t unit = first; unit < task.units(); unit += step) {
+FVFAST_HOST_DEVICE void gradient_units(const Task& task, int64_t begin, int64_t end) {
+  for (int64_t unit = begin; unit < end; ++unit) {
     gradient_unit<Real, Element, level>(task, unit);
   }
 }
 
 template <typename Real, typename Element>
-void gradient_baseline(const Task& task, int64_t first, int64_t step) {
-  gradient_units<Real, Element, SimdLevel::kBaseline>(task, first, step);
+void gradient_baseline(const Task& task, int64_t begin, int64_t end) {
+  gradient_units<Real, Element, SimdLevel::kBaseline>(task, begin, end);
 }
 
 #if FVFAST_X86
 template <typename Real, typename Element>
-FVFAST_TARGET_AVX2 void gradient_avx2(const Task& task, int64_t first, int64_t step) {
-  gradient_units<Real, Element, SimdLevel::kAvx2>(task, first, step);
+FVFAST_TARGET_AVX2 void gradient_avx2(const Task& task, int64_t begin, int64_t end) {
+  gradient_units<Real, Element, SimdLevel::kAvx2>(task, begin, end);
 }
 
 template <typename Real, typename Element>
-FVFAST_TARGET_AVX512 void gradient_avx512(const Task& task, int64_t first, int64_t step) {
-  gradient_units<Real, Element, SimdLevel::kAvx512>(task, first, step);
+FVFAST_TARGET_AVX512 void gradient_avx512(const Task& task, int64_t begin, int64_t end) {
+  gradient_units<Real, Element, SimdLevel::kAvx512>(task, begin, end);
 }
 #endif
 
-using Kernel = void(const Task& task, int64_t first, int64_t step);
+using Kernel = void(const Task& task, int64_t begin, int64_t end);
 
 template <typename Real, typename Element>
 Kernel* kernel() {
@@ -264,9 +264,10 @@ void run(const CropGradientParams& params) {
   parallel_for(crops, std::max<int64_t>(1, kGrain / (params.height + params.width)),
                [&](int64_t begin, int64_t end) { find_readers<Real>(task, begin, end); });
   Kernel* units = kernel<Real>(params.gradient_dtype);
-  // Boxes crowd in the middle of the image: bands that lie next to each other cost alike.
-  parallel_interleaved(task.units(),
-                       [&](int64_t first, int64_t step) { units(task, first, step); });
+  // Boxes crowd in the middle of the image: bands that lie next to each other cost alike, so each
+  // is handed out by itself.
+  parallel_pieces(task.units(), task.units(),
+                  [&](int64_t, int64_t begin, int64_t end) { units(task, begin, end); });
 }
 
 }  // namespace

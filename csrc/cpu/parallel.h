@@ -23,44 +23,37 @@ inline int max_threads() {
 #endif
 }
 
-// Calls body(begin, end) on consecutive ranges that cover [0, count), none much smaller than
-// `grain`. The body must not throw.
+// Calls body(thread, begin, end) on `pieces` consecutive ranges that cover [0, count), of which
+// each thread takes the next when it is done with one: beside other busy programs a thread may have
+// to wait for a core, and the others then do its part. The body must not throw.
 template <typename Body>
-void parallel_for(int64_t count, int64_t grain, const Body& body) {
+void parallel_pieces(int64_t count, int64_t pieces, const Body& body) {
   if (count <= 0) return;
 #ifdef _OPENMP
-  const int64_t wanted = std::min<int64_t>(max_threads(), std::max<int64_t>(1, count / grain));
+  const int64_t wanted = std::min<int64_t>(max_threads(), pieces);
   if (wanted > 1 && !omp_in_parallel()) {
-#pragma omp parallel num_threads(static_cast<int>(wanted))
-    {
-      // The team may be smaller than what was asked for.
-      const int64_t threads = omp_get_num_threads();
-      const int64_t thread = omp_get_thread_num();
-      const int64_t begin = count * thread / threads;
-      const int64_t end = count * (thread + 1) / threads;
-      if (begin < end) body(begin, end);
+#pragma omp parallel for num_threads(static_cast<int>(wanted)) schedule(dynamic, 1)
+    for (int64_t piece = 0; piece < pieces; ++piece) {
+      body(int64_t{omp_get_thread_num()}, count * piece / pieces, count * (piece + 1) / pieces);
     }
     return;
   }
 #endif
-  (void)grain;
-  body(int64_t{0}, count);
+  (void)pieces;
+  body(int64_t{0}, int64_t{0}, count);
 }
 
-// Calls body(first, step) once for each thread, which then does the units first, first + step, ...
-// below `count`: for work that is unevenly spread over the units, with neighbours alike.
+// Pieces for each thread: enough that what one leaves is little, and few enough that taking them
+// costs nothing.
+inline constexpr int64_t kPieces = 8;
+
+// Calls body(begin, end) on consecutive ranges that cover [0, count), none much smaller than
+// `grain`. The body must not throw.
 template <typename Body>
-void parallel_interleaved(int64_t count, const Body& body) {
-  if (count <= 0) return;
-#ifdef _OPENMP
-  const int64_t wanted = std::min<int64_t>(max_threads(), count);
-  if (wanted > 1 && !omp_in_parallel()) {
-#pragma omp parallel num_threads(static_cast<int>(wanted))
-    body(int64_t{omp_get_thread_num()}, int64_t{omp_get_num_threads()});
-    return;
-  }
-#endif
-  body(int64_t{0}, int64_t{1});
+void parallel_for(int64_t count, int64_t grain, const Body& body) {
+  const int64_t most = std::max<int64_t>(1, count / grain);
+  parallel_pieces(count, std::min<int64_t>(most, kPieces * max_threads()),
+                  [&](int64_t, int64_t begin, int64_t end) { body(begin, end); });
 }
 
 }  // namespace fvfast::cpu

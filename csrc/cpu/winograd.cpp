@@ -346,9 +346,9 @@ void winograd_convolution(const WinogradParams& params) {
   const int64_t threads = std::min<int64_t>(max_threads(), task.units());
   const std::unique_ptr<float[]> memory(new float[threads * task.scratch_floats() + kLine]);
   float* const scratch = aligned(memory.get());
-  parallel_interleaved(task.units(), [&](int64_t thread, int64_t team) {
+  parallel_pieces(task.units(), task.units(), [&](int64_t thread, int64_t begin, int64_t end) {
     float* own = scratch + thread * task.scratch_floats();
-    for (int64_t unit = thread; unit < task.units(); unit += team) kernel(task, unit, own);
+    for (int64_t unit = begin; unit < end; ++unit) kernel(task, unit, own);
   });
 }
 
