@@ -57,7 +57,7 @@ format: $(VENV)/installed-dev
 
 # Needs nvcc, and no GPU.
 cuda-check: $(VENV)/installed-dev
-	$(BIN)/python tests/cuda_check --arch $(CUDA_ARCHS)
+	$(BIN)/python tools/cuda_check --arch $(CUDA_ARCHS)
 
 # These need a GPU. The first one runs with the Python and the packages that are there.
 gpu-quick:

@@ -66,7 +66,7 @@ def measuring_place(rehearsed: bool) -> Iterator[Place]:
 
 def emulated_module():  # noqa: ANN201 - a module that is made here
     """Build the emulated module, which the test suite shares, and load it."""
-    folder = str(ROOT / "tests")
+    folder = str(ROOT / "tools")
     if folder not in sys.path:
         sys.path.append(folder)
     from cuda_emulator import build

@@ -1,6 +1,6 @@
 """Builds the native module with its CUDA kernels for the CPU, and programs of CUDA sources.
 
-    python -m cuda_emulator.build [plain|address|thread]       in tests/
+    python -m cuda_emulator.build [plain|address|thread]       in tools/
 
 Builds are incremental. All variants share one folder, and one build at a time works in it.
 """
@@ -249,7 +249,7 @@ def build(sanitizer: str | None = None, folder: Path | None = None) -> Path:
             module.unlink()
             raise BuildError(
                 f"nothing defines {', '.join(missing)}: the CUDA API of the emulator is in "
-                "tests/cuda_emulator/include/cuda_emulator/runtime.h"
+                "tools/cuda_emulator/include/cuda_emulator/runtime.h"
             )
     (folder / variant / "build.log").write_text(output)
     return module

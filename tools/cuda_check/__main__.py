@@ -1,6 +1,6 @@
 """Checks the compiled CUDA kernels without a GPU.
 
-    python tests/cuda_check [--arch sm_80 sm_90 ...] [--quick]
+    python tools/cuda_check [--arch sm_80 sm_90 ...] [--quick]
 
 Registers and local memory on each architecture, the width of accesses in the machine code, the
 kernels' launches replayed as PTX with the traffic that they cause, the results of the PTX against
