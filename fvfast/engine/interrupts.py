@@ -6,6 +6,7 @@ half done when they end early: the network's passes, and functions of the user.
 """
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -40,6 +41,12 @@ class _Shield:
         self.original(number, frame)
         self.blocks = False  # it did not raise
 
+    def end(self) -> None:
+        """Give the signal back to who had it."""
+        self.depth = 0
+        signal.signal(signal.SIGINT, self.original)
+        self.blocks = False
+
     def deliver(self) -> None:
         """Let through what waits."""
         if self.pending and self.original is not None:
@@ -50,8 +57,23 @@ class _Shield:
 _SHIELD = _Shield()
 
 
+_main = threading.main_thread()
+
+
 def _is_main() -> bool:
     return threading.current_thread() is threading.main_thread()
+
+
+def _after_fork() -> None:
+    """End the shield of a main thread that a forked process does not have."""
+    global _main
+    if threading.main_thread() is not _main and _SHIELD.depth > 0:
+        _SHIELD.end()
+    _main = threading.main_thread()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class shielded:  # noqa: N801 (a context manager)
@@ -90,9 +112,7 @@ class shielded:  # noqa: N801 (a context manager)
             _SHIELD.depth -= 1
             _SHIELD.blocks = self._before
             return
-        _SHIELD.depth = 0
-        signal.signal(signal.SIGINT, _SHIELD.original)
-        _SHIELD.blocks = False
+        _SHIELD.end()
         _SHIELD.deliver()
 
 

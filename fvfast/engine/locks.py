@@ -150,12 +150,16 @@ def free_after_fork(owner: Any) -> None:
     _with_a_lock.add(owner)
 
 
+# threading.Lock and RLock are functions, whose types take no arguments or are hidden.
+_LOCKS = {type(make()): make for make in (threading.Lock, threading.RLock)}
+
+
 def _after_fork() -> None:
     for owner in list(_with_a_lock):
         if owner._lock.acquire(blocking=False):
             owner._lock.release()
         else:
-            owner._lock = type(owner._lock)()
+            owner._lock = _LOCKS[type(owner._lock)]()
     USES.after_fork()
 
 
