@@ -7,7 +7,7 @@ import torch
 from fvfast._checks import check_callback, check_count
 from fvfast._warnings import warn_user
 from fvfast.ascent import Callback
-from fvfast.engine.interrupts import let_interrupts_through, opened, shielded
+from fvfast.engine.interrupts import let_interrupts_through, opened_at_once, result_kept
 from fvfast.engine.precision import Precision
 from fvfast.engine.state import borrowed
 from fvfast.maco_results import MacoBatch as MacoBatch
@@ -23,6 +23,7 @@ CROPS_PER_BATCH = 64
 """Crops that `maco_batch` sends through the model at once unless told otherwise."""
 
 
+@result_kept
 @takes_preset
 def maco(
     objective: Objective,
@@ -47,7 +48,7 @@ def maco(
     """Find the image that maximises one objective, with natural Fourier magnitudes (MaCo).
 
     The user's model is run frozen in evaluation mode and comes back as it was. Interrupting the run
-    (Ctrl-C) returns the image so far, with a warning.
+    (Ctrl-C) returns the image so far, with a warning, also when the last step is over.
 
     Parameters
     ----------
@@ -150,6 +151,7 @@ def maco(
     return (images, transparencies) if save_every else (images[-1], transparencies[-1])
 
 
+@result_kept
 @takes_preset
 def maco_batch(
     objective: Objective,
@@ -229,8 +231,9 @@ preset, precision
     shape = (run.channels, run.height, run.width)
     results = MacoResults(len(names), shape, run.nb_steps, keep=keep)
 
+    run.spectrum  # noqa: B018 (what may take long does so before others have to wait)
     # The model is borrowed for all batches at once: one warning, one move to the device.
-    with shielded(), borrowed(objective.model, run.device):
+    with borrowed(objective.model, run.device):
         for start in range(0, len(names), batch_size):
             try:
                 ascent = run.optimise(range(start, min(start + batch_size, len(names))))
@@ -242,7 +245,8 @@ preset, precision
                 )
                 results.add(batch)
                 if on_result is not None:
-                    opened(on_result, batch)
+                    # Also where an interrupt waits: the batch is there, and nobody else has it.
+                    opened_at_once(on_result, batch)
                 let_interrupts_through()
             except BaseException as error:
                 if not results.done:

@@ -17,7 +17,7 @@ from fvfast._checks import (
 from fvfast.ascent import Ascent, Callback, Gradients, run_ascent
 from fvfast.engine.devices import check_device
 from fvfast.engine.engine import Engine, EngineAtFirstUse, kept_engine
-from fvfast.engine.interrupts import shielded, torch_state_kept
+from fvfast.engine.interrupts import opened, shielded, torch_state_kept
 from fvfast.engine.kept_forms import SHARED, FormStore
 from fvfast.engine.passes import Scorer
 from fvfast.engine.precision import Precision, check_precision
@@ -103,13 +103,15 @@ class MacoRun:
     @functools.cached_property
     def spectrum(self) -> Spectrum:
         """The magnitudes, measured once, however many batches use them."""
-        return Spectrum.of(
-            self.maco_dataset, (self.height, self.width), self.channels, progress=self.progress
-        )
+        # It may take long.
+        return opened(
+            Spectrum.of, self.maco_dataset, (self.height, self.width), self.channels,
+            progress=self.progress,
+        )  # fmt: skip
 
     def optimise(self, combinations: Sequence[int], save_every: int | None = None) -> Ascent:
         """Optimise the images of some combinations of the objective together."""
-        spectrum = self.spectrum  # may take long: before Ctrl-C has to wait
+        spectrum = self.spectrum
         with (
             shielded(),
             torch_state_kept(),

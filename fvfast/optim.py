@@ -18,7 +18,7 @@ from fvfast._checks import (
 from fvfast.ascent import Callback, Gradients, run_ascent
 from fvfast.engine.devices import check_device
 from fvfast.engine.engine import Engine, EngineAtFirstUse, kept_engine
-from fvfast.engine.interrupts import shielded, torch_state_kept
+from fvfast.engine.interrupts import result_kept, torch_state_kept
 from fvfast.engine.kept_forms import SHARED, FormStore
 from fvfast.engine.passes import Scorer
 from fvfast.engine.precision import Precision, check_precision
@@ -45,6 +45,7 @@ from fvfast.transformations import (
 Regularizer = Callable[[torch.Tensor], torch.Tensor]
 
 
+@result_kept
 def optimize(
     objective: Objective,
     optimizer: OptimizerSpec = None,
@@ -153,7 +154,6 @@ def optimize(
     to_valid = to_valid_rgb if channels == 3 else to_valid_grayscale
 
     with (
-        shielded(),
         torch_state_kept(),
         torch.inference_mode(False),
         borrowed(objective.model, device) as where,

@@ -426,7 +426,7 @@ def test_a_fork_while_another_thread_holds_a_lock():
 
     def hold():
         with contextlib.ExitStack() as stack:
-            stack.enter_context(locks.USES.of(lambda: locks.TORCH_STATE))
+            stack.enter_context(locks.torch_state_used())
             for owner in owners:
                 stack.enter_context(owner._lock)
             held.set()

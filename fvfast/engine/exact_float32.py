@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from fvfast.engine.locks import TORCH_STATE, USES
+from fvfast.engine.locks import torch_state_used
 
 
 def tf32_settings() -> dict[str, bool]:
@@ -36,7 +36,7 @@ def exact_float32() -> Iterator[None]:
     older settings, such as ``torch.backends.cudnn.allow_tf32``, where the newer ones are known.
     """
     with (
-        USES.of(lambda: TORCH_STATE),
+        torch_state_used(),
         _newer_settings() if _has_newer_settings() else _older_settings(),
     ):
         yield

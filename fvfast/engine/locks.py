@@ -52,20 +52,22 @@ class Uses:
         self._wanted: dict[int, Parts] = {}
 
     @contextlib.contextmanager
-    def of(self, find_parts: Callable[[], Parts]) -> Iterator[Use]:
+    def of(self, find_parts: Callable[[], Parts], *, interruptible: bool = True) -> Iterator[Use]:
         """Use parts for the length of a ``with`` statement; a thread may do so again within it.
 
         Parameters
         ----------
         find_parts
             Says what is needed, anew after each wait: who used it may have changed what it is.
+        interruptible
+            Whether Ctrl-C ends the wait.
 
         Raises
         ------
         RuntimeError
             Another thread waits, in turn, for what this one uses.
         """
-        use = self._begin(find_parts)
+        use = self._begin(find_parts, interruptible)
         try:
             yield use
         finally:
@@ -73,13 +75,14 @@ class Uses:
                 self._uses.remove(use)
                 self._changed.notify_all()
 
-    def _begin(self, find_parts: Callable[[], Parts]) -> Use:
+    def _begin(self, find_parts: Callable[[], Parts], interruptible: bool) -> Use:
         me = threading.get_ident()
         with self._changed:
             try:
                 while (parts := self._free_parts(find_parts, me)) is None:
                     self._changed.wait(_PATIENCE)
-                    let_interrupts_through()
+                    if interruptible:
+                        let_interrupts_through()
             finally:
                 self._wanted.pop(me, None)
             use = Use(me, parts)
@@ -141,6 +144,12 @@ class Uses:
 
 USES = Uses()
 """Those of this process."""
+
+
+def torch_state_used() -> contextlib.AbstractContextManager[Use]:
+    """Use `TORCH_STATE`; the wait is for a pass or a step at most, and Ctrl-C waits as long."""
+    return USES.of(lambda: TORCH_STATE, interruptible=False)
+
 
 _with_a_lock: "weakref.WeakSet[Any]" = weakref.WeakSet()
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from fvfast.engine.locks import TORCH_STATE, USES
+from fvfast.engine.locks import torch_state_used
 
 
 class _Generator(NamedTuple):
@@ -56,7 +56,7 @@ def _generators(device: torch.device) -> list[_Generator]:
 @contextlib.contextmanager
 def _borrowed_generators(device: torch.device) -> Iterator[list[_Generator]]:
     """Keep the global generators from other runs, and put them back as they were."""
-    with USES.of(lambda: TORCH_STATE) as use:
+    with torch_state_used() as use:
         generators = _generators(device)
         before = [generator.read() for generator in generators]
 
