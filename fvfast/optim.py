@@ -15,6 +15,7 @@ from fvfast._checks import (
     check_seed,
     check_sorted_range,
 )
+from fvfast._room import check_kept_images, check_room
 from fvfast.ascent import Callback, Gradients, run_ascent
 from fvfast.engine.devices import check_device
 from fvfast.engine.engine import Engine, EngineAtFirstUse, kept_engine
@@ -24,7 +25,7 @@ from fvfast.engine.passes import Scorer
 from fvfast.engine.precision import Precision, check_precision
 from fvfast.engine.randomness import SeededGenerators
 from fvfast.engine.relu import open_relu_gradients
-from fvfast.engine.state import borrowed
+from fvfast.engine.state import borrowed, model_device
 from fvfast.objectives import Objective
 from fvfast.ops.philox import Purpose, draw_normal, image_identity
 from fvfast.optimizers import OptimizerSpec, ascend, bind_optimizer, check_optimizer, keras_adam
@@ -127,6 +128,8 @@ def optimize(
         Sizes, steps or ranges outside those above, or a score that does not depend on the image.
     TypeError
         An argument of another type.
+    torch.OutOfMemoryError
+        The memory does not hold images of this size, or so many.
 
     References
     ----------
@@ -149,6 +152,10 @@ def optimize(
     height, width = check_image_size(custom_shape, model_size, "optimize")
     shape = (len(names), channels, height, width)
     transform = _as_transformation(transformations, min(height, width), channels)
+    where = device or model_device(objective.model)
+    check_room("optimize", where, len(names), shape[1:], 1, (channels, *model_size))
+    if save_every is not None and callback is None:  # which may end the run sooner
+        check_kept_images("optimize", save_every, nb_steps, len(names), shape[1:], each=1)
     penalties = _as_regularizers(regularizers)
     normalizer = _as_normalizer(image_normalizer)
     to_valid = to_valid_rgb if channels == 3 else to_valid_grayscale

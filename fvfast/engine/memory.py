@@ -94,7 +94,11 @@ def _group_memory() -> int | None:
     limit, used = group / "memory.max", group / "memory.current"
     if not (limit.exists() and used.exists()) or limit.read_text().strip() == "max":
         return None
-    return max(0, int(limit.read_text()) - int(used.read_text()))
+    # Files that were read count as used, and go when memory is needed.
+    statistics = (group / "memory.stat").read_text().split()
+    files = statistics.index("inactive_file") + 1 if "inactive_file" in statistics else None
+    can_go = 0 if files is None else int(statistics[files])
+    return max(0, int(limit.read_text()) - int(used.read_text()) + can_go)
 
 
 def _gnu_library() -> ctypes.CDLL | None:
