@@ -1,11 +1,12 @@
 """Argument checks that several modules share: the same mistake reads the same everywhere."""
 
-import math
 import operator
 from collections.abc import Sequence
 from typing import Any, SupportsFloat, SupportsIndex
 
 import torch
+
+LARGEST_FLOAT32 = float(torch.finfo(torch.float32).max)
 
 
 def check_images(images: torch.Tensor, function: str) -> None:
@@ -27,16 +28,37 @@ def check_size(height: int, width: int, function: str) -> None:
         )
 
 
+def finite_float32(value: Any) -> float | None:
+    """Return a number as a float; None where it is not finite, or would not be in float32."""
+    try:
+        number = float(value)
+    except OverflowError:  # of an integer
+        return None
+    return number if abs(number) <= LARGEST_FLOAT32 else None
+
+
 def check_values_range(values_range: Sequence[float], function: str) -> tuple[float, float]:
-    """Return (low, high) as floats; raise ValueError unless low < high and both are finite."""
+    """Return (low, high) as floats.
+
+    Raises
+    ------
+    ValueError
+        Unless low < high and both, and their difference, are finite, as numbers of float32.
+    """
     if len(values_range) == 2:
-        low, high = float(values_range[0]), float(values_range[1])
-        if -float("inf") < low < high < float("inf"):
+        low, high = map(finite_float32, values_range)
+        if low is not None and high is not None and _is_range_of_float32(low, high):
             return low, high
     raise ValueError(
         f"{function}: values_range is {tuple(values_range)}; expected two finite numbers "
-        "(low, high) with low < high, such as (0, 1) or (-1, 1)."
+        "(low, high) with low < high, such as (0, 1) or (-1, 1). Images are float32: the two "
+        "differ in it, by at most 3.4e38."
     )
+
+
+def _is_range_of_float32(low: float, high: float) -> bool:
+    ends = torch.tensor([low, high], dtype=torch.float32, device="cpu")
+    return bool(ends[0] < ends[1]) and bool((ends[1] - ends[0]).isfinite())
 
 
 def check_count(value: Any, name: str, smallest: int) -> int:
@@ -60,9 +82,9 @@ def check_finite(value: Any, name: str) -> float:
     """Return a number as a float; raise TypeError or ValueError unless it is a finite number."""
     if isinstance(value, bool) or not isinstance(value, SupportsFloat):
         raise TypeError(f"{name} must be a number, got {value!r}.")
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError(f"{name} must be finite, got {number}.")
+    number = finite_float32(value)
+    if number is None:
+        raise ValueError(f"{name} must be finite, in float32, got {value}.")
     return number
 
 
@@ -87,7 +109,7 @@ def check_sorted_range(values_range: Any, function: str) -> tuple[float, float]:
     """Return (low, high), sorted, as `check_values_range` does."""
     try:
         ends = sorted(float(end) for end in values_range)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(
             f"{function}: values_range must be two numbers (low, high), got {values_range!r}."
         ) from error

@@ -10,6 +10,8 @@ from collections.abc import Callable
 import torch
 from tqdm.auto import tqdm
 
+from fvfast._room import free_bytes, gibibytes
+from fvfast._score_table import ScoreTable
 from fvfast._warnings import warn_user
 from fvfast.engine.interrupts import let_interrupts_through, opened
 from fvfast.engine.memory import reused_memory
@@ -170,7 +172,7 @@ def run_ascent(
                     break
                 bar.update()
                 if progress:
-                    bar.set_postfix(score=f"{loop.scores[-1].mean().item():.4g}", refresh=False)
+                    bar.set_postfix(score=f"{loop.scores.last().mean().item():.4g}", refresh=False)
             let_interrupts_through()
     except KeyboardInterrupt:
         loop.result.interrupted = True
@@ -206,7 +208,7 @@ class _Loop:
         self.callback = callback
         self.save_every = save_every
         self.result = Ascent()
-        self.scores: list[torch.Tensor] = []
+        self.scores = ScoreTable(len(names))
         self.transparency = transparency
         self.final_transparency: dict[int, torch.Tensor] = {}  # of images that have ended
         self.running = torch.ones(len(names), dtype=torch.bool, device=variable.device)
@@ -225,18 +227,17 @@ class _Loop:
         self.scores.append(gradients.scores.where(self.running, float("nan")))
         self._watch_for_missing_gradient(step, gradients.gradient)
         self._update(step, gradients.gradient)
+        is_full = False
         if self.save_every and (step + 1) % self.save_every == 0:
             self._save(step)
-        return not self._call_back(step, gradients.scores)
+            is_full = self._is_full(step)
+        return not self._call_back(step, gradients.scores) and not is_full
 
     def finish(self) -> Ascent:
         """Add the final images, unless the last step has saved them."""
         if self.saved_step != len(self.scores) - 1 or not self.result.images:
             self._save(len(self.scores) - 1)
-        if self.scores:
-            self.result.scores = torch.stack(self.scores, dim=1).cpu()
-        else:
-            self.result.scores = torch.empty(len(self.names), 0, device="cpu")
+        self.result.scores = self.scores.whole()
         return self.result
 
     def _stop(self, step: int, failed: torch.Tensor, what: str) -> None:
@@ -294,6 +295,21 @@ class _Loop:
             return bool(opened(self.callback, report))
         finally:
             report.close()
+
+    def _is_full(self, step: int) -> bool:
+        """Whether the memory holds no more images, which ends the run before it loses all."""
+        kept = len(self.result.images)
+        last = [images[-1] for images in (self.result.images, self.result.transparencies) if images]
+        size = sum(images.numel() * images.itemsize for images in last)
+        # The final ones, and as much for who goes on with them.
+        if step == self.nb_steps - 1 or free_bytes(2 * size, torch.device("cpu")) is None:
+            return False
+        warn_user(
+            f"step {step}: the memory is full with {kept} times {gibibytes(size)} of save_every="
+            f"{self.save_every}: the run ends here, and what is kept is returned.",
+            RuntimeWarning,
+        )
+        return True
 
     def _save(self, step: int) -> None:
         self.saved_step = step

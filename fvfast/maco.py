@@ -5,13 +5,14 @@ from collections.abc import Callable, Sequence
 import torch
 
 from fvfast._checks import check_callback, check_count
+from fvfast._room import check_kept_images
 from fvfast._warnings import warn_user
 from fvfast.ascent import Callback
-from fvfast.engine.interrupts import let_interrupts_through, opened, shielded
+from fvfast.engine.interrupts import let_interrupts_through, opened_at_once, result_kept
 from fvfast.engine.precision import Precision
 from fvfast.engine.state import borrowed
 from fvfast.maco_results import MacoBatch as MacoBatch
-from fvfast.maco_results import MacoResults, padded_scores
+from fvfast.maco_results import MacoResults, joined
 from fvfast.maco_run import MacoRun
 from fvfast.objectives import Objective
 from fvfast.optimizers import OptimizerSpec
@@ -23,6 +24,7 @@ CROPS_PER_BATCH = 64
 """Crops that `maco_batch` sends through the model at once unless told otherwise."""
 
 
+@result_kept
 @takes_preset
 def maco(
     objective: Objective,
@@ -47,7 +49,7 @@ def maco(
     """Find the image that maximises one objective, with natural Fourier magnitudes (MaCo).
 
     The user's model is run frozen in evaluation mode and comes back as it was. Interrupting the run
-    (Ctrl-C) returns the image so far, with a warning.
+    (Ctrl-C) returns the image so far, with a warning, also when the last step is over.
 
     Parameters
     ----------
@@ -119,12 +121,14 @@ def maco(
         An argument of another type.
     RuntimeError
         The device cannot be used: no driver, or a torch that is built without it.
+    torch.OutOfMemoryError
+        The memory does not hold images and crops of this size, or so many.
 
     Warns
     -----
     RuntimeWarning
         A score or gradient is not finite (the last finite image is returned), the gradient is zero,
-        or the run was interrupted.
+        the memory is full with images of ``save_every``, or the run was interrupted.
 
     References
     ----------
@@ -143,13 +147,17 @@ def maco(
             f"({names[0]}, {names[1]}, ...); use maco_batch."
         )
     save_every = None if save_every is None else check_count(save_every, "save_every", 1)
+    run.check_room(1, "maco")
+    if save_every is not None and callback is None:  # which may end the run sooner
+        check_kept_images(
+            "maco", save_every, run.nb_steps, 1, (run.channels, run.height, run.width), each=2
+        )
     ascent = run.optimise([0], save_every)
-    images, transparencies = (
-        torch.cat(batches) for batches in (ascent.images, ascent.transparencies)
-    )
+    images, transparencies = joined(ascent.images), joined(ascent.transparencies)
     return (images, transparencies) if save_every else (images[-1], transparencies[-1])
 
 
+@result_kept
 @takes_preset
 def maco_batch(
     objective: Objective,
@@ -203,7 +211,7 @@ preset, precision
     result
         Images, transparencies, names and scores. After an interrupt: of the images begun, which
         ``on_result`` has had as well. With ``keep=False``: of no images, that is, of shape
-        (0, C, H, W) and (0, nb_steps).
+        (0, C, H, W) and (0, S), S the steps of the longest run.
 
     Raises
     ------
@@ -227,10 +235,12 @@ preset, precision
     check_count(batch_size, "batch_size", 1)
     names = objective.combination_names
     shape = (run.channels, run.height, run.width)
-    results = MacoResults(len(names), shape, run.nb_steps, keep=keep)
+    results = MacoResults(len(names), shape, keep=keep)
+    run.check_room(min(batch_size, len(names)), "maco_batch")
 
+    run.spectrum  # noqa: B018 (what may take long does so before others have to wait)
     # The model is borrowed for all batches at once: one warning, one move to the device.
-    with shielded(), borrowed(objective.model, run.device):
+    with borrowed(objective.model, run.device):
         for start in range(0, len(names), batch_size):
             try:
                 ascent = run.optimise(range(start, min(start + batch_size, len(names))))
@@ -238,11 +248,12 @@ preset, precision
                     ascent.images[-1],
                     ascent.transparencies[-1],
                     names[start : start + batch_size],
-                    padded_scores(ascent.scores, run.nb_steps),
+                    ascent.scores,
                 )
                 results.add(batch)
                 if on_result is not None:
-                    opened(on_result, batch)
+                    # Also where an interrupt waits: the batch is there, and nobody else has it.
+                    opened_at_once(on_result, batch)
                 let_interrupts_through()
             except BaseException as error:
                 if not results.done:

@@ -4,9 +4,12 @@ import math
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 
+from fvfast._room import free_bytes, gibibytes
+from fvfast._score_table import joined_scores
 from fvfast.engine.passes import is_out_of_memory
+
+_ADVICE = "pass on_result= to take each batch when it is finished, and keep=False to keep none."
 
 
 class MacoBatch(NamedTuple):
@@ -21,7 +24,8 @@ class MacoBatch(NamedTuple):
     names
         The N names.
     scores
-        (N, nb_steps): the scores before each step's update; NaN for steps that were not taken.
+        (N, S): the scores before each step's update. S is the number of steps of the image that
+        took most; NaN for steps that another one did not take.
     """
 
     images: torch.Tensor
@@ -46,8 +50,6 @@ class MacoResults:
         Images of the whole run.
     image_shape
         (C, H, W).
-    nb_steps
-        Steps of the run.
     keep
         Whether to keep the images; otherwise they are counted only.
 
@@ -57,12 +59,18 @@ class MacoResults:
         The memory does not hold so many images.
     """
 
-    def __init__(
-        self, count: int, image_shape: tuple[int, int, int], nb_steps: int, *, keep: bool
-    ) -> None:
+    def __init__(self, count: int, image_shape: tuple[int, int, int], *, keep: bool) -> None:
         self.done = 0
+        self._steps = 0
         self._keep = keep
         rows = count if keep else 0
+        size = 2 * torch.float32.itemsize * rows * math.prod(image_shape)
+        what = f"{count} images of {' x '.join(map(str, image_shape))} with their transparencies"
+        free = free_bytes(size, torch.device("cpu"))
+        if free is not None:
+            raise torch.OutOfMemoryError(
+                f"{what} take {gibibytes(size)}, but {gibibytes(free)} are free: {_ADVICE}"
+            )
         try:
             self._images, self._transparencies = (
                 torch.empty(rows, *image_shape, dtype=torch.float32, device="cpu") for _ in range(2)
@@ -70,34 +78,37 @@ class MacoResults:
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            size = 2 * 4 * rows * math.prod(image_shape) / 2**30
             raise torch.OutOfMemoryError(
-                f"{count} images of {' x '.join(map(str, image_shape))} with their transparencies "
-                f"take {size:.1f} GiB: pass on_result= to take each batch when it is finished, and "
-                "keep=False to keep none."
+                f"{what} take {gibibytes(size)}, which the system does not give: {_ADVICE}"
             ) from error
-        self._scores = torch.empty(rows, nb_steps, dtype=torch.float32, device="cpu")
+        self._scores: list[torch.Tensor] = []
         self._names: list[str] = []
 
     def add(self, batch: MacoBatch) -> None:
         """Count a batch, and copy it to its place."""
         rows = slice(self.done, self.done + len(batch.names))
         self.done = rows.stop
+        self._steps = max(self._steps, batch.scores.shape[1])
         if self._keep:
             self._images[rows] = batch.images
             self._transparencies[rows] = batch.transparencies
-            self._scores[rows] = batch.scores
+            self._scores.append(batch.scores)
             self._names += batch.names
 
     def whole(self) -> MacoBatch:
         """Return the images that are finished; none where they were not kept."""
         names = list(self._names)
         count = len(names)
-        return MacoBatch(
-            self._images[:count], self._transparencies[:count], names, self._scores[:count]
-        )
+        scores = joined_scores(self._scores, self._steps)
+        return MacoBatch(self._images[:count], self._transparencies[:count], names, scores)
 
 
-def padded_scores(scores: torch.Tensor, nb_steps: int) -> torch.Tensor:
-    """Scores (N, steps taken) with NaN for the steps that were not."""
-    return F.pad(scores, (0, nb_steps - scores.shape[1]), value=float("nan"))
+def joined(parts: list[torch.Tensor]) -> torch.Tensor:
+    """Join tensors (N, ...) of one shape, and empty their list, so that none is there twice."""
+    if len(parts) == 1:
+        return parts.pop()
+    count = len(parts[0])
+    whole = parts[0].new_empty(len(parts) * count, *parts[0].shape[1:])
+    for index in reversed(range(len(parts))):
+        whole[index * count : (index + 1) * count] = parts.pop()
+    return whole

@@ -14,14 +14,15 @@ from fvfast._checks import (
     check_seed,
     check_sorted_range,
 )
+from fvfast._room import check_room
 from fvfast.ascent import Ascent, Callback, Gradients, run_ascent
 from fvfast.engine.devices import check_device
 from fvfast.engine.engine import Engine, EngineAtFirstUse, kept_engine
-from fvfast.engine.interrupts import shielded, torch_state_kept
+from fvfast.engine.interrupts import opened, shielded, torch_state_kept
 from fvfast.engine.kept_forms import SHARED, FormStore
 from fvfast.engine.passes import Scorer
 from fvfast.engine.precision import Precision, check_precision
-from fvfast.engine.state import borrowed
+from fvfast.engine.state import borrowed, model_device
 from fvfast.objectives import Objective
 from fvfast.ops.boxes import draw_boxes
 from fvfast.ops.crop_resize import random_crops
@@ -103,13 +104,23 @@ class MacoRun:
     @functools.cached_property
     def spectrum(self) -> Spectrum:
         """The magnitudes, measured once, however many batches use them."""
-        return Spectrum.of(
-            self.maco_dataset, (self.height, self.width), self.channels, progress=self.progress
-        )
+        # It may take long.
+        return opened(
+            Spectrum.of, self.maco_dataset, (self.height, self.width), self.channels,
+            progress=self.progress,
+        )  # fmt: skip
+
+    def check_room(self, images: int, function: str) -> None:
+        """Raise torch.OutOfMemoryError where so many images do not fit the memory."""
+        device = self.device or model_device(self.objective.model)
+        check_room(
+            function, device, images, (self.channels, self.height, self.width),
+            max(self.nb_crops, 1), (self.channels, *self.model_size),
+        )  # fmt: skip
 
     def optimise(self, combinations: Sequence[int], save_every: int | None = None) -> Ascent:
         """Optimise the images of some combinations of the objective together."""
-        spectrum = self.spectrum  # may take long: before Ctrl-C has to wait
+        spectrum = self.spectrum
         with (
             shielded(),
             torch_state_kept(),

@@ -2,8 +2,7 @@
 
 import contextlib
 import functools
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -16,15 +15,17 @@ from fvfast._checks import (
     check_seed,
     check_sorted_range,
 )
+from fvfast._room import check_kept_images, check_room
 from fvfast.ascent import Callback, Gradients, run_ascent
 from fvfast.engine.devices import check_device
 from fvfast.engine.engine import Engine, EngineAtFirstUse, kept_engine
-from fvfast.engine.interrupts import shielded, torch_state_kept
+from fvfast.engine.interrupts import result_kept, torch_state_kept
 from fvfast.engine.kept_forms import SHARED, FormStore
 from fvfast.engine.passes import Scorer
 from fvfast.engine.precision import Precision, check_precision
+from fvfast.engine.randomness import SeededGenerators
 from fvfast.engine.relu import open_relu_gradients
-from fvfast.engine.state import borrowed
+from fvfast.engine.state import borrowed, model_device
 from fvfast.objectives import Objective
 from fvfast.ops.philox import Purpose, draw_normal, image_identity
 from fvfast.optimizers import OptimizerSpec, ascend, bind_optimizer, check_optimizer, keras_adam
@@ -45,6 +46,7 @@ from fvfast.transformations import (
 Regularizer = Callable[[torch.Tensor], torch.Tensor]
 
 
+@result_kept
 def optimize(
     objective: Objective,
     optimizer: OptimizerSpec = None,
@@ -106,9 +108,9 @@ def optimize(
     save_every
         Keep the images every so many steps.
     seed
-        Any integer. The same seed gives the same images. Transformations draw from torch's global
-        generator, which is seeded for the run and restored; they are shared by the batch, so an
-        image alone sees other ones than in a batch.
+        Any integer. The same seed gives the same images. Transformations draw from the global
+        generators of torch, numpy or Python, which are seeded for the run's steps and put back
+        after each; they are shared by the batch, so an image alone sees other ones than in a batch.
     progress, callback, device, precision
         See `fvfast.maco`.
 
@@ -126,6 +128,8 @@ def optimize(
         Sizes, steps or ranges outside those above, or a score that does not depend on the image.
     TypeError
         An argument of another type.
+    torch.OutOfMemoryError
+        The memory does not hold images of this size, or so many.
 
     References
     ----------
@@ -148,20 +152,24 @@ def optimize(
     height, width = check_image_size(custom_shape, model_size, "optimize")
     shape = (len(names), channels, height, width)
     transform = _as_transformation(transformations, min(height, width), channels)
+    where = device or model_device(objective.model)
+    check_room("optimize", where, len(names), shape[1:], 1, (channels, *model_size))
+    if save_every is not None and callback is None:  # which may end the run sooner
+        check_kept_images("optimize", save_every, nb_steps, len(names), shape[1:], each=1)
     penalties = _as_regularizers(regularizers)
     normalizer = _as_normalizer(image_normalizer)
     to_valid = to_valid_rgb if channels == 3 else to_valid_grayscale
 
     with (
-        shielded(),
         torch_state_kept(),
         torch.inference_mode(False),
-        _global_generator(seed),
         borrowed(objective.model, device) as where,
     ):
         tapped, scorer, _, _ = objective.compile()
         variable = _initial(shape, std, seed, names, use_fft).to(where).requires_grad_()  # (N, ...)
         scale = get_fft_scale(width, height, fft_decay).to(where)
+
+        generators = SeededGenerators(seed, where)
 
         def image() -> torch.Tensor:
             pixels = fft_to_rgb(shape, variable.transpose(0, 1), scale) if use_fft else variable
@@ -171,7 +179,7 @@ def optimize(
             return resize(transform(image()), (model_size[0], model_size[1]))
 
         def render() -> torch.Tensor:
-            with torch.no_grad():
+            with torch.no_grad(), generators.in_place():
                 return image()
 
         part_scorer = functools.partial(_scorer_of_part, objective, scorer)
@@ -185,7 +193,7 @@ def optimize(
             )  # fmt: skip
 
         def gradients(_step: int, *, join_activations: bool = True) -> Gradients:
-            with torch.enable_grad():
+            with torch.enable_grad(), generators.in_place():
                 seen = views()
                 scores, cotangent = running(seen).gradients(
                     seen, len(names), join_activations=join_activations
@@ -225,17 +233,6 @@ def optimize(
 def _scorer_of_part(objective: Objective, whole: Scorer, first: int, last: int) -> Scorer:
     count = len(objective.combination_names)
     return whole if last - first == count else objective.scorer(range(first, last))
-
-
-_generator_lock = threading.RLock()
-
-
-@contextlib.contextmanager
-def _global_generator(seed: int) -> Iterator[None]:
-    """Seed torch's global generators and restore them; other threads wait meanwhile."""
-    with _generator_lock, torch.random.fork_rng():
-        torch.manual_seed(seed % 2**63)
-        yield
 
 
 def _penalty(regularizer: Regularizer, images: torch.Tensor) -> torch.Tensor:

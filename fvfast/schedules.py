@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fvfast._checks import finite_float32
 from fvfast.targets import is_number
 
 Schedule = Callable[[int], float]
@@ -31,9 +32,13 @@ class Linear:
         for end in (self.first, self.last):
             _checked(type(self).__name__, end)
 
+    def at(self, step: int, nb_steps: int) -> float:
+        """Value of a step, from 0, of a run."""
+        return _between(self.first, self.last, step, nb_steps)
+
     def over(self, nb_steps: int) -> NDArray[np.float64]:
         """Values of all steps."""
-        return np.linspace(self.first, self.last, nb_steps)
+        return np.array([self.at(step, nb_steps) for step in range(nb_steps)])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,10 +56,22 @@ class Geometric(Linear):
         if min(self.first, self.last) == 0:
             raise ValueError(f"a geometric schedule needs two positive values, got {self}.")
 
-    def over(self, nb_steps: int) -> NDArray[np.float64]:
-        """Values of all steps."""
-        # As numpy.logspace computes them.
-        return np.power(10.0, np.linspace(math.log10(self.first), math.log10(self.last), nb_steps))
+    def at(self, step: int, nb_steps: int) -> float:
+        """Value of a step, from 0, of a run."""
+        # As numpy.logspace computes it; its power of one number differs from that of an array.
+        exponent = _between(math.log10(self.first), math.log10(self.last), step, nb_steps)
+        return float(np.power(10.0, np.array([exponent]))[0])
+
+
+def _between(first: float, last: float, step: int, nb_steps: int) -> float:
+    """Value of a step as numpy.linspace has it, of any number of steps."""
+    intervals = nb_steps - 1
+    if step == intervals > 0:
+        return float(last)
+    width = float(last) - float(first)
+    part = width / max(intervals, 1)
+    # A difference so small that its part is 0 is multiplied first.
+    return step * part + first if part else step / max(intervals, 1) * width + first
 
 
 ScheduleSpec = float | Schedule | Linear | None
@@ -85,8 +102,8 @@ def schedule_of(
     """
     value = default if value is None else value
     if isinstance(value, Linear):
-        values = value.over(nb_steps)
-        return lambda step: float(values[step])
+        course = value
+        return lambda step: course.at(step, nb_steps)  # none is made of steps that are not taken
     if is_number(value):
         constant = _checked(argument, value)
         return lambda _step: constant
@@ -100,7 +117,7 @@ def schedule_of(
 
 
 def _checked(name: str, value: Any) -> float:
-    number = float(value)
-    if not math.isfinite(number) or number < 0:
-        raise ValueError(f"{name} must be finite and not negative, got {number}.")
+    number = finite_float32(value)
+    if number is None or number < 0:
+        raise ValueError(f"{name} must be finite and not negative, in float32, got {value}.")
     return number

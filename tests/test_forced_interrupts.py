@@ -62,11 +62,11 @@ class Boundaries:
         return self.trace
 
 
-def draw(model, call):
+def draw(model, call, callback=None):
     objective = Objective.neuron(
         model, "fc", range(2 if call is maco_batch else 1), input_shape=INPUT
     )
-    settings = {"nb_steps": 2, "custom_shape": (16, 16), "progress": False}
+    settings = {"nb_steps": 2, "custom_shape": (16, 16), "progress": False, "callback": callback}
     settings |= {"transformations": None} if call is optimize else {"nb_crops": 1}
     settings |= {"batch_size": 1} if call is maco_batch else {}
     fvfast.engine.clear()
@@ -77,7 +77,7 @@ def boundaries_of(call, make):
     model = make()
     draw(model, call)
     with Boundaries() as counted:
-        draw(model, call)
+        draw(model, call, [].append)
     return counted.count
 
 
@@ -86,14 +86,15 @@ def run_interrupted(call, make, *at):
     model = make()
     draw(model, call)  # what is found out in a first run
     before, around, handler = everything(model), global_state(), signal.getsignal(signal.SIGINT)
-    came = False
+    came, steps = False, []
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         try:
             with Boundaries(*at):
-                draw(model, call)
+                draw(model, call, steps.append)
         except KeyboardInterrupt:
             came = True
+            assert not steps or len(at) > 1, at  # what there is, is returned
     assert everything(model) == before, at
     assert global_state() == around, at
     assert signal.getsignal(signal.SIGINT) is handler, at

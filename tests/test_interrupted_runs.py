@@ -1,12 +1,15 @@
 """Runs that end early, by the user or by numbers that are not finite, keep what they had."""
 
+import signal
+
 import numpy as np
 import pytest
 import torch
 from engine.test_state import assert_same, fingerprint
 from torch import nn
 
-from fvfast import Objective, maco, maco_batch, maco_run
+from fvfast import Objective, ascent, maco, maco_batch, maco_run, optimize
+from fvfast.engine import snapshot
 
 INPUT = (3, 20, 20)
 SHORT = {"nb_steps": 4, "nb_crops": 3, "custom_shape": (32, 32), "progress": False}
@@ -50,6 +53,87 @@ def test_interrupt_before_the_first_step(monkeypatch, objective):
         image, transparency = maco(objective, **SHORT)
     assert image.isfinite().all()
     assert not transparency.any()
+
+
+@pytest.fixture
+def signal_after():
+    """Send SIGINT, once, when a function has returned."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with pytest.MonkeyPatch.context() as patch:
+
+        def after(owner, name):
+            function = getattr(owner, name)
+
+            def then_signal(*args, **settings):
+                result = function(*args, **settings)
+                patch.setattr(owner, name, function)
+                signal.raise_signal(signal.SIGINT)
+                return result
+
+            patch.setattr(owner, name, then_signal)
+
+        yield after
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [(ascent._Loop, "finish"), (snapshot.Snapshot, "restore")],
+    ids=["the images are fetched", "the network is put back"],
+)
+@pytest.mark.parametrize("call", [maco, maco_batch, optimize])
+def test_an_interrupt_after_the_last_step_takes_nothing_away(
+    network, signal_after, call, owner, name
+):
+    objective = Objective.neuron(network, "7", 3, input_shape=INPUT)
+    settings = {key: value for key, value in SHORT.items() if key != "nb_crops"}
+    expected = call(objective, **settings)[0]
+    before = fingerprint(network)
+
+    def arm(report):
+        if report.step == report.nb_steps - 1:
+            signal_after(owner, name)
+
+    with pytest.warns(RuntimeWarning, match="interrupted after (the last step|1 of 1 images)"):
+        found = call(objective, **settings, callback=arm)[0]
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one, other)
+    assert_same(before, fingerprint(network))
+
+
+def test_an_interrupt_after_a_batch_waits_until_it_is_handed_over(network, signal_after):
+    parts = []
+    objective = Objective.neuron(network, "7", range(4), input_shape=INPUT)
+
+    def arm(report):
+        if report.step == report.nb_steps - 1 and len(parts) == 1:
+            signal_after(ascent._Loop, "finish")
+
+    with pytest.warns(RuntimeWarning, match="interrupted after 2 of 4 images; on_result has had"):
+        maco_batch(
+            objective, **SHORT, batch_size=1, callback=arm, on_result=parts.append, keep=False
+        )
+    assert [part.names for part in parts] == [["Neuron#7_0"], ["Neuron#7_1"]]
+
+
+@pytest.mark.parametrize("call", [maco, maco_batch])
+def test_the_measurement_of_a_data_set_can_be_interrupted(objective, call):
+    """It may take long, and there is nothing to put back."""
+    read = []
+
+    def images():
+        for _ in range(3):
+            read.append(1)
+            yield torch.rand(2, 3, 32, 32)
+            signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            call(objective, None, images(), **SHORT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(read) == 1
 
 
 def test_interrupted_batch_returns_what_was_begun(network):

@@ -60,7 +60,7 @@ def test_memory_does_not_grow_with_the_number_of_units():
 
 
 def test_kept_images_are_copied_once():
-    results = MacoResults(5, (3, 4, 4), 2, keep=True)
+    results = MacoResults(5, (3, 4, 4), keep=True)
     batches = [
         MacoBatch(torch.rand(n, 3, 4, 4), torch.rand(n, 3, 4, 4), ["a"] * n, torch.rand(n, 2))
         for n in (2, 2, 1)
@@ -73,6 +73,7 @@ def test_kept_images_are_copied_once():
     assert [len(field) for field in some] == [4] * 4
     for index in (0, 1, 3):
         assert torch.equal(whole[index], torch.cat([batch[index] for batch in batches]))
+    for index in (0, 1):
         # The memory is the one that the first batches were copied to.
         assert whole[index].data_ptr() == some[index].data_ptr()
 
@@ -81,7 +82,9 @@ def test_more_than_the_memory_holds_is_refused_before_the_work(network):
     steps = []
     objective = neurons(network, 10)
     settings = SHORT | {"nb_steps": 1, "custom_shape": (2**21, 2**21)}
-    with pytest.raises(torch.OutOfMemoryError, match=r"GiB: pass on_result= .* keep=False"):
+    with pytest.raises(
+        torch.OutOfMemoryError, match=r"GiB are free: pass on_result= .* keep=False"
+    ):
         maco_batch(objective, **settings, callback=steps.append)
     assert not steps
 

@@ -5,13 +5,12 @@ are told not to. Two ways to compute the same then differ by more than a way tha
 """
 
 import contextlib
-import threading
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 
-_lock = threading.RLock()
+from fvfast.engine.locks import torch_state_used
 
 
 def tf32_settings() -> dict[str, bool]:
@@ -36,7 +35,10 @@ def exact_float32() -> Iterator[None]:
     meanwhile. Two such blocks, of two threads, take turns. Within one, torch refuses to read the
     older settings, such as ``torch.backends.cudnn.allow_tf32``, where the newer ones are known.
     """
-    with _lock, _newer_settings() if _has_newer_settings() else _older_settings():
+    with (
+        torch_state_used(),
+        _newer_settings() if _has_newer_settings() else _older_settings(),
+    ):
         yield
 
 

@@ -6,6 +6,8 @@ half done when they end early: the network's passes, and functions of the user.
 """
 
 import contextlib
+import functools
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -15,6 +17,7 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch.overrides import _get_current_function_mode_stack
 
+from fvfast._warnings import warn_user
 from fvfast.engine.modes import restore_modes
 
 P = ParamSpec("P")
@@ -36,9 +39,16 @@ class _Shield:
             self.pending += 1
             return
         self.blocks = True
+        self.pending = 0  # this one comes in their place
         assert self.original is not None
         self.original(number, frame)
         self.blocks = False  # it did not raise
+
+    def end(self) -> None:
+        """Give the signal back to who had it."""
+        self.depth = 0
+        signal.signal(signal.SIGINT, self.original)
+        self.blocks = False
 
     def deliver(self) -> None:
         """Let through what waits."""
@@ -50,8 +60,23 @@ class _Shield:
 _SHIELD = _Shield()
 
 
+_main = threading.main_thread()
+
+
 def _is_main() -> bool:
     return threading.current_thread() is threading.main_thread()
+
+
+def _after_fork() -> None:
+    """End the shield of a main thread that a forked process does not have."""
+    global _main
+    if threading.main_thread() is not _main and _SHIELD.depth > 0:
+        _SHIELD.end()
+    _main = threading.main_thread()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class shielded:  # noqa: N801 (a context manager)
@@ -90,18 +115,21 @@ class shielded:  # noqa: N801 (a context manager)
             _SHIELD.depth -= 1
             _SHIELD.blocks = self._before
             return
-        _SHIELD.depth = 0
-        signal.signal(signal.SIGINT, _SHIELD.original)
-        _SHIELD.blocks = False
+        _SHIELD.end()
         _SHIELD.deliver()
 
 
 def opened(function: Callable[P, R], *args: P.args, **settings: P.kwargs) -> R:
     """Call a function that may be interrupted; an interrupt that waits comes first."""
+    let_interrupts_through()
+    return opened_at_once(function, *args, **settings)
+
+
+def opened_at_once(function: Callable[P, R], *args: P.args, **settings: P.kwargs) -> R:
+    """Call a function that may be interrupted, also where an interrupt waits; that waits on."""
     if not _is_main() or _SHIELD.depth == 0:
         return function(*args, **settings)
     before = _SHIELD.blocks
-    let_interrupts_through()
     try:
         _SHIELD.blocks = False
         return function(*args, **settings)
@@ -113,6 +141,38 @@ def let_interrupts_through() -> None:
     """Raise `KeyboardInterrupt` where one waits."""
     if _is_main():
         _SHIELD.deliver()
+
+
+def result_kept(function: Callable[P, R]) -> Callable[P, R]:
+    """Let a function be `shielded`, and keep its result where an interrupt comes after it.
+
+    Warns
+    -----
+    RuntimeWarning
+        An interrupt came when the result was there, and has no other effect.
+    """
+
+    @functools.wraps(function)
+    def call(*args: P.args, **settings: P.kwargs) -> R:
+        results: list[R] = []
+        late = False
+        while True:
+            try:
+                if not results:
+                    with shielded():
+                        results.append(function(*args, **settings))
+                if late:
+                    late = False
+                    warn_user(
+                        "interrupted after the last step: nothing is missing.", RuntimeWarning
+                    )
+                return results[0]
+            except KeyboardInterrupt:
+                if not results:
+                    raise
+                late = True
+
+    return call
 
 
 @contextlib.contextmanager

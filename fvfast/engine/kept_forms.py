@@ -16,6 +16,7 @@ from torch import nn
 
 from fvfast.engine.fingerprint import addresses, contents, identity, structure
 from fvfast.engine.forms import Running
+from fvfast.engine.locks import free_after_fork
 from fvfast.engine.memory import when_memory_is_needed
 from fvfast.engine.passes import Scorer
 from fvfast.engine.plan import Plan, Planner, record
@@ -139,6 +140,7 @@ class FormStore:
             weakref.WeakKeyDictionary()
         )
         self._lock = threading.RLock()
+        free_after_fork(self)
         self._uses = itertools.count(1)
 
     def take(self, model: nn.Module, key: Hashable) -> KeptForm | None:

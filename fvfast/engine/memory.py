@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from fvfast.engine.captures import CAPTURES
+from fvfast.engine.locks import free_after_fork
 
 # Parameters of mallopt(3).
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
@@ -25,8 +26,6 @@ _KEPT_ON_TOP = 64 * 2**20
 _USUAL_MMAP_THRESHOLD = 32 * 2**20
 _USUAL_TOP_PAD = 128 * 2**10
 
-_lock = threading.Lock()
-_users = 0
 _what_can_go: list[Callable[[], None]] = []
 
 
@@ -58,11 +57,11 @@ def reused_memory() -> Iterator[None]:
     if library is None:
         yield
         return
-    _enter(library)
+    _USERS.enter(library)
     try:
         yield
     finally:
-        _leave(library)
+        _USERS.leave(library)
 
 
 def available_memory(device: torch.device) -> int | None:
@@ -95,7 +94,11 @@ def _group_memory() -> int | None:
     limit, used = group / "memory.max", group / "memory.current"
     if not (limit.exists() and used.exists()) or limit.read_text().strip() == "max":
         return None
-    return max(0, int(limit.read_text()) - int(used.read_text()))
+    # Files that were read count as used, and go when memory is needed.
+    statistics = (group / "memory.stat").read_text().split()
+    files = statistics.index("inactive_file") + 1 if "inactive_file" in statistics else None
+    can_go = 0 if files is None else int(statistics[files])
+    return max(0, int(limit.read_text()) - int(used.read_text()) + can_go)
 
 
 def _gnu_library() -> ctypes.CDLL | None:
@@ -105,22 +108,30 @@ def _gnu_library() -> ctypes.CDLL | None:
     return library if hasattr(library, "gnu_get_libc_version") else None
 
 
-def _enter(library: ctypes.CDLL) -> None:
-    global _users
-    with _lock:
-        _users += 1
-        if _users == 1:
-            library.mallopt(_MMAP_THRESHOLD, _LARGEST)
-            library.mallopt(_TRIM_THRESHOLD, _LARGEST)
-            library.mallopt(_TOP_PAD, _KEPT_ON_TOP)
+class _Users:
+    """Who wants freed memory kept; the C library has one setting for all threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        free_after_fork(self)
+        self._count = 0
+
+    def enter(self, library: ctypes.CDLL) -> None:
+        with self._lock:
+            self._count += 1
+            if self._count == 1:
+                library.mallopt(_MMAP_THRESHOLD, _LARGEST)
+                library.mallopt(_TRIM_THRESHOLD, _LARGEST)
+                library.mallopt(_TOP_PAD, _KEPT_ON_TOP)
+
+    def leave(self, library: ctypes.CDLL) -> None:
+        with self._lock:
+            self._count -= 1
+            if self._count == 0:
+                library.mallopt(_MMAP_THRESHOLD, _USUAL_MMAP_THRESHOLD)
+                library.mallopt(_TRIM_THRESHOLD, 2 * _USUAL_MMAP_THRESHOLD)
+                library.mallopt(_TOP_PAD, _USUAL_TOP_PAD)
+                library.malloc_trim(0)
 
 
-def _leave(library: ctypes.CDLL) -> None:
-    global _users
-    with _lock:
-        _users -= 1
-        if _users == 0:
-            library.mallopt(_MMAP_THRESHOLD, _USUAL_MMAP_THRESHOLD)
-            library.mallopt(_TRIM_THRESHOLD, 2 * _USUAL_MMAP_THRESHOLD)
-            library.mallopt(_TOP_PAD, _USUAL_TOP_PAD)
-            library.malloc_trim(0)
+_USERS = _Users()

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from fvfast.engine.locks import torch_state_used
+
 
 class _Generator(NamedTuple):
     """A global generator: how to read it, put it back, seed it, and compare two states of it."""
@@ -16,6 +18,8 @@ class _Generator(NamedTuple):
     restore: Callable[[Any], object]
     seed: Callable[[int], object]
     same: Callable[[Any, Any], bool]
+    seeds: int = 2**63
+    """How many seeds it takes, from 0."""
 
 
 def _same_numpy(one: Any, other: Any) -> bool:
@@ -26,7 +30,7 @@ _ON_PROCESSOR = (
     _Generator(
         torch.get_rng_state, torch.set_rng_state, torch.default_generator.manual_seed, torch.equal
     ),
-    _Generator(np.random.get_state, np.random.set_state, np.random.seed, _same_numpy),
+    _Generator(np.random.get_state, np.random.set_state, np.random.seed, _same_numpy, 2**32),
     _Generator(random.getstate, random.setstate, random.seed, lambda one, other: one == other),
 )
 
@@ -38,7 +42,33 @@ def _generators(device: torch.device) -> list[_Generator]:
         found.append(
             _Generator(generator.get_state, generator.set_state, generator.manual_seed, torch.equal)
         )
+    elif device.type != "cpu" and hasattr(torch, device.type):
+        module: Any = getattr(torch, device.type)
+        if all(hasattr(module, name) for name in ("get_rng_state", "set_rng_state", "manual_seed")):
+            found.append(
+                _Generator(
+                    module.get_rng_state, module.set_rng_state, module.manual_seed, torch.equal
+                )
+            )
     return found
+
+
+@contextlib.contextmanager
+def _borrowed_generators(device: torch.device) -> Iterator[list[_Generator]]:
+    """Keep the global generators from other runs, and put them back as they were."""
+    with torch_state_used() as use:
+        generators = _generators(device)
+        before = [generator.read() for generator in generators]
+
+        def restore() -> None:
+            for generator, state in zip(generators, before, strict=True):
+                generator.restore(state)
+
+        use.undo = restore
+        try:
+            yield generators
+        finally:
+            restore()
 
 
 class Draws:
@@ -52,7 +82,7 @@ def drawn_from(seed: int, step: int, device: torch.device) -> Iterator[Draws]:
     """Let what is drawn from the global generators depend on a seed and a step.
 
     Those of torch for the processor and a GPU, of numpy, and of Python. Afterwards they are what
-    they were: whoever else draws from them does not notice.
+    they were: whoever else draws from them does not notice. Other runs wait meanwhile.
 
     Parameters
     ----------
@@ -61,10 +91,8 @@ def drawn_from(seed: int, step: int, device: torch.device) -> Iterator[Draws]:
     device
         Where the network runs.
     """
-    generators = _generators(device)
-    before = [generator.read() for generator in generators]
     draws = Draws()
-    try:
+    with _borrowed_generators(device) as generators:
         number = random.Random(f"{seed} {step}").getrandbits(32)
         for generator in generators:
             generator.seed(number)
@@ -74,6 +102,37 @@ def drawn_from(seed: int, step: int, device: torch.device) -> Iterator[Draws]:
             generator.same(generator.read(), state)
             for generator, state in zip(generators, start, strict=True)
         )
-    finally:
-        for generator, state in zip(generators, before, strict=True):
-            generator.restore(state)
+
+
+class SeededGenerators:
+    """The global generators as a run has them: seeded at its start, and its own from then on.
+
+    Between its steps they are those of the program again, and of other runs.
+
+    Parameters
+    ----------
+    seed
+        Any integer.
+    device
+        Where the run draws.
+    """
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        self._seed = seed
+        self._device = device
+        self._states: list[Any] | None = None
+
+    @contextlib.contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Draw from the run's generators for the length of a ``with`` statement."""
+        with _borrowed_generators(self._device) as generators:
+            if self._states is None:
+                for generator in generators:
+                    generator.seed(self._seed % generator.seeds)
+            else:
+                for generator, state in zip(generators, self._states, strict=True):
+                    generator.restore(state)
+            try:
+                yield
+            finally:
+                self._states = [generator.read() for generator in generators]

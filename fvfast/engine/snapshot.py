@@ -8,7 +8,7 @@ from others before each pass; to lists and generators; some to their parameters.
 import collections
 import random
 import weakref
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from fvfast.engine.memory import available_memory
 
 _CONTAINERS = (dict, collections.OrderedDict, collections.defaultdict, list, set, collections.deque)
 _PLAIN = (torch.Tensor, nn.Parameter)
+_GENERATORS = (random.Random, np.random.Generator, np.random.RandomState)
 _CONSTANT = (type(None), bool, int, float, complex, str, bytes)
 
 COPIED_SHARE = 0.5
@@ -61,52 +62,88 @@ class Snapshot:
         else:
             parameters = list(self._parameters)
             self._copied = {parameters[index] for index in written}
-        # Scripted modules have theirs in no attribute.
-        self._note((*self._parameters.values(), *model.buffers()))
-        for _, attributes in self._attributes:
-            self._note(attributes.values())
+        for value in changeable(model):
+            self._note(value)
 
     def restore(self) -> None:
         """Put everything back, in the same objects as before."""
+        self.restore_objects()
+        written = {key for key, state in self._tensors.items() if state.restore_values()}
+        if self._is_first and (model := self._model()) is not None:
+            places = [index for index, key in enumerate(self._parameters) if key in written]
+            _written[model] = self._shape, places
+
+    def restore_objects(self) -> None:
+        """Put everything back but the values of tensors, which takes next to no time."""
         for module, attributes in self._attributes:
             _refill(module.__dict__, attributes)
         for container, items in self._containers.values():
             _refill(container, items)
-        written = {key for key, state in self._tensors.items() if state.restore()}
+        for tensor in self._tensors.values():
+            tensor.restore_memory()
         for parameter, requires_grad in self._gradients:
             if parameter.requires_grad != requires_grad:
                 parameter.requires_grad_(requires_grad)
         for restore, state in self._generators:
             restore(state)
-        if self._is_first and (model := self._model()) is not None:
-            places = [index for index, key in enumerate(self._parameters) if key in written]
-            _written[model] = self._shape, places
 
-    def _note(self, values: Iterable[Any]) -> None:
-        """Note tensors, generators, and lists and the like with what is in them."""
-        for value in values:
-            kind = type(value)
-            if kind in _CONSTANT:  # nearly all there is
-                continue
-            if isinstance(value, torch.Tensor):
-                if id(value) not in self._tensors and not value.is_inference():
-                    copies = id(value) not in self._parameters or id(value) in self._copied
-                    self._tensors[id(value)] = _TensorState(value, copies=copies)
-            elif kind in _CONTAINERS:
-                if id(value) not in self._containers:
-                    self._containers[id(value)] = value, value.copy()
-                    self._note(value.values() if isinstance(value, dict) else value)
-            elif isinstance(value, tuple):
-                self._note(value)
-            elif kind is torch.Generator:  # to ask isinstance is slow in some versions of torch
-                self._generators.append((value.set_state, value.get_state()))
-            elif isinstance(value, random.Random):
-                self._generators.append((value.setstate, value.getstate()))
-            elif isinstance(value, np.random.Generator):
-                bits = value.bit_generator
-                self._generators.append((_set_bits(bits), bits.state))
-            elif isinstance(value, np.random.RandomState):
-                self._generators.append((value.set_state, value.get_state()))
+    def _note(self, value: Any) -> None:
+        kind = type(value)
+        if isinstance(value, torch.Tensor):
+            copies = id(value) not in self._parameters or id(value) in self._copied
+            self._tensors[id(value)] = _TensorState(value, copies=copies)
+        elif kind in _CONTAINERS:
+            self._containers[id(value)] = value, value.copy()
+        elif kind is torch.Generator:
+            self._generators.append((value.set_state, value.get_state()))
+        elif isinstance(value, random.Random):
+            self._generators.append((value.setstate, value.getstate()))
+        elif isinstance(value, np.random.Generator):
+            bits = value.bit_generator
+            self._generators.append((_set_bits(bits), bits.state))
+        else:
+            self._generators.append((value.set_state, value.get_state()))
+
+
+def changeable(model: nn.Module) -> Iterator[Any]:
+    """Yield what a network may change as it runs, besides its modules, each object once.
+
+    Tensors, random generators, and lists and the like, also in one another.
+    """
+    seen: set[int] = set()
+    # Scripted modules have theirs in no attribute.
+    yield from _changeable_among((*model.parameters(), *model.buffers()), seen)
+    for module in model.modules():
+        yield from _changeable_among(module.__dict__.values(), seen)
+
+
+def _changeable_among(values: Iterable[Any], seen: set[int]) -> Iterator[Any]:
+    for value in values:
+        kind = type(value)
+        if kind in _CONSTANT:  # nearly all there is
+            continue
+        if isinstance(value, tuple):
+            yield from _changeable_among(value, seen)
+            continue
+        if id(value) in seen:
+            continue
+        if isinstance(value, torch.Tensor):
+            if not value.is_inference():
+                seen.add(id(value))
+                yield value
+        elif kind in _CONTAINERS:
+            seen.add(id(value))
+            yield value
+            yield from _changeable_among(value.values() if isinstance(value, dict) else value, seen)
+        # To ask isinstance of torch's is slow in some versions of torch.
+        elif kind is torch.Generator or isinstance(value, _GENERATORS):
+            seen.add(id(value))
+            yield value
+
+
+def has_memory(tensor: torch.Tensor) -> bool:
+    """Whether a tensor has a place in memory of its own."""
+    return type(tensor) in _PLAIN and tensor.layout is torch.strided and not tensor.is_meta
 
 
 class _TensorState:
@@ -116,17 +153,17 @@ class _TensorState:
         self.tensor = tensor
         # A view of the same memory stays what it is when the tensor gets another one.
         self.data = tensor.data if type(tensor) in _PLAIN else None
-        readable = self.data is not None and tensor.layout is torch.strided
-        readable = readable and not (tensor.is_quantized or tensor.is_meta)
+        readable = has_memory(tensor) and not tensor.is_quantized
         self.copy = tensor.detach().clone() if copies and readable else None
 
-    def restore(self) -> bool:
-        """Put memory and values back; tells whether values had changed."""
-        if self.data is None:
-            return False
-        if not _is_same_memory(self.tensor.data, self.data):
+    def restore_memory(self) -> None:
+        """Put the memory back, with whatever values it has."""
+        if self.data is not None and not _is_same_memory(self.tensor.data, self.data):
             self.tensor.data = self.data
-        if self.copy is None or _equal(self.data, self.copy):
+
+    def restore_values(self) -> bool:
+        """Put the values back; tells whether they had changed."""
+        if self.data is None or self.copy is None or _equal(self.data, self.copy):
             return False
         # Through its data: to autograd this is no change, since the values are the old ones.
         self.data.copy_(self.copy)

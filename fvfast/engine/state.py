@@ -1,20 +1,17 @@
 """Borrows a user's model for a run and gives it back exactly as it was."""
 
+import collections
 import contextlib
 import itertools
-import threading
-import weakref
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 
 import torch
 from torch import nn
 
 from fvfast._warnings import warn_user
-from fvfast.engine.interrupts import let_interrupts_through, shielded, torch_state_kept
-from fvfast.engine.snapshot import Snapshot
-
-_locks: "weakref.WeakKeyDictionary[nn.Module, threading.RLock]" = weakref.WeakKeyDictionary()
-_locks_guard = threading.Lock()
+from fvfast.engine.interrupts import shielded, torch_state_kept
+from fvfast.engine.locks import USES, Parts
+from fvfast.engine.snapshot import Snapshot, changeable, has_memory
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -54,7 +51,8 @@ def borrowed(
 ) -> Iterator[torch.device]:
     """Run a model frozen and in evaluation mode, then restore it, also after an exception.
 
-    Other threads that want the same model wait, and so does Ctrl-C, but for what is called with
+    Other threads that want the same model, or another one that shares modules, parameters, buffers
+    or their memory with it, wait; and so does Ctrl-C, but for what is called with
     `fvfast.engine.interrupts.opened`.
 
     Parameters
@@ -71,11 +69,17 @@ def borrowed(
     ------
     device
         The device the model is on.
+
+    Raises
+    ------
+    RuntimeError
+        This thread has borrowed a model that another one waits for, and wants one that that other
+        has borrowed.
     """
     if model is None:
         yield torch.device(device) if device is not None else torch.device("cpu")
         return
-    with shielded(), torch_state_kept(), _locked(model):
+    with shielded(), torch_state_kept(), USES.of(lambda: parts_of(model)) as use:
         modes = [(module, module.training) for module in model.modules()]
         if warn and any(training for _, training in modes):
             warn_user(
@@ -83,7 +87,9 @@ def borrowed(
                 "mode here and is set back afterwards. Call model.eval() to silence this warning.",
                 UserWarning,
             )
-        with preserved(model):
+        with preserved(model) as snapshot:
+            assert snapshot is not None
+            use.undo = snapshot.restore_objects
             for parameter in model.parameters():
                 parameter.requires_grad_(False)
             # Set directly: train() and eval() may be overridden with side effects.
@@ -94,26 +100,31 @@ def borrowed(
 
 
 @contextlib.contextmanager
-def preserved(model: nn.Module | None) -> Iterator[None]:
+def preserved(model: nn.Module | None) -> Iterator[Snapshot | None]:
     """Put back, at the end, all that happens to a network within."""
     snapshot = None if model is None else Snapshot(model)
     try:
-        yield
+        yield snapshot
     finally:
         if snapshot is not None:
             snapshot.restore()
 
 
-@contextlib.contextmanager
-def _locked(model: nn.Module) -> Iterator[None]:
-    with _locks_guard:
-        lock = _locks.setdefault(model, threading.RLock())
-    while not lock.acquire(timeout=0.1):
-        let_interrupts_through()
-    try:
-        yield
-    finally:
-        lock.release()
+def parts_of(model: nn.Module) -> Parts:
+    """Find what no other thread may use during a run: what the run changes and puts back.
+
+    Lists and dictionaries are left out, though not what they hold: networks of one class may share
+    constant ones.
+    """
+    parts: dict[Hashable, object] = {id(module): module for module in model.modules()}
+    for value in changeable(model):
+        if not isinstance(value, dict | list | set | collections.deque):
+            parts[id(value)] = value
+        if isinstance(value, torch.Tensor) and has_memory(value):
+            memory = value.untyped_storage().data_ptr()
+            if memory:  # of an empty tensor it is 0
+                parts[value.device, memory] = value
+    return parts
 
 
 def _move(model: nn.Module, device: torch.device | str | None) -> None:
