@@ -397,23 +397,28 @@ def _render(rendering: Rendering, stop: StopRequest) -> None:
 
 
 def _conclude(rendering: Rendering, outcome: Outcome, stop: StopRequest) -> None:
-    count = len(outcome.written)
-    pictures = "1 picture" if count == 1 else f"{count} pictures"
+    count, there = len(outcome.written), len(outcome.there)
     where = rendering.folder.resolve()
-    there = f", {len(outcome.there)} already there" if outcome.there else ""
     if outcome.failed:
         print_error(
             f"no picture of {', '.join(outcome.failed)}: the score or its gradient was not finite "
             "from the first step. Check the network's output and --values-range."
         )
+    already = f", and {there} that were already there" if there else ""
     if outcome.interrupted:
-        wanted = len(rendering.request.names)
-        say(f"interrupted: {pictures} of {wanted} in {where}{there}")
+        wanted = len(rendering.request.names) - there
+        say(f"interrupted: {_pictures(count)} of {wanted} in {where}{already}")
         raise typer.Exit(stop.status)
-    if count or there:
-        say(f"{pictures} in {where}{there}")
+    if count:
+        say(f"{_pictures(count)} in {where}{already}")
+    elif not outcome.failed:
+        say(f"nothing to draw: {_pictures(there)} already in {where}")
     if outcome.failed:
         raise typer.Exit(1)
+
+
+def _pictures(count: int) -> str:
+    return "1 picture" if count == 1 else f"{count} pictures"
 
 
 def _report(path: Path, name: str) -> None:
