@@ -1,6 +1,7 @@
 """Writes visualisations as PNG files that carry how they were made."""
 
 import bisect
+import contextlib
 import math
 import os
 import re
@@ -203,6 +204,8 @@ def check_writable(folder: str | os.PathLike[str]) -> None:
         Anything else that keeps a file from being written, such as a full disk.
     """
     target = Path(folder).absolute()
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        target.lstat()  # raises what also the making of the folder would: a name that is too long
     existing = next(path for path in (target, *target.parents) if os.path.lexists(path))
     if not existing.is_dir():
         raise NotADirectoryError(
