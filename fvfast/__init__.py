@@ -6,6 +6,8 @@
 >>> plot_maco(image, transparency)  # doctest: +SKIP
 """
 
+# The first import: it gets the console command ready before those that take long.
+from fvfast import _startup as _startup
 from fvfast._version import VERSION
 from fvfast.maco import MacoBatch, maco, maco_batch
 from fvfast.objectives import Objective

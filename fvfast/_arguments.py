@@ -6,10 +6,20 @@ from collections.abc import Iterable, Sequence
 
 import typer
 
+from fvfast._printable import shortened
 from fvfast.engine.layers import LayerInfo
 
+# What a command line may ask for: more is a slip of the pen, and would end in a lack of memory.
+MOST_STEPS = 10_000_000
+MOST_CROPS = 100_000
+MOST_TOGETHER = 100_000
+LARGEST_SEED = 2**63 - 1
+_MOST_IDS = 1_000_000
+_MOST_PIXELS = 2**27  # Pillow opens no picture that is much larger
 _LONGEST_NAME = 100
-_INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
+# No number has more digits here; Python refuses to read thousands of them.
+_NUMBER = r"(\d{1,18})"
+_INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 
 
 def parse_ids(text: str) -> list[int]:
@@ -18,18 +28,24 @@ def parse_ids(text: str) -> list[int]:
     Raises
     ------
     typer.BadParameter
-        The text is no such list.
+        The text is no such list, or one of more than a million numbers.
     """
     ids: dict[int, None] = {}
     for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part, re.ASCII)
+        match = re.fullmatch(rf"\s*{_NUMBER}\s*(?:-\s*{_NUMBER}\s*)?", part, re.ASCII)
         if match is None:
             raise typer.BadParameter(
-                f"{text!r} is no list of numbers; expected numbers and ranges, such as 3,5-9."
+                f"{_quoted(text)} is no list of numbers; expected numbers and ranges, such as "
+                "3,5-9."
             )
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
             raise typer.BadParameter(f"the range {part.strip()} ends before it begins.")
+        if last - first >= _MOST_IDS - len(ids):
+            raise typer.BadParameter(
+                f"{_quoted(text)} are more than {_MOST_IDS:,} numbers; expected those of pictures "
+                "to draw, such as 3,5-9."
+            )
         ids.update(dict.fromkeys(range(first, last + 1)))
     return list(ids)
 
@@ -40,17 +56,22 @@ def parse_size(text: str) -> tuple[int, int]:
     Raises
     ------
     typer.BadParameter
-        The text is no size, or a side is below 2 pixels.
+        The text is no size, a side is below 2 pixels, or there are more than 134 million pixels.
     """
-    match = re.fullmatch(r"\s*(\d+)\s*(?:[xX]\s*(\d+)\s*)?", text, re.ASCII)
+    match = re.fullmatch(rf"\s*{_NUMBER}\s*(?:[xX]\s*{_NUMBER}\s*)?", text, re.ASCII)
     if match is None:
         raise typer.BadParameter(
-            f"{text!r} is no size; expected a side in pixels such as 512, or HEIGHTxWIDTH such as "
-            "480x640."
+            f"{_quoted(text)} is no size; expected a side in pixels such as 512, or HEIGHTxWIDTH "
+            "such as 480x640."
         )
     height, width = int(match[1]), int(match[2] or match[1])
     if min(height, width) < 2:
         raise typer.BadParameter(f"{text!r} is too small; expected at least 2 x 2 pixels.")
+    if height * width > _MOST_PIXELS:
+        raise typer.BadParameter(
+            f"{text!r} is too large; expected at most {_MOST_PIXELS:,} pixels in all, which is "
+            f"{math.isqrt(_MOST_PIXELS)} x {math.isqrt(_MOST_PIXELS)}."
+        )
     return height, width
 
 
@@ -68,7 +89,7 @@ def parse_range(text: str) -> tuple[float, float]:
         low, high = math.nan, math.nan
     if not -math.inf < low < high < math.inf:
         raise typer.BadParameter(
-            f"{text!r} is no range of values; expected LOW,HIGH such as 0,1 or -1,1."
+            f"{_quoted(text)} is no range of values; expected LOW,HIGH such as 0,1 or -1,1."
         )
     return low, high
 
@@ -95,7 +116,9 @@ def parse_layer(text: str, layers: Sequence[LayerInfo]) -> str | int:
         return rest
     if colon and prefix == "index":
         if not _INTEGER.fullmatch(rest):
-            raise typer.BadParameter(f"{text!r} is no index; expected a number, as in index:3.")
+            raise typer.BadParameter(
+                f"{_quoted(text)} is no index; expected a number, as in index:3."
+            )
         return int(rest)
     if not _INTEGER.fullmatch(text):
         return text
@@ -118,6 +141,17 @@ def ambiguous_layers(layers: Sequence[LayerInfo]) -> dict[str, tuple[LayerInfo, 
         for info in layers
         if info.name in by_index and by_index[info.name] is not info
     }
+
+
+def check_finite_option(value: float | None) -> float | None:
+    """Return a number; raise typer.BadParameter if it is NaN or infinite."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is no finite number; expected one such as 0.1.")
+    return value
+
+
+def _quoted(text: str) -> str:
+    return shortened(repr(text), 80)
 
 
 def file_names(names: Iterable[str], prefix: str) -> list[str]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from fvfast._arguments import LARGEST_SEED, MOST_STEPS, MOST_TOGETHER
 from fvfast._settings import default_of
 from fvfast.engine.precision import PRECISIONS
 from fvfast.presets import PRESETS
@@ -72,7 +73,25 @@ WholeLayerOption = Annotated[
     bool, typer.Option("--whole-layer", help="Maximise the mean square of the whole layer.")
 ]
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures.")]
-SeedOption = Annotated[int, typer.Option("--seed", help="The same seed gives the same pictures.")]
+OverwriteOption = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Draw and replace pictures that are there. Without it, those that were made with the "
+        "same settings are kept, those that were interrupted are drawn again, and others are an "
+        "error.",
+    ),
+]
+SeedOption = Annotated[
+    int,
+    typer.Option(
+        "--seed",
+        min=-LARGEST_SEED - 1,
+        max=LARGEST_SEED,
+        help="The same seed gives the same pictures.",
+        show_default=True,
+    ),
+]
 DeviceOption = Annotated[
     str | None,
     typer.Option(
@@ -90,7 +109,8 @@ PrecisionOption = Annotated[
     ),
 ]
 BatchOption = Annotated[
-    int, typer.Option("--batch-size", min=1, help="Pictures optimised together.")
+    int,
+    typer.Option("--batch-size", min=1, max=MOST_TOGETHER, help="Pictures optimised together."),
 ]
 RangeOption = Annotated[
     str | None,
@@ -108,7 +128,11 @@ ProgressOption = Annotated[bool, typer.Option("--progress/--no-progress", help="
 def steps_option(function: Callable[..., Any]) -> Any:
     """Return the option for the number of steps of `fvfast.maco` or `fvfast.optimize`."""
     return typer.Option(
-        "--steps", min=1, help="Optimisation steps.", show_default=shown(function, "nb_steps")
+        "--steps",
+        min=1,
+        max=MOST_STEPS,
+        help="Optimisation steps.",
+        show_default=shown(function, "nb_steps"),
     )
 
 

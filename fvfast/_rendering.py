@@ -2,129 +2,23 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-import typer
 
-from fvfast._arguments import file_names, parse_ids, parse_layer
+from fvfast._arguments import file_names
+from fvfast._existing import SETTINGS, arrays_of, finished
+from fvfast._files import remove_unfinished
 from fvfast._previews import PICTURE_CHANNELS, preview_channels, save_arrays
+from fvfast._requests import Request, chunks
 from fvfast._settings import versions
-from fvfast._terminal import StopRequest, stop_on_interrupt
+from fvfast._stopping import StopRequest
 from fvfast._version import VERSION
-from fvfast.engine.layers import trace_layers
-from fvfast.models import LoadedModel
 from fvfast.objectives import Objective
 from fvfast.plot import Style
 from fvfast.png import save_png
-
-LAST_LAYER = -1
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """Pictures that are optimised together.
-
-    Attributes
-    ----------
-    objective
-        An objective with N combinations.
-    targets
-        What each of the N pictures shows: the layer, and the channel, neuron or class.
-    """
-
-    objective: Objective
-    targets: list[dict[str, Any]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Target:
-    """What the pictures are optimised for, as the command line says it.
-
-    Attributes
-    ----------
-    layer
-        Name or index of a layer; None where it was not given.
-    channels, neurons
-        Lists of numbers such as ``3,5-9``.
-    classes
-        Names or indices of classes; None where they were not given.
-    whole_layer
-        Whether to maximise the mean square of the layer.
-    channel_axis
-        Axis of the channels in the layer's output; None for what the network tells.
-    """
-
-    layer: str | None
-    channels: str | None
-    neurons: str | None
-    classes: Sequence[str] | None
-    whole_layer: bool
-    channel_axis: int | None = None
-
-    def __post_init__(self) -> None:
-        kinds = {
-            "--channel": self.channels is not None,
-            "--neuron": self.neurons is not None,
-            "--class": bool(self.classes),
-            "--whole-layer": self.whole_layer,
-        }
-        given = [option for option, used in kinds.items() if used]
-        if len(given) != 1:
-            raise typer.BadParameter(
-                f"expected one of {', '.join(kinds)}; got {' and '.join(given) or 'none'}."
-            )
-        if self.channel_axis is not None and self.channels is None:
-            raise typer.BadParameter("--channel-axis says where the channels of --channel are.")
-        if self.layer is None and not self.classes:
-            raise typer.BadParameter(
-                f"{given[0]} needs --layer NAME_OR_INDEX; `fvfast layers MODEL` lists them."
-            )
-        for ids in (self.channels, self.neurons):
-            if ids is not None:
-                parse_ids(ids)
-
-    def jobs(self, loaded: LoadedModel, batch_size: int) -> list[Job]:
-        """Jobs of up to ``batch_size`` pictures each.
-
-        Raises
-        ------
-        ValueError
-            The model has no such layer, class, channel or neuron.
-        """
-        layer: str | int = LAST_LAYER
-        if self.layer is not None:
-            layer = parse_layer(
-                self.layer, trace_layers(loaded.model, loaded.input_shape, loaded.preprocess)
-            )
-        feeding: dict[str, Any] = {
-            "input_shape": loaded.input_shape,
-            "preprocess": loaded.preprocess,
-        }
-        if self.whole_layer:
-            whole = Objective.layer(loaded.model, layer, **feeding)
-            return [Job(whole, [{"layer": whole.layers[0].name, "whole_layer": True}])]
-        if self.channels is not None:
-            kind, ids = "channel", parse_ids(self.channels)
-        elif self.neurons is not None:
-            kind, ids = "neuron", parse_ids(self.neurons)
-        else:
-            kind = "class"
-            ids = list(dict.fromkeys(map(loaded.class_index, self.classes or ())))
-        jobs = []
-        for part in _chunks(ids, batch_size):
-            names = [_class_name(loaded, index) for index in part] if kind == "class" else None
-            if kind == "channel":
-                objective = Objective.channel(
-                    loaded.model, layer, part, channel_axis=self.channel_axis, **feeding
-                )
-            else:
-                objective = Objective.neuron(loaded.model, layer, part, names=names, **feeding)
-            name = objective.layers[0].name
-            jobs.append(Job(objective, [{"layer": name, kind: index} for index in part]))
-        return jobs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,6 +51,8 @@ class Outcome:
     ----------
     written
         Paths of the pictures.
+    there
+        Paths of the pictures that were there before, made with the same settings.
     failed
         Names of the pictures that are not written because not one step could be taken.
     interrupted
@@ -164,28 +60,25 @@ class Outcome:
     """
 
     written: list[Path] = dataclasses.field(default_factory=list)
+    there: list[Path] = dataclasses.field(default_factory=list)
     failed: list[str] = dataclasses.field(default_factory=list)
     interrupted: bool = False
 
 
-def render(
-    jobs: Sequence[Job],
-    run: Callable[[Objective, StopRequest], Pictures],
-    folder: Path,
-    *,
-    prefix: str,
-    settings: Mapping[str, Any],
-    style: Style,
-    report: Callable[[Path, str], None],
-) -> Outcome:
-    """Do jobs one after another; write the pictures of each as soon as it is ready.
+@dataclasses.dataclass(frozen=True)
+class Rendering:
+    """How pictures are made and where they are written.
 
-    Parameters
+    Attributes
     ----------
-    jobs
-        The jobs.
+    request
+        The pictures.
     run
         Optimises one objective, and ends early when a stop is requested.
+    batch_size
+        Pictures that are optimised together.
+    together
+        Whether a picture depends on those that are optimised with it.
     folder
         Where to write.
     prefix
@@ -194,64 +87,122 @@ def render(
         How the pictures are made, written into the files.
     style
         See `fvfast.plot.blend_transparency`.
+    overwrite
+        Whether to make, and replace, pictures that are there.
     report
         Called with the path and the name of each picture, and of each file of arrays.
-
-    Returns
-    -------
-    outcome
-        What was written and what was not.
     """
-    files = iter(file_names(_all_names(jobs), prefix))
-    outcome = Outcome()
-    with stop_on_interrupt() as stop:
-        for job in jobs:
+
+    request: Request
+    run: Callable[[Objective], Pictures]
+    batch_size: int
+    together: bool
+    folder: Path
+    prefix: str
+    settings: Mapping[str, Any]
+    style: Style
+    overwrite: bool
+    report: Callable[[Path, str], None]
+
+    def render(self, stop: StopRequest) -> Outcome:
+        """Make one batch of pictures after the other; write each as soon as it is ready.
+
+        Raises
+        ------
+        FileExistsError
+            Before any work: the folder has other pictures under the same names.
+        """
+        paths = [self.folder / file for file in file_names(self.request.names, self.prefix)]
+        batches = list(chunks(range(len(paths)), self.batch_size))
+        settings = [self._settings_of(one, batch) for batch in batches for one in batch]
+        there = finished(
+            zip(paths, settings, strict=True),
+            with_arrays=self.request.channels not in PICTURE_CHANNELS,
+            overwrite=self.overwrite,
+        )
+        remove_unfinished(self.folder)
+        outcome = Outcome()
+        for path, name in zip(paths, self.request.names, strict=True):
+            if path in there:
+                self.report(path, f"{name}, already there")
+                outcome.there.append(path)
+        missing = [position for position, path in enumerate(paths) if path not in there]
+        if self.together:
+            # As it was then: a batch of some of them only would give other pictures.
+            batches = [batch for batch in batches if not set(batch).isdisjoint(missing)]
+        else:
+            batches = list(chunks(missing, self.batch_size))
+        # A signal never ends the writing of what is finished.
+        with stop.later():
+            for batch in batches:
+                if not stop and (pictures := self._run(batch, stop)) is not None:
+                    chosen = [(paths[one], settings[one]) for one in batch]
+                    self._write_all(pictures, chosen, outcome, lost=not stop)
+                if stop:
+                    outcome.interrupted = True
+                    break
+        return outcome
+
+    def _settings_of(self, position: int, batch: Sequence[int]) -> dict[str, Any]:
+        settings = {"objective": self.request.targets[position], **self.settings}
+        if self.together and len(batch) > 1:
+            settings["optimised_together"] = [self.request.names[one] for one in batch]
+        return settings
+
+    def _run(self, batch: Sequence[int], stop: StopRequest) -> Pictures | None:
+        """Optimise a batch; None where it was interrupted before there was a picture."""
+        objective = self.request.objective(batch)
+        try:
+            with stop.after_the_step():
+                return self.run(objective)
+        except KeyboardInterrupt:
+            return None
+
+    def _write_all(
+        self,
+        pictures: Pictures,
+        chosen: Sequence[tuple[Path, Mapping[str, Any]]],
+        outcome: Outcome,
+        *,
+        lost: bool,
+    ) -> None:
+        """Write a batch: if one picture cannot be written, the others are, before the error."""
+        error: Exception | None = None
+        for index, (path, settings) in enumerate(chosen):
+            if path in outcome.there:
+                continue
+            result = _result(pictures.scores[index])
+            if result["steps_taken"] == 0:
+                if lost:
+                    outcome.failed.append(pictures.names[index])
+                continue
             try:
-                pictures = run(job.objective, stop)
-            except KeyboardInterrupt:
-                outcome.interrupted = True
-                return outcome
-            for index, name in enumerate(pictures.names):
-                path = folder / next(files)
-                result = _result(pictures.scores[index])
-                if result["steps_taken"] == 0:
-                    if not stop:
-                        outcome.failed.append(name)
-                    continue
-                metadata = _metadata(name, {"objective": job.targets[index], **settings, **result})
-                transparency = (
-                    None if pictures.transparencies is None else pictures.transparencies[index]
-                )
-                _write(path, name, pictures.images[index], transparency, style, metadata, report)
+                self._write(path, pictures, index, {**settings, **result})
                 outcome.written.append(path)
-            if stop:
-                outcome.interrupted = True
-                return outcome
-    return outcome
+            except (OSError, ValueError, RuntimeError, MemoryError) as failure:
+                error = error or failure
+        if error is not None:
+            raise error
 
-
-def _write(
-    path: Path,
-    name: str,
-    image: torch.Tensor,
-    transparency: torch.Tensor | None,
-    style: Style,
-    metadata: dict[str, Any],
-    report: Callable[[Path, str], None],
-) -> None:
-    """Write a picture; of an image with other channels, all of them and a picture of some."""
-    count = len(image)
-    if count not in PICTURE_CHANNELS:
-        arrays = path.with_suffix(".npz")
-        save_arrays(arrays, image, transparency, metadata)
-        report(arrays, f"{name}, all {count} channels")
-        shown = preview_channels(count)
-        image = image[shown]
-        listed = ", ".join(map(str, shown))
-        metadata = {**metadata, "fvfast.channels": f"{listed} of {count}; all in {arrays.name}"}
-        name = f"{name}, channel{'s' if len(shown) > 1 else ''} {listed}"
-    save_png(path, image, transparency, style=style, metadata=metadata)
-    report(path, name)
+    def _write(
+        self, path: Path, pictures: Pictures, index: int, settings: Mapping[str, Any]
+    ) -> None:
+        """Write a picture; of an image with other channels, all of them and a picture of some."""
+        image, name = pictures.images[index], pictures.names[index]
+        transparency = None if pictures.transparencies is None else pictures.transparencies[index]
+        metadata = _metadata(name, settings)
+        count = len(image)
+        if count not in PICTURE_CHANNELS:
+            arrays = arrays_of(path)
+            save_arrays(arrays, image, transparency, metadata)
+            self.report(arrays, f"{name}, all {count} channels")
+            shown = preview_channels(count)
+            image = image[shown]
+            listed = ", ".join(map(str, shown))
+            metadata = {**metadata, "fvfast.channels": f"{listed} of {count}; all in {arrays.name}"}
+            name = f"{name}, channel{'s' if len(shown) > 1 else ''} {listed}"
+        save_png(path, image, transparency, style=self.style, metadata=metadata)
+        self.report(path, name)
 
 
 def _result(scores: torch.Tensor) -> dict[str, Any]:
@@ -265,20 +216,5 @@ def _metadata(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         "fvfast.objective": name,
         "fvfast.version": VERSION,
         "fvfast.seed": settings["seed"],
-        "fvfast.settings": json.dumps({**settings, "versions": versions()}),
+        SETTINGS: json.dumps({**settings, "versions": versions()}),
     }
-
-
-def _all_names(jobs: Sequence[Job]) -> Iterator[str]:
-    for job in jobs:
-        yield from job.objective.combination_names
-
-
-def _chunks(ids: list[int], size: int) -> Iterator[list[int]]:
-    for start in range(0, len(ids), size):
-        yield ids[start : start + size]
-
-
-def _class_name(loaded: LoadedModel, index: int) -> str:
-    known = loaded.categories is not None and index < len(loaded.categories)
-    return loaded.categories[index] if loaded.categories and known else f"class {index}"

@@ -2,12 +2,15 @@
 
 import inspect
 import json
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch import nn
 
 from fvfast._version import VERSION
+from fvfast.engine.fingerprint import contents
 from fvfast.presets import DEFAULT_BOX_SIZE, FALLING_NOISE, find_preset
 from fvfast.schedules import schedule_of
 
@@ -62,6 +65,23 @@ def effective_settings(function: Callable[..., Any], given: Mapping[str, Any]) -
 def versions() -> dict[str, str]:
     """Versions that a picture depends on."""
     return {"fvfast": VERSION, "torch": torch.__version__}
+
+
+def weights_digest(model: nn.Module) -> str:
+    """Eight digits that are others for a network of other weights, such as random ones.
+
+    Returns
+    -------
+    digest
+        Hexadecimal digits; "unknown" for tensors whose memory cannot be read.
+    """
+    tensors = dict((*model.named_parameters(), *model.named_buffers()))
+    try:
+        checksums = contents(tensors.values())
+    except (RuntimeError, ValueError):
+        return "unknown"
+    shapes = [(name, tuple(one.shape), str(one.dtype)) for name, one in tensors.items()]
+    return f"{zlib.crc32(repr((shapes, checksums)).encode()):08x}"
 
 
 def _plain(value: Any) -> Any:

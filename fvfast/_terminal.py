@@ -1,12 +1,9 @@
-"""How the console command talks to its user: errors, warnings and interrupts."""
+"""How the console command talks to its user: errors and warnings."""
 
 import contextlib
-import signal
 import sys
-import threading
 import warnings
-from collections.abc import Iterator
-from types import FrameType
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -14,8 +11,10 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-INTERRUPTED = 130
-"""Exit status of a command that its user interrupted, as shells count it (128 + SIGINT)."""
+from fvfast._output import forgive_lost_output
+from fvfast._printable import printable
+from fvfast._startup import quit_on_interrupt, quit_with
+from fvfast._stopping import StopRequest, stop_on_signals
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -24,35 +23,87 @@ def console(*, stderr: bool = False) -> Console:
     return made if made.is_terminal else Console(stderr=stderr, highlight=False, width=10_000)
 
 
+def plain(text: str) -> str:
+    """Text for a console to print as it is: without markup, and without control characters."""
+    return escape(printable(text, keep="\n"))
+
+
+def run_program(run: Callable[[], Any]) -> None:
+    """Run the console command as what this process is for.
+
+    Raises
+    ------
+    SystemExit
+        As ``run`` does.
+    """
+    forgive_lost_output()
+    quit_on_interrupt()
+    status: Any = 0
+    try:
+        run()
+    except SystemExit as leaving:
+        status = leaving.code
+        raise
+    finally:
+        sys.stdout.flush()
+        # All is done: a signal while Python puts its things away changes nothing.
+        quit_with(status if isinstance(status, int) else int(status is not None))
+
+
 @contextlib.contextmanager
-def friendly_errors(debug: bool) -> Iterator[None]:
+def friendly_errors(debug: bool) -> Iterator[StopRequest]:
     """Report errors in one line, with exit status 1, instead of a traceback.
 
     Parameters
     ----------
     debug
         Let errors through as they are.
+
+    Yields
+    ------
+    stop
+        Whether the user has asked to stop. Where nothing else is said with it, this ends the block
+        at once, with the exit status of the signal.
     """
-    with _brief_warnings():
+    with _brief_warnings(), stop_on_signals() as stop:
         try:
-            yield
-        except (typer.Exit, typer.Abort):
-            # These are RuntimeErrors, too.
+            yield stop
+        except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
-        except (ValueError, TypeError, ImportError, OSError, RuntimeError) as error:
+        except KeyboardInterrupt as error:
+            raise interrupted(stop) from error
+        except Exception as error:
+            # Also what a network's own module raises, whatever it is.
+            if stop.cut:
+                raise interrupted(stop) from error
             if debug:
                 raise
-            print_error(str(error).strip() or type(error).__name__)
+            print_error(_described(error))
             err = console(stderr=True)
-            if isinstance(error, torch.cuda.OutOfMemoryError):
+            if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
                 err.print("A smaller --size or --batch-size needs less memory.", soft_wrap=True)
             err.print("[dim]`fvfast --debug ...` shows where it came from.[/]", soft_wrap=True)
             raise typer.Exit(1) from error
 
 
+def interrupted(stop: StopRequest) -> typer.Exit:
+    """Say that nothing came of it; return what to raise."""
+    console(stderr=True).print("interrupted", soft_wrap=True)
+    return typer.Exit(stop.status)
+
+
 def print_error(message: str) -> None:
     """Print an error to stderr."""
-    console(stderr=True).print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
+    console(stderr=True).print(f"[bold red]error:[/] {plain(message)}", soft_wrap=True)
+
+
+def _described(error: Exception) -> str:
+    name, text = type(error).__name__, str(error).strip()
+    if not text:
+        return name
+    # These are raised with sentences; others, such as KeyError('x'), with next to nothing.
+    told = (ValueError, TypeError, ImportError, OSError, RuntimeError)
+    return text if isinstance(error, told) else f"{name}: {text}"
 
 
 @contextlib.contextmanager
@@ -62,9 +113,7 @@ def _brief_warnings() -> Iterator[None]:
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **where: Any) -> None:
         if issubclass(category, (UserWarning, RuntimeWarning)):
-            console(stderr=True).print(
-                f"[yellow]warning:[/] {escape(str(message))}", soft_wrap=True
-            )
+            console(stderr=True).print(f"[yellow]warning:[/] {plain(str(message))}", soft_wrap=True)
         else:
             # For developers, who need to know where.
             usual(message, category, *place, **where)
@@ -74,37 +123,3 @@ def _brief_warnings() -> Iterator[None]:
         yield
     finally:
         warnings.showwarning = usual
-
-
-class StopRequest:
-    """Whether the user has asked to stop; true once Ctrl-C has been pressed."""
-
-    def __init__(self) -> None:
-        self.made = False
-
-    def __bool__(self) -> bool:
-        return self.made
-
-
-@contextlib.contextmanager
-def stop_on_interrupt() -> Iterator[StopRequest]:
-    """Turn the first Ctrl-C into a request to stop after the step; the second one stops at once."""
-    request = StopRequest()
-    if threading.current_thread() is not threading.main_thread():
-        # Python takes signal handlers in the main thread only.
-        yield request
-        return
-
-    usual = signal.getsignal(signal.SIGINT) or signal.default_int_handler
-
-    def remember(_number: int, _frame: FrameType | None) -> None:
-        request.made = True
-        signal.signal(signal.SIGINT, usual)
-        # Not through rich, whose locks the interrupted code may hold.
-        sys.stderr.write("\nstopping after this step (Ctrl-C again: at once)\n")
-
-    signal.signal(signal.SIGINT, remember)
-    try:
-        yield request
-    finally:
-        signal.signal(signal.SIGINT, usual)

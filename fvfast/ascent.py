@@ -10,12 +10,14 @@ from collections.abc import Callable
 import torch
 from tqdm.auto import tqdm
 
+from fvfast._printable import printable, shortened
 from fvfast._room import free_bytes, gibibytes
 from fvfast._score_table import ScoreTable
 from fvfast._warnings import warn_user
 from fvfast.engine.interrupts import let_interrupts_through, opened
 from fvfast.engine.memory import reused_memory
 
+_LABEL = 60  # characters of a name beside a progress bar
 PATIENCE_WITHOUT_GRADIENT = 10
 """Steps without any gradient after which the user is told."""
 
@@ -160,7 +162,12 @@ def run_ascent(
     loop = _Loop(variable, ascend, render, names, nb_steps, transparency, callback, save_every)
     bar = tqdm(
         total=nb_steps,
-        desc=label or (names[0] if len(names) == 1 else f"{len(names)} objectives"),
+        desc=label
+        or (
+            shortened(printable(names[0]), _LABEL)
+            if len(names) == 1
+            else f"{len(names)} objectives"
+        ),
         unit="step",
         disable=not progress,
     )

@@ -1,15 +1,22 @@
 """The console command ``fvfast``."""
 
-from collections.abc import Callable
+import functools
+import zlib
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
-from rich.markup import escape
 from rich.table import Table
 
-from fvfast._arguments import ambiguous_layers, parse_range, parse_size
+from fvfast._arguments import (
+    MOST_CROPS,
+    ambiguous_layers,
+    check_finite_option,
+    parse_range,
+    parse_size,
+)
+from fvfast._files import check_replaceable, remove_unfinished
 from fvfast._installation import choose_device, describe_device, describe_installation
 from fvfast._network import describe_engine, describe_network
 from fvfast._options import (
@@ -22,6 +29,7 @@ from fvfast._options import (
     ModelName,
     NeuronOption,
     OutOption,
+    OverwriteOption,
     PrecisionOption,
     PresetName,
     ProgressOption,
@@ -32,9 +40,12 @@ from fvfast._options import (
     size_option,
     steps_option,
 )
-from fvfast._rendering import Job, Pictures, Target, render
-from fvfast._settings import default_of, effective_settings
-from fvfast._terminal import INTERRUPTED, StopRequest, console, friendly_errors, print_error
+from fvfast._output import check_output, say
+from fvfast._rendering import Outcome, Pictures, Rendering
+from fvfast._requests import Target
+from fvfast._settings import default_of, effective_settings, weights_digest
+from fvfast._stopping import StopRequest
+from fvfast._terminal import console, friendly_errors, plain, print_error, run_program
 from fvfast._version import VERSION
 from fvfast.ascent import StepReport
 from fvfast.engine.layers import trace_layers
@@ -48,9 +59,24 @@ from fvfast.spectrum import FOLDER_SIZE, Spectrum
 
 DEFAULT_PRESET: PresetName = default_of(maco, "preset")
 
-app = typer.Typer(
+EXIT_STATUS = (
+    "Exit status: 0 if all pictures are there, whatever became of the output; 1 after an error, "
+    "or if a picture is missing; 2 if the command line is wrong; 130 after Ctrl-C, 143 after "
+    "SIGTERM and 129 after SIGHUP, when the pictures so far have been saved."
+)
+
+
+class _Program(typer.Typer):
+    """What is called is the program of this process; tests invoke its commands alone."""
+
+    def __call__(self, *args: Any, **settings: Any) -> Any:
+        run_program(functools.partial(super().__call__, *args, **settings))
+
+
+app = _Program(
     name="fvfast",
     help="Feature visualisation: find the image that makes a part of a network fire.",
+    epilog=EXIT_STATUS,
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -92,7 +118,11 @@ def maco_command(
     crops: Annotated[
         int | None,
         typer.Option(
-            "--crops", min=0, help="Crops per step.", show_default=shown(maco, "nb_crops")
+            "--crops",
+            min=0,
+            max=MOST_CROPS,
+            help="Crops per step.",
+            show_default=shown(maco, "nb_crops"),
         ),
     ] = None,
     noise: Annotated[
@@ -100,6 +130,7 @@ def maco_command(
         typer.Option(
             "--noise",
             min=0.0,
+            callback=check_finite_option,
             help="Noise added to the crops.",
             show_default=shown(maco, "noise_intensity"),
         ),
@@ -124,6 +155,7 @@ def maco_command(
     style: Annotated[
         Style, typer.Option("--style", help="How the transparency is drawn.")
     ] = "xplique",
+    overwrite: OverwriteOption = False,
     progress: ProgressOption = True,
 ) -> None:
     """Draw units with MaCo: the magnitudes of natural images, optimised phases."""
@@ -136,7 +168,7 @@ def maco_command(
         custom_shape=_size(size),
         values_range=_range(values_range),
     )
-    with friendly_errors(context.obj):
+    with friendly_errors(context.obj) as stop:
         check_writable(out)
         magnitudes = Spectrum.natural() if spectrum is None else Spectrum.from_file(spectrum)
         loaded = load_model(model)
@@ -150,12 +182,12 @@ def maco_command(
             **chosen,
         }
 
-        def run(objective: Objective, stop: StopRequest) -> Pictures:
+        def run(objective: Objective) -> Pictures:
             made = maco_batch(
                 objective,
                 maco_dataset=magnitudes,
                 progress=progress,
-                callback=lambda _: bool(stop),
+                callback=functools.partial(_watch, stop),
                 device=where,
                 batch_size=batch_size,
                 **chosen,
@@ -163,18 +195,26 @@ def maco_command(
             return Pictures(made.images, made.transparencies, made.names, made.scores)
 
         _render(
-            target.jobs(loaded, batch_size),
-            run,
-            out,
-            loaded,
-            {
-                "method": "maco",
-                **effective_settings(maco, chosen),
-                "spectrum": repr(magnitudes) if spectrum is None else f"{spectrum}: {magnitudes}",
-                "style": style,
-                "device": describe_device(where),
-            },
-            style,
+            Rendering(
+                target.request(loaded),
+                run,
+                batch_size,
+                together=False,
+                folder=out,
+                prefix=loaded.name,
+                settings={
+                    **_network(loaded),
+                    "method": "maco",
+                    **effective_settings(maco, chosen),
+                    **_spectrum_settings(magnitudes, spectrum),
+                    "style": style,
+                    "device": describe_device(where),
+                },
+                style=style,
+                overwrite=overwrite,
+                report=_report,
+            ),
+            stop,
         )
 
 
@@ -199,6 +239,7 @@ def optimize_command(
     device: DeviceOption = None,
     precision: PrecisionOption = None,
     batch_size: BatchOption = 1,
+    overwrite: OverwriteOption = False,
     progress: ProgressOption = True,
 ) -> None:
     """Draw units with Fourier (or pixel) feature visualisation."""
@@ -210,18 +251,18 @@ def optimize_command(
         values_range=_range(values_range),
         seed=seed,
     )
-    with friendly_errors(context.obj):
+    with friendly_errors(context.obj) as stop:
         check_writable(out)
         loaded = load_model(model)
         where = choose_device(device)
         chosen = {"values_range": loaded.values_range, "precision": precision, **chosen}
 
-        def run(objective: Objective, stop: StopRequest) -> Pictures:
+        def run(objective: Objective) -> Pictures:
             scores: list[torch.Tensor] = []
 
             def watch(report: StepReport) -> bool:
                 scores.append(report.scores)
-                return bool(stop)
+                return _watch(stop, report)
 
             images, names = optimize(
                 objective, progress=progress, callback=watch, device=where, **chosen
@@ -230,16 +271,25 @@ def optimize_command(
             return Pictures(images[-1], None, names, table)
 
         _render(
-            target.jobs(loaded, batch_size),
-            run,
-            out,
-            loaded,
-            {
-                "method": "optimize",
-                **effective_settings(optimize, chosen),
-                "device": describe_device(where),
-            },
-            "xplique",
+            Rendering(
+                target.request(loaded),
+                run,
+                batch_size,
+                # They share their transformations.
+                together=True,
+                folder=out,
+                prefix=loaded.name,
+                settings={
+                    **_network(loaded),
+                    "method": "optimize",
+                    **effective_settings(optimize, chosen),
+                    "device": describe_device(where),
+                },
+                style="xplique",
+                overwrite=overwrite,
+                report=_report,
+            ),
+            stop,
         )
 
 
@@ -260,17 +310,18 @@ def layers(
             if info.name and info.shape is not None and (info.is_leaf or not leaves):
                 table.add_row(
                     "" if info.index is None else str(info.index),
-                    escape(info.name),
-                    info.type,
+                    plain(info.name),
+                    plain(info.type),
                     _times(info.shape),
                     "" if info.channel_axis is None else str(info.channel_axis),
                 )
         console().print(table)
         if both := ambiguous_layers(traced):
-            typer.echo(
+            say(
                 f"{', '.join(both)}: the name of one layer and the index of another; write "
                 "--layer name:NAME or --layer index:NUMBER."
             )
+        check_output()
 
 
 @app.command()
@@ -280,22 +331,32 @@ def spectrum(
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")] = Path("spectrum.npz"),
     size: Annotated[str | None, size_option(FOLDER_SIZE)] = None,
     grey: Annotated[bool, typer.Option("--grey", help="Read the images in grey.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the file if there is one.")
+    ] = False,
     progress: ProgressOption = True,
 ) -> None:
     """Measure the magnitudes of your own images, for `fvfast maco --spectrum`."""
     height_and_width = _size(size)
-    with friendly_errors(context.obj):
+    with friendly_errors(context.obj) as stop:
         if out.is_dir():
             raise IsADirectoryError(
                 f"{out} is a folder; expected a file to write the spectrum to, such as "
                 f"{out / 'spectrum.npz'}."
             )
-        check_writable(out.parent)
+        if check_replaceable(out).exists() and not overwrite:
+            raise FileExistsError(
+                f"{out} is there already. Choose another file with --out, or replace it with "
+                "--overwrite."
+            )
+        check_writable(check_replaceable(out).parent)
+        remove_unfinished(check_replaceable(out).parent)
         measured = Spectrum.from_images(
             folder, size=height_and_width, progress=progress, channels=1 if grey else 3
         )
-        measured.save(out)
-        typer.echo(f"spectrum of {measured.image_count} images in {out.resolve()}")
+        with stop.later():
+            measured.save(out)
+            say(f"spectrum of {measured.image_count} images in {out.resolve()}")
 
 
 @app.command()
@@ -314,7 +375,7 @@ def info(
     with friendly_errors(context.obj):
         table = Table(show_header=False)
         for name, value in describe_installation():
-            table.add_row(name, escape(value))
+            table.add_row(name, plain(value))
         if model is not None:
             loaded = load_model(model)
             for rows in (
@@ -323,43 +384,65 @@ def info(
             ):
                 table.add_section()
                 for name, value in rows:
-                    table.add_row(name, escape(value))
+                    table.add_row(name, plain(value))
         console().print(table)
+        check_output()
 
 
-def _render(
-    jobs: list[Job],
-    run: Callable[[Objective, StopRequest], Pictures],
-    out: Path,
-    loaded: LoadedModel,
-    settings: dict[str, Any],
-    style: Style,
-) -> None:
+def _render(rendering: Rendering, stop: StopRequest) -> None:
     """Write the pictures and say where they are; leave with a status where some are missing."""
-    outcome = render(
-        jobs,
-        run,
-        out,
-        prefix=loaded.name,
-        settings={"model": loaded.name, **settings},
-        style=style,
-        report=lambda path, name: typer.echo(f"{name}: {path}"),
-    )
-    count = len(outcome.written)
-    pictures = "1 picture" if count == 1 else f"{count} pictures"
+    outcome = rendering.render(stop)
+    with stop.later():
+        _conclude(rendering, outcome, stop)
+
+
+def _conclude(rendering: Rendering, outcome: Outcome, stop: StopRequest) -> None:
+    count, there = len(outcome.written), len(outcome.there)
+    where = rendering.folder.resolve()
     if outcome.failed:
         print_error(
             f"no picture of {', '.join(outcome.failed)}: the score or its gradient was not finite "
             "from the first step. Check the network's output and --values-range."
         )
+    already = f", and {there} that were already there" if there else ""
     if outcome.interrupted:
-        wanted = sum(len(job.targets) for job in jobs)
-        typer.echo(f"interrupted: {pictures} of {wanted} in {out.resolve()}")
-        raise typer.Exit(INTERRUPTED)
+        wanted = len(rendering.request.names) - there
+        say(f"interrupted: {_pictures(count)} of {wanted} in {where}{already}")
+        raise typer.Exit(stop.status)
     if count:
-        typer.echo(f"{pictures} in {out.resolve()}")
+        say(f"{_pictures(count)} in {where}{already}")
+    elif not outcome.failed:
+        say(f"nothing to draw: {_pictures(there)} already in {where}")
     if outcome.failed:
         raise typer.Exit(1)
+
+
+def _pictures(count: int) -> str:
+    return "1 picture" if count == 1 else f"{count} pictures"
+
+
+def _report(path: Path, name: str) -> None:
+    say(f"{name}: {path}")
+
+
+def _watch(stop: StopRequest, report: StepReport) -> bool:
+    """After each step: whether to stop."""
+    if stop or report.step == report.nb_steps - 1:
+        stop.finish()
+    return bool(stop)
+
+
+def _network(loaded: LoadedModel) -> dict[str, str]:
+    return {"model": loaded.name, "weights": weights_digest(loaded.model)}
+
+
+def _spectrum_settings(magnitudes: Spectrum, path: Path | None) -> dict[str, str]:
+    if path is None or magnitudes.size is None or magnitudes.channels is None:
+        return {"spectrum": repr(magnitudes)}
+    # A file that was measured anew is another one under the same name.
+    values = magnitudes.magnitude(*magnitudes.size, magnitudes.channels)
+    digest = zlib.crc32(values.numpy().tobytes())
+    return {"spectrum": f"{magnitudes}, {digest:08x}", "spectrum_file": str(path)}
 
 
 def _given(**options: Any) -> dict[str, Any]:

@@ -8,12 +8,15 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from fvfast._printable import printable, shortened
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Style = Literal["xplique", "horama"]
 STYLES: tuple[Style, ...] = get_args(Style)
+_LONGEST_TITLE, _TITLE_LINES = 80, 10
 
 
 def blend_transparency(
@@ -135,7 +138,8 @@ def plot_grid(
     alphas
         N transparencies; None draws all opaque.
     names
-        N titles; None draws none.
+        N titles; None draws none. They are drawn as they are, also with dollar signs; of each, ten
+        lines of 80 characters at most.
     columns
         Pictures per row, at least 1. None: as many columns as rows or one more.
     style
@@ -165,8 +169,15 @@ def plot_grid(
         ax = figure.add_subplot(rows, columns, index + 1)
         plot_maco(images[index], None if alphas is None else alphas[index], style=style, ax=ax)
         if names is not None:
-            ax.set_title(names[index], fontsize="small")
+            # A name is not a formula, whatever it is made of.
+            ax.set_title(_title(names[index]), fontsize="small", parse_math=False)
     return figure
+
+
+def _title(name: str) -> str:
+    # matplotlib takes minutes to lay out a line of tens of thousands of characters.
+    lines = [shortened(printable(line), _LONGEST_TITLE) for line in name.split("\n")]
+    return "\n".join(lines[:_TITLE_LINES])
 
 
 def grid_columns(count: int, columns: int | None) -> int:

@@ -1,7 +1,10 @@
 """Writes visualisations as PNG files that carry how they were made."""
 
+import bisect
+import contextlib
 import math
 import os
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from fvfast._files import replacing
+from fvfast._printable import printable, shortened
 from fvfast._version import VERSION
 from fvfast.plot import Style, blend_transparency, check_lengths, grid_columns
 
@@ -20,6 +24,9 @@ _THUMBNAIL = 320
 _MARGIN = 12
 _FONT_SIZE = 18
 _LINE = 24
+_MOST_LINES = 10
+# Latin-1 without control characters; no space at the ends, nor two in a row.
+_KEYWORD = re.compile(r"(?=.{1,79}\Z)[!-~\xa1-\xff]+(?: [!-~\xa1-\xff]+)*")
 
 
 def save_png(
@@ -44,9 +51,10 @@ def save_png(
     image, alpha, percentile_image, percentile_alpha, style
         See `fvfast.plot.blend_transparency`. With ``alpha=None`` the file has no alpha channel.
     metadata
-        Text entries of the file, such as {"Title": "coffee mug"}: keywords of 1 to 79 Latin-1
-        characters; values of any type, written as text. The entry "Software" is added: fvfast and
-        its version. `read_metadata` reads them back.
+        Text entries of the file, such as {"Title": "coffee mug"}: keywords of 1 to 79 printable
+        Latin-1 characters; values of any type, written as text, in which what PNG cannot hold (the
+        character 0 and lone surrogates) is escaped. The entry "Software" is added: fvfast and its
+        version. `read_metadata` reads them back.
 
     Returns
     -------
@@ -83,7 +91,8 @@ def contact_sheet(
         N pictures, as `fvfast.plot.blend_transparency` takes them; each is shown with 320 pixels on
         its longer side.
     names
-        N labels. A line break starts a new line; a line that is too long is cut.
+        N labels. A line break starts a new line; a line that is too long is cut, and so are lines
+        after the tenth.
     path
         Path of the file, used as it is; an existing file is replaced.
     alphas
@@ -111,7 +120,7 @@ def contact_sheet(
     check_lengths(count, names=names, alphas=alphas)
     columns = grid_columns(count, columns)
     font = ImageFont.load_default(_FONT_SIZE)
-    lines = [name.split("\n") for name in names]
+    lines = [_lines(name) for name in names]
     width = _THUMBNAIL + _MARGIN
     height = _THUMBNAIL + _MARGIN + _LINE * max(map(len, lines))
     sheet = Image.new(
@@ -195,6 +204,8 @@ def check_writable(folder: str | os.PathLike[str]) -> None:
         Anything else that keeps a file from being written, such as a full disk.
     """
     target = Path(folder).absolute()
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        target.lstat()  # raises what also the making of the folder would: a name that is too long
     existing = next(path for path in (target, *target.parents) if os.path.lexists(path))
     if not existing.is_dir():
         raise NotADirectoryError(
@@ -212,32 +223,44 @@ def check_writable(folder: str | os.PathLike[str]) -> None:
         ) from error
 
 
+def _lines(name: str) -> list[str]:
+    """Lines of a label, without characters that no font has."""
+    lines = [printable(line) for line in name.split("\n")]
+    return lines if len(lines) <= _MOST_LINES else [*lines[: _MOST_LINES - 1], "..."]
+
+
 def _fitted(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
     """Cut a line, with an ellipsis at the end, to the width of a thumbnail."""
-    if font.getlength(line) <= _THUMBNAIL:
+    # More letters than pixels do not fit, and measuring takes time for each.
+    shown = line[:_THUMBNAIL]
+    if shown == line and font.getlength(line) <= _THUMBNAIL:
         return line
-    while line and font.getlength(line + "...") > _THUMBNAIL:
-        line = line[:-1]
-    return line + "..."
+
+    def width(length: int) -> int:
+        return math.ceil(font.getlength(shown[:length] + "..."))
+
+    fitting = bisect.bisect_right(range(1, len(shown) + 1), _THUMBNAIL, key=width)
+    return shown[:fitting] + "..."
 
 
 def _write(path: Path, picture: Image.Image, metadata: Mapping[str, Any] | None) -> Path:
     entries = PngImagePlugin.PngInfo()
     for key, value in {"Software": f"fvfast {VERSION}", **(metadata or {})}.items():
         _check_keyword(key)
-        entries.add_text(key, str(value))
+        entries.add_text(key, _storable(str(value)))
     with replacing(path) as file:
         picture.save(file, format="PNG", pnginfo=entries)
     return path
 
 
+def _storable(text: str) -> str:
+    """Text as PNG can hold it: it ends at a character 0, and is encoded."""
+    return text.replace("\0", r"\x00").encode("utf-8", "backslashreplace").decode()
+
+
 def _check_keyword(key: str) -> None:
-    try:
-        length = len(key.encode("latin-1"))
-    except UnicodeEncodeError:
-        length = 0
-    if not 1 <= length <= 79:
+    if not isinstance(key, str) or not _KEYWORD.match(key):
         raise ValueError(
-            f"metadata has the keyword {key!r}; a PNG file takes keywords of 1 to 79 Latin-1 "
-            "characters."
+            f"metadata has the keyword {shortened(repr(key), 100)}; a PNG file takes keywords of 1 "
+            "to 79 Latin-1 characters, without control characters, and spaces only between words."
         )

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from fvfast import _installation, _terminal, cli
+from fvfast import _installation, cli
 from fvfast.ops._native import native_status
 from fvfast.plot import blend_transparency
 from fvfast.png import read_metadata
@@ -331,11 +331,11 @@ def test_channels_of_outputs_with_channels_last(tmp_path):
     assert "on axis 2: index 5 is out of range" in result.stderr
     for command in ("maco", "optimize"):
         settings = QUICK if command == "maco" else ["--steps", 1, "--size", 16, "--no-progress"]
-        arguments = ["--layer", "mixed", "--channel", "5", *settings]
+        arguments = ["--layer", "mixed", "--channel", "5", "--out", command, *settings]
         result = draw(*arguments, command=command, model="last", status=1)
         assert "--channel-axis" in result.stderr
         draw(*arguments, "--channel-axis", "-1", command=command, model="last")
-    assert (tmp_path / "pictures" / "last_Channel_mixed_5.png").exists()
+        assert (tmp_path / command / "last_Channel_mixed_5.png").exists()
 
 
 @pytest.mark.parametrize("command", ["maco", "optimize"])
@@ -501,7 +501,7 @@ def test_an_interrupt_keeps_what_there_is(tmp_path, monkeypatch):
         "--out",
         "out",
         *options,
-        status=_terminal.INTERRUPTED,
+        status=130,
     )
     assert runs == [["Channel#conv_0"], ["Channel#conv_1"]]
     taken = {

@@ -1,21 +1,11 @@
 """How the console command talks to its user."""
 
-import signal
 import warnings
 
 import pytest
 import typer
 
 from fvfast import _terminal
-
-
-def test_a_second_interrupt_stops_at_once():
-    # A shell's background jobs inherit an ignored SIGINT.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    with pytest.raises(KeyboardInterrupt), _terminal.stop_on_interrupt() as stop:  # noqa: PT012
-        signal.raise_signal(signal.SIGINT)
-        assert stop
-        signal.raise_signal(signal.SIGINT)
 
 
 def test_warnings_are_shown_without_code(capsys):

@@ -193,4 +193,5 @@ def image_identity(name: str) -> int:
     It depends on nothing but the name, so an image draws the same numbers alone and in any batch,
     while different objectives draw different ones.
     """
-    return zlib.crc32(name.encode())
+    # Names from files may hold lone surrogates.
+    return zlib.crc32(name.encode("utf-8", "surrogatepass"))
