@@ -15,9 +15,9 @@ from benchmarks.harness import (
     save_row,
 )
 from fvfast.ops import random_crops
-from fvfast.ops._native import native_status
+from fvfast.ops._kernels import native_status
 from fvfast.ops.boxes import draw_boxes
-from fvfast.ops.crop_reference import crop_and_resize_reference, crop_gradient_reference
+from fvfast.ops.reference.crop import crop_and_resize_reference, crop_gradient_reference
 
 IMAGE = (1, 3, 512, 512)
 CROPS, SIZE = 32, 224

@@ -9,8 +9,8 @@ import torch
 
 from benchmarks.harness import alternating_medians, copy_function, machine, save_row
 from fvfast.ops import inject_noise_
-from fvfast.ops._native import native_status
-from fvfast.ops.reference import inject_noise_reference
+from fvfast.ops._kernels import native_status
+from fvfast.ops.reference.noise import inject_noise_reference
 
 SHAPE = (1, 32, 3, 224, 224)
 KEY: dict[str, Any] = {"seed": 1, "streams": [0], "step": 0}

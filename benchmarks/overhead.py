@@ -21,9 +21,10 @@ from benchmarks.peers.fvfast_worker import make_objective, settings_of
 from benchmarks.peers.scene import Scene
 from benchmarks.peers.torch_networks import build_network
 from benchmarks.stopwatch import Stopwatch
-from fvfast import maco, maco_run
-from fvfast.ascent import StepReport
+from fvfast import maco
 from fvfast.engine.engine import Engine, kept_engine
+from fvfast.run import maco_run
+from fvfast.run.loop import StepReport
 
 WARM_UP = 3  # steps that are not counted
 

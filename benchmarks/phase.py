@@ -16,12 +16,12 @@ from benchmarks.harness import (
     processor_milliseconds,
     save_row,
 )
-from fvfast.colors import COLOR_CORRELATION
 from fvfast.ops import phase_to_image, phase_update_
+from fvfast.ops._kernels import native, native_status
 from fvfast.ops._memory import buffer
-from fvfast.ops._native import native, native_status
-from fvfast.ops.reference_phase import STANDARDISATION_EPSILON, phase_to_image_reference
-from fvfast.optimizers import ascend
+from fvfast.ops.colors import COLOR_CORRELATION
+from fvfast.ops.reference.phase import STANDARDISATION_EPSILON, phase_to_image_reference
+from fvfast.run.optimizers import ascend
 
 SHAPE = (1, 3, 512, 512)
 RANGE = (-1.0, 1.0)

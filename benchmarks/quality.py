@@ -2,10 +2,10 @@
 
 Run with ``python -m benchmarks.quality``. Each class, seed and recipe is one run of `fvfast.maco`
 on EfficientNet-Lite0 with its ImageNet weights. Pictures are taken along the way, with the clock
-stopped, and judged afterwards over the evaluation crops of `fvfast.metrics`: the mean logit of the
-class in Lite0, and its rank and probability in Lite1 and Lite2, which had no part in it. Pictures
-from the middle of a run are what its schedules have led to by then, not what a shorter run gives:
-for that, make a recipe with fewer steps.
+stopped, and judged afterwards over the evaluation crops of `fvfast.evaluation.metrics`: the mean
+logit of the class in Lite0, and its rank and probability in Lite1 and Lite2, which had no part in
+it. Pictures from the middle of a run are what its schedules have led to by then, not what a shorter
+run gives: for that, make a recipe with fewer steps.
 
 Each finished run is appended to the results at once, and runs that are there with the same settings
 are not repeated.
@@ -32,10 +32,10 @@ from benchmarks.quality_recipes import (
 from benchmarks.quality_report import curves_of, plot_curves, print_summary, shared
 from benchmarks.stopwatch import Stopwatch
 from fvfast import Objective, maco
-from fvfast._terminal import StopRequest, console, stop_on_interrupt
-from fvfast.ascent import StepReport
-from fvfast.metrics import evaluation_boxes, mean_logit, transferability
+from fvfast.cli.terminal import StopRequest, console, stop_on_interrupt
+from fvfast.evaluation.metrics import evaluation_boxes, mean_logit, transferability
 from fvfast.models import LoadedModel, load_model
+from fvfast.run.loop import StepReport
 
 ARTIST = "efficientnet_lite0"
 JUDGES = ("efficientnet_lite1", "efficientnet_lite2")

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from fvfast import Geometric, Linear, maco
-from fvfast.optimizers import KerasNadam
-from fvfast.presets import Preset, find_preset
+from fvfast.run.optimizers import KerasNadam
+from fvfast.run.presets import Preset, find_preset
 
 # Recipes are tuned on the first and reported on the second: neither list may borrow from the other.
 TUNING_CLASSES = ("goldfish", "castle", "daisy", "grand piano")
@@ -83,7 +83,7 @@ RECIPES: dict[str, Mapping[str, Any]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Nadam:
-    """`fvfast.optimizers.KerasNadam` with a learning rate."""
+    """`fvfast.run.optimizers.KerasNadam` with a learning rate."""
 
     lr: float
 

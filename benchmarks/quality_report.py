@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from benchmarks.quality_recipes import BASELINE
-from fvfast._terminal import console
+from fvfast.cli.terminal import console
 
 Row = dict[str, Any]
 Pair = tuple[str, str]

@@ -11,9 +11,9 @@ from benchmarks.harness import alternating_medians, copy_function
 from benchmarks.peers.scene import Scene
 from fvfast import Spectrum
 from fvfast.engine.memory import reused_memory
+from fvfast.objectives.scores import LayerScore
 from fvfast.ops import phase_update_, random_crops
 from fvfast.ops.boxes import draw_boxes
-from fvfast.scores import LayerScore
 
 FLOAT, COMPLEX = 4, 8  # bytes of a number
 

@@ -11,8 +11,8 @@ from fvfast import _startup as _startup
 from fvfast._version import VERSION
 from fvfast.maco import MacoBatch, maco, maco_batch
 from fvfast.objectives import Objective
-from fvfast.optim import optimize
-from fvfast.schedules import Geometric, Linear
+from fvfast.optimize import optimize
+from fvfast.run.schedules import Geometric, Linear
 from fvfast.spectrum import Spectrum
 
 __version__ = VERSION

@@ -1,5 +1,5 @@
 """``python -m fvfast`` is the console command ``fvfast``."""
 
-from fvfast.cli import app
+from fvfast.cli.app import app
 
 app(prog_name="fvfast")

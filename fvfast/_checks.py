@@ -4,9 +4,15 @@ import operator
 from collections.abc import Sequence
 from typing import Any, SupportsFloat, SupportsIndex
 
+import numpy as np
 import torch
 
 LARGEST_FLOAT32 = float(torch.finfo(torch.float32).max)
+
+
+def is_number(value: object) -> bool:
+    """Whether a value can weigh an objective: an int or a float, of Python or numpy."""
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
 
 
 def check_images(images: torch.Tensor, function: str) -> None:

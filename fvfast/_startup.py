@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 _NAMES = frozenset({"fvfast", "fvfast.exe", "fvfast-script.py"})
-_MODULES = frozenset({"fvfast", "fvfast.__main__", "fvfast.cli"})
+_MODULES = frozenset({"fvfast", "fvfast.__main__"})
 
 
 def is_command(arguments: list[str], original: list[str]) -> bool:

@@ -5,19 +5,19 @@ from collections.abc import Callable, Sequence
 import torch
 
 from fvfast._checks import check_callback, check_count
-from fvfast._room import check_kept_images
 from fvfast._warnings import warn_user
-from fvfast.ascent import Callback
 from fvfast.engine.interrupts import let_interrupts_through, opened_at_once, result_kept
 from fvfast.engine.precision import Precision
 from fvfast.engine.state import borrowed
-from fvfast.maco_results import MacoBatch as MacoBatch
-from fvfast.maco_results import MacoResults, joined
-from fvfast.maco_run import MacoRun
 from fvfast.objectives import Objective
-from fvfast.optimizers import OptimizerSpec
-from fvfast.presets import takes_preset
-from fvfast.schedules import ScheduleSpec
+from fvfast.run.loop import Callback
+from fvfast.run.maco_run import MacoRun
+from fvfast.run.optimizers import OptimizerSpec
+from fvfast.run.presets import takes_preset
+from fvfast.run.results import MacoBatch as MacoBatch
+from fvfast.run.results import MacoResults, joined
+from fvfast.run.room import check_kept_images
+from fvfast.run.schedules import ScheduleSpec
 from fvfast.spectrum import SpectrumSource
 
 CROPS_PER_BATCH = 64
@@ -86,7 +86,7 @@ def maco(
     progress
         Whether to show a progress bar.
     callback
-        Called after each step with a `fvfast.ascent.StepReport`; returning True ends the run.
+        Called after each step with a `fvfast.run.loop.StepReport`; returning True ends the run.
     save_every
         Keep the image every so many steps. The image and transparency returned are then (M, C, H,
         W), one for each kept step and the final one last.

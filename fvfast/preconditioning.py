@@ -13,14 +13,14 @@ from collections.abc import Callable, Sequence
 import torch
 
 from fvfast._checks import check_images, check_size, check_values_range
-from fvfast.colors import recorrelate_colors as recorrelate_colors  # Xplique's place
-from fvfast.fourier import fft_2d_freq as fft_2d_freq
-from fvfast.fourier import fft_image as fft_image
-from fvfast.fourier import fft_to_rgb as fft_to_rgb
-from fvfast.fourier import get_fft_scale as get_fft_scale
+from fvfast.ops.colors import recorrelate_colors as recorrelate_colors  # Xplique's place
 from fvfast.ops.phase_to_image import phase_to_image
 from fvfast.ops.philox import Purpose, draw_normal, random_words, to_uniform
-from fvfast.ops.reference_phase import phase_to_image_reference, standardise
+from fvfast.ops.reference.phase import phase_to_image_reference, standardise
+from fvfast.parametrizations.fourier import fft_2d_freq as fft_2d_freq
+from fvfast.parametrizations.fourier import fft_image as fft_image
+from fvfast.parametrizations.fourier import fft_to_rgb as fft_to_rgb
+from fvfast.parametrizations.fourier import get_fft_scale as get_fft_scale
 from fvfast.spectrum import Spectrum, SpectrumSource
 
 Normalizer = str | Callable[[torch.Tensor], torch.Tensor]

@@ -104,7 +104,7 @@ def serve(path):
     """Fork for each connection, until standard input ends."""
     import selectors
 
-    import fvfast.cli  # noqa: F401 (once for all)
+    import fvfast.cli.app  # noqa: F401 (once for all)
 
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(path)
@@ -149,7 +149,8 @@ def look_after(connection):
 
 def become(request, files):
     """Be what Python and the package make of a new process, and run the command."""
-    from fvfast import _startup, cli
+    from fvfast import _startup
+    from fvfast.cli import app as cli
 
     os.chdir(request["cwd"])
     numbers = iter(files)

@@ -8,7 +8,7 @@ import os
 import pytest
 from cuda_emulator import build
 
-from fvfast.ops._native import use_emulated
+from fvfast.ops._kernels import use_emulated
 
 ORDERS = {"emulated ascending": 0, "emulated descending": 1, "emulated random": 7}
 

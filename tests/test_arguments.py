@@ -6,7 +6,7 @@ import pytest
 import typer
 from torch import nn
 
-from fvfast._arguments import (
+from fvfast.cli.arguments import (
     ambiguous_layers,
     file_names,
     parse_ids,

@@ -35,7 +35,7 @@ sys.meta_path = [finder for finder in sys.meta_path if "Editable" not in repr(fi
 import torch
 import fvfast
 from fvfast.ops import inject_noise
-from fvfast.ops._native import native_status
+from fvfast.ops._kernels import native_status
 assert pathlib.Path({folder!r}) in pathlib.Path(fvfast.__file__).parents, fvfast.__file__
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

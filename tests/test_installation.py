@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from fvfast import _installation
-from fvfast._installation import busy_cores, describe_installation, usable_cores, waiting_advice
+from fvfast.cli import installation
+from fvfast.cli.installation import busy_cores, describe_installation, usable_cores, waiting_advice
 
 
 @pytest.fixture(autouse=True)
@@ -31,11 +31,11 @@ def test_advice_where_threads_exceed_free_cores(monkeypatch, threads, cores, bus
 
 
 def test_info_says_it(monkeypatch):
-    monkeypatch.setattr(_installation, "busy_cores", lambda: 100.0)
-    monkeypatch.setattr(_installation.torch, "get_num_threads", lambda: 4)
+    monkeypatch.setattr(installation, "busy_cores", lambda: 100.0)
+    monkeypatch.setattr(installation.torch, "get_num_threads", lambda: 4)
     assert "PASSIVE" in dict(describe_installation())["waiting threads"]
-    monkeypatch.setattr(_installation, "busy_cores", lambda: 0.0)
-    monkeypatch.setattr(_installation, "usable_cores", lambda: 8)
+    monkeypatch.setattr(installation, "busy_cores", lambda: 0.0)
+    monkeypatch.setattr(installation, "usable_cores", lambda: 8)
     assert "waiting threads" not in dict(describe_installation())
 
 

@@ -8,8 +8,9 @@ import torch
 from engine.test_state import assert_same, fingerprint
 from torch import nn
 
-from fvfast import Objective, ascent, maco, maco_batch, maco_run, optimize
+from fvfast import Objective, maco, maco_batch, optimize
 from fvfast.engine import snapshot
+from fvfast.run import loop, maco_run
 
 INPUT = (3, 20, 20)
 SHORT = {"nb_steps": 4, "nb_crops": 3, "custom_shape": (32, 32), "progress": False}
@@ -78,7 +79,7 @@ def signal_after():
 
 @pytest.mark.parametrize(
     ("owner", "name"),
-    [(ascent._Loop, "finish"), (snapshot.Snapshot, "restore")],
+    [(loop._Loop, "finish"), (snapshot.Snapshot, "restore")],
     ids=["the images are fetched", "the network is put back"],
 )
 @pytest.mark.parametrize("call", [maco, maco_batch, optimize])
@@ -107,7 +108,7 @@ def test_an_interrupt_after_a_batch_waits_until_it_is_handed_over(network, signa
 
     def arm(report):
         if report.step == report.nb_steps - 1 and len(parts) == 1:
-            signal_after(ascent._Loop, "finish")
+            signal_after(loop._Loop, "finish")
 
     with pytest.warns(RuntimeWarning, match="interrupted after 2 of 4 images; on_result has had"):
         maco_batch(

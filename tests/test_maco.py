@@ -7,8 +7,9 @@ import torch
 from engine.test_state import assert_same, fingerprint
 from torch import nn
 
-from fvfast import Objective, Spectrum, maco, maco_batch, maco_run
+from fvfast import Objective, Spectrum, maco, maco_batch
 from fvfast.ops.boxes import BoxDistribution, draw_boxes
+from fvfast.run import maco_run
 
 INPUT = (3, 20, 20)
 SHORT = {"nb_steps": 4, "nb_crops": 3, "custom_shape": (32, 32), "progress": False}

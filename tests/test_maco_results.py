@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from fvfast import Objective, maco_batch
-from fvfast.maco_results import MacoBatch, MacoResults
+from fvfast.run.results import MacoBatch, MacoResults
 
 INPUT = (3, 20, 20)
 SHORT = {"nb_steps": 2, "nb_crops": 1, "custom_shape": 32, "progress": False, "batch_size": 2}

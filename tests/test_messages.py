@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from fvfast import Objective, Spectrum, maco, maco_batch
-from fvfast._arguments import parse_layer
+from fvfast.cli.arguments import parse_layer
 from fvfast.engine.layers import trace_layers
 from fvfast.plot import plot_maco
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fvfast import Objective
-from fvfast.metrics import (
+from fvfast.evaluation.metrics import (
     agreement,
     evaluation_boxes,
     evaluation_crops,

@@ -3,7 +3,7 @@ import functools
 import pytest
 import torch
 
-from fvfast.optimizers import KerasNadam, ascend, bind_optimizer, keras_nadam, known_sums
+from fvfast.run.optimizers import KerasNadam, ascend, bind_optimizer, keras_nadam, known_sums
 
 
 @pytest.fixture

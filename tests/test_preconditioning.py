@@ -6,13 +6,13 @@ import math
 import pytest
 import torch
 
-from fvfast.colors import (
+from fvfast.ops.colors import (
     COLOR_CORRELATION,
     COLOR_DECORRELATION,
     decorrelate_colors,
     recorrelate_colors,
 )
-from fvfast.ops.reference_phase import half_spectrum_image
+from fvfast.ops.reference.phase import half_spectrum_image
 from fvfast.preconditioning import (
     fft_2d_freq,
     fft_image,

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fvfast import Geometric, Linear, Objective, maco, maco_batch
-from fvfast.presets import PRESETS
+from fvfast.run.presets import PRESETS
 
 INPUT = (3, 20, 20)
 SHORT = {"nb_steps": 4, "nb_crops": 3, "custom_shape": (32, 32), "progress": False}

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fvfast import Objective, Spectrum, maco, maco_batch, optimize
-from fvfast.metrics import mean_score
+from fvfast.evaluation.metrics import mean_score
 
 INPUT = (3, 20, 20)
 SHORT = {"nb_steps": 3, "nb_crops": 3, "custom_shape": (32, 32), "progress": False}

@@ -11,7 +11,7 @@ from benchmarks.quality import checkpoint_steps, main, read_rows
 from benchmarks.quality_recipes import RECIPES, find_recipe, parse_recipe
 from benchmarks.quality_report import curves_of, seconds_to_reach, shared
 from fvfast import Geometric, Linear
-from fvfast.presets import PRESETS
+from fvfast.run.presets import PRESETS
 
 TINY = "tiny:nb_steps=2,nb_crops=1,custom_shape=(32, 32)"
 

@@ -11,7 +11,7 @@ from PIL import Image
 from test_cli import QUICK, draw, invoke, settings_of
 from test_cli import _workplace as _workplace
 
-from fvfast import cli
+from fvfast.cli import app as cli
 from fvfast.png import read_metadata, save_png
 from fvfast.spectrum import Spectrum
 
@@ -224,16 +224,16 @@ def test_a_spectrum_that_is_there_is_refused_before_it_is_measured(tmp_path, mon
 
 
 def test_a_picture_that_cannot_be_written_does_not_take_the_others_with_it(tmp_path, monkeypatch):
-    from fvfast import _rendering
+    from fvfast.cli import rendering
 
-    usual = _rendering.save_png
+    usual = rendering.save_png
 
     def refuse(path, *arguments, **settings):
         if "conv_1" in path.name:
             raise OSError(28, "No space left on device")
         return usual(path, *arguments, **settings)
 
-    monkeypatch.setattr(_rendering, "save_png", refuse)
+    monkeypatch.setattr(rendering, "save_png", refuse)
     result = draw(*CHANNELS, "0-5", "--batch-size", 3, *QUICK, status=1)
     assert "No space left on device" in result.stderr
     names = sorted(path.name for path in (tmp_path / "pictures").iterdir())

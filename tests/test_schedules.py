@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from fvfast import Geometric, Linear
-from fvfast.presets import FALLING_NOISE
-from fvfast.schedules import schedule_of
+from fvfast.run.presets import FALLING_NOISE
+from fvfast.run.schedules import schedule_of
 
 
 @pytest.mark.parametrize("nb_steps", [1, 2, 3, 256])

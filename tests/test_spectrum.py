@@ -12,10 +12,10 @@ from skimage import data as skimage_data
 from sklearn.datasets import load_sample_image
 
 from fvfast import Objective, maco
-from fvfast.colors import decorrelate_colors
-from fvfast.photographs import PhotographFolder
+from fvfast.ops.colors import decorrelate_colors
 from fvfast.preconditioning import init_maco_buffer
 from fvfast.spectrum import Spectrum
+from fvfast.spectrum.photographs import PhotographFolder
 
 SIZES = [(2, 2), (2, 9), (3, 2), (5, 8), (64, 64), (65, 96), (96, 65), (63, 31)]
 

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from fvfast._startup import is_command
-from fvfast._stopping import stop_on_signals
+from fvfast.cli.stopping import stop_on_signals
 from fvfast.engine.interrupts import let_interrupts_through, opened, shielded
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -20,7 +20,7 @@ from benchmarks.gpu.processes import ROOT
 from benchmarks.gpu.work import BOX_SIZES, CROP_FORMATS, NOISE, Sizes, name_of
 from fvfast.ops import random_crops
 from fvfast.ops.boxes import BoxDistribution, draw_boxes, draw_boxes_reference
-from fvfast.ops.reference import inject_noise_reference
+from fvfast.ops.reference.noise import inject_noise_reference
 
 REHEARSED_SEED = 1
 TESTS = ("boxes", "noise", "random_crops", "phase_to_image", "phase_update", "phase_ascent")

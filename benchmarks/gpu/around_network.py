@@ -8,10 +8,10 @@ import torch
 from benchmarks.gpu.work import RANGE, SEED, Work
 from fvfast.ops import random_crops
 from fvfast.ops.boxes import draw_boxes, draw_boxes_reference
-from fvfast.ops.crop_reference import random_crops_reference
 from fvfast.ops.phase_ascent import phase_ascent_, render_phase
 from fvfast.ops.phase_update import nadam_rates
-from fvfast.ops.reference_phase import phase_to_image_reference, phase_update_reference_
+from fvfast.ops.reference.crop import random_crops_reference
+from fvfast.ops.reference.phase import phase_to_image_reference, phase_update_reference_
 
 # Of every step: what a step costs does not depend on how many there were.
 NADAM: dict[str, Any] = {"step": 10, "lr": 0.1}

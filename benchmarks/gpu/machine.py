@@ -163,7 +163,7 @@ def find_gpu() -> "torch.device":
     """
     import torch
 
-    from fvfast.ops._native import native_status, runs_on
+    from fvfast.ops._kernels import native_status, runs_on
 
     if torch.version.cuda is None:
         raise UnusableError(

@@ -11,7 +11,7 @@ from benchmarks.gpu.machine import find_gpu
 from benchmarks.gpu.processes import ROOT
 from benchmarks.gpu.timing import Clock, GraphClock, WallClock
 from benchmarks.gpu.work import Sizes
-from fvfast.ops._native import use_emulated
+from fvfast.ops._kernels import use_emulated
 
 
 @dataclasses.dataclass(frozen=True)

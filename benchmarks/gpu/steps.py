@@ -21,7 +21,7 @@ from benchmarks.gpu.place import Place, measuring_place
 from benchmarks.gpu.profile import Launches, NothingSeenError, Profiler, profile_calls
 from benchmarks.gpu.work import CROP_FORMATS, make_work, name_of
 from fvfast import maco
-from fvfast.ascent import StepReport
+from fvfast.run.loop import StepReport
 
 GRAPH = "FVFAST_CUDA_GRAPH"
 PRECISIONS = ("bfloat16", "float32")

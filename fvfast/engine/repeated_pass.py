@@ -14,7 +14,7 @@ PartScorer = Callable[[int, int], Scorer]
 
 
 def kind_of(scorer: Scorer) -> Hashable:
-    """Kind of a scorer that can turn to other targets, see `fvfast.scores.WeightedSum`; or None."""
+    """Return the kind of a scorer that turns to other targets, as a weighted sum can; or None."""
     return getattr(scorer, "kind", None)
 
 

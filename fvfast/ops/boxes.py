@@ -21,8 +21,8 @@ from fvfast.ops._checks import (
     check_words,
     reject,
 )
+from fvfast.ops._kernels import kernels_for
 from fvfast.ops._memory import buffer, check_memory
-from fvfast.ops._native import kernels_for
 from fvfast.ops._register import register
 from fvfast.ops.philox import (
     Purpose,

@@ -19,11 +19,11 @@ from fvfast.ops._checks import (
     check_type,
     reject,
 )
+from fvfast.ops._kernels import kernels_for
 from fvfast.ops._memory import buffer, check_memory
-from fvfast.ops._native import kernels_for
 from fvfast.ops._register import register
-from fvfast.ops.crop_reference import crop_gradient_reference, random_crops_reference
 from fvfast.ops.noise import NOISE_SCHEMA, NoiseArguments, check_noise
+from fvfast.ops.reference.crop import crop_gradient_reference, random_crops_reference
 
 _LONGEST = 2**24  # pixels of an axis: positions between them leave room for a share
 

@@ -20,11 +20,11 @@ from fvfast.ops._checks import (
     reject,
     require_tensor,
 )
+from fvfast.ops._kernels import Kernels, kernels_for
 from fvfast.ops._memory import buffer, check_memory
-from fvfast.ops._native import Kernels, kernels_for
 from fvfast.ops._register import register
 from fvfast.ops.philox import known_step, signed, split_step, whole_step
-from fvfast.ops.reference import inject_noise_reference
+from fvfast.ops.reference.noise import inject_noise_reference
 
 _MOST_DIMENSIONS = 16  # of the kernels
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from fvfast.ops._kernels import kernels_for
 from fvfast.ops._memory import buffer, check_memory
-from fvfast.ops._native import kernels_for
 from fvfast.ops._register import register
 from fvfast.ops.phase_cuda import phase_gradient_cuda, phase_update_cuda, transform_fits
 from fvfast.ops.phase_to_image import (
@@ -27,7 +27,7 @@ from fvfast.ops.phase_update import (
     update,
     update_reference,
 )
-from fvfast.ops.reference_phase import STANDARDISATION_EPSILON
+from fvfast.ops.reference.phase import STANDARDISATION_EPSILON
 
 _library = torch.library.Library("fvfast", "FRAGMENT")
 _library.define(

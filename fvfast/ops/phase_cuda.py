@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
-from fvfast.colors import COLOR_CORRELATION
+from fvfast.ops._kernels import Kernels
 from fvfast.ops._memory import buffer
-from fvfast.ops._native import Kernels
-from fvfast.ops.reference_phase import STANDARDISATION_EPSILON
+from fvfast.ops.colors import COLOR_CORRELATION
+from fvfast.ops.reference.phase import STANDARDISATION_EPSILON
 
 Numbers = tuple[float, float]
 Unfinished = tuple[tuple[int, int], tuple[int, int], list[int], float]

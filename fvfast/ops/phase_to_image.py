@@ -20,8 +20,8 @@ from fvfast.ops._checks import (
     reject,
     require_tensor,
 )
+from fvfast.ops._kernels import kernels_for
 from fvfast.ops._memory import buffer, check_memory
-from fvfast.ops._native import kernels_for
 from fvfast.ops._register import register
 from fvfast.ops.phase_cuda import (
     colors_of,
@@ -30,7 +30,7 @@ from fvfast.ops.phase_cuda import (
     phase_to_image_cuda,
 )
 from fvfast.ops.phase_update import sum_scratch
-from fvfast.ops.reference_phase import (
+from fvfast.ops.reference.phase import (
     STANDARDISATION_EPSILON,
     phase_to_image_reference,
     standardise,

@@ -18,11 +18,11 @@ from fvfast.ops._checks import (
     reject,
     require_tensor,
 )
+from fvfast.ops._kernels import kernels_for
 from fvfast.ops._memory import buffer, check_memory
-from fvfast.ops._native import kernels_for
 from fvfast.ops._register import register
 from fvfast.ops.phase_cuda import phase_update_cuda, update_arguments
-from fvfast.ops.reference_phase import phase_update_reference_
+from fvfast.ops.reference.phase import phase_update_reference_
 
 _library = torch.library.Library("fvfast", "FRAGMENT")
 _library.define(
@@ -266,7 +266,7 @@ def phase_update_(
     step
         Counts from 1.
     lr, betas, eps, momentum_decay
-        Of NAdam. The defaults are those of `fvfast.optimizers.keras_nadam`.
+        Of NAdam. The defaults are those of `fvfast.run.optimizers.keras_nadam`.
     mu_product
         Product of `nadam_momentum` of the steps before this one, 1 before the first. Default:
         computed.

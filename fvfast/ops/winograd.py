@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 
 from fvfast.ops._checks import FLOATING, check_alike, check_type, reject, require_tensor
+from fvfast.ops._kernels import native
 from fvfast.ops._memory import buffer, check_memory
-from fvfast.ops._native import native
 
 PANEL = 32
 """Output channels whose weights stand together."""

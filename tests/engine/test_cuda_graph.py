@@ -17,7 +17,7 @@ from torch.nn.modules.module import register_module_forward_hook
 import fvfast.engine.engine as engine_module
 import fvfast.engine.repeated_pass as repeated_pass_module
 from fvfast import Objective, maco, optimize
-from fvfast._network import describe_float32, describe_graph
+from fvfast.cli.network import describe_float32, describe_graph
 from fvfast.engine.cuda_graph import (
     EAGER_PASSES,
     GraphedPass,

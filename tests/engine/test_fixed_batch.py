@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from fvfast import Objective, maco, maco_batch, optimize
-from fvfast.metrics import mean_logit, mean_score
+from fvfast.evaluation.metrics import mean_logit, mean_score
 from fvfast.models import LoadedModel
 
 INPUT = (3, 20, 20)

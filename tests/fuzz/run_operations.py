@@ -244,7 +244,7 @@ def main(path: str, count: str, progress: str, *only: str) -> None:
     sys.modules["fvfast._C"] = load(path)
     import fvfast.ops
 
-    module = fvfast.ops._native.native()
+    module = fvfast.ops._kernels.native()
     assert module is sys.modules["fvfast._C"], "another module is in use"
     assert operations() | {"winograd_convolution"} == CASES.keys(), operations() ^ CASES.keys()
     torch.set_num_threads(2)

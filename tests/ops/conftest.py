@@ -23,7 +23,7 @@ import pytest
 import torch
 from emulated import ORDERS, emulated
 
-from fvfast.ops._native import native
+from fvfast.ops._kernels import native
 
 INSTRUCTION_SETS = ["baseline", "avx2", "avx512"]
 

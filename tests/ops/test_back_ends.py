@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from fvfast.ops import inject_noise, random_crops
+from fvfast.ops._kernels import kernels_for, native, runs_on, use_emulated
 from fvfast.ops._memory import buffer
-from fvfast.ops._native import kernels_for, native, runs_on, use_emulated
 from fvfast.ops.boxes import BoxDistribution, draw_boxes
 
 KEY = {"seed": 0x1234_5678_9ABC_DEF0, "streams": [3, 2**32 - 1], "step": 7}

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from fvfast.ops import boxes as boxes_module
+from fvfast.ops._kernels import native, native_status
 from fvfast.ops._memory import buffer
-from fvfast.ops._native import native, native_status
 from fvfast.ops.boxes import BoxDistribution, draw_boxes, draw_boxes_reference
 from fvfast.ops.philox import Purpose, random_words, to_uniform
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fvfast.ops import random_crops
-from fvfast.ops.crop_reference import sample_weights
+from fvfast.ops.reference.crop import sample_weights
 
 pytestmark = [pytest.mark.compiled, pytest.mark.every_instruction_set]
 

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
+from fvfast.ops._kernels import native, native_status
 from fvfast.ops._memory import buffer
-from fvfast.ops._native import native, native_status
 
 pytestmark = [
     pytest.mark.cpu_only,

@@ -8,20 +8,20 @@ import types
 import pytest
 import torch
 
-from fvfast.ops import _native
+from fvfast.ops import _kernels
 
 pytestmark = pytest.mark.cpu_only
 
 FALLBACK = """
 import warnings
 import torch
-from fvfast.ops import _native
+from fvfast.ops import _kernels
 {before}
 from fvfast.ops import inject_noise
 images = torch.zeros(1, 8)
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
-    status = _native.native_status()
+    status = _kernels.native_status()
     results = [inject_noise(images, 1.0, seed=1, streams=[0], step=0) for _ in range(2)]
     torch.ops.fvfast.inject_noise_(images, 1.0, 1.0, 1, [0], 0, None)
 assert torch.equal(results[0], results[1]) and torch.equal(results[0], images)
@@ -46,7 +46,7 @@ def test_a_failed_build_falls_back_with_one_warning(tmp_path):
     before = (
         "import sys, pathlib\n"
         "sys.modules['fvfast._C'] = None  # makes its import fail\n"
-        f"_native._FAILURE_RECORD = pathlib.Path({str(record)!r})"
+        f"_kernels._FAILURE_RECORD = pathlib.Path({str(record)!r})"
     )
     run_without_native(before, "the compiler was on holiday", 1, dict(os.environ))
 
@@ -73,11 +73,11 @@ def test_a_gpu_without_kernels_hears_why(monkeypatch, tmp_path, architectures, s
         simd_level=lambda: "baseline",
         max_threads=lambda: 1,
     )
-    monkeypatch.setattr(_native, "_CUDA_FAILURE_RECORD", record)
-    monkeypatch.setattr(_native, "_load", lambda: (module, ""))
-    monkeypatch.setattr(_native, "native", lambda: module)
+    monkeypatch.setattr(_kernels, "_CUDA_FAILURE_RECORD", record)
+    monkeypatch.setattr(_kernels, "_load", lambda: (module, ""))
+    monkeypatch.setattr(_kernels, "native", lambda: module)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA A100")
     with pytest.warns(RuntimeWarning, match="without its CUDA kernels") as warned:
-        assert not _native._has_cuda_kernels.__wrapped__(0)
+        assert not _kernels._has_cuda_kernels.__wrapped__(0)
     assert said in str(warned[0].message)

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from fvfast.ops import inject_noise, inject_noise_
+from fvfast.ops._kernels import native, native_status
 from fvfast.ops._memory import buffer
-from fvfast.ops._native import native, native_status
-from fvfast.ops.reference import inject_noise_reference
+from fvfast.ops.reference.noise import inject_noise_reference
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
 KEY = {"seed": 0x1234_5678_9ABC_DEF0, "step": 7}

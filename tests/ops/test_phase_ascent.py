@@ -9,7 +9,7 @@ import torch
 from fvfast.ops import phase_to_image, phase_update_
 from fvfast.ops.phase_ascent import can_ascend, phase_ascent_, render_phase
 from fvfast.ops.phase_update import nadam_rates
-from fvfast.ops.reference_phase import phase_to_image_reference, phase_update_reference_
+from fvfast.ops.reference.phase import phase_to_image_reference, phase_update_reference_
 
 RANGE = (-1.0, 2.0)
 STEP = {"step": 3, "lr": 0.5}

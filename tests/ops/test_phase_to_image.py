@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from fvfast.ops import phase_to_image
+from fvfast.ops._kernels import kernels_for, native, native_status
 from fvfast.ops._memory import buffer
-from fvfast.ops._native import kernels_for, native, native_status
 from fvfast.ops.phase_cuda import transform_fits
-from fvfast.ops.reference_phase import (
+from fvfast.ops.reference.phase import (
     STANDARDISATION_EPSILON,
     phase_to_image_reference,
     standardise,
@@ -475,7 +475,7 @@ def test_reference_runs_without_the_native_module():
     script = (
         "import torch\n"
         "from fvfast.ops import phase_to_image\n"
-        "from fvfast.ops.reference_phase import phase_to_image_reference\n"
+        "from fvfast.ops.reference.phase import phase_to_image_reference\n"
         "m, p = torch.rand(3, 5, 4), torch.rand(2, 3, 5, 4)\n"
         "def run(f):\n"
         "    q = p.clone().requires_grad_()\n"

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from fvfast.ops import phase_update_
+from fvfast.ops._kernels import kernels_for, native, native_status
 from fvfast.ops._memory import buffer
-from fvfast.ops._native import kernels_for, native, native_status
 from fvfast.ops.phase_update import nadam_momentum
-from fvfast.ops.reference_phase import phase_update_reference_
+from fvfast.ops.reference.phase import phase_update_reference_
 
 DTYPES = [torch.float32, torch.float64]
 RATES = {

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fvfast.ops._native import native_status
+from fvfast.ops._kernels import native_status
 from fvfast.ops.philox import philox4x32
 
 ONES = 0xFFFFFFFF

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fvfast.ops import inject_noise, random_crops
-from fvfast.ops._native import kernels_for, native_status
-from fvfast.ops.crop_reference import (
+from fvfast.ops._kernels import kernels_for, native_status
+from fvfast.ops.reference.crop import (
     crop_and_resize_reference,
     crop_gradient_reference,
     random_crops_reference,

@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from fvfast.ops import inject_noise, random_crops
-from fvfast.ops._native import kernels_for
+from fvfast.ops._kernels import kernels_for
 from fvfast.ops.boxes import draw_boxes
-from fvfast.ops.crop_reference import crop_gradient_reference, random_crops_reference
 from fvfast.ops.phase_ascent import phase_ascent_, render_phase
 from fvfast.ops.phase_cuda import phase_gradient_cuda
-from fvfast.ops.reference import inject_noise_reference
-from fvfast.ops.reference_phase import phase_to_image_reference
+from fvfast.ops.reference.crop import crop_gradient_reference, random_crops_reference
+from fvfast.ops.reference.noise import inject_noise_reference
+from fvfast.ops.reference.phase import phase_to_image_reference
 
 RANGE = (-1.0, 2.0)
 KEY = {"seed": 5, "streams": [3], "step": 7}

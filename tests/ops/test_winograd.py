@@ -7,8 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from fvfast.ops._kernels import native, native_status
 from fvfast.ops._memory import buffer
-from fvfast.ops._native import native, native_status
 from fvfast.ops.winograd import (
     PANEL,
     winograd_convolution,

@@ -8,12 +8,12 @@ import torch
 from cuda_check.floors import CHANNELS, CROP, IMAGE, SEED, Case, Floor
 from cuda_check.replay import Replay
 
-from fvfast.ops._native import kernels_for, use_emulated
+from fvfast.ops._kernels import kernels_for, use_emulated
 from fvfast.ops.boxes import draw_boxes
 from fvfast.ops.crop_resize import random_crops
 from fvfast.ops.phase_ascent import RenderedPhase, phase_ascent_, render_phase
 from fvfast.ops.phase_update import phase_update_
-from fvfast.ops.reference_phase import STANDARDISATION_EPSILON
+from fvfast.ops.reference.phase import STANDARDISATION_EPSILON
 
 MOST_LAUNCHES = 8
 RANGE = (-2.5, 2.5)

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fvfast.ops._native import use_emulated
+from fvfast.ops._kernels import use_emulated
 
 SECTOR = 32  # bytes
 MOST_TRAFFIC = 1.3

@@ -7,8 +7,8 @@ import torch
 
 from cuda_emulator.build import UnavailableError, build, load
 from cuda_emulator.headers import candidates, compiler, include_flags, run
+from fvfast.ops._kernels import native, native_status
 from fvfast.ops._memory import buffer
-from fvfast.ops._native import native, native_status
 
 STREAM = 0x1234  # the emulator only remembers it
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from cuda_emulator.build import UnavailableError, build, load
-from fvfast.ops._native import Kernels
+from fvfast.ops._kernels import Kernels
 from fvfast.ops.phase_cuda import phase_gradient_cuda, phase_to_image_cuda
-from fvfast.ops.reference_phase import phase_to_image_reference
+from fvfast.ops.reference.phase import phase_to_image_reference
 
 RANGE = (-1.0, 2.0)
 LARGE, SMALL = 512, 384  # transforms of which both need more than 48 KiB, and one more than another

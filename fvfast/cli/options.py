@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from fvfast._arguments import LARGEST_SEED, MOST_STEPS, MOST_TOGETHER
-from fvfast._settings import default_of
+from fvfast.cli.arguments import LARGEST_SEED, MOST_STEPS, MOST_TOGETHER
 from fvfast.engine.precision import PRECISIONS
-from fvfast.presets import PRESETS
+from fvfast.run.presets import PRESETS
+from fvfast.run.provenance import default_of
 
 if TYPE_CHECKING:
     PresetName = str

@@ -11,10 +11,10 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from fvfast._output import forgive_lost_output
 from fvfast._printable import printable
 from fvfast._startup import quit_on_interrupt, quit_with
-from fvfast._stopping import StopRequest, stop_on_signals
+from fvfast.cli.output import forgive_lost_output
+from fvfast.cli.stopping import StopRequest, stop_on_signals
 
 
 def console(*, stderr: bool = False) -> Console:

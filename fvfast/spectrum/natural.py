@@ -11,8 +11,8 @@ import torch
 from torch.nn import functional
 
 from fvfast._checks import check_size
-from fvfast.colors import decorrelate_colors
-from fvfast.fourier import bin_frequencies
+from fvfast.ops.colors import decorrelate_colors
+from fvfast.parametrizations.fourier import bin_frequencies
 
 # Half a grey level of an 8-bit image: black and white have no finite logit.
 _LOGIT_MARGIN = 1 / 510

@@ -11,8 +11,8 @@ from torch import nn
 
 from fvfast._version import VERSION
 from fvfast.engine.fingerprint import contents
-from fvfast.presets import DEFAULT_BOX_SIZE, FALLING_NOISE, find_preset
-from fvfast.schedules import schedule_of
+from fvfast.run.presets import DEFAULT_BOX_SIZE, FALLING_NOISE, find_preset
+from fvfast.run.schedules import schedule_of
 
 # What does not change the picture, or is told in another way.
 _LEFT_OUT = frozenset({"objective", "maco_dataset", "progress", "callback", "save_every", "device"})

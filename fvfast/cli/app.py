@@ -9,17 +9,18 @@ import torch
 import typer
 from rich.table import Table
 
-from fvfast._arguments import (
+from fvfast._files import check_replaceable, remove_unfinished
+from fvfast._version import VERSION
+from fvfast.cli.arguments import (
     MOST_CROPS,
     ambiguous_layers,
     check_finite_option,
     parse_range,
     parse_size,
 )
-from fvfast._files import check_replaceable, remove_unfinished
-from fvfast._installation import choose_device, describe_device, describe_installation
-from fvfast._network import describe_engine, describe_network
-from fvfast._options import (
+from fvfast.cli.installation import choose_device, describe_device, describe_installation
+from fvfast.cli.network import describe_engine, describe_network
+from fvfast.cli.options import (
     BatchOption,
     ChannelAxisOption,
     ChannelOption,
@@ -40,21 +41,20 @@ from fvfast._options import (
     size_option,
     steps_option,
 )
-from fvfast._output import check_output, say
-from fvfast._rendering import Outcome, Pictures, Rendering
-from fvfast._requests import Target
-from fvfast._settings import default_of, effective_settings, weights_digest
-from fvfast._stopping import StopRequest
-from fvfast._terminal import console, friendly_errors, plain, print_error, run_program
-from fvfast._version import VERSION
-from fvfast.ascent import StepReport
+from fvfast.cli.output import check_output, say
+from fvfast.cli.rendering import Outcome, Pictures, Rendering
+from fvfast.cli.requests import Target
+from fvfast.cli.stopping import StopRequest
+from fvfast.cli.terminal import console, friendly_errors, plain, print_error, run_program
 from fvfast.engine.layers import trace_layers
 from fvfast.maco import maco, maco_batch
 from fvfast.models import LoadedModel, load_model
 from fvfast.objectives import Objective
-from fvfast.optim import optimize
+from fvfast.optimize import optimize
 from fvfast.plot import Style
 from fvfast.png import check_writable
+from fvfast.run.loop import StepReport
+from fvfast.run.provenance import default_of, effective_settings, weights_digest
 from fvfast.spectrum import FOLDER_SIZE, Spectrum
 
 DEFAULT_PRESET: PresetName = default_of(maco, "preset")
@@ -459,7 +459,3 @@ def _range(text: str | None) -> tuple[float, float] | None:
 
 def _times(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape))
-
-
-if __name__ == "__main__":
-    app()

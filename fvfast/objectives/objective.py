@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from fvfast._checks import is_number
 from fvfast.engine.input_type import input_dtype
 from fvfast.engine.inputs import find_input_shape
 from fvfast.engine.layers import IMAGES, Layer, LayerSpec, Preprocess, find_layer
 from fvfast.engine.state import unwrap
 from fvfast.engine.taps import TappedModel
-from fvfast.scores import (
+from fvfast.objectives.scores import (
     CallableScore,
     DirectionScore,
     ElementScore,
@@ -24,7 +25,7 @@ from fvfast.scores import (
     Score,
     WeightedSum,
 )
-from fvfast.targets import (
+from fvfast.objectives.targets import (
     Ids,
     Units,
     as_ids,
@@ -32,7 +33,6 @@ from fvfast.targets import (
     check_index,
     checked_direction,
     find_channel_axis,
-    is_number,
     neuron_coordinates,
 )
 
@@ -63,7 +63,7 @@ class Objective:
         callable.
     funcs
         For each sub-objective, a callable ``func(outputs (K, ...), mask (1, ...))`` that returns a
-        scalar or K scores, or a `fvfast.scores.Score`.
+        scalar or K scores, or a `fvfast.objectives.scores.Score`.
     multipliers
         For each sub-objective, its weight in the sum.
     names

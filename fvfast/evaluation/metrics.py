@@ -15,10 +15,10 @@ from fvfast.engine.input_type import input_dtype
 from fvfast.engine.interrupts import opened
 from fvfast.engine.passes import run_views
 from fvfast.engine.state import borrowed
-from fvfast.evaluation_crops import check_pictures, evaluation_boxes, evaluation_crops
+from fvfast.evaluation.crops import check_pictures, evaluation_boxes, evaluation_crops
 from fvfast.models import LoadedModel
 from fvfast.objectives import Objective
-from fvfast.targets import Ids, as_ids
+from fvfast.objectives.targets import Ids, as_ids
 
 __all__ = [
     "Transferability",

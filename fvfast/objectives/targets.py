@@ -8,15 +8,11 @@ from typing import Any, SupportsIndex
 import numpy as np
 import torch
 
+from fvfast._checks import is_number
 from fvfast.engine.layers import Layer
 
 Ids = int | Iterable[int]
 Units = int | Iterable[int] | Iterable[Sequence[int]]
-
-
-def is_number(value: object) -> bool:
-    """Whether a value can weigh an objective: an int or a float, of Python or numpy."""
-    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
 
 
 def as_ids(ids: Ids, argument: str) -> list[int]:

@@ -11,11 +11,11 @@ import torch
 from tqdm.auto import tqdm
 
 from fvfast._printable import printable, shortened
-from fvfast._room import free_bytes, gibibytes
-from fvfast._score_table import ScoreTable
 from fvfast._warnings import warn_user
 from fvfast.engine.interrupts import let_interrupts_through, opened
 from fvfast.engine.memory import reused_memory
+from fvfast.run.room import free_bytes, gibibytes
+from fvfast.run.score_table import ScoreTable
 
 _LABEL = 60  # characters of a name beside a progress bar
 PATIENCE_WITHOUT_GRADIENT = 10

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 
 from fvfast.engine.devices import check_device
-from fvfast.ops._native import NativeStatus, native_status
+from fvfast.ops._kernels import NativeStatus, native_status
 
 
 def describe_installation() -> Iterator[tuple[str, str]]:

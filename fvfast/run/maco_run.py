@@ -14,8 +14,6 @@ from fvfast._checks import (
     check_seed,
     check_sorted_range,
 )
-from fvfast._room import check_room
-from fvfast.ascent import Ascent, Callback, Gradients, run_ascent
 from fvfast.engine.devices import check_device
 from fvfast.engine.engine import Engine, EngineAtFirstUse, kept_engine
 from fvfast.engine.interrupts import opened, shielded, torch_state_kept
@@ -28,17 +26,19 @@ from fvfast.ops.boxes import draw_boxes
 from fvfast.ops.crop_resize import random_crops
 from fvfast.ops.noise import inject_noise
 from fvfast.ops.philox import image_identity
-from fvfast.optimizers import (
+from fvfast.parametrizations.phase import PhaseVariable
+from fvfast.preconditioning import init_maco_buffer
+from fvfast.run.loop import Ascent, Callback, Gradients, run_ascent
+from fvfast.run.optimizers import (
     OptimizerSpec,
     bind_optimizer,
     check_optimizer,
     keras_nadam,
     set_learning_rate,
 )
-from fvfast.phase import PhaseVariable
-from fvfast.preconditioning import init_maco_buffer
-from fvfast.presets import DEFAULT_BOX_SIZE, FALLING_NOISE, find_preset
-from fvfast.schedules import ScheduleSpec, schedule_of
+from fvfast.run.presets import DEFAULT_BOX_SIZE, FALLING_NOISE, find_preset
+from fvfast.run.room import check_room
+from fvfast.run.schedules import ScheduleSpec, schedule_of
 from fvfast.spectrum import Spectrum, SpectrumSource
 from fvfast.transformations import resize
 

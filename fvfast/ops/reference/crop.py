@@ -1,4 +1,4 @@
-"""Cropping once more in plain PyTorch: see `fvfast.ops.reference`.
+"""Cropping once more in plain PyTorch: see `fvfast.ops.reference.noise`.
 
 Resampling is linear and separable: a crop is ``rows @ image @ columns.T`` with two matrices of
 weights, and its transpose is the gradient.
@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 import torch.nn.functional as F
 
-from fvfast.ops.reference import inject_noise_reference
+from fvfast.ops.reference.noise import inject_noise_reference
 
 
 def _linear_weights(

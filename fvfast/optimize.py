@@ -15,8 +15,6 @@ from fvfast._checks import (
     check_seed,
     check_sorted_range,
 )
-from fvfast._room import check_kept_images, check_room
-from fvfast.ascent import Callback, Gradients, run_ascent
 from fvfast.engine.devices import check_device
 from fvfast.engine.engine import Engine, EngineAtFirstUse, kept_engine
 from fvfast.engine.interrupts import result_kept, torch_state_kept
@@ -28,7 +26,6 @@ from fvfast.engine.relu import open_relu_gradients
 from fvfast.engine.state import borrowed, model_device
 from fvfast.objectives import Objective
 from fvfast.ops.philox import Purpose, draw_normal, image_identity
-from fvfast.optimizers import OptimizerSpec, ascend, bind_optimizer, check_optimizer, keras_adam
 from fvfast.preconditioning import (
     fft_image,
     fft_to_rgb,
@@ -36,6 +33,9 @@ from fvfast.preconditioning import (
     to_valid_grayscale,
     to_valid_rgb,
 )
+from fvfast.run.loop import Callback, Gradients, run_ascent
+from fvfast.run.optimizers import OptimizerSpec, ascend, bind_optimizer, check_optimizer, keras_adam
+from fvfast.run.room import check_kept_images, check_room
 from fvfast.transformations import (
     Transformation,
     compose_transformations,

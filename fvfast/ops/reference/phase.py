@@ -1,4 +1,4 @@
-"""The phase's operations in plain PyTorch: see `fvfast.ops.reference`, of which this is a part.
+"""The phase's operations in plain PyTorch.
 
 Source of the parametrisation: T. Fel et al., "Unlocking Feature Visualization for Deeper Networks
 with MAgnitude Constrained Optimization" (NeurIPS 2023).
@@ -6,7 +6,7 @@ with MAgnitude Constrained Optimization" (NeurIPS 2023).
 
 import torch
 
-from fvfast.colors import recorrelate_colors
+from fvfast.ops.colors import recorrelate_colors
 
 # What keeps a constant phase or a constant image finite when it is standardised (as in Xplique).
 STANDARDISATION_EPSILON = 1e-5

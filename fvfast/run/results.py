@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import torch
 
-from fvfast._room import free_bytes, gibibytes
-from fvfast._score_table import joined_scores
 from fvfast.engine.passes import is_out_of_memory
+from fvfast.run.room import free_bytes, gibibytes
+from fvfast.run.score_table import joined_scores
 
 _ADVICE = "pass on_result= to take each batch when it is finished, and keep=False to keep none."
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from fvfast.ops.boxes import BoxDistribution
-from fvfast.schedules import Geometric, Linear
+from fvfast.run.schedules import Geometric, Linear
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -17,15 +17,15 @@ from tqdm.auto import tqdm
 
 from fvfast._checks import check_size
 from fvfast._version import VERSION
-from fvfast.magnitude import (
+from fvfast.spectrum.file import Kind, SpectrumFile, read_spectrum, write_spectrum
+from fvfast.spectrum.natural import (
     has_unit_range,
     mean_magnitude,
     natural_magnitude,
     resample_magnitude,
     window_magnitude,
 )
-from fvfast.photographs import CHANNELS, PhotographFolder
-from fvfast.spectrum_file import Kind, SpectrumFile, read_spectrum, write_spectrum
+from fvfast.spectrum.photographs import CHANNELS, PhotographFolder
 
 FOLDER_SIZE = (512, 512)
 """(H, W) at which a folder is measured unless told otherwise."""

@@ -7,7 +7,7 @@ import torch
 
 from fvfast.ops.phase_ascent import RenderedPhase, can_ascend, phase_ascent_, render_phase
 from fvfast.ops.phase_to_image import phase_to_image
-from fvfast.optimizers import KerasNadam, ascend, known_sums
+from fvfast.run.optimizers import KerasNadam, ascend, known_sums
 
 
 class PhaseVariable:

@@ -1,0 +1,1 @@
+"""How good a picture is: what other networks make of it."""

@@ -1,0 +1,5 @@
+"""What is maximised: objectives, the scores that they weigh, and the units that users name."""
+
+from fvfast.objectives.objective import Objective
+
+__all__ = ["Objective"]
