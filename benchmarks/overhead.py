@@ -23,7 +23,7 @@ from benchmarks.peers.torch_networks import build_network
 from benchmarks.stopwatch import Stopwatch
 from fvfast import maco
 from fvfast.engine.engine import Engine, kept_engine
-from fvfast.run import maco_run
+from fvfast.run import run
 from fvfast.run.loop import StepReport
 
 WARM_UP = 3  # steps that are not counted
@@ -68,7 +68,7 @@ def measure(scene: Scene, steps: int) -> tuple[list[float], list[float]]:
             pass_seconds.append(time.perf_counter() - start)
         began = time.perf_counter()
 
-    with mock.patch.object(maco_run, "kept_engine", watched):
+    with mock.patch.object(run, "kept_engine", watched):
         maco(
             make_objective(scene, build_network(scene)),
             nb_steps=WARM_UP + steps,

@@ -21,7 +21,7 @@ from fvfast.ops._kernels import native, native_status
 from fvfast.ops._memory import buffer
 from fvfast.ops.colors import COLOR_CORRELATION
 from fvfast.ops.reference.phase import STANDARDISATION_EPSILON, phase_to_image_reference
-from fvfast.run.optimizers import ascend
+from fvfast.parametrizations.optimizers import ascend
 
 SHAPE = (1, 3, 512, 512)
 RANGE = (-1.0, 1.0)

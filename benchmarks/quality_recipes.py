@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from fvfast import Geometric, Linear, maco
-from fvfast.run.optimizers import KerasNadam
+from fvfast.parametrizations.optimizers import KerasNadam
 from fvfast.run.presets import Preset, find_preset
 
 # Recipes are tuned on the first and reported on the second: neither list may borrow from the other.
@@ -83,7 +83,7 @@ RECIPES: dict[str, Mapping[str, Any]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Nadam:
-    """`fvfast.run.optimizers.KerasNadam` with a learning rate."""
+    """`fvfast.parametrizations.optimizers.KerasNadam` with a learning rate."""
 
     lr: float
 

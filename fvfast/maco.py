@@ -4,24 +4,21 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from fvfast._checks import check_callback, check_count
-from fvfast._warnings import warn_user
-from fvfast.engine.interrupts import let_interrupts_through, opened_at_once, result_kept
+from fvfast._checks import check_count
+from fvfast.engine.interrupts import result_kept
 from fvfast.engine.precision import Precision
-from fvfast.engine.state import borrowed
 from fvfast.objectives import Objective
+from fvfast.parametrizations.optimizers import OptimizerSpec
+from fvfast.regularizers import Regularizer
+from fvfast.run.batches import draw_batches
 from fvfast.run.loop import Callback
-from fvfast.run.maco_run import MacoRun
-from fvfast.run.optimizers import OptimizerSpec
+from fvfast.run.maco_settings import MacoSettings
 from fvfast.run.presets import takes_preset
 from fvfast.run.results import MacoBatch as MacoBatch
-from fvfast.run.results import MacoResults, joined
-from fvfast.run.room import check_kept_images
+from fvfast.run.results import joined
+from fvfast.run.run import Run
 from fvfast.run.schedules import ScheduleSpec
 from fvfast.spectrum import SpectrumSource
-
-CROPS_PER_BATCH = 64
-"""Crops that `maco_batch` sends through the model at once unless told otherwise."""
 
 
 @result_kept
@@ -45,6 +42,7 @@ def maco(
     learning_rate: ScheduleSpec = None,
     preset: str = "xplique",
     precision: Precision = None,
+    regularizers: Sequence[Regularizer] | Regularizer | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Find the image that maximises one objective, with natural Fourier magnitudes (MaCo).
 
@@ -102,6 +100,9 @@ def maco(
         Type in which the network runs: "float32", "bfloat16", "float16", or "auto", the fastest
         whose scores and gradients agree with the network's own type on the first views. Default:
         the network's own. Images and updates are float32 in any case.
+    regularizers
+        Functions from the images (N, C, H, W) to penalties (N,), subtracted from the scores: see
+        `fvfast.regularizers`. The transparency does not count them.
 
     Returns
     -------
@@ -135,24 +136,18 @@ def maco(
     Fel et al., "Unlocking Feature Visualization for Deeper Networks with MAgnitude Constrained
     Optimization", NeurIPS 2023, https://arxiv.org/abs/2306.06805. Interface: Xplique 2.0.
     """
-    run = MacoRun(
-        objective, optimizer, maco_dataset, nb_steps, noise_intensity, box_size, nb_crops,
-        values_range, custom_shape, seed=seed, progress=progress, callback=callback, device=device,
-        learning_rate=learning_rate, preset=preset, precision=precision,
-    )  # fmt: skip
+    run = Run(
+        objective, MacoSettings.of(locals()), progress=progress, callback=callback, device=device
+    )
     names = objective.combination_names
     if len(names) != 1:
         raise ValueError(
-            f"maco optimises one image, but the objective has {len(names)} combinations "
+            f"maco optimizes one image, but the objective has {len(names)} combinations "
             f"({names[0]}, {names[1]}, ...); use maco_batch."
         )
     save_every = None if save_every is None else check_count(save_every, "save_every", 1)
-    run.check_room(1, "maco")
-    if save_every is not None and callback is None:  # which may end the run sooner
-        check_kept_images(
-            "maco", save_every, run.nb_steps, 1, (run.channels, run.height, run.width), each=2
-        )
-    ascent = run.optimise([0], save_every)
+    run.prepare(1, save_every)
+    ascent = run.draw([0], save_every)
     images, transparencies = joined(ascent.images), joined(ascent.transparencies)
     return (images, transparencies) if save_every else (images[-1], transparencies[-1])
 
@@ -177,6 +172,7 @@ def maco_batch(
     learning_rate: ScheduleSpec = None,
     preset: str = "xplique",
     precision: Precision = None,
+    regularizers: Sequence[Regularizer] | Regularizer | None = None,
     batch_size: int | None = None,
     on_result: Callable[[MacoBatch], None] | None = None,
     keep: bool = True,
@@ -192,7 +188,7 @@ def maco_batch(
         An objective with any number of combinations.
     optimizer, maco_dataset, nb_steps, noise_intensity, box_size, nb_crops, values_range, \
 custom_shape, seed, progress, callback, device, learning_rate, \
-preset, precision
+preset, precision, regularizers
         See `maco`.
     batch_size
         Images optimised at a time. Default: as many as make 64 crops, at least one. A callback
@@ -219,56 +215,7 @@ preset, precision
         As `maco`. After the first batch, the exception's attribute ``finished`` is what would have
         been returned.
     """
-    check_callback(on_result, "on_result")
-    if not keep and on_result is None:
-        raise ValueError(
-            "keep=False keeps no image: pass on_result=, a function that takes each batch, for "
-            "example to save it."
-        )
-    run = MacoRun(
-        objective, optimizer, maco_dataset, nb_steps, noise_intensity, box_size, nb_crops,
-        values_range, custom_shape, seed=seed, progress=progress, callback=callback, device=device,
-        learning_rate=learning_rate, preset=preset, precision=precision,
-    )  # fmt: skip
-    if batch_size is None:
-        batch_size = max(1, CROPS_PER_BATCH // max(run.nb_crops, 1))
-    check_count(batch_size, "batch_size", 1)
-    names = objective.combination_names
-    shape = (run.channels, run.height, run.width)
-    results = MacoResults(len(names), shape, keep=keep)
-    run.check_room(min(batch_size, len(names)), "maco_batch")
-
-    run.spectrum  # noqa: B018 (what may take long does so before others have to wait)
-    # The model is borrowed for all batches at once: one warning, one move to the device.
-    with borrowed(objective.model, run.device):
-        for start in range(0, len(names), batch_size):
-            try:
-                ascent = run.optimise(range(start, min(start + batch_size, len(names))))
-                batch = MacoBatch(
-                    ascent.images[-1],
-                    ascent.transparencies[-1],
-                    names[start : start + batch_size],
-                    ascent.scores,
-                )
-                results.add(batch)
-                if on_result is not None:
-                    # Also where an interrupt waits: the batch is there, and nobody else has it.
-                    opened_at_once(on_result, batch)
-                let_interrupts_through()
-            except BaseException as error:
-                if not results.done:
-                    raise
-                done = f"after {results.done} of {len(names)} images"
-                if isinstance(error, KeyboardInterrupt):
-                    where = "these are returned" if keep else "on_result has had them"
-                    warn_user(f"interrupted {done}; {where}.", RuntimeWarning)
-                    break
-                where = (
-                    "the exception's attribute `finished` holds" if keep else "on_result has had"
-                )
-                warn_user(f"failed {done}; {where} them.", RuntimeWarning)
-                error.finished = results.whole()  # type: ignore[attr-defined]
-                raise
-            if ascent.interrupted:
-                break
-    return results.whole()
+    run = Run(
+        objective, MacoSettings.of(locals()), progress=progress, callback=callback, device=device
+    )
+    return draw_batches(run, batch_size, on_result, keep=keep)

@@ -1,49 +1,19 @@
 """Feature visualisation in the Fourier or pixel basis (Olah et al., 2017)."""
 
-import contextlib
-import functools
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 
-from fvfast._checks import (
-    check_callback,
-    check_count,
-    check_finite,
-    check_image_size,
-    check_seed,
-    check_sorted_range,
-)
-from fvfast.engine.devices import check_device
-from fvfast.engine.engine import Engine, EngineAtFirstUse, kept_engine
-from fvfast.engine.interrupts import result_kept, torch_state_kept
-from fvfast.engine.kept_forms import SHARED, FormStore
-from fvfast.engine.passes import Scorer
-from fvfast.engine.precision import Precision, check_precision
-from fvfast.engine.randomness import SeededGenerators
-from fvfast.engine.relu import open_relu_gradients
-from fvfast.engine.state import borrowed, model_device
+from fvfast._checks import check_count
+from fvfast.engine.interrupts import result_kept
+from fvfast.engine.precision import Precision
 from fvfast.objectives import Objective
-from fvfast.ops.philox import Purpose, draw_normal, image_identity
-from fvfast.preconditioning import (
-    fft_image,
-    fft_to_rgb,
-    get_fft_scale,
-    to_valid_grayscale,
-    to_valid_rgb,
-)
-from fvfast.run.loop import Callback, Gradients, run_ascent
-from fvfast.run.optimizers import OptimizerSpec, ascend, bind_optimizer, check_optimizer, keras_adam
-from fvfast.run.room import check_kept_images, check_room
-from fvfast.transformations import (
-    Transformation,
-    compose_transformations,
-    generate_standard_transformations,
-    resize,
-)
-
-Regularizer = Callable[[torch.Tensor], torch.Tensor]
+from fvfast.parametrizations.optimizers import OptimizerSpec
+from fvfast.regularizers import Regularizer
+from fvfast.run.loop import Callback
+from fvfast.run.optimize_settings import OptimizeSettings
+from fvfast.run.run import Run
+from fvfast.transformations import Transformation
 
 
 @result_kept
@@ -135,163 +105,11 @@ def optimize(
     ----------
     Olah, Mordvintsev, Schubert, "Feature Visualization", Distill 2017. Interface: Xplique 2.0.
     """
-    if not isinstance(objective, Objective):
-        raise TypeError(f"objective must be an Objective, got {type(objective).__name__}.")
-    check_optimizer(optimizer)
-    check_callback(callback)
-    nb_steps = check_count(nb_steps, "nb_steps", 1)
-    warmup_steps = check_count(int(warmup_steps), "warmup_steps", 0)
+    run = Run(
+        objective, OptimizeSettings.of(locals()), progress=progress, callback=callback,
+        device=device,
+    )  # fmt: skip
     save_every = None if save_every is None else check_count(save_every, "save_every", 1)
-    seed = check_seed(seed)
-    std, fft_decay = check_finite(std, "std"), check_finite(fft_decay, "fft_decay")
-    low_high = check_sorted_range(values_range, "optimize")
-    device = None if device is None else check_device(device)
-    check_precision(precision)
     names = objective.combination_names
-    channels, *model_size = objective.image_shape
-    height, width = check_image_size(custom_shape, model_size, "optimize")
-    shape = (len(names), channels, height, width)
-    transform = _as_transformation(transformations, min(height, width), channels)
-    where = device or model_device(objective.model)
-    check_room("optimize", where, len(names), shape[1:], 1, (channels, *model_size))
-    if save_every is not None and callback is None:  # which may end the run sooner
-        check_kept_images("optimize", save_every, nb_steps, len(names), shape[1:], each=1)
-    penalties = _as_regularizers(regularizers)
-    normalizer = _as_normalizer(image_normalizer)
-    to_valid = to_valid_rgb if channels == 3 else to_valid_grayscale
-
-    with (
-        torch_state_kept(),
-        torch.inference_mode(False),
-        borrowed(objective.model, device) as where,
-    ):
-        tapped, scorer, _, _ = objective.compile()
-        variable = _initial(shape, std, seed, names, use_fft).to(where).requires_grad_()  # (N, ...)
-        scale = get_fft_scale(width, height, fft_decay).to(where)
-
-        generators = SeededGenerators(seed, where)
-
-        def image() -> torch.Tensor:
-            pixels = fft_to_rgb(shape, variable.transpose(0, 1), scale) if use_fft else variable
-            return to_valid(pixels, normalizer, low_high)
-
-        def views() -> torch.Tensor:
-            return resize(transform(image()), (model_size[0], model_size[1]))
-
-        def render() -> torch.Tensor:
-            with torch.no_grad(), generators.in_place():
-                return image()
-
-        part_scorer = functools.partial(_scorer_of_part, objective, scorer)
-
-        def start(seen: torch.Tensor) -> contextlib.AbstractContextManager[Engine]:
-            return kept_engine(
-                tapped, seen[:1], part_scorer, names[0], precision,
-                runs_user_code=objective.runs_user_code,
-                store=FormStore() if objective.runs_user_code else SHARED,
-                seed=seed,
-            )  # fmt: skip
-
-        def gradients(_step: int, *, join_activations: bool = True) -> Gradients:
-            with torch.enable_grad(), generators.in_place():
-                seen = views()
-                scores, cotangent = running(seen).gradients(
-                    seen, len(names), join_activations=join_activations
-                )
-                loss = (seen * cotangent).sum()
-                for regularizer in penalties:
-                    penalty = _penalty(regularizer, seen)
-                    scores = scores - penalty.detach()
-                    loss = loss - penalty.expand(len(names)).sum()
-                (gradient,) = torch.autograd.grad(loss, variable)
-                return Gradients(scores, gradient)
-
-        def warm_gradients(step: int) -> Gradients:
-            with open_relu_gradients():
-                return gradients(step, join_activations=False)
-
-        bound = bind_optimizer(optimizer, variable, keras_adam)
-        run = functools.partial(
-            run_ascent,
-            variable,
-            functools.partial(ascend, bound, variable),
-            render=render,
-            names=names,
-            progress=progress,
-        )
-        with EngineAtFirstUse(start) as running:
-            if warmup_steps:
-                warm = run(gradients=warm_gradients, nb_steps=warmup_steps, label="warm-up")
-                if warm.interrupted:
-                    return warm.images, names
-            ascent = run(
-                gradients=gradients, nb_steps=nb_steps, callback=callback, save_every=save_every
-            )
-    return ascent.images, names
-
-
-def _scorer_of_part(objective: Objective, whole: Scorer, first: int, last: int) -> Scorer:
-    count = len(objective.combination_names)
-    return whole if last - first == count else objective.scorer(range(first, last))
-
-
-def _penalty(regularizer: Regularizer, images: torch.Tensor) -> torch.Tensor:
-    penalty: torch.Tensor | float = regularizer(images)  # as users write them
-    if not isinstance(penalty, torch.Tensor):
-        penalty = torch.tensor(penalty, dtype=images.dtype, device=images.device)
-    if penalty.ndim == 0 or penalty.shape == images.shape[:1]:
-        return penalty
-    raise ValueError(
-        f"a regularizer returned shape {tuple(penalty.shape)} for {len(images)} images; expected "
-        f"one penalty per image, ({len(images)},), or a scalar."
-    )
-
-
-def _as_regularizers(regularizers: Any) -> list[Regularizer]:
-    given = [] if regularizers is None else regularizers
-    given = [given] if callable(given) else list(given)
-    for regularizer in given:
-        if not callable(regularizer):
-            raise TypeError(
-                f"regularizers must be functions of images, such as fvfast.regularizers.l1_reg(); "
-                f"got {regularizer!r}."
-            )
-    return given
-
-
-def _as_normalizer(normalizer: Any) -> Any:
-    if callable(normalizer) or normalizer in ("sigmoid", "clip"):
-        return normalizer
-    raise ValueError(
-        f"image_normalizer must be 'sigmoid', 'clip' or a function, got {normalizer!r}."
-    )
-
-
-def _initial(
-    shape: tuple[int, int, int, int], std: float, seed: int, names: Sequence[str], use_fft: bool
-) -> torch.Tensor:
-    """First Fourier coefficients (N, 2, C, H, W // 2 + 1), or pixels (N, C, H, W)."""
-    identities = [image_identity(name) for name in names]
-    if use_fft:
-        buffer = fft_image(shape, std, seed=seed, images=identities)
-        return buffer.transpose(0, 1).contiguous()
-    return std * draw_normal(shape[1:], seed=seed, purpose=Purpose.BUFFER, images=identities)
-
-
-def _as_transformation(
-    transformations: Transformation | Sequence[Transformation] | str | None,
-    size: int,
-    channels: int,
-) -> Transformation:
-    if transformations is None:
-        return lambda images: images
-    if transformations == "standard":
-        return generate_standard_transformations(size, channels)
-    if callable(transformations):
-        return transformations
-    if not isinstance(transformations, str) and all(callable(step) for step in transformations):
-        return compose_transformations(list(transformations))
-    raise TypeError(
-        "transformations must be 'standard', None, a function or a list of functions; got "
-        f"{transformations!r}."
-    )
+    run.prepare(len(names), save_every)
+    return run.draw(range(len(names)), save_every).images, names

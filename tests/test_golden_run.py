@@ -5,11 +5,12 @@ import contextlib
 import pytest
 import torch
 from emulated import ORDERS, emulated
+from injected_runs import golden_settings
 
-from fvfast import Objective, maco
+from fvfast import Objective
 from fvfast.ops.crop_resize import crop_and_resize, random_crops
-from fvfast.run import maco_run
-from fvfast.run.optimizers import ascend, keras_nadam
+from fvfast.parametrizations.optimizers import ascend, keras_nadam
+from fvfast.run.run import Run
 
 
 def assert_close(actual, expected, relative):
@@ -91,39 +92,22 @@ def test_keras_nadam(golden):
 
 
 @pytest.mark.parametrize("backend", ["cpu", *ORDERS])
-def test_whole_run(golden, monkeypatch, backend):
+def test_whole_run(golden, backend):
     """Eight steps of maco with Xplique's own boxes and noise."""
     with emulated(backend) if backend in ORDERS else contextlib.nullcontext():
-        whole_run(golden, monkeypatch)
+        whole_run(golden)
 
 
-def whole_run(golden, monkeypatch):
-    phases = []
-
-    def recorded_boxes(_box_size, _nb_crops, *, step, **_):
-        return golden["run_boxes"][step][None]
-
-    def recorded_noise(images, boxes, size, *, step, alpha, **_):
-        crops = random_crops(images, boxes, size, alpha=alpha)
-        return crops + golden["run_normal"][step] + golden["run_uniform"][step]
-
-    def recorded_start(*_, **__):
-        phases.append(golden["phase"].clone()[None])
-        return golden["magnitude"], phases[-1]
-
-    monkeypatch.setattr(maco_run, "draw_boxes", recorded_boxes)
-    monkeypatch.setattr(maco_run, "random_crops", recorded_noise)
-    monkeypatch.setattr(maco_run, "init_maco_buffer", recorded_start)
-    scores = []
-    image, transparency = maco(
+def whole_run(golden):
+    phases, scores = [], []
+    run = Run(
         objectives(golden, golden.model())["neuron_logit_3"],
-        nb_steps=len(golden["run_boxes"]),
-        nb_crops=golden["run_boxes"].shape[1],
-        values_range=golden.values_range,
-        custom_shape=golden["run_image"].shape[1:],
+        golden_settings(golden, phases, random_crops),
         callback=lambda report: scores.append(report.scores[0]),
         progress=False,
     )
+    ascent = run.draw([0])
+    image, transparency = ascent.images[-1][0], ascent.transparencies[-1][0]
     assert_close(torch.stack(scores), golden["run_scores"], 1e-3)
     assert_close(phases[0][0].detach(), golden["run_phase"], 1e-3)
     assert_close(image, golden["run_image"], 1e-3)

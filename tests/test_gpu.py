@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from injected_runs import golden_settings
 from test_golden_run import assert_close, objectives
 
 from fvfast import Objective, maco
@@ -23,7 +24,7 @@ from fvfast.ops._kernels import native_status, runs_on
 from fvfast.ops.boxes import draw_boxes
 from fvfast.ops.phase_ascent import phase_ascent_, render_phase
 from fvfast.ops.phase_update import fake_sums
-from fvfast.run import maco_run
+from fvfast.run.run import Run
 
 
 def why_not():
@@ -271,35 +272,18 @@ def test_a_run_is_the_same_as_on_the_cpu(network, size):
 
 
 @pytest.mark.usefixtures("plain_convolutions")
-def test_the_golden_run(golden, monkeypatch):
+def test_the_golden_run(golden):
     """Eight steps of maco with Xplique's own boxes and noise, as in test_golden_run.py."""
-    phases = []
-
-    def recorded_boxes(_box_size, _nb_crops, *, step, device, **_):
-        return golden["run_boxes"][step][None].to(device)
-
-    def recorded_noise(images, boxes, size, *, step, alpha, **_):
-        crops = random_crops(images, boxes, size, alpha=alpha)
-        return crops + (golden["run_normal"][step] + golden["run_uniform"][step]).to(crops.device)
-
-    def recorded_start(*_, device, **__):
-        phases.append(golden["phase"].clone()[None].to(device))
-        return golden["magnitude"].to(device), phases[-1]
-
-    monkeypatch.setattr(maco_run, "draw_boxes", recorded_boxes)
-    monkeypatch.setattr(maco_run, "random_crops", recorded_noise)
-    monkeypatch.setattr(maco_run, "init_maco_buffer", recorded_start)
-    scores = []
-    image, transparency = maco(
+    phases, scores = [], []
+    run = Run(
         objectives(golden, golden.model())["neuron_logit_3"],
-        nb_steps=len(golden["run_boxes"]),
-        nb_crops=golden["run_boxes"].shape[1],
-        values_range=golden.values_range,
-        custom_shape=golden["run_image"].shape[1:],
+        golden_settings(golden, phases, random_crops),
         callback=lambda report: scores.append(report.scores[0].cpu()),
         progress=False,
         device="cuda",
     )
+    ascent = run.draw([0])
+    image, transparency = ascent.images[-1][0], ascent.transparencies[-1][0]
     assert phases[0].is_cuda
     assert_close(torch.stack(scores), golden["run_scores"], 1e-3)
     assert_close(phases[0][0].detach().cpu(), golden["run_phase"], 1e-3)

@@ -10,7 +10,7 @@ from torch import nn
 
 from fvfast import Objective, maco, maco_batch, optimize
 from fvfast.engine import snapshot
-from fvfast.run import loop, maco_run
+from fvfast.run import loop
 
 INPUT = (3, 20, 20)
 SHORT = {"nb_steps": 4, "nb_crops": 3, "custom_shape": (32, 32), "progress": False}
@@ -45,13 +45,12 @@ def test_interrupt_keeps_the_image_so_far(network):
     assert torch.equal(transparency, two_transparency)
 
 
-def test_interrupt_before_the_first_step(monkeypatch, objective):
-    def interrupt(*_args, **_settings):
+def test_interrupt_before_the_first_step(objective):
+    def interrupt(_step):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(maco_run, "draw_boxes", interrupt)
     with pytest.warns(RuntimeWarning, match="interrupted after 0"):
-        image, transparency = maco(objective, **SHORT)
+        image, transparency = maco(objective, **SHORT, box_size=interrupt)
     assert image.isfinite().all()
     assert not transparency.any()
 

@@ -1,15 +1,21 @@
 import copy
-import functools
+import inspect
 import threading
 
 import pytest
 import torch
 from engine.test_state import assert_same, fingerprint
+from injected_runs import InjectedSettings
 from torch import nn
 
-from fvfast import Objective, Spectrum, maco, maco_batch
+from fvfast import Objective, Spectrum, maco, maco_batch, optimize
 from fvfast.ops.boxes import BoxDistribution, draw_boxes
-from fvfast.run import maco_run
+from fvfast.ops.crop_resize import random_crops
+from fvfast.regularizers import total_variation_reg
+from fvfast.run.batches import draw_batches
+from fvfast.run.maco_settings import MacoSettings
+from fvfast.run.optimize_settings import OptimizeSettings
+from fvfast.run.run import Run
 
 INPUT = (3, 20, 20)
 SHORT = {"nb_steps": 4, "nb_crops": 3, "custom_shape": (32, 32), "progress": False}
@@ -87,44 +93,37 @@ def test_global_random_state_plays_no_part(objective):
     assert torch.equal(state, torch.get_rng_state())
 
 
-def recorded_draws(monkeypatch, run):
-    """Every initial phase, box and noise of a run."""
+def recorded_run(objective, **settings):
+    """Images and transparencies of a run, and every initial phase, box and noise."""
     draws = {"phase": [], "boxes": [], "noise": []}
-    start, crop = (getattr(maco_run, name) for name in ("init_maco_buffer", "random_crops"))
 
-    def record_start(*args, **settings):
-        magnitude, phase = start(*args, **settings)
-        draws["phase"].append(phase.detach().clone())
-        return magnitude, phase
+    def start(phases):
+        draws["phase"].append(phases.state.detach().clone())
+        return phases
 
-    def record_crops(images, boxes, *args, alpha, **settings):
-        if not images.requires_grad:  # the views that the run is planned with
-            return crop(images, boxes, *args, alpha=alpha, **settings)
-        draws["boxes"].append(boxes)
-        noise = crop(torch.zeros_like(images), boxes, *args, **settings)
-        draws["noise"].append(noise.unflatten(0, boxes.shape[:2]))
-        return crop(images, boxes, *args, alpha=alpha, **settings)
+    def crop(images, boxes, *args, alpha, **settings):
+        if images.requires_grad:  # not the views that the run is planned with
+            draws["boxes"].append(boxes)
+            noise = random_crops(torch.zeros_like(images), boxes, *args, **settings)
+            draws["noise"].append(noise.unflatten(0, boxes.shape[:2]))
+        return random_crops(images, boxes, *args, alpha=alpha, **settings)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(maco_run, "init_maco_buffer", record_start)
-        patch.setattr(maco_run, "random_crops", record_crops)
-        result = run()
+    sizes = {name: SHORT[name] for name in ("nb_crops", "custom_shape")}
+    injected = InjectedSettings(**sizes, **settings, start=start, crops={"crop": crop})
+    result = draw_batches(Run(objective, injected, progress=False))
     return result, {name: torch.stack(values) for name, values in draws.items()}
 
 
-def test_alone_or_in_a_batch(network, monkeypatch):
-    settings = {**SHORT, "nb_steps": 8}
+def test_alone_or_in_a_batch(network):
     together = Objective.neuron(network, "7", [2, 3, 7], input_shape=INPUT)
-    batch, batch_draws = recorded_draws(monkeypatch, lambda: maco_batch(together, **settings))
+    batch, batch_draws = recorded_run(together, nb_steps=8)
     assert batch.names == ["Neuron#7_2", "Neuron#7_3", "Neuron#7_7"]
     assert batch.scores.shape == (3, 8)
     for n, index in enumerate([2, 3, 7]):
-        (image, transparency), draws = recorded_draws(
-            monkeypatch,
-            functools.partial(
-                maco, Objective.neuron(network, "7", index, input_shape=INPUT), **settings
-            ),
+        alone, draws = recorded_run(
+            Objective.neuron(network, "7", index, input_shape=INPUT), nb_steps=8
         )
+        image, transparency = alone.images[0], alone.transparencies[0]
         for name in draws:
             assert torch.equal(draws[name][:, 0], batch_draws[name][:, n]), name
         assert (batch.images[n] - image).abs().max() <= 1e-3 * image.abs().max()
@@ -159,19 +158,18 @@ def test_around_the_network_threads_change_no_bit(shape):
         assert torch.equal(transparency, results[0][1])
 
 
-def test_number_of_threads(objective, monkeypatch):
-    settings = {**SHORT, "nb_steps": 8}
+def test_number_of_threads(objective):
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        (one, _), one_draws = recorded_draws(monkeypatch, lambda: maco(objective, **settings))
+        one, one_draws = recorded_run(objective, nb_steps=8)
         torch.set_num_threads(2)
-        (two, _), two_draws = recorded_draws(monkeypatch, lambda: maco(objective, **settings))
+        two, two_draws = recorded_run(objective, nb_steps=8)
     finally:
         torch.set_num_threads(threads)
     for name in one_draws:
         assert torch.equal(one_draws[name], two_draws[name]), name
-    assert (one - two).abs().max() <= 1e-3 * one.abs().max()
+    assert (one.images - two.images).abs().max() <= 1e-3 * one.images.abs().max()
 
 
 def test_model_is_left_as_it_was(network):
@@ -449,3 +447,46 @@ def test_boxes_follow_their_distribution():
     assert 0.3 - 1e-6 <= sides.min() < 0.301 < 0.499 < sides.max() <= 0.5 + 1e-6
     smallest = draw_boxes(0.0, count, seed=1, images=[0], step=0)[0]
     assert torch.allclose((smallest[:, 2] - smallest[:, 0]).min(), torch.tensor(0.05), atol=1e-6)
+
+
+def test_regularizers_see_the_whole_image(objective):
+    seen = []
+
+    def penalty(images):
+        seen.append(images.shape)
+        return images.square().mean((1, 2, 3))
+
+    maco(objective, **SHORT, regularizers=penalty)
+    assert seen == [(1, 3, 32, 32)] * SHORT["nb_steps"]
+
+
+@pytest.mark.parametrize("optimizer", [None, torch.optim.NAdam])
+def test_a_regularizer_weighs_against_the_score(objective, optimizer):
+    """The total variation falls or rises with it, and a penalty of nothing changes no bit."""
+    settings = {**SHORT, "nb_steps": 24, "optimizer": optimizer}
+    images = [
+        maco(objective, **settings, regularizers=regularizers)[0]
+        for regularizers in (None, *map(total_variation_reg, (0.0, 10.0, -10.0)))
+    ]
+    assert torch.equal(images[0], images[1])
+    without, _, less, more = (
+        sum(image.diff(dim=axis).abs().sum() for axis in (1, 2)) for image in images
+    )
+    assert less < without < more
+
+
+def test_settings_have_the_names_and_defaults_of_the_functions():
+    """So a new setting reaches all of them."""
+
+    def defaults(function):
+        parameters = inspect.signature(function).parameters
+        return {name: parameter.default for name, parameter in parameters.items()}
+
+    calls = {"objective", "progress", "callback", "save_every", "device"}
+    batches = {"batch_size", "on_result", "keep"}
+    settings = defaults(MacoSettings)
+    for function, others in ((maco, calls), (maco_batch, calls | batches)):
+        given = defaults(function)
+        assert {name: given[name] for name in given if name not in others} == settings
+    given = defaults(optimize)
+    assert {name: given[name] for name in given if name not in calls} == defaults(OptimizeSettings)

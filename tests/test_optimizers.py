@@ -3,7 +3,13 @@ import functools
 import pytest
 import torch
 
-from fvfast.run.optimizers import KerasNadam, ascend, bind_optimizer, keras_nadam, known_sums
+from fvfast.parametrizations.optimizers import (
+    KerasNadam,
+    ascend,
+    bind_optimizer,
+    keras_nadam,
+    known_sums,
+)
 
 
 @pytest.fixture

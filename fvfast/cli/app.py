@@ -54,7 +54,9 @@ from fvfast.optimize import optimize
 from fvfast.plot import Style
 from fvfast.png import check_writable
 from fvfast.run.loop import StepReport
-from fvfast.run.provenance import default_of, effective_settings, weights_digest
+from fvfast.run.maco_settings import MacoSettings
+from fvfast.run.optimize_settings import OptimizeSettings
+from fvfast.run.provenance import default_of, weights_digest
 from fvfast.spectrum import FOLDER_SIZE, Spectrum
 
 DEFAULT_PRESET: PresetName = default_of(maco, "preset")
@@ -205,7 +207,7 @@ def maco_command(
                 settings={
                     **_network(loaded),
                     "method": "maco",
-                    **effective_settings(maco, chosen),
+                    **MacoSettings.with_preset(**chosen).described(),
                     **_spectrum_settings(magnitudes, spectrum),
                     "style": style,
                     "device": describe_device(where),
@@ -282,7 +284,7 @@ def optimize_command(
                 settings={
                     **_network(loaded),
                     "method": "optimize",
-                    **effective_settings(optimize, chosen),
+                    **OptimizeSettings(**chosen).described(),
                     "device": describe_device(where),
                 },
                 style="xplique",

@@ -285,6 +285,11 @@ class EngineAtFirstUse(contextlib.ExitStack):
         self._start = start
         self._engine: Engine | None = None
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it has started."""
+        return self._engine is not None
+
     def __call__(self, *args: Any) -> Engine:
         """Return the engine."""
         if self._engine is None:

@@ -266,7 +266,7 @@ def phase_update_(
     step
         Counts from 1.
     lr, betas, eps, momentum_decay
-        Of NAdam. The defaults are those of `fvfast.run.optimizers.keras_nadam`.
+        Of NAdam. The defaults are those of `fvfast.parametrizations.optimizers.keras_nadam`.
     mu_product
         Product of `nadam_momentum` of the steps before this one, 1 before the first. Default:
         computed.

@@ -1,4 +1,4 @@
-"""The Fourier parametrisation of `optimize`: images from a free, scaled half spectrum.
+"""Fourier coefficients as what is optimised: images from a free, scaled half spectrum.
 
 Source: C. Olah, A. Mordvintsev, L. Schubert, "Feature Visualization" (Distill, 2017) and their
 library Lucid; names and constants follow Xplique 2.0.
@@ -10,23 +10,58 @@ from collections.abc import Sequence
 import torch
 
 from fvfast.ops.philox import Purpose, draw_normal
+from fvfast.parametrizations.base import Differentiated, ToValid
+from fvfast.parametrizations.optimizers import OptimizerSpec
+from fvfast.spectrum.natural import bin_frequencies
 
 
-def bin_frequencies(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Frequencies of the bins of a half spectrum.
+class FourierCoefficients(Differentiated):
+    """The Fourier coefficients of N images.
+
+    The state is (N, 2, C, H, W // 2 + 1): real and imaginary parts, before they are scaled.
 
     Parameters
     ----------
-    height, width
-        Size of the image in pixels, each at least 1.
-
-    Returns
-    -------
-    vertical, horizontal
-        (height, 1) and (1, width // 2 + 1), cycles per pixel, float64.
+    shape
+        (N, C, H, W) of the images.
+    identities
+        Identities of the N images, which with the seed decide the first coefficients.
+    seed
+        Any integer.
+    std
+        Standard deviation of the first coefficients.
+    decay
+        Power with which high frequencies are damped.
+    to_valid
+        From what the inverse transform gives to images.
+    optimizer
+        See `fvfast.optimize`.
+    device
+        Where the run takes place.
     """
-    vertical = torch.fft.fftfreq(height, dtype=torch.float64, device="cpu")[:, None]
-    return vertical, torch.fft.rfftfreq(width, dtype=torch.float64, device="cpu")[None, :]
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int, int],
+        identities: Sequence[int],
+        *,
+        seed: int,
+        std: float,
+        decay: float,
+        to_valid: ToValid,
+        optimizer: OptimizerSpec,
+        device: torch.device,
+    ) -> None:
+        buffer = fft_image(shape, std, seed=seed, images=identities)
+        super().__init__(buffer.transpose(0, 1).contiguous().to(device), optimizer)
+        self._shape = shape
+        self._scale = get_fft_scale(shape[3], shape[2], decay).to(device)
+        self._to_valid = to_valid
+
+    def image(self) -> torch.Tensor:
+        """Return the images (N, C, H, W)."""
+        pixels = fft_to_rgb(self._shape, self.state.transpose(0, 1), self._scale)
+        return self._to_valid(pixels)
 
 
 def fft_2d_freq(width: int, height: int) -> torch.Tensor:

@@ -14,6 +14,7 @@ from fvfast._printable import printable, shortened
 from fvfast._warnings import warn_user
 from fvfast.engine.interrupts import let_interrupts_through, opened
 from fvfast.engine.memory import reused_memory
+from fvfast.parametrizations.base import Parametrization
 from fvfast.run.room import free_bytes, gibibytes
 from fvfast.run.score_table import ScoreTable
 
@@ -115,8 +116,7 @@ class Ascent:
 
 
 def run_ascent(
-    variable: torch.Tensor,
-    ascend: Callable[[torch.Tensor], None],
+    variables: Parametrization,
     gradients: Callable[[int], Gradients],
     render: Callable[[], torch.Tensor],
     *,
@@ -132,14 +132,12 @@ def run_ascent(
 
     Parameters
     ----------
-    variable
-        What is optimised, (N, ...), updated in place.
-    ascend
-        Takes one step up a gradient that ``gradients`` made.
+    variables
+        What is optimized.
     gradients
         Computes one step's scores and gradients.
     render
-        Computes the images of the variable as it is.
+        Computes the images of the variables as they are.
     names
         Names of the N objectives, for messages.
     transparency
@@ -159,7 +157,7 @@ def run_ascent(
     RuntimeWarning
         A score or gradient is not finite, the gradient stays zero, or the run is interrupted.
     """
-    loop = _Loop(variable, ascend, render, names, nb_steps, transparency, callback, save_every)
+    loop = _Loop(variables, render, names, nb_steps, transparency, callback, save_every)
     bar = tqdm(
         total=nb_steps,
         desc=label
@@ -198,8 +196,7 @@ class _Loop:
 
     def __init__(
         self,
-        variable: torch.Tensor,
-        ascend: Callable[[torch.Tensor], None],
+        variables: Parametrization,
         render: Callable[[], torch.Tensor],
         names: list[str],
         nb_steps: int,
@@ -207,8 +204,8 @@ class _Loop:
         callback: Callback | None,
         save_every: int | None,
     ) -> None:
-        self.variable = variable
-        self.ascend = ascend
+        self.state = variables.state
+        self.ascend = variables.ascend
         self.render = render
         self.names = names
         self.nb_steps = nb_steps
@@ -218,9 +215,9 @@ class _Loop:
         self.scores = ScoreTable(len(names))
         self.transparency = transparency
         self.final_transparency: dict[int, torch.Tensor] = {}  # of images that have ended
-        self.running = torch.ones(len(names), dtype=torch.bool, device=variable.device)
+        self.running = torch.ones(len(names), dtype=torch.bool, device=self.state.device)
         self.has_gradient = torch.zeros_like(self.running)
-        self.last_good = variable.detach().clone()
+        self.last_good = self.state.detach().clone()
         self.saved_step = -1
 
     def take(self, step: int, gradients: Gradients) -> bool:
@@ -230,7 +227,7 @@ class _Loop:
         self._stop(step, self.running & ~finite, "the score or its gradient")
         if not bool(self.running.any()):
             return False
-        self.last_good.copy_(self.variable.detach())
+        self.last_good.copy_(self.state.detach())
         self.scores.append(gradients.scores.where(self.running, float("nan")))
         self._watch_for_missing_gradient(step, gradients.gradient)
         self._update(step, gradients.gradient)
@@ -260,7 +257,7 @@ class _Loop:
         )
         self.running = self.running & ~failed
         with torch.no_grad():
-            self.variable[failed] = self.last_good[failed]
+            self.state[failed] = self.last_good[failed]
         self.saved_step = -1  # what was saved last is no longer the final image
         if self.transparency is not None:
             for index in indices:
@@ -290,8 +287,8 @@ class _Loop:
             self.ascend(gradient)
             # Momentum would still move the images that have ended.
             with torch.no_grad():
-                self.variable[stopped] = self.last_good[stopped]
-        finite = self.variable.detach().flatten(1).sum(1).isfinite()
+                self.state[stopped] = self.last_good[stopped]
+        finite = self.state.detach().flatten(1).sum(1).isfinite()
         self._stop(step, self.running & ~finite, "the image after its update")
 
     def _call_back(self, step: int, scores: torch.Tensor) -> bool:

@@ -12,7 +12,6 @@ from torch.nn import functional
 
 from fvfast._checks import check_size
 from fvfast.ops.colors import decorrelate_colors
-from fvfast.parametrizations.fourier import bin_frequencies
 
 # Half a grey level of an 8-bit image: black and white have no finite logit.
 _LOGIT_MARGIN = 1 / 510
@@ -38,6 +37,23 @@ _NATURAL = (
     _Coefficients(3.09635, -1.41568, 0.537775, 0.107235, 0.0018898, 1.33075, 0.219326, 2.605),
     _Coefficients(3.25933, -1.31949, 0.959538, 0.0950917, 0.00133816, 1.09993, 0.172041, 2.852),
 )
+
+
+def bin_frequencies(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Frequencies of the bins of a half spectrum.
+
+    Parameters
+    ----------
+    height, width
+        Size of the image in pixels, each at least 1.
+
+    Returns
+    -------
+    vertical, horizontal
+        (height, 1) and (1, width // 2 + 1), cycles per pixel, float64.
+    """
+    vertical = torch.fft.fftfreq(height, dtype=torch.float64, device="cpu")[:, None]
+    return vertical, torch.fft.rfftfreq(width, dtype=torch.float64, device="cpu")[None, :]
 
 
 def _parzen(frequencies: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,81 @@
+"""Many pictures, a batch at a time: whatever ends them, those that are finished are not lost."""
+
+from collections.abc import Callable
+
+from fvfast._checks import check_callback, check_count
+from fvfast._warnings import warn_user
+from fvfast.engine.interrupts import let_interrupts_through, opened_at_once
+from fvfast.engine.state import borrowed
+from fvfast.run.results import MacoBatch, MacoResults
+from fvfast.run.run import Run
+
+VIEWS_PER_BATCH = 64
+"""Views that go through the model at once unless a user says otherwise."""
+
+OnResult = Callable[[MacoBatch], None]
+
+
+def draw_batches(
+    run: Run, batch_size: int | None = None, on_result: OnResult | None = None, *, keep: bool = True
+) -> MacoBatch:
+    """Draw an image for each combination of a run's objective.
+
+    Parameters and results are those of `fvfast.maco_batch`.
+    """
+    check_callback(on_result, "on_result")
+    if not keep and on_result is None:
+        raise ValueError(
+            "keep=False keeps no image: pass on_result=, a function that takes each batch, for "
+            "example to save it."
+        )
+    if batch_size is None:
+        batch_size = max(1, VIEWS_PER_BATCH // run.settings.views_per_image)
+    batch_size = check_count(batch_size, "batch_size", 1)
+    count = len(run.objective.combination_names)
+    results = MacoResults(count, run.shape, keep=keep)
+    run.prepare(min(batch_size, count))
+    # The model is borrowed for all batches at once: one warning, one move to the device.
+    with borrowed(run.objective.model, run.device):
+        for start in range(0, count, batch_size):
+            try:
+                is_last = _draw_batch(
+                    run, range(start, min(start + batch_size, count)), results, on_result
+                )
+                let_interrupts_through()
+            except BaseException as error:
+                if not results.done:
+                    raise
+                _say_what_is_done(error, results, count, keep=keep)
+                if isinstance(error, KeyboardInterrupt):
+                    break
+                error.finished = results.whole()  # type: ignore[attr-defined]
+                raise
+            if is_last:
+                break
+    return results.whole()
+
+
+def _draw_batch(
+    run: Run, combinations: range, results: MacoResults, on_result: OnResult | None
+) -> bool:
+    """Draw one batch and hand it over; return whether the user interrupted it."""
+    ascent = run.draw(combinations)
+    names = run.objective.combination_names[combinations.start : combinations.stop]
+    batch = MacoBatch(ascent.images[-1], ascent.transparencies[-1], names, ascent.scores)
+    results.add(batch)
+    if on_result is not None:
+        # Also where an interrupt waits: the batch is there, and nobody else has it.
+        opened_at_once(on_result, batch)
+    return ascent.interrupted
+
+
+def _say_what_is_done(
+    error: BaseException, results: MacoResults, count: int, *, keep: bool
+) -> None:
+    done = f"after {results.done} of {count} images"
+    if isinstance(error, KeyboardInterrupt):
+        where = "these are returned" if keep else "on_result has had them"
+        warn_user(f"interrupted {done}; {where}.", RuntimeWarning)
+    else:
+        where = "the exception's attribute `finished` holds" if keep else "on_result has had"
+        warn_user(f"failed {done}; {where} them.", RuntimeWarning)

@@ -1,0 +1,109 @@
+"""The settings of a MaCo run: phases under a fixed magnitude, seen through noisy crops."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+
+from fvfast._checks import check_count
+from fvfast.engine.interrupts import opened
+from fvfast.parametrizations.phase import Phase, init_maco_buffer
+from fvfast.run.presets import DEFAULT_BOX_SIZE, FALLING_NOISE, find_preset
+from fvfast.run.schedules import Schedule, ScheduleSpec, schedule_of
+from fvfast.run.settings import ImageShape, Parametrize, Settings
+from fvfast.run.views import Crops
+from fvfast.spectrum import Spectrum, SpectrumSource
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MacoSettings(Settings):
+    """What a MaCo picture depends on beside its objective.
+
+    Attributes
+    ----------
+    maco_dataset, noise_intensity, box_size, nb_crops, learning_rate, preset
+        See `fvfast.maco`. A preset only says how boxes, phases and noise are distributed here: its
+        values of the other settings are those of `with_preset`.
+    """
+
+    maco_dataset: SpectrumSource = None
+    noise_intensity: ScheduleSpec = 0.08
+    box_size: ScheduleSpec = None
+    nb_crops: int = 32
+    values_range: Sequence[float] = (-1, 1)
+    learning_rate: ScheduleSpec = None
+    preset: str = "xplique"
+
+    function: ClassVar[str] = "maco"
+    has_transparency: ClassVar[bool] = True
+    regularizes_views: ClassVar[bool] = False
+    _left_out: ClassVar[frozenset[str]] = frozenset({"maco_dataset"})  # told in another way
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._set(nb_crops=check_count(self.nb_crops, "nb_crops", 0))
+        find_preset(self.preset)
+        for name in ("noise_intensity", "box_size", "learning_rate"):
+            self._schedule(name)
+
+    @classmethod
+    def with_preset(cls, **given: Any) -> "MacoSettings":
+        """Make settings of what is given, and the values of the preset for the rest."""
+        preset = find_preset(given.get("preset", cls.preset))
+        return cls(**preset.arguments_with(given))
+
+    def described(self) -> dict[str, Any]:
+        """Return all settings, ready for JSON; schedules as a number or [first, last]."""
+        values = super().described()
+        for name in ("box_size", "noise_intensity", "learning_rate"):
+            at = self._schedule(name)
+            if at is not None:
+                first, last = at(0), at(self.nb_steps - 1)
+                values[name] = first if first == last else [first, last]
+        return values
+
+    @property
+    def learning_rate_at(self) -> Schedule | None:
+        """Learning rate in each step; None for the optimizer's own."""
+        return self._schedule("learning_rate")
+
+    @property
+    def views_per_image(self) -> int:
+        """Crops of each image, or the image itself."""
+        return max(self.nb_crops, 1)
+
+    def parametrize(self, shape: ImageShape, *, progress: bool) -> Parametrize:
+        """Return how phases of images of this shape are made, with their magnitude measured."""
+        channels, height, width = shape
+        # A folder of photographs may take long.
+        spectrum = opened(
+            Spectrum.of, self.maco_dataset, (height, width), channels, progress=progress
+        )
+
+        def phases(identities: Sequence[int], device: torch.device) -> Phase:
+            magnitude, phase = init_maco_buffer(
+                (height, width), spectrum, channels=channels, seed=self.seed, images=identities,
+                distribution=find_preset(self.preset).phase, device=device,
+            )  # fmt: skip
+            return Phase(magnitude, phase, self.optimizer, self.values_range, width)
+
+        return phases
+
+    def views(self, _shape: ImageShape, size: tuple[int, int]) -> Crops:
+        """Return the crops."""
+        preset = find_preset(self.preset)
+        box_size_at, noise_at = self._schedule("box_size"), self._schedule("noise_intensity")
+        assert box_size_at is not None
+        assert noise_at is not None
+        return Crops(
+            size, self.nb_crops, box_size_at, noise_at, boxes=preset.boxes,
+            normal_noise=preset.normal_noise, uniform_noise=preset.uniform_noise, seed=self.seed,
+        )  # fmt: skip
+
+    def _schedule(self, name: str) -> Schedule | None:
+        default = {"box_size": DEFAULT_BOX_SIZE, "noise_intensity": FALLING_NOISE}.get(name)
+        value: ScheduleSpec = getattr(self, name)
+        if value is None and default is None:
+            return None
+        return schedule_of(name, value, self.nb_steps, default)

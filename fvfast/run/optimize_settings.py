@@ -1,0 +1,106 @@
+"""The settings of `fvfast.optimize`: Fourier coefficients or pixels, and their transformations."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import torch
+
+from fvfast._checks import check_count, check_finite
+from fvfast.parametrizations.base import Parametrization
+from fvfast.parametrizations.fourier import FourierCoefficients
+from fvfast.parametrizations.pixels import Pixels, to_valid_grayscale, to_valid_rgb
+from fvfast.run.settings import ImageShape, Parametrize, Settings
+from fvfast.run.views import TransformedImages
+from fvfast.transformations import (
+    Transformation,
+    compose_transformations,
+    generate_standard_transformations,
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizeSettings(Settings):
+    """What a picture of `fvfast.optimize` depends on beside its objective.
+
+    Attributes
+    ----------
+    use_fft, fft_decay, std, image_normalizer, transformations, warmup_steps
+        See `fvfast.optimize`.
+    """
+
+    use_fft: bool = True
+    fft_decay: float = 0.85
+    std: float = 0.01
+    image_normalizer: str | Callable[[torch.Tensor], torch.Tensor] = "sigmoid"
+    transformations: Transformation | Sequence[Transformation] | str | None = "standard"
+    warmup_steps: int = False
+
+    function: ClassVar[str] = "optimize"
+    has_transparency: ClassVar[bool] = False
+    regularizes_views: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._set(
+            warmup_steps=check_count(int(self.warmup_steps), "warmup_steps", 0),
+            std=check_finite(self.std, "std"),
+            fft_decay=check_finite(self.fft_decay, "fft_decay"),
+        )
+        _check_normalizer(self.image_normalizer)
+        _check_transformations(self.transformations)
+
+    def parametrize(self, shape: ImageShape, *, progress: bool) -> Parametrize:  # noqa: ARG002
+        """Return how coefficients or pixels of images of this shape are made."""
+        to_valid = functools.partial(
+            to_valid_rgb if shape[0] == 3 else to_valid_grayscale,
+            normalizer=self.image_normalizer,
+            values_range=self.values_range,
+        )
+
+        def variables(identities: Sequence[int], device: torch.device) -> Parametrization:
+            common: dict[str, Any] = {
+                "shape": (len(identities), *shape), "identities": identities, "seed": self.seed,
+                "std": self.std, "to_valid": to_valid, "optimizer": self.optimizer,
+                "device": device,
+            }  # fmt: skip
+            if self.use_fft:
+                return FourierCoefficients(**common, decay=self.fft_decay)
+            return Pixels(**common)
+
+        return variables
+
+    def views(self, shape: ImageShape, size: tuple[int, int]) -> TransformedImages:
+        """Return the transformed images."""
+        return TransformedImages(size, _as_transformation(self.transformations, shape))
+
+
+def _check_normalizer(normalizer: Any) -> None:
+    if not callable(normalizer) and normalizer not in ("sigmoid", "clip"):
+        raise ValueError(
+            f"image_normalizer must be 'sigmoid', 'clip' or a function, got {normalizer!r}."
+        )
+
+
+def _check_transformations(transformations: Any) -> None:
+    if transformations is None or transformations == "standard" or callable(transformations):
+        return
+    if isinstance(transformations, str) or not all(callable(step) for step in transformations):
+        raise TypeError(
+            "transformations must be 'standard', None, a function or a list of functions; got "
+            f"{transformations!r}."
+        )
+
+
+def _as_transformation(
+    transformations: Transformation | Sequence[Transformation] | str | None, shape: ImageShape
+) -> Transformation:
+    if transformations is None:
+        return lambda images: images
+    if isinstance(transformations, str):
+        channels, height, width = shape
+        return generate_standard_transformations(min(height, width), channels)
+    if callable(transformations):
+        return transformations
+    return compose_transformations(list(transformations))

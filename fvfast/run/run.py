@@ -1,0 +1,250 @@
+"""One run of any method: its variables, its views, the network and the loop, put together."""
+
+import contextlib
+from collections.abc import Sequence
+
+import torch
+
+from fvfast._checks import check_callback
+from fvfast.engine.devices import check_device
+from fvfast.engine.engine import Engine, EngineAtFirstUse, kept_engine
+from fvfast.engine.interrupts import shielded, torch_state_kept
+from fvfast.engine.kept_forms import SHARED, FormStore
+from fvfast.engine.passes import Scorer
+from fvfast.engine.randomness import SeededGenerators
+from fvfast.engine.relu import open_relu_gradients
+from fvfast.engine.state import borrowed, model_device
+from fvfast.engine.taps import TappedModel
+from fvfast.objectives import Objective
+from fvfast.ops.philox import image_identity
+from fvfast.parametrizations.base import Parametrization
+from fvfast.parametrizations.optimizers import set_learning_rate
+from fvfast.regularizers import Regularizer
+from fvfast.run.loop import Ascent, Callback, Gradients, run_ascent
+from fvfast.run.room import check_kept_images, check_room
+from fvfast.run.settings import Parametrize, Settings
+
+
+class Run:
+    """Pictures of the combinations of one objective, with the settings of one method.
+
+    Parameters
+    ----------
+    objective
+        What is maximized.
+    settings
+        The method and its settings.
+    progress, callback, device
+        See `fvfast.maco`.
+
+    Attributes
+    ----------
+    shape
+        (C, H, W) of the images.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        settings: Settings,
+        *,
+        progress: bool = True,
+        callback: Callback | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        if not isinstance(objective, Objective):
+            raise TypeError(f"objective must be an Objective, got {type(objective).__name__}.")
+        check_callback(callback)
+        self.objective = objective
+        self.settings = settings
+        self.progress = progress
+        self.callback = callback
+        self.device = check_device(device) if device is not None else None
+        _, *size = objective.image_shape
+        self._view_size = (size[0], size[1])
+        self.shape = settings.image_shape(objective)
+        self.views = settings.views(self.shape, self._view_size)
+        self._parametrize: Parametrize | None = None
+        # What functions of the user do may change with what they refer to.
+        self._forms = FormStore() if objective.runs_user_code else SHARED
+        self._has_started = False
+
+    def prepare(self, images: int, save_every: int | None = None) -> None:
+        """Do what comes before the first image.
+
+        Parameters
+        ----------
+        images
+            Images that will be drawn together.
+        save_every
+            See `fvfast.maco`.
+
+        Raises
+        ------
+        torch.OutOfMemoryError
+            The memory does not hold so many images of this size.
+        """
+        function = self.settings.function
+        device = self.device or model_device(self.objective.model)
+        check_room(
+            function, device, images, self.shape, self.settings.views_per_image,
+            (self.shape[0], *self._view_size),
+        )  # fmt: skip
+        if save_every is not None and self.callback is None:  # which may end the run sooner
+            each = 2 if self.settings.has_transparency else 1
+            check_kept_images(
+                function, save_every, self.settings.nb_steps, images, self.shape, each
+            )
+        self._parametrize = self.settings.parametrize(self.shape, progress=self.progress)
+
+    def draw(self, combinations: Sequence[int], save_every: int | None = None) -> Ascent:
+        """Draw the images of some combinations of the objective together."""
+        if self._parametrize is None:
+            self.prepare(len(combinations), save_every)
+        assert self._parametrize is not None
+        with (
+            shielded(),
+            torch_state_kept(),
+            # Also within a user's inference mode, whose tensors take no part in gradients.
+            torch.inference_mode(False),
+            borrowed(self.objective.model, self.device) as device,
+        ):
+            tapped, scorer, names, _ = self.objective.compile(combinations)
+            identities = [image_identity(name) for name in names]
+            variables = self._parametrize(identities, device)
+            together = _Together(self, combinations, tapped, scorer, names, identities, variables)
+            with EngineAtFirstUse(together.start) as together.engine:
+                return together.take_all_steps(save_every)
+
+
+class _Together:
+    """Images that are drawn together: what happens in each of their steps."""
+
+    def __init__(
+        self,
+        run: Run,
+        combinations: Sequence[int],
+        tapped: TappedModel,
+        scorer: Scorer,
+        names: list[str],
+        identities: list[int],
+        variables: Parametrization,
+    ) -> None:
+        self._run = run
+        self._settings = run.settings
+        self._combinations = combinations
+        self._tapped = tapped
+        self._scorer = scorer
+        self._names = names
+        self._identities = identities
+        self._variables = variables
+        self.engine: EngineAtFirstUse
+        self._learning_rate_at = run.settings.learning_rate_at
+        if self._learning_rate_at is not None:
+            # Here, so that an optimizer without one is refused before the first step.
+            set_learning_rate(variables.optimizer, self._learning_rate_at(0))
+        device = variables.state.device
+        self._transparency = (
+            torch.zeros((len(names), *run.shape), dtype=torch.float32, device=device)
+            if self._settings.has_transparency
+            else None
+        )
+        self._generators = (
+            None if run.views.are_functions else SeededGenerators(self._settings.seed, device)
+        )
+
+    def take_all_steps(self, save_every: int | None) -> Ascent:
+        """Take the warm-up's steps, then those of the run."""
+        warmup_steps = self._settings.warmup_steps
+        if warmup_steps:
+            warm = run_ascent(
+                self._variables, self._warm_gradients, self._render, names=self._names,
+                nb_steps=warmup_steps, progress=self._run.progress, label="warm-up",
+            )  # fmt: skip
+            if warm.interrupted:
+                return warm
+        return run_ascent(
+            self._variables, self._gradients, self._render, names=self._names,
+            nb_steps=self._settings.nb_steps, transparency=self._transparency,
+            progress=self._run.progress, callback=self._run.callback, save_every=save_every,
+        )  # fmt: skip
+
+    def start(self, views: torch.Tensor) -> contextlib.AbstractContextManager[Engine]:
+        """Return the engine, of which one view chooses the form."""
+        # Between the batches of one call nobody but a callback could change the network.
+        thorough, self._run._has_started = not self._run._has_started, True
+        return kept_engine(
+            self._tapped, views, self._scorer_of_part, self._names[0], self._settings.precision,
+            runs_user_code=self._run.objective.runs_user_code,
+            store=self._run._forms, seed=self._settings.seed, thorough=thorough,
+        )  # fmt: skip
+
+    def _scorer_of_part(self, first: int, last: int) -> Scorer:
+        if last - first == len(self._names):
+            return self._scorer
+        return self._run.objective.scorer(self._combinations[first:last])
+
+    def _own_generators(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext() if self._generators is None else self._generators.in_place()
+
+    def _render(self) -> torch.Tensor:
+        with self._own_generators():
+            return self._variables.render()
+
+    def _warm_gradients(self, step: int) -> Gradients:
+        with open_relu_gradients():
+            return self._gradients(step, join_activations=False)
+
+    def _gradients(self, step: int, *, join_activations: bool = True) -> Gradients:
+        """Show the network the images as they are."""
+        with torch.enable_grad(), self._own_generators():
+            if self._learning_rate_at is not None:
+                set_learning_rate(self._variables.optimizer, self._learning_rate_at(step))
+            engine, images, views = self._look(step)
+            scores, cotangent = engine.gradients(
+                views, len(self._names), join_activations=join_activations
+            )
+            source = self._variables.source
+            if not self._settings.penalties:
+                (gradient,) = torch.autograd.grad(views, source, cotangent)
+                return Gradients(scores, gradient)
+            seen = views if self._settings.regularizes_views else images
+            loss = (views * cotangent).sum()
+            for regularizer in self._settings.penalties:
+                penalty = _penalty(regularizer, seen)
+                scores = scores - penalty.detach()
+                loss = loss - penalty.expand(len(seen)).sum()
+            (gradient,) = torch.autograd.grad(loss, source)
+            return Gradients(scores, gradient)
+
+    def _look(self, step: int) -> tuple[Engine, torch.Tensor, torch.Tensor]:
+        """Return the engine, the images, and their views in a type that the engine takes."""
+        make, identities = self._run.views, self._identities
+        if not make.are_functions:
+            images = self._variables.image()
+            views = make(images, identities, step, self._transparency)
+            return self.engine(views[:1]), images, views
+        if not self.engine.is_running:
+            with torch.no_grad():
+                image = self._variables.render()[:1]
+                first = make(image, identities[:1], 0, torch.zeros_like(image))
+            self.engine(first)
+        engine = self.engine()
+        images = self._variables.image()
+        views = make(
+            images, identities, step, self._transparency,
+            dtype=engine.views_dtype, memory_format=engine.views_format,
+        )  # fmt: skip
+        return engine, images, views
+
+
+def _penalty(regularizer: Regularizer, images: torch.Tensor) -> torch.Tensor:
+    penalty: torch.Tensor | float = regularizer(images)  # as users write them
+    if not isinstance(penalty, torch.Tensor):
+        penalty = torch.tensor(penalty, dtype=images.dtype, device=images.device)
+    if penalty.ndim == 0 or penalty.shape == images.shape[:1]:
+        return penalty
+    raise ValueError(
+        f"a regularizer returned shape {tuple(penalty.shape)} for {len(images)} images; expected "
+        f"one penalty per image, ({len(images)},), or a scalar."
+    )

@@ -1,0 +1,148 @@
+"""Views: what the network is shown of the images in each step."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Protocol
+
+import torch
+
+from fvfast.ops.boxes import BoxDistribution, draw_boxes
+from fvfast.ops.crop_resize import random_crops
+from fvfast.ops.noise import inject_noise
+from fvfast.run.schedules import Schedule
+from fvfast.transformations import Transformation, resize
+
+
+class Views(Protocol):
+    """Makes the views of N images, K of each.
+
+    A view is a function of the image, its identity and the step, or global generators decide.
+    """
+
+    @property
+    def are_functions(self) -> bool:
+        """Whether they are functions, so that making some more changes nothing."""
+        ...
+
+    def __call__(
+        self,
+        images: torch.Tensor,
+        identities: Sequence[int],
+        step: int,
+        transparency: torch.Tensor | None,
+        *,
+        dtype: torch.dtype = torch.float32,
+        memory_format: torch.memory_format = torch.contiguous_format,
+    ) -> torch.Tensor:
+        """Return views (N * K, C, h, w) of images (N, C, H, W), those of an image in a row.
+
+        The backward pass adds the absolute gradient of the images to the transparency
+        (N, C, H, W), where there is one. Type and memory format are those that the network takes
+        without another copy; views may be given in others.
+        """
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Crops:
+    """Random crops with noise, as MaCo looks at an image; or the whole image with noise.
+
+    Attributes
+    ----------
+    size
+        (h, w) of the views.
+    nb_crops
+        K; 0 for the whole image, resized.
+    box_size_at, noise_at
+        Mean side of the crops, as a fraction of the image, and noise intensity in each step.
+    boxes
+        How crops scatter around that size.
+    normal_noise, uniform_noise
+        See `fvfast.run.presets.Preset`.
+    seed
+        Any integer.
+    draw, crop
+        `draw_boxes` and `random_crops`, or what takes their place.
+    """
+
+    size: tuple[int, int]
+    nb_crops: int
+    box_size_at: Schedule
+    noise_at: Schedule
+    boxes: BoxDistribution
+    normal_noise: float
+    uniform_noise: float
+    seed: int
+    draw: Callable[..., torch.Tensor] = draw_boxes
+    crop: Callable[..., torch.Tensor] = random_crops
+
+    are_functions: ClassVar[bool] = True
+
+    def __call__(
+        self,
+        images: torch.Tensor,
+        identities: Sequence[int],
+        step: int,
+        transparency: torch.Tensor | None,
+        *,
+        dtype: torch.dtype = torch.float32,
+        memory_format: torch.memory_format = torch.contiguous_format,
+    ) -> torch.Tensor:
+        """Return crops (N * K, C, h, w) of images (N, C, H, W)."""
+        intensity = self.noise_at(step)
+        noise: dict[str, Any] = {
+            "std": intensity * self.normal_noise,
+            "uniform_width": intensity * self.uniform_noise,
+            "seed": self.seed,
+            "streams": identities,
+            "step": step,
+        }
+        if self.nb_crops == 0:
+            if images.requires_grad and transparency is not None:
+                images.register_hook(functools.partial(_add_absolute, transparency))
+            return inject_noise(resize(images, self.size), **noise)
+        boxes = self.draw(
+            self.box_size_at(step), self.nb_crops, seed=self.seed, images=identities, step=step,
+            distribution=self.boxes, device=images.device,
+        )  # fmt: skip
+        return self.crop(
+            images, boxes, self.size, alpha=transparency, dtype=dtype,
+            memory_format=memory_format, **noise,
+        )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformedImages:
+    """Each image once, transformed and resized, in float32.
+
+    Attributes
+    ----------
+    size
+        (h, w) of the views.
+    transformation
+        From images (N, C, H, W) to images; may draw from global generators.
+    """
+
+    size: tuple[int, int]
+    transformation: Transformation
+
+    are_functions: ClassVar[bool] = False
+
+    def __call__(
+        self,
+        images: torch.Tensor,
+        identities: Sequence[int],  # noqa: ARG002
+        step: int,  # noqa: ARG002
+        transparency: torch.Tensor | None,  # noqa: ARG002
+        *,
+        dtype: torch.dtype = torch.float32,  # noqa: ARG002
+        memory_format: torch.memory_format = torch.contiguous_format,  # noqa: ARG002
+    ) -> torch.Tensor:
+        """Return views (N, C, h, w) of images (N, C, H, W)."""
+        return resize(self.transformation(images), self.size)
+
+
+def _add_absolute(transparency: torch.Tensor, gradient: torch.Tensor) -> None:
+    """Add an absolute gradient; what is not finite adds nothing."""
+    transparency.add_(gradient.abs().nan_to_num(0, 0, 0))

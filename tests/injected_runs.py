@@ -1,0 +1,58 @@
+"""Runs of MaCo whose start, boxes and crops a test gives or records."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from fvfast.parametrizations.phase import Phase
+from fvfast.run.maco_settings import MacoSettings
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InjectedSettings(MacoSettings):
+    """Settings with a way in.
+
+    Attributes
+    ----------
+    start
+        From the variables as they would be, to those that the run has.
+    crops
+        Replaces ``draw`` and ``crop`` of `fvfast.run.views.Crops`.
+    """
+
+    start: Callable[..., Phase] = lambda phases: phases
+    crops: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def parametrize(self, shape, *, progress):
+        usual = super().parametrize(shape, progress=progress)
+        return lambda identities, device: self.start(usual(identities, device))
+
+    def views(self, shape, size):
+        return dataclasses.replace(super().views(shape, size), **self.crops)
+
+
+def golden_settings(golden, phases, crop):
+    """Settings of Xplique's recorded run; its phases are added to a list."""
+
+    def start(usual):
+        device = usual.state.device
+        phases.append(golden["phase"].clone()[None].to(device))
+        width = golden["run_image"].shape[2]
+        magnitude = golden["magnitude"].to(device)
+        return Phase(magnitude, phases[-1], None, sorted(golden.values_range), width)
+
+    def draw(_box_size, _nb_crops, *, step, device, **_):
+        return golden["run_boxes"][step][None].to(device)
+
+    def noisy(images, boxes, size, *, step, alpha, **_):
+        noise = golden["run_normal"][step] + golden["run_uniform"][step]
+        return crop(images, boxes, size, alpha=alpha) + noise.to(images.device)
+
+    return InjectedSettings(
+        nb_steps=len(golden["run_boxes"]),
+        nb_crops=golden["run_boxes"].shape[1],
+        values_range=golden.values_range,
+        custom_shape=golden["run_image"].shape[1:],
+        start=start,
+        crops={"draw": draw, "crop": noisy},
+    )
