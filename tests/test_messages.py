@@ -1,12 +1,14 @@
 """docs/messages.md quotes what the code says: each quoted message is raised here and compared."""
 
 import re
+import tempfile
 import warnings
 from pathlib import Path
 
 import pytest
 import torch
 import typer
+from test_damaged_images import png
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -127,6 +129,18 @@ def interrupted():
     maco_batch(many, optimizer, **SHORT, **settings)
 
 
+def skipped():
+    with tempfile.TemporaryDirectory() as folder:
+        for name, side in (("whole.png", 8), ("large.png", 12000)):
+            (Path(folder) / name).write_bytes(png(side, side, side % 12000))
+        Spectrum.from_images(folder, (8, 8), progress=False)
+
+
+def unreadable():
+    with tempfile.NamedTemporaryFile() as file:
+        Spectrum.from_file(file.name)
+
+
 CASES = {
     "A name that there is not": lambda: channel(mixed(), "cov"),
     "A layer that is not called": lambda: channel(mixed(), "unused"),
@@ -168,6 +182,8 @@ CASES = {
     "Images of a data set": lambda: maco(
         channel(plain()), maco_dataset=torch.ones(1, 3, 8, 8, dtype=torch.uint8), **SHORT
     ),
+    "Images that were skipped": skipped,
+    "A spectrum that cannot be read": unreadable,
     "More channels than a picture has": lambda: plot_maco(torch.rand(5, 8, 8)),
     "A transparency of another picture": lambda: plot_maco(
         torch.rand(3, 8, 8), torch.rand(5, 8, 9)

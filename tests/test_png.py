@@ -1,12 +1,15 @@
 import importlib.metadata
 import os
+import struct
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
+from unprivileged import unprivileged
 
 from fvfast.plot import blend_transparency
 from fvfast.png import check_writable, contact_sheet, read_metadata, save_png
@@ -95,6 +98,26 @@ def test_read_metadata_says_what_is_wrong(tmp_path):
         read_metadata(tmp_path / "missing.png")
 
 
+def test_texts_that_cannot_be_read_are_one_message(picture, tmp_path):
+    path = save_png(tmp_path / "a.png", *picture, metadata={"Title": "a title"})
+    whole = path.read_bytes()
+    # What the header says decides, before any pixel is decoded.
+    header = b"IHDR" + struct.pack(">II", 12000, 12000) + whole[24:29]
+    checked = header + struct.pack(">I", zlib.crc32(header))
+    path.write_bytes(whole[:12] + checked + whole[33:])
+    with pytest.raises(ValueError, match=r"a\.png: 12000 x 12000 pixels of PNG take 1\.14 GiB"):
+        read_metadata(path)
+    # A text of which only the beginning is there: an error that is no OSError in Pillow.
+    end = whole.index(b"tEXt") - 4
+    for damaged in (whole[:end] + bytes(3), whole[:33] + b"\0\0\0\x05zTXtab\0\x01c" + whole[33:]):
+        path.write_bytes(damaged)
+        with pytest.raises((ValueError, OSError)):
+            read_metadata(path)
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n")
+    with pytest.raises(UnidentifiedImageError, match="damaged, or of another format"):
+        read_metadata(path)
+
+
 def test_saving_needs_no_pyplot(tmp_path):
     code = (
         "import sys, torch; from fvfast.png import save_png, contact_sheet;"
@@ -122,23 +145,14 @@ def test_check_writable_refuses_a_file(tmp_path, below):
 def test_check_writable_refuses_a_folder_without_permission(tmp_path):
     locked = tmp_path / "locked"
     locked.mkdir()
-    # The superuser may write everywhere: be nobody, in folders that nobody may enter.
-    user = os.geteuid()
-    entered = [folder for folder in (tmp_path, *tmp_path.parents) if user == 0]
-    modes = [(folder, folder.stat().st_mode) for folder in entered]
-    for folder, mode in modes:
-        folder.chmod(mode | 0o011)
     locked.chmod(0o555)
     try:
-        if user == 0:
-            os.seteuid(65534)
-        with pytest.raises(PermissionError, match=r"locked.*Choose another folder"):
+        with (
+            unprivileged(tmp_path),
+            pytest.raises(PermissionError, match=r"locked.*Choose another folder"),
+        ):
             check_writable(locked / "pictures")
     finally:
-        if user == 0:
-            os.seteuid(user)
-        for folder, mode in modes:
-            folder.chmod(mode)
         locked.chmod(0o755)
 
 

@@ -1,15 +1,16 @@
 """The files of spectra: those that `fvfast.spectrum.Spectrum.save` writes, and plain arrays."""
 
 import dataclasses
-import struct
-import zipfile
-import zlib
+import math
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fvfast._array_files import LARGEST, read_arrays
 from fvfast._files import replacing
 
 _KEYS = (
@@ -21,23 +22,7 @@ _KEYS = (
     "size",
     "skipped_count",
 )
-# What NumPy and the standard library raise on damaged archives.
-_DAMAGE = (
-    AttributeError,
-    EOFError,
-    IndexError,
-    KeyError,
-    MemoryError,
-    OSError,
-    OverflowError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+_BESIDE = 2**12  # bytes, more than all but the magnitudes take
 
 
 class Kind(Enum):
@@ -82,52 +67,59 @@ def read_spectrum(path: Path) -> SpectrumFile:
 
     Raises
     ------
-    FileNotFoundError
-        There is no such file.
+    OSError
+        There is no such file, or it cannot be opened.
     ValueError
-        The file is damaged, is something else, or its values are no magnitudes.
+        The file is damaged, too large, is something else, or its values are no magnitudes.
     """
-    with path.open("rb") as file:
-        try:
-            content = np.load(file, allow_pickle=False)
-            named = {} if isinstance(content, np.ndarray) else {k: content[k] for k in content}
-        except _DAMAGE as error:
-            raise ValueError(
-                f"Spectrum.from_file: {path} is damaged, or not an array file ({error}); expected "
-                ".npz or .npy."
-            ) from error
+    try:
+        content = read_arrays(path, _KEYS)
+    except ValueError as error:
+        raise ValueError(f"Spectrum.from_file: {error}") from error
     if isinstance(content, np.ndarray):
-        values = _checked(content, path)
-        if values.shape[2] <= 4 < values.shape[0]:
-            raise _refused(content, path, "np.moveaxis(array, -1, 0) brings the channels to front.")
-        return SpectrumFile(
-            kind=Kind.BILINEAR,
-            values=values,
-            size=(values.shape[1], 2 * (values.shape[2] - 1)),
-            parzen_window=True,
-            image_count=0,
-            skipped_count=0,
-            version="",
-        )
+        return _plain(content, path)
     for key in _KEYS:
-        if key not in named:
+        if key not in content:
             raise ValueError(
                 f"Spectrum.from_file: {path} has no array {key!r}; expected a file that "
                 "Spectrum.save wrote."
             )
-    values = _checked(named["magnitude"], path)
+    return _measured(content, path)
+
+
+def _plain(array: NDArray[Any], path: Path) -> SpectrumFile:
+    values = _checked(array, path)
+    if values.shape[2] <= 4 < values.shape[0]:
+        raise _refused(array, path, "np.moveaxis(array, -1, 0) brings the channels to front.")
+    return SpectrumFile(
+        kind=Kind.BILINEAR,
+        values=values,
+        size=(values.shape[1], 2 * (values.shape[2] - 1)),
+        parzen_window=True,
+        image_count=0,
+        skipped_count=0,
+        version="",
+    )
+
+
+def _measured(arrays: Mapping[str, NDArray[Any]], path: Path) -> SpectrumFile:
+    values = _checked(arrays["magnitude"], path)
     try:
-        height, width = map(int, named["size"])
+        height, width = _entry(arrays, "size", "iu", (2,))
         made = SpectrumFile(
-            kind=Kind(str(named["kind"])),
+            kind=Kind(_entry(arrays, "kind", "U")),
             values=values,
             size=(height, width),
-            parzen_window=bool(named["parzen_window"]),
-            image_count=int(named["image_count"]),
-            skipped_count=int(named["skipped_count"]),
-            version=str(named["fvfast_version"]),
+            parzen_window=_entry(arrays, "parzen_window", "b"),
+            image_count=_entry(arrays, "image_count", "iu"),
+            skipped_count=_entry(arrays, "skipped_count", "iu"),
+            version=_entry(arrays, "fvfast_version", "U"),
         )
-    except (TypeError, ValueError) as error:
+        if min(made.image_count, made.skipped_count) < 0:
+            raise ValueError(
+                f"of {made.image_count} images and {made.skipped_count} that were skipped"
+            )
+    except (ValueError, SystemError) as error:  # the latter for text that is no Unicode
         raise ValueError(
             f"Spectrum.from_file: {path} holds something else than a spectrum ({error}); expected "
             "a file that Spectrum.save wrote."
@@ -137,8 +129,30 @@ def read_spectrum(path: Path) -> SpectrumFile:
     return made
 
 
+def _entry(
+    arrays: Mapping[str, NDArray[Any]], key: str, kinds: str, shape: tuple[int, ...] = ()
+) -> Any:
+    array = arrays[key]
+    if array.dtype.kind not in kinds or array.shape != shape:
+        raise ValueError(f"{key!r} is of {array.dtype} and of shape {array.shape}")
+    return array.tolist()
+
+
 def write_spectrum(path: Path, content: SpectrumFile) -> None:
-    """Write a compressed ``.npz``; it appears under its name only when it is complete."""
+    """Write a compressed ``.npz``; it appears under its name only when it is complete.
+
+    Raises
+    ------
+    ValueError
+        The spectrum is so large that `read_spectrum` would refuse the file.
+    """
+    taken = content.values.nbytes + _BESIDE
+    if taken > LARGEST:
+        raise ValueError(
+            f"Spectrum.save: the spectrum has shape {content.values.shape} and would take "
+            f"{taken / 2**30:.2f} GiB; expected at most {LARGEST / 2**30:.2f} GiB. Measure it at a "
+            "smaller size."
+        )
     with replacing(path) as file:
         np.savez_compressed(
             file,
@@ -158,9 +172,11 @@ def _checked(values: NDArray[np.generic], path: Path) -> NDArray[np.float32]:
     if not real or values.ndim != 3 or values.shape[0] < 1 or min(values.shape[1:]) < 2:
         hint = "np.abs takes the magnitudes." if np.iscomplexobj(values) else ""
         raise _refused(values, path, hint)
-    with np.errstate(over="ignore"):
-        checked = values.astype(np.float32)
-    if not np.isfinite(checked).all() or (checked < 0).any():
+    with np.errstate(over="ignore", invalid="ignore"):
+        # Native and contiguous, as torch wants it.
+        checked = np.ascontiguousarray(values, np.float32)
+    low, high = checked.min(), checked.max()
+    if not 0 <= low <= high < math.inf:
         raise _refused(values, path, "Some of them are.")
     return checked
 

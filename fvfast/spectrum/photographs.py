@@ -9,8 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from numpy.typing import NDArray
 from tqdm.auto import tqdm
+
+from fvfast._images import MEMORY, decode, pillow_for_many
+from fvfast._memory_budget import MemoryBudget
+from fvfast._reading import files_below
 
 SUFFIXES = (
     ".avif",
@@ -39,10 +43,17 @@ class PhotographFolder:
     its EXIF data says, converted to RGB (or grey), cropped around its centre to the aspect that is
     asked for, and resized.
 
+    Files that cannot be decoded are skipped, and named at the end: damaged ones, links that lead
+    nowhere, pixels of more than 8 bits, other formats than AVIF, BMP, GIF, JPEG, JPEG 2000, PNG,
+    PPM, TIFF and WebP whatever their names say, and images that take more than 0.75 GiB to decode.
+    That many bytes are also what the images that are decoded at the same time take together. Of
+    several frames or pages the first one is read.
+
     Parameters
     ----------
     folder
-        Path of the folder. Files whose names do not end in one of `SUFFIXES` are left alone.
+        Path of the folder. Files whose names do not end in one of `SUFFIXES` are left alone, and
+        links to other folders are not followed.
     size
         (H, W) of the tensors.
     channels
@@ -54,6 +65,8 @@ class PhotographFolder:
     ----------
     paths : list of Path
         The files that look like images.
+    unlisted : list of str
+        Subfolders that could not be listed, with the reason.
     skipped : list of str
         After iterating: the files that could not be read, with the reason.
 
@@ -61,6 +74,8 @@ class PhotographFolder:
     ------
     NotADirectoryError
         If there is no such folder.
+    OSError
+        If it cannot be listed.
     ValueError
         If ``channels`` is neither 1 nor 3 or the folder has no image files; when iterating, if
         none of them can be read.
@@ -68,7 +83,7 @@ class PhotographFolder:
     Warns
     -----
     UserWarning
-        Once, at the end, with the names of the files that could not be read.
+        Once, at the end, with the names of the files and subfolders that could not be read.
     """
 
     def __init__(
@@ -92,15 +107,17 @@ class PhotographFolder:
         self.mode = "RGB" if channels == 3 else "L"
         self.progress = progress
         self.skipped: list[str] = []
+        self.unlisted: list[str] = []
         self.paths = sorted(
             path
-            for path in self.folder.rglob("*")
-            if path.suffix.lower() in SUFFIXES and path.is_file()
+            for path in files_below(self.folder, self._add_unlisted)
+            if path.suffix.lower() in SUFFIXES
         )
+        self._budget = MemoryBudget(MEMORY)
         if not self.paths:
             raise ValueError(
                 f"PhotographFolder: {self.folder} has no image files; expected files that end in "
-                f"{', '.join(SUFFIXES)}."
+                f"{', '.join(SUFFIXES)}." + "".join(f"\n  {text}" for text in self.unlisted)
             )
 
     def __iter__(self) -> Iterator[torch.Tensor]:
@@ -112,7 +129,8 @@ class PhotographFolder:
         ):
             # One batch at a time, so that a large folder does not fill the memory.
             while batch := list(itertools.islice(paths, _BATCH)):
-                results = list(pool.map(self._read, batch))
+                with pillow_for_many():
+                    results = list(pool.map(self._read, batch))
                 self.skipped += [result for result in results if isinstance(result, str)]
                 images = [result for result in results if not isinstance(result, str)]
                 if images:
@@ -120,27 +138,34 @@ class PhotographFolder:
                 bar.update(len(batch))
         self._report_skipped()
 
-    def _read(self, path: Path) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]] | str":
+    def _read(self, path: Path) -> NDArray[np.uint8] | str:
         """Values (H, W, C) in 0 to 255, or why the file cannot be read."""
         try:
-            with Image.open(path) as file:
-                if file.mode.startswith(("I", "F")):
-                    # Pillow would cut these off at 255 instead of scaling them.
-                    return f"{path}: {file.mode} pixels have more than 8 bits"
-                image = ImageOps.exif_transpose(file).convert(self.mode)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            return decode(path, self.size, self.mode, self._budget)
+        except ValueError as error:
             return f"{path}: {error}"
-        height, width = self.size
-        image = ImageOps.fit(image, (width, height), method=Image.Resampling.BICUBIC)
-        return np.array(image, dtype=np.uint8).reshape(height, width, len(self.mode))
+
+    def _add_unlisted(self, error: OSError) -> None:
+        self.unlisted.append(f"{error.filename}: {error.strerror}")
 
     def _report_skipped(self) -> None:
-        if not self.skipped:
+        parts = []
+        if self.skipped:
+            count = f"{len(self.skipped)} of {len(self.paths)} image files"
+            parts.append(f"{count} could not be read:{_first(self.skipped)}")
+        if self.unlisted:
+            count = f"{len(self.unlisted)} folder{'s' if len(self.unlisted) > 1 else ''}"
+            parts.append(f"{count} could not be listed:{_first(self.unlisted)}")
+        if not parts:
             return
-        names = "\n  ".join(self.skipped[:_NAMED_FILES])
-        more = len(self.skipped) - _NAMED_FILES
-        summary = f"{len(self.skipped)} of {len(self.paths)} image files could not be read"
-        message = f"{summary}:\n  {names}" + (f"\n  and {more} more" if more > 0 else "")
+        message = "\n".join(parts)
         if len(self.skipped) == len(self.paths):
             raise ValueError(f"PhotographFolder: {message}")
         warnings.warn(f"{message}\nThey were skipped.", stacklevel=3)
+
+
+def _first(texts: list[str]) -> str:
+    """Return the first few of a list, each on a line of its own, and how many more there are."""
+    more = len(texts) - _NAMED_FILES
+    listed = "".join(f"\n  {text}" for text in texts[:_NAMED_FILES])
+    return listed + (f"\n  and {more} more" if more > 0 else "")

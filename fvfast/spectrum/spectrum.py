@@ -151,6 +151,8 @@ class Spectrum:
         ------
         NotADirectoryError
             If a path is given and is not a folder.
+        OSError
+            If the folder cannot be listed.
         TypeError
             If the iterable gives something other than tensors.
         ValueError
@@ -160,7 +162,8 @@ class Spectrum:
         Warns
         -----
         UserWarning
-            Once, with the names of the files that could not be read and were skipped.
+            Once, with the names of the files that could not be read and were skipped: see
+            `fvfast.photographs.PhotographFolder`.
         """
         spectrum = cls()
         if isinstance(source, str | os.PathLike):
@@ -197,11 +200,11 @@ class Spectrum:
 
         Raises
         ------
-        FileNotFoundError
-            If there is no such file.
+        OSError
+            If there is no such file, or it cannot be opened.
         ValueError
-            If the file is neither of the two or damaged, or its values are no magnitudes:
-            complex, negative, not finite, or of another shape.
+            If the file is neither of the two or damaged, takes more than 0.4 GiB unpacked, or its
+            values are no magnitudes: complex, negative, not finite, or of another shape.
         """
         content = read_spectrum(Path(path))
         spectrum = cls()
@@ -228,7 +231,8 @@ class Spectrum:
         Raises
         ------
         ValueError
-            For the closed form, which needs no file.
+            For the closed form, which needs no file, or for more than 0.4 GiB, which `from_file`
+            would refuse.
         """
         if self._kind is Kind.NATURAL or self.size is None:
             raise ValueError(
