@@ -22,6 +22,7 @@ from fvfast.engine.state import unwrap
 # crops that reach beyond the picture are filled, is then a middle grey.
 VALUES_RANGE = (-1.0, 1.0)
 
+_LONGEST_INDEX = 18  # digits; Python refuses to read thousands of them
 _LITE_NAMES = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 # The networks take (x - 127) / 128 for x in [0, 255]. Drawing pictures in that very range needs no
 # preprocessing, keeps the noise as strong as in (-1, 1) and fills with middle grey.
@@ -76,6 +77,11 @@ class LoadedModel:
             several have.
         """
         if label.isascii() and label.isdecimal():
+            if len(label) > _LONGEST_INDEX:
+                raise ValueError(
+                    f"the class {label[:_LONGEST_INDEX]}... has {len(label)} digits; expected the "
+                    "index or the name of a class."
+                )
             return int(label)
         if self.categories is None:
             raise ValueError(

@@ -11,7 +11,9 @@ from typing import Any
 
 import torch
 
-_lock = threading.RLock()
+from fvfast._forks import free_after_fork
+
+_lock = free_after_fork(threading.RLock())
 
 
 def tf32_settings() -> dict[str, bool]:
