@@ -26,7 +26,7 @@ _FONT_SIZE = 18
 _LINE = 24
 _MOST_LINES = 10
 # Latin-1 without control characters; no space at the ends, nor two in a row.
-_KEYWORD = re.compile(r"(?=.{1,79}\Z)[!-~\xa1-\xff]+(?: [!-~\xa1-\xff]+)*")
+_KEYWORD = re.compile(r"(?=.{1,79}$)[!-~\xa1-\xff]+(?: [!-~\xa1-\xff]+)*")
 
 
 def save_png(
@@ -259,7 +259,7 @@ def _storable(text: str) -> str:
 
 
 def _check_keyword(key: str) -> None:
-    if not isinstance(key, str) or not _KEYWORD.match(key):
+    if not isinstance(key, str) or not _KEYWORD.fullmatch(key):
         raise ValueError(
             f"metadata has the keyword {shortened(repr(key), 100)}; a PNG file takes keywords of 1 "
             "to 79 Latin-1 characters, without control characters, and spaces only between words."
