@@ -16,7 +16,6 @@ from fvfast._checks import (
     check_seed,
     check_sorted_range,
 )
-from fvfast._forks import free_after_fork
 from fvfast.ascent import Callback, Gradients, run_ascent
 from fvfast.engine.devices import check_device
 from fvfast.engine.engine import Engine, EngineAtFirstUse, kept_engine
@@ -228,7 +227,7 @@ def _scorer_of_part(objective: Objective, whole: Scorer, first: int, last: int) 
     return whole if last - first == count else objective.scorer(range(first, last))
 
 
-_generator_lock = free_after_fork(threading.RLock())
+_generator_lock = threading.RLock()
 
 
 @contextlib.contextmanager

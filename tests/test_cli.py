@@ -442,7 +442,7 @@ def test_version():
         (["--class", "1", "--crops", 10**12], "--crops"),
         (["--class", "1", "--batch-size", 10**12], "--batch-size"),
         (["--class", "1", "--seed", 2**63], "--seed"),
-        (["--class", "1", "--noise", "nan"], "nan"),
+        (["--class", "1", "--noise", "nan"], "--noise"),
         (["--class", "1", "--noise", "inf"], "inf is no finite number"),
         (["--class", "1", "--noise", "-1"], "--noise"),
         (["--class", "1", "--size", "0x0"], "expected at least 2 x 2"),

@@ -14,8 +14,6 @@ from collections.abc import Iterator
 
 import torch
 
-from fvfast._forks import free_after_fork
-
 CAPTURE_MODE = "thread_local"
 """What CUDA forbids during a capture, it forbids in the thread that captures.
 
@@ -36,7 +34,7 @@ class Captures:
 
     def __init__(self) -> None:
         self.failure = ""
-        self._lock = free_after_fork(threading.RLock())
+        self._lock = threading.RLock()
         self._streams: dict[torch.device, torch.cuda.Stream] = {}
         self._failed: list[torch.cuda.CUDAGraph] = []
 

@@ -11,9 +11,7 @@ from typing import Any
 
 import torch
 
-from fvfast._forks import free_after_fork
-
-_lock = free_after_fork(threading.RLock())
+_lock = threading.RLock()
 
 
 def tf32_settings() -> dict[str, bool]:

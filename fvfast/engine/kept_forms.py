@@ -14,7 +14,6 @@ from collections.abc import Hashable, Iterator
 import torch
 from torch import nn
 
-from fvfast._forks import free_after_fork
 from fvfast.engine.fingerprint import addresses, contents, identity, structure
 from fvfast.engine.forms import Running
 from fvfast.engine.memory import when_memory_is_needed
@@ -139,7 +138,7 @@ class FormStore:
         self._forms: weakref.WeakKeyDictionary[nn.Module, dict[Hashable, KeptForm]] = (
             weakref.WeakKeyDictionary()
         )
-        self._lock = free_after_fork(threading.RLock())
+        self._lock = threading.RLock()
         self._uses = itertools.count(1)
 
     def take(self, model: nn.Module, key: Hashable) -> KeptForm | None:

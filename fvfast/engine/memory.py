@@ -15,7 +15,6 @@ from pathlib import Path
 
 import torch
 
-from fvfast._forks import free_after_fork
 from fvfast.engine.captures import CAPTURES
 
 # Parameters of mallopt(3).
@@ -26,7 +25,7 @@ _KEPT_ON_TOP = 64 * 2**20
 _USUAL_MMAP_THRESHOLD = 32 * 2**20
 _USUAL_TOP_PAD = 128 * 2**10
 
-_lock = free_after_fork(threading.Lock())
+_lock = threading.Lock()
 _users = 0
 _what_can_go: list[Callable[[], None]] = []
 

@@ -9,13 +9,12 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from fvfast._forks import free_after_fork
 from fvfast._warnings import warn_user
 from fvfast.engine.interrupts import let_interrupts_through, shielded, torch_state_kept
 from fvfast.engine.snapshot import Snapshot
 
 _locks: "weakref.WeakKeyDictionary[nn.Module, threading.RLock]" = weakref.WeakKeyDictionary()
-_locks_guard = free_after_fork(threading.Lock())
+_locks_guard = threading.Lock()
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -108,7 +107,7 @@ def preserved(model: nn.Module | None) -> Iterator[None]:
 @contextlib.contextmanager
 def _locked(model: nn.Module) -> Iterator[None]:
     with _locks_guard:
-        lock = _locks.setdefault(model, free_after_fork(threading.RLock()))
+        lock = _locks.setdefault(model, threading.RLock())
     while not lock.acquire(timeout=0.1):
         let_interrupts_through()
     try:
