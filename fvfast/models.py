@@ -16,14 +16,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from fvfast._reading import reason
 from fvfast.engine.inputs import find_input_shape
 from fvfast.engine.state import unwrap
+from fvfast.files.reading import reason
 
 # The range of Xplique's defaults, for which the strength of its noise was chosen; and 0, with which
 # crops that reach beyond the picture are filled, is then a middle grey.
 VALUES_RANGE = (-1.0, 1.0)
 
+_LONGEST_INDEX = 18  # digits; Python refuses to read thousands of them
 _LITE_NAMES = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 # The networks take (x - 127) / 128 for x in [0, 255]. Drawing pictures in that very range needs no
 # preprocessing, keeps the noise as strong as in (-1, 1) and fills with middle grey.
@@ -78,6 +79,11 @@ class LoadedModel:
             several have.
         """
         if label.isascii() and label.isdecimal():
+            if len(label) > _LONGEST_INDEX:
+                raise ValueError(
+                    f"the class {label[:_LONGEST_INDEX]}... has {len(label)} digits; expected the "
+                    "index or the name of a class."
+                )
             return int(label)
         if self.categories is None:
             raise ValueError(

@@ -16,12 +16,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
-from fvfast._decoding_costs import decoding_bytes
-from fvfast._files import replacing
-from fvfast._images import MEMORY, opened_image
 from fvfast._printable import printable, shortened
-from fvfast._reading import reason
 from fvfast._version import VERSION
+from fvfast.files.decoding_costs import decoding_bytes
+from fvfast.files.images import MEMORY, opened_image
+from fvfast.files.reading import reason
+from fvfast.files.writing import replacing
 from fvfast.plot import Style, blend_transparency, check_lengths, grid_columns
 
 _THUMBNAIL = 320
@@ -30,7 +30,7 @@ _FONT_SIZE = 18
 _LINE = 24
 _MOST_LINES = 10
 # Latin-1 without control characters; no space at the ends, nor two in a row.
-_KEYWORD = re.compile(r"(?=.{1,79}\Z)[!-~\xa1-\xff]+(?: [!-~\xa1-\xff]+)*")
+_KEYWORD = re.compile(r"(?=.{1,79}$)[!-~\xa1-\xff]+(?: [!-~\xa1-\xff]+)*")
 
 
 def save_png(
@@ -272,7 +272,7 @@ def _storable(text: str) -> str:
 
 
 def _check_keyword(key: str) -> None:
-    if not isinstance(key, str) or not _KEYWORD.match(key):
+    if not isinstance(key, str) or not _KEYWORD.fullmatch(key):
         raise ValueError(
             f"metadata has the keyword {shortened(repr(key), 100)}; a PNG file takes keywords of 1 "
             "to 79 Latin-1 characters, without control characters, and spaces only between words."

@@ -26,9 +26,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from fvfast.photographs import SUFFIXES, PhotographFolder
 from fvfast.png import read_metadata
 from fvfast.spectrum import Spectrum
+from fvfast.spectrum.photographs import SUFFIXES, PhotographFolder
 
 STARTS = ("subprocess.Popen", "os.fork", "os.forkpty", "os.exec", "os.posix_spawn", "os.system")
 EXTREME = (0, 1, 0x7F, 0xFF, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)

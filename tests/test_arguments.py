@@ -32,16 +32,34 @@ def test_no_lists_of_numbers(text):
 
 
 @pytest.mark.parametrize(
+    "text", ["0-9999999999", "0-499999,500000-1000000", "9" * 5000, "1-" + "9" * 5000]
+)
+def test_lists_of_more_numbers_than_there_can_be(text):
+    with pytest.raises(typer.BadParameter) as refused:
+        parse_ids(text)
+    assert "expected" in str(refused.value)
+    assert len(str(refused.value)) < 200
+
+
+def test_as_many_numbers_as_there_can_be():
+    assert len(parse_ids("0-999999")) == 1_000_000
+
+
+@pytest.mark.parametrize(
     ("text", "size"), [("512", (512, 512)), ("480x640", (480, 640)), ("3X2", (3, 2))]
 )
 def test_sizes(text, size):
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["1", "0x5", "5x", "x5", "-5", "5x5x5", ""])
+@pytest.mark.parametrize(
+    "text", ["1", "0x0", "0x5", "5x", "x5", "-5", "5x5x5", "", "99999x99999", "20000", "9" * 5000]
+)
 def test_no_sizes(text):
-    with pytest.raises(typer.BadParameter):
+    with pytest.raises(typer.BadParameter) as refused:
         parse_size(text)
+    assert "expected" in str(refused.value)
+    assert len(str(refused.value)) < 200
 
 
 @pytest.mark.parametrize(
@@ -90,6 +108,9 @@ def test_numbers_that_may_mean_two_layers(layers):
         parse_layer("1", layers)
     with pytest.raises(typer.BadParameter, match="'index:a' is no index"):
         parse_layer("index:a", layers)
+    with pytest.raises(typer.BadParameter, match=r"'index:9+\.\.\. is no index"):
+        parse_layer(f"index:{'9' * 5000}", layers)
+    assert parse_layer("9" * 5000, layers) == "9" * 5000  # a name that there is not
 
 
 def test_file_names_are_safe_and_distinct():

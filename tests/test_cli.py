@@ -437,6 +437,18 @@ def test_version():
         (["--class", "1", "--steps", "0"], "--steps"),
         (["--class", "1", "--values-range", "1,0"], "'1,0' is no range of values"),
         (["--class", "1", "--preset", "lucid"], "lucid"),
+        (["--layer", "conv", "--channel", "0-9999999999"], "are more than 1,000,000 numbers"),
+        (["--class", "1", "--steps", 2**63], "--steps"),
+        (["--class", "1", "--steps", "9" * 5000], "--steps"),
+        (["--class", "1", "--crops", 10**12], "--crops"),
+        (["--class", "1", "--batch-size", 10**12], "--batch-size"),
+        (["--class", "1", "--seed", 2**63], "--seed"),
+        (["--class", "1", "--noise", "nan"], "--noise"),
+        (["--class", "1", "--noise", "inf"], "inf is no finite number"),
+        (["--class", "1", "--noise", "-1"], "--noise"),
+        (["--class", "1", "--size", "0x0"], "expected at least 2 x 2"),
+        (["--class", "1", "--size", "99999x99999"], "expected at most 134,217,728 pixels"),
+        (["--class", "1", "--values-range", "nan,1"], "'nan,1' is no range of values"),
     ],
 )
 def test_mistakes_in_the_options_are_usage_errors(tmp_path, arguments, message):
@@ -452,6 +464,7 @@ def test_mistakes_in_the_options_are_usage_errors(tmp_path, arguments, message):
         (["--layer", "99", "--channel", "0"], "out of range"),
         (["--layer", "conv", "--channel", "6"], "6"),
         (["--class", "gray fox"], "Closest names: grey fox"),
+        (["--class", "9" * 5000], "the class 999999999999999999... has 5000 digits"),
         (["--class", "1", "--device", "cuda:77"], "the device 'cuda:77' cannot be used"),
         (["--class", "1", "--device", "abacus"], "the device 'abacus' cannot be used"),
         (["--class", "1", "--spectrum", "none.npz"], "none.npz"),
@@ -486,6 +499,37 @@ def test_files_that_are_no_spectra_are_one_line(tmp_path, data, message):
     assert error.startswith(f"error: Spectrum.from_file: {path} ")
     assert message in error
     assert "fvfast --debug" in hint
+
+
+@pytest.mark.parametrize(
+    ("raised", "message"),
+    [
+        ("KeyError('weights')", "error: KeyError: 'weights'\n"),
+        ("MemoryError", "error: MemoryError\nA smaller --size"),
+        ("ZeroDivisionError('by [zero] \\x1b')", "error: ZeroDivisionError: by [zero] \\x1b\n"),
+        ("ValueError('two\\nlines')", "error: two\nlines\n"),
+    ],
+)
+def test_whatever_a_factory_raises_is_one_message(tmp_path, raised, message):
+    (tmp_path / "broken.py").write_text(f"def make():\n    raise {raised}\n")
+    sys.modules.pop("broken", None)
+    result = invoke("layers", "broken:make", status=1)
+    assert result.stderr.startswith(message)
+    assert "Traceback" not in result.output
+
+
+def test_names_of_layers_obey_no_terminal(tmp_path):
+    (tmp_path / "odd.py").write_text(
+        "from torch import nn\n"
+        "def make():\n"
+        "    model = nn.Sequential()\n"
+        "    model.add_module('a\\x1b[2J[red]', nn.Conv2d(3, 2, 3))\n"
+        "    return model\n"
+    )
+    sys.modules.pop("odd", None)
+    output = invoke("layers", "odd:make").stdout
+    assert "\x1b" not in output
+    assert r"a\x1b[2J[red]" in output
 
 
 def test_debug_shows_the_traceback():
@@ -534,6 +578,24 @@ def test_an_interrupt_keeps_what_there_is(tmp_path, monkeypatch):
     assert taken == {"tiny_Channel_conv_0.png": 50, "tiny_Channel_conv_1.png": 4}
     assert "interrupted: 2 pictures of 5" in result.stdout
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_an_interrupt_before_the_work_is_one_word(tmp_path, monkeypatch):
+    # An import that is interrupted may raise something else, as modules in C++ do.
+    for raised in (None, ImportError("initialization failed")):
+
+        def load(_name, *, raised=raised):
+            try:
+                signal.raise_signal(signal.SIGTERM)
+            except KeyboardInterrupt:
+                if raised is None:
+                    raise
+            raise raised
+
+        monkeypatch.setattr(cli, "load_model", load)
+        result = draw("--class", 1, *QUICK, status=143)
+        assert result.output == "interrupted\n"
+    assert not (tmp_path / "pictures").exists()
 
 
 def test_the_command_is_installed_under_its_name():

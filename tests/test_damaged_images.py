@@ -17,11 +17,11 @@ import torch
 from PIL import EpsImagePlugin, Image, ImageOps
 from unprivileged import unprivileged
 
-from fvfast import _images
-from fvfast._images import FORMATS, MEMORY, decode
-from fvfast._memory_budget import MemoryBudget
-from fvfast.photographs import PhotographFolder
+from fvfast.files import images as image_files
+from fvfast.files.images import FORMATS, MEMORY, decode
+from fvfast.files.memory_budget import MemoryBudget
 from fvfast.spectrum import Spectrum
+from fvfast.spectrum.photographs import PhotographFolder
 
 ROWS, COLUMNS = 30, 40
 GREEN = (9, 200, 90)
@@ -401,7 +401,7 @@ def test_a_failure_gives_its_memory_back(folder):
 PEAK = """
 import re, sys
 from pathlib import Path
-from fvfast.photographs import PhotographFolder
+from fvfast.spectrum.photographs import PhotographFolder
 def peak():
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
 folder = PhotographFolder(sys.argv[1], (64, 64), progress=False)
@@ -447,7 +447,7 @@ def test_metadata_is_no_reason_to_warn(folder):
 
 
 def test_formats_that_an_older_pillow_lacks_are_left_out(folder, monkeypatch):
-    monkeypatch.setattr(_images, "FORMATS", (*FORMATS, "NEW"))
-    _images._known_formats.cache_clear()
+    monkeypatch.setattr(image_files, "FORMATS", (*FORMATS, "NEW"))
+    image_files._known_formats.cache_clear()
     assert len(read(folder)[0]) == 1
-    assert _images._known_formats() == list(FORMATS)
+    assert image_files._known_formats() == list(FORMATS)

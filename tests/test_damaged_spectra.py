@@ -13,7 +13,8 @@ import pytest
 import torch
 from unprivileged import unprivileged
 
-from fvfast import _array_files, spectrum_file
+from fvfast.files import arrays as array_files
+from fvfast.spectrum import file as spectrum_file
 from fvfast.spectrum import Spectrum
 
 SHAPE = (1, 6, 4)
@@ -297,7 +298,7 @@ def test_sizes_are_known_before_anything_is_unpacked(
 
 
 def test_arrays_that_are_large_together_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(_array_files, "LARGEST", 4000)
+    monkeypatch.setattr(array_files, "LARGEST", 4000)
     half = np.zeros(600, np.float32)
     assert "takes 0.0 GiB" in refusal(tmp_path, archive(image_count=half, kind=half))
 
@@ -320,11 +321,11 @@ def test_headers_of_any_length_are_not_unpacked(tmp_path):
 def test_what_is_saved_can_be_read(tmp_path, monkeypatch):
     spectrum = load(tmp_path, npy(np.ones((2, 32, 32), np.float32)))
     limit = 2 * 32 * 32 * 4 + spectrum_file._BESIDE
-    for module in (_array_files, spectrum_file):
+    for module in (array_files, spectrum_file):
         monkeypatch.setattr(module, "LARGEST", limit)
     spectrum.save(tmp_path / "a.npz")
     assert Spectrum.from_file(tmp_path / "a.npz").channels == 2
-    for module in (_array_files, spectrum_file):
+    for module in (array_files, spectrum_file):
         monkeypatch.setattr(module, "LARGEST", limit - 1)
     with pytest.raises(ValueError, match=r"Spectrum\.save: the spectrum has shape \(2, 32, 32\)"):
         spectrum.save(tmp_path / "b.npz")

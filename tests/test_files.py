@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fvfast._files import remove_unfinished, replacing
+from fvfast.files.writing import remove_unfinished, replacing
 from fvfast.png import read_metadata, save_png
 from fvfast.spectrum import Spectrum
 
@@ -100,7 +100,7 @@ def test_an_error_leaves_nothing(tmp_path):
 WRITER = """
 import sys, time
 from pathlib import Path
-from fvfast._files import replacing
+from fvfast.files.writing import replacing
 with replacing(Path(sys.argv[1])) as file:
     file.write(b"half")
     file.flush()

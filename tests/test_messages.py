@@ -1,6 +1,9 @@
 """docs/messages.md quotes what the code says: each quoted message is raised here and compared."""
 
+import json
+import os
 import re
+import signal
 import tempfile
 import warnings
 from pathlib import Path
@@ -13,9 +16,12 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from fvfast import Objective, Spectrum, maco, maco_batch
-from fvfast.cli.arguments import parse_layer
+from fvfast.cli.arguments import parse_ids, parse_layer
+from fvfast.cli.existing import SETTINGS, finished
+from fvfast.cli.stopping import StopRequest
 from fvfast.engine.layers import trace_layers
 from fvfast.plot import plot_maco
+from fvfast.png import save_png
 
 PAGE = Path(__file__).parents[1] / "docs" / "messages.md"
 INPUT = (3, 8, 8)
@@ -141,6 +147,32 @@ def unreadable():
         Spectrum.from_file(file.name)
 
 
+def other_pictures():
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / name for name in ("a.png", "b.png")]
+        for path in paths:
+            save_png(path, torch.rand(3, 4, 4), metadata={SETTINGS: json.dumps({"seed": 0})})
+        settings = [(path, {"seed": 1}) for path in paths]
+        finished(settings, with_arrays=False, overwrite=False)
+
+
+def stopped():
+    """What a signal writes, which goes past Python's streams."""
+    reading, writing = os.pipe()
+    kept = os.dup(2)
+    os.dup2(writing, 2)
+    try:
+        request = StopRequest()
+        with request.later():
+            request.interrupt(signal.SIGINT)
+    finally:
+        os.dup2(kept, 2)
+        for file in (writing, kept):
+            os.close(file)
+    with os.fdopen(reading) as written:
+        raise KeyboardInterrupt(written.read().strip())
+
+
 CASES = {
     "A name that there is not": lambda: channel(mixed(), "cov"),
     "A layer that is not called": lambda: channel(mixed(), "unused"),
@@ -188,6 +220,10 @@ CASES = {
     "A transparency of another picture": lambda: plot_maco(
         torch.rand(3, 8, 8), torch.rand(5, 8, 9)
     ),
+    "A folder with other pictures": other_pictures,
+    "Something that is no file": lambda: save_png(os.devnull, torch.rand(3, 8, 8)),
+    "More than there can be": lambda: parse_ids("0-9999999999"),
+    "Interrupted": stopped,
 }  # fmt: skip
 
 
@@ -198,7 +234,10 @@ def said_by(case):
         warnings.simplefilter("always")
         try:
             case()
-        except (ValueError, TypeError, torch.OutOfMemoryError, typer.BadParameter) as error:
+        except (
+            ValueError, TypeError, OSError, torch.OutOfMemoryError, typer.BadParameter,
+            KeyboardInterrupt,
+        ) as error:  # fmt: skip
             said.append(str(error))
     return said + [str(warning.message) for warning in told]
 

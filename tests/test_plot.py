@@ -218,6 +218,15 @@ def test_plot_grid_draws_all_with_titles(picture):
     )
 
 
+def test_titles_are_drawn_whatever_they_are(picture):
+    names = ["i" * 20_000, "\n" * 20_000, "$\\frac{$", "a\0\x1b\udc80", "two\nlines"]
+    figure = plot_grid([picture[0]] * len(names), names=names)
+    figure.canvas.draw()
+    titles = [ax.get_title() for ax in figure.axes]
+    expected = ["i" * 77 + "...", "\n" * 9, "$\\frac{$", r"a\x00\x1b\udc80", "two\nlines"]
+    assert titles == expected
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -11,6 +11,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from unprivileged import unprivileged
 
+from fvfast import png
 from fvfast.plot import blend_transparency
 from fvfast.png import check_writable, contact_sheet, read_metadata, save_png
 
@@ -48,6 +49,13 @@ def test_metadata_survives(tmp_path, picture):
     assert read_metadata(path) == {**SOFTWARE, **metadata, "fvfast.seed": "3"}
 
 
+def test_texts_that_png_cannot_hold_are_escaped(tmp_path, picture):
+    metadata = {"Title": "a\0b", "Comment": "\udc80 猫", "ä" * 79: "\x1b", "Long": "x" * 100_000}
+    path = save_png(tmp_path / "a.png", *picture, metadata=metadata)
+    escaped = {"Title": r"a\x00b", "Comment": r"\udc80 猫"}
+    assert read_metadata(path) == {**SOFTWARE, **metadata, **escaped}
+
+
 def test_every_file_tells_the_version(tmp_path, picture):
     assert read_metadata(save_png(tmp_path / "a.png", *picture)) == SOFTWARE
     sheet = contact_sheet([picture[0]], ["a"], tmp_path / "b.png")
@@ -56,7 +64,9 @@ def test_every_file_tells_the_version(tmp_path, picture):
     assert read_metadata(own) == {"Software": "mine"}
 
 
-@pytest.mark.parametrize("key", ["", "x" * 80, "猫"])
+@pytest.mark.parametrize(
+    "key", ["", "x" * 80, "ä" * 80, "猫", "a\0b", "a\nb", " a", "a ", "a  b", "\x1b", "\xa0", 3]
+)
 def test_keywords_that_png_refuses_are_refused_before_writing(tmp_path, picture, key):
     with pytest.raises(ValueError, match="1 to 79 Latin-1"):
         save_png(tmp_path / "a.png", *picture, metadata={key: "text"})
@@ -176,6 +186,37 @@ def test_the_contact_sheet_shows_each_picture_with_its_name(tmp_path):
     assert lettered[332 : 332 + 24, 344:664].any()
     lettered[332 : 332 + 48, 12:332] = lettered[332 : 332 + 24, 344:664] = False
     assert not lettered.any(), "letters outside the place for names"
+
+
+@pytest.mark.parametrize(
+    "name", ["i" * 100_000, "\u0301" * 20_000, "\n" * 20_000, "a\0\x1b\r\udc80\u202e", "猫" * 999]
+)
+def test_no_name_is_too_much_for_the_contact_sheet(tmp_path, name, monkeypatch):
+    measured = []
+    usual = png.ImageFont.FreeTypeFont.getlength
+
+    def count(font, text, *arguments, **settings):
+        measured.append(len(text))
+        return usual(font, text, *arguments, **settings)
+
+    monkeypatch.setattr(png.ImageFont.FreeTypeFont, "getlength", count)
+    path = contact_sheet([torch.rand(3, 8, 8)], [name], tmp_path / "a.png")
+    with Image.open(path) as file:
+        assert file.size[0] == 2 * 12 + 320
+        assert file.size[1] <= 2 * 12 + 320 + 10 * 24
+    # Each letter was measured anew when one after the other was cut off.
+    assert sum(measured) < 10_000
+
+
+@pytest.mark.parametrize("width", [1, 5, 31, 32, 33, 60])
+def test_a_line_is_cut_no_more_than_it_must_be(width):
+    font = png.ImageFont.load_default(18)
+    line = "Wi" * width
+    fitted = png._fitted(line, font)
+    assert font.getlength(fitted) <= 320
+    if fitted != line:
+        kept = fitted.removesuffix("...")
+        assert font.getlength(line[: len(kept) + 1] + "...") > 320
 
 
 def test_the_contact_sheet_shows_transparency_on_white(tmp_path):

@@ -9,7 +9,6 @@ import torch
 import typer
 from rich.table import Table
 
-from fvfast._files import check_replaceable, remove_unfinished
 from fvfast._version import VERSION
 from fvfast.cli.arguments import (
     MOST_CROPS,
@@ -47,6 +46,7 @@ from fvfast.cli.requests import Target
 from fvfast.cli.stopping import StopRequest
 from fvfast.cli.terminal import console, friendly_errors, plain, print_error, run_program
 from fvfast.engine.layers import trace_layers
+from fvfast.files.writing import check_replaceable, remove_unfinished
 from fvfast.maco import maco, maco_batch
 from fvfast.models import LoadedModel, load_model
 from fvfast.objectives import Objective

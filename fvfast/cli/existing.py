@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from fvfast._files import check_replaceable
 from fvfast._printable import printable, shortened
+from fvfast.files.writing import check_replaceable
 
 SETTINGS = "fvfast.settings"
 """Keyword of the settings in a picture, as JSON."""

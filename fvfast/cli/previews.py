@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fvfast._files import replacing
+from fvfast.files.writing import replacing
 
 PICTURE_CHANNELS = (1, 3)
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fvfast._array_files import LARGEST, read_arrays
-from fvfast._files import replacing
+from fvfast.files.arrays import LARGEST, read_arrays
+from fvfast.files.writing import replacing
 
 _KEYS = (
     "fvfast_version",

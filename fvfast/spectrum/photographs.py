@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from fvfast._images import MEMORY, decode, pillow_for_many
-from fvfast._memory_budget import MemoryBudget
-from fvfast._reading import files_below
+from fvfast.files.images import MEMORY, decode, pillow_for_many
+from fvfast.files.memory_budget import MemoryBudget
+from fvfast.files.reading import files_below
 
 SUFFIXES = (
     ".avif",

@@ -163,7 +163,7 @@ class Spectrum:
         -----
         UserWarning
             Once, with the names of the files that could not be read and were skipped: see
-            `fvfast.photographs.PhotographFolder`.
+            `fvfast.spectrum.photographs.PhotographFolder`.
         """
         spectrum = cls()
         if isinstance(source, str | os.PathLike):

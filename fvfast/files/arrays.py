@@ -13,7 +13,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fvfast._reading import open_regular, reason
+from fvfast.files.reading import open_regular, reason
 
 LARGEST = 400 * 2**20
 """Bytes that the arrays of one file may take together, with 4 or more for each value.

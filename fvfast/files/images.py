@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, PngImagePlugin, UnidentifiedImageError
 
-from fvfast._decoding_costs import decoding_bytes
-from fvfast._memory_budget import MemoryBudget
-from fvfast._reading import open_regular, reason
+from fvfast.files.decoding_costs import decoding_bytes
+from fvfast.files.memory_budget import MemoryBudget
+from fvfast.files.reading import open_regular, reason
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 """Formats of Pillow that are opened, whatever a file's name says.
