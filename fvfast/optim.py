@@ -140,7 +140,9 @@ def optimize(
     check_optimizer(optimizer)
     check_callback(callback)
     nb_steps = check_count(nb_steps, "nb_steps", 1)
-    warmup_steps = check_count(int(warmup_steps), "warmup_steps", 0)
+    if isinstance(warmup_steps, bool):  # False is the default, as in Xplique
+        warmup_steps = int(warmup_steps)
+    warmup_steps = check_count(warmup_steps, "warmup_steps", 0)
     save_every = None if save_every is None else check_count(save_every, "save_every", 1)
     seed = check_seed(seed)
     std, fft_decay = check_finite(std, "std"), check_finite(fft_decay, "fft_decay")
@@ -182,6 +184,13 @@ def optimize(
             with torch.no_grad(), generators.in_place():
                 return image()
 
+        with torch.no_grad():
+            first = fft_to_rgb(shape, variable.transpose(0, 1), scale) if use_fft else variable
+            if not bool(first.isfinite().all()):
+                raise ValueError(
+                    f"the first image is not finite with std={std:g} and fft_decay={fft_decay:g}: "
+                    "make them smaller."
+                )
         part_scorer = functools.partial(_scorer_of_part, objective, scorer)
 
         def start(seen: torch.Tensor) -> contextlib.AbstractContextManager[Engine]:
