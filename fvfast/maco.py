@@ -266,8 +266,9 @@ preset, precision
                 where = (
                     "the exception's attribute `finished` holds" if keep else "on_result has had"
                 )
+                # Also of a class that takes no attributes.
+                object.__setattr__(error, "finished", results.whole())
                 warn_user(f"failed {done}; {where} them.", RuntimeWarning)
-                error.finished = results.whole()  # type: ignore[attr-defined]
                 raise
             if ascent.interrupted:
                 break
