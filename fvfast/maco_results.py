@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 
-from fvfast._room import free_bytes, gibibytes
+from fvfast._room import gibibytes, missing_room
 from fvfast._score_table import joined_scores
 from fvfast.engine.passes import is_out_of_memory
 
@@ -66,7 +66,7 @@ class MacoResults:
         rows = count if keep else 0
         size = 2 * torch.float32.itemsize * rows * math.prod(image_shape)
         what = f"{count} images of {' x '.join(map(str, image_shape))} with their transparencies"
-        free = free_bytes(size, torch.device("cpu"))
+        free = missing_room(size, torch.device("cpu"))
         if free is not None:
             raise torch.OutOfMemoryError(
                 f"{what} take {gibibytes(size)}, but {gibibytes(free)} are free: {_ADVICE}"

@@ -95,8 +95,8 @@ def group_memory(group: Path = Path("/sys/fs/cgroup")) -> int | None:
         return None
     # Files that were read count as used, and go when memory is needed.
     statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-    in_use = int(used.read_text()) - int(statistics.get("inactive_file", 0))
-    return max(0, int(limit.read_text()) - in_use)
+    files = sum(int(statistics.get(name, 0)) for name in ("active_file", "inactive_file"))
+    return max(0, int(limit.read_text()) - max(0, int(used.read_text()) - files))
 
 
 def _gnu_library() -> ctypes.CDLL | None:
