@@ -45,6 +45,7 @@ def check_room(
     image_shape: Sequence[int],
     views: int,
     view_shape: Sequence[int],
+    view_dtype: torch.dtype = torch.float32,
 ) -> None:
     """Refuse a run that cannot fit the memory.
 
@@ -60,15 +61,16 @@ def check_room(
         (C, H, W).
     views
         Of each image.
+    view_dtype
+        The smallest type that they may have.
 
     Raises
     ------
     torch.OutOfMemoryError
         With the memory that it would take at least, and what is free.
     """
-    item = torch.float32.itemsize
-    of_images = images * _OF_AN_IMAGE * math.prod(image_shape) * item
-    of_views = images * views * _OF_A_VIEW * math.prod(view_shape) * item
+    of_images = images * _OF_AN_IMAGE * math.prod(image_shape) * torch.float32.itemsize
+    of_views = images * views * _OF_A_VIEW * math.prod(view_shape) * view_dtype.itemsize
     free = missing_room(of_images + of_views, device)
     if free is not None:
         raise torch.OutOfMemoryError(

@@ -116,6 +116,7 @@ class MacoRun:
         check_room(
             function, device, images, (self.channels, self.height, self.width),
             max(self.nb_crops, 1), (self.channels, *self.model_size),
+            torch.float32 if self.precision in (None, "float32") else torch.bfloat16,
         )  # fmt: skip
 
     def optimise(self, combinations: Sequence[int], save_every: int | None = None) -> Ascent:

@@ -154,6 +154,19 @@ def test_crops_that_no_memory_holds_are_refused(model, call, crops):
         call(objective(model), **SHORT, nb_crops=crops)
 
 
+def test_crops_in_sixteen_bits_take_half_the_memory(model, monkeypatch):
+    needed = []
+
+    def free_bytes(count, _device):
+        needed.append(count)
+
+    monkeypatch.setattr(_room, "free_bytes", free_bytes)
+    monkeypatch.setattr(_room, "SMALL", 0)
+    for precision in (None, "bfloat16"):
+        maco(objective(model), **SHORT, nb_crops=100, precision=precision)
+    assert needed[0] - needed[1] == 2 * 100 * 3 * 12 * 12 * 2
+
+
 def test_a_batch_that_no_memory_holds_is_refused(model):
     """Handed over one by one it would fit."""
     settings = {**SHORT, "custom_shape": 8192, "on_result": print, "keep": False}
