@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from fvfast._printable import printable, shortened
+from fvfast._messages import printable, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
-from fvfast._printable import printable, shortened
+from fvfast._messages import printable, shortened
 from fvfast._version import VERSION
 from fvfast.files.decoding_costs import decoding_bytes
 from fvfast.files.images import MEMORY, opened_image

@@ -14,8 +14,8 @@ import torch
 from unprivileged import unprivileged
 
 from fvfast.files import arrays as array_files
-from fvfast.spectrum import file as spectrum_file
 from fvfast.spectrum import Spectrum
+from fvfast.spectrum import file as spectrum_file
 
 SHAPE = (1, 6, 4)
 VALUES = np.arange(24, dtype=np.float32).reshape(SHAPE)

@@ -201,11 +201,16 @@ CASES = {
     "A gradient of zero": lambda: maco(channel(dead(), "1"), **SHORT),
     "Several pictures at once": lambda: maco(channel(plain(), ids=[0, 1]), **SHORT),
     "A pass that does not fit": lambda: maco(channel(Small().eval(), "conv"), **SHORT),
+    "A run that does not fit": lambda: maco(channel(plain()), **SHORT | {"nb_crops": 10**12}),
+    "Images of each step": lambda: maco(
+        channel(plain()), **SHORT | {"nb_steps": 10**12}, save_every=1
+    ),
     "A whole layer": lambda: maco_batch(
         channel(plain(), ids=range(4)), **SHORT | {"custom_shape": (2**21, 2**21)}
     ),
     "Keeping nothing": lambda: maco_batch(channel(plain()), **SHORT, keep=False),
     "Interrupted with keep=False": interrupted,
+    "A range beyond float32": lambda: maco(channel(plain()), **SHORT, values_range=(-3e38, 3e38)),
     "A spectrum of other channels": lambda: maco(
         channel(plain()),
         maco_dataset=Spectrum.from_images(torch.rand(2, 1, 8, 8), progress=False),

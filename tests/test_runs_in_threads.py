@@ -231,6 +231,29 @@ def test_a_run_that_optimises_within_a_run_waits_for_nobody_for_ever():
         value(result)
 
 
+@pytest.mark.parametrize("call", [maco, maco_batch, optimize])
+def test_the_wait_for_another_thread_can_be_interrupted(in_a_run, call):
+    model = Network()
+    in_a_run(model, maco)
+
+    def interrupt():
+        end = time.monotonic() + LONG_ENOUGH
+        while not locks.USES._wanted and time.monotonic() < end:
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    sender = threading.Thread(target=interrupt)
+    sender.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(model, call)
+    finally:
+        sender.join()
+        signal.signal(signal.SIGINT, before)
+    assert not locks.USES._wanted
+
+
 # What all threads share of torch
 
 

@@ -73,7 +73,7 @@ def available_memory(device: torch.device) -> int | None:
         return int(free) + kept
     if device.type != "cpu":
         return None
-    limits = [limit for limit in (_system_memory(), _group_memory()) if limit is not None]
+    limits = [limit for limit in (_system_memory(), group_memory()) if limit is not None]
     return min(limits, default=None)
 
 
@@ -88,17 +88,15 @@ def _system_memory() -> int | None:
     return None
 
 
-def _group_memory() -> int | None:
+def group_memory(group: Path = Path("/sys/fs/cgroup")) -> int | None:
     """Read what is left of the limit of a container (cgroups, version 2)."""
-    group = Path("/sys/fs/cgroup")
     limit, used = group / "memory.max", group / "memory.current"
     if not (limit.exists() and used.exists()) or limit.read_text().strip() == "max":
         return None
     # Files that were read count as used, and go when memory is needed.
-    statistics = (group / "memory.stat").read_text().split()
-    files = statistics.index("inactive_file") + 1 if "inactive_file" in statistics else None
-    can_go = 0 if files is None else int(statistics[files])
-    return max(0, int(limit.read_text()) - int(used.read_text()) + can_go)
+    statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    files = sum(int(statistics.get(name, 0)) for name in ("active_file", "inactive_file"))
+    return max(0, int(limit.read_text()) - max(0, int(used.read_text()) - files))
 
 
 def _gnu_library() -> ctypes.CDLL | None:

@@ -277,7 +277,8 @@ def _per_image(
     channels, *size = network.input_shape
     check_pictures(images, function, channels)
     given = network.values_range if values_range is None else values_range
-    mapped = _mapped(images, check_sorted_range(given, function), network.values_range, function)
+    wanted = check_sorted_range(network.values_range, function)
+    mapped = _mapped(images, check_sorted_range(given, function), wanted, function)
     indices = _class_indices(class_index, len(images), function)
     results = []
     with torch.no_grad(), borrowed(network.model) as device:

@@ -93,9 +93,10 @@ def check_decay(operation: str, argument: str, value: float) -> None:
 
 
 def check_range(operation: str, argument: str, low: float, high: float) -> None:
-    """Raise ValueError unless two numbers are finite and rise."""
-    if not -math.inf < low < high < math.inf:
-        reject(operation, argument, "finite numbers low < high", (low, high))
+    """Raise ValueError unless two numbers, and their difference, are finite in float32 and rise."""
+    if not (-LARGEST_FLOAT32 <= low < high <= LARGEST_FLOAT32 and high - low <= LARGEST_FLOAT32):
+        expected = "finite numbers low < high, with a finite difference in float32"
+        reject(operation, argument, expected, (low, high))
 
 
 def check_elements(operation: str, argument: str, sizes: Sequence[int]) -> None:

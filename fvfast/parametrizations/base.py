@@ -48,17 +48,29 @@ class Differentiated(abc.ABC):
     ----------
     state
         (N, ...), where the run takes place.
+    to_valid
+        From unbounded pixels to images of the range that the model takes, both (N, C, H, W).
     optimizer
         See `fvfast.optimize`. Default: Adam with learning rate 0.05 and Keras's epsilon.
     """
 
-    def __init__(self, state: torch.Tensor, optimizer: OptimizerSpec) -> None:
+    def __init__(
+        self,
+        state: torch.Tensor,
+        to_valid: Callable[[torch.Tensor], torch.Tensor],
+        optimizer: OptimizerSpec,
+    ) -> None:
         self.state = state.requires_grad_()
         self.optimizer = bind_optimizer(optimizer, self.state, keras_adam)
+        self._to_valid = to_valid
 
     @abc.abstractmethod
+    def pixels(self) -> torch.Tensor:
+        """Return pixels (N, C, H, W) of any size of values, attached to the state."""
+
     def image(self) -> torch.Tensor:
         """Return the images (N, C, H, W), attached to the state."""
+        return self._to_valid(self.pixels())
 
     @property
     def source(self) -> torch.Tensor:
@@ -73,7 +85,3 @@ class Differentiated(abc.ABC):
     def ascend(self, gradient: torch.Tensor) -> None:
         """Take one step up a gradient with respect to the state."""
         ascend(self.optimizer, self.state, gradient)
-
-
-ToValid = Callable[[torch.Tensor], torch.Tensor]
-"""Maps unbounded images (N, C, H, W) to images of the range that the model takes."""

@@ -5,12 +5,12 @@ library Lucid; names and constants follow Xplique 2.0.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
 from fvfast.ops.philox import Purpose, draw_normal
-from fvfast.parametrizations.base import Differentiated, ToValid
+from fvfast.parametrizations.base import Differentiated
 from fvfast.parametrizations.optimizers import OptimizerSpec
 from fvfast.spectrum.natural import bin_frequencies
 
@@ -48,20 +48,18 @@ class FourierCoefficients(Differentiated):
         seed: int,
         std: float,
         decay: float,
-        to_valid: ToValid,
+        to_valid: Callable[[torch.Tensor], torch.Tensor],
         optimizer: OptimizerSpec,
         device: torch.device,
     ) -> None:
         buffer = fft_image(shape, std, seed=seed, images=identities)
-        super().__init__(buffer.transpose(0, 1).contiguous().to(device), optimizer)
+        super().__init__(buffer.transpose(0, 1).contiguous().to(device), to_valid, optimizer)
         self._shape = shape
         self._scale = get_fft_scale(shape[3], shape[2], decay).to(device)
-        self._to_valid = to_valid
 
-    def image(self) -> torch.Tensor:
-        """Return the images (N, C, H, W)."""
-        pixels = fft_to_rgb(self._shape, self.state.transpose(0, 1), self._scale)
-        return self._to_valid(pixels)
+    def pixels(self) -> torch.Tensor:
+        """Return the inverse transform of the scaled coefficients."""
+        return fft_to_rgb(self._shape, self.state.transpose(0, 1), self._scale)
 
 
 def fft_2d_freq(width: int, height: int) -> torch.Tensor:

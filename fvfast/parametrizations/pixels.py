@@ -7,7 +7,7 @@ import torch
 from fvfast._checks import check_images, check_values_range
 from fvfast.ops.colors import recorrelate_colors
 from fvfast.ops.philox import Purpose, draw_normal
-from fvfast.parametrizations.base import Differentiated, ToValid
+from fvfast.parametrizations.base import Differentiated
 from fvfast.parametrizations.optimizers import OptimizerSpec
 
 Normalizer = str | Callable[[torch.Tensor], torch.Tensor]
@@ -41,17 +41,16 @@ class Pixels(Differentiated):
         *,
         seed: int,
         std: float,
-        to_valid: ToValid,
+        to_valid: Callable[[torch.Tensor], torch.Tensor],
         optimizer: OptimizerSpec,
         device: torch.device,
     ) -> None:
         drawn = draw_normal(shape[1:], seed=seed, purpose=Purpose.BUFFER, images=identities)
-        super().__init__((std * drawn).to(device), optimizer)
-        self._to_valid = to_valid
+        super().__init__((std * drawn).to(device), to_valid, optimizer)
 
-    def image(self) -> torch.Tensor:
-        """Return the images (N, C, H, W)."""
-        return self._to_valid(self.state)
+    def pixels(self) -> torch.Tensor:
+        """Return the state."""
+        return self.state
 
 
 def _rescale(images: torch.Tensor, low: float, high: float) -> torch.Tensor:

@@ -48,7 +48,6 @@ def draw_batches(
                 _say_what_is_done(error, results, count, keep=keep)
                 if isinstance(error, KeyboardInterrupt):
                     break
-                error.finished = results.whole()  # type: ignore[attr-defined]
                 raise
             if is_last:
                 break
@@ -77,5 +76,7 @@ def _say_what_is_done(
         where = "these are returned" if keep else "on_result has had them"
         warn_user(f"interrupted {done}; {where}.", RuntimeWarning)
     else:
+        # Also of a class that takes no attributes.
+        object.__setattr__(error, "finished", results.whole())
         where = "the exception's attribute `finished` holds" if keep else "on_result has had"
         warn_user(f"failed {done}; {where} them.", RuntimeWarning)

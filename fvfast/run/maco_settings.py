@@ -73,6 +73,11 @@ class MacoSettings(Settings):
         """Crops of each image, or the image itself."""
         return max(self.nb_crops, 1)
 
+    @property
+    def smallest_view_type(self) -> torch.dtype:
+        """Crops are made in the type that the network takes."""
+        return torch.float32 if self.precision in (None, "float32") else torch.bfloat16
+
     def parametrize(self, shape: ImageShape, *, progress: bool) -> Parametrize:
         """Return how phases of images of this shape are made, with their magnitude measured."""
         channels, height, width = shape

@@ -43,8 +43,11 @@ class OptimizeSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        warmup_steps = self.warmup_steps
+        if isinstance(warmup_steps, bool):  # False is the default, as in Xplique
+            warmup_steps = int(warmup_steps)
         self._set(
-            warmup_steps=check_count(int(self.warmup_steps), "warmup_steps", 0),
+            warmup_steps=check_count(warmup_steps, "warmup_steps", 0),
             std=check_finite(self.std, "std"),
             fft_decay=check_finite(self.fft_decay, "fft_decay"),
         )
@@ -65,9 +68,19 @@ class OptimizeSettings(Settings):
                 "std": self.std, "to_valid": to_valid, "optimizer": self.optimizer,
                 "device": device,
             }  # fmt: skip
-            if self.use_fft:
-                return FourierCoefficients(**common, decay=self.fft_decay)
-            return Pixels(**common)
+            made = (
+                FourierCoefficients(**common, decay=self.fft_decay)
+                if self.use_fft
+                else Pixels(**common)
+            )
+            with torch.no_grad():
+                is_finite = bool(made.pixels().isfinite().all())
+            if not is_finite:
+                raise ValueError(
+                    f"the first image is not finite with std={self.std:g} and "
+                    f"fft_decay={self.fft_decay:g}: make them smaller."
+                )
+            return made
 
         return variables
 

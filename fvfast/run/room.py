@@ -19,6 +19,15 @@ _OF_A_VIEW = 2
 """Of each view: itself and its gradient. What the network keeps of one is found out in the run."""
 
 
+SMALL = 2**28
+"""Bytes that are never refused: what is said to be free may be less than what the system gives."""
+
+
+def missing_room(needed: int, device: torch.device) -> int | None:
+    """Return what is free where it does not hold what is needed; None where it does, or may."""
+    return None if needed <= SMALL else free_bytes(needed, device)
+
+
 def free_bytes(needed: int, device: torch.device) -> int | None:
     """Return what is free, where that is less than what is needed and known; None otherwise."""
     free = available_memory(device)
@@ -36,6 +45,7 @@ def check_room(
     image_shape: Sequence[int],
     views: int,
     view_shape: Sequence[int],
+    view_dtype: torch.dtype = torch.float32,
 ) -> None:
     """Refuse a run that cannot fit the memory.
 
@@ -51,16 +61,17 @@ def check_room(
         (C, H, W).
     views
         Of each image.
+    view_dtype
+        The smallest type that they may have.
 
     Raises
     ------
     torch.OutOfMemoryError
         With the memory that it would take at least, and what is free.
     """
-    item = torch.float32.itemsize
-    of_images = images * _OF_AN_IMAGE * math.prod(image_shape) * item
-    of_views = images * views * _OF_A_VIEW * math.prod(view_shape) * item
-    free = free_bytes(of_images + of_views, device)
+    of_images = images * _OF_AN_IMAGE * math.prod(image_shape) * torch.float32.itemsize
+    of_views = images * views * _OF_A_VIEW * math.prod(view_shape) * view_dtype.itemsize
+    free = missing_room(of_images + of_views, device)
     if free is not None:
         raise torch.OutOfMemoryError(
             f"{function}: {gibibytes(of_images)} for {images} x {_sizes(image_shape)} pixels and "
@@ -95,7 +106,7 @@ def check_kept_images(
     """
     times = -(-nb_steps // save_every)
     needed = times * images * each * math.prod(shape) * torch.float32.itemsize
-    free = free_bytes(needed, torch.device("cpu"))
+    free = missing_room(needed, torch.device("cpu"))
     if free is not None:
         raise torch.OutOfMemoryError(
             f"{function}: save_every={save_every} keeps {times * images} images of "

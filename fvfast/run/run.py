@@ -88,7 +88,7 @@ class Run:
         device = self.device or model_device(self.objective.model)
         check_room(
             function, device, images, self.shape, self.settings.views_per_image,
-            (self.shape[0], *self._view_size),
+            (self.shape[0], *self._view_size), self.settings.smallest_view_type,
         )  # fmt: skip
         if save_every is not None and self.callback is None:  # which may end the run sooner
             each = 2 if self.settings.has_transparency else 1

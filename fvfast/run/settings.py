@@ -117,6 +117,11 @@ class Settings(abc.ABC):
         """Views that the network sees of each image in a step."""
         return 1
 
+    @property
+    def smallest_view_type(self) -> torch.dtype:
+        """Type of the views; of those that may come about, the one that takes the least memory."""
+        return torch.float32
+
     @abc.abstractmethod
     def parametrize(self, shape: ImageShape, *, progress: bool) -> Parametrize:
         """Return how the variables of images of this shape are made; may take long."""
