@@ -16,7 +16,7 @@ import torch.nn.functional as F
 
 from fvfast import Objective, maco
 from fvfast.models import LoadedModel, load_model
-from fvfast.png import check_writable, contact_sheet, save_png
+from fvfast.plot import check_writable, contact_sheet, save_png
 
 CLASSES = ("coffee mug", "macaw", "goldfish", "jellyfish", "strawberry", "school bus")
 CHANNELS = (("_blocks.5", 10), ("_blocks.9", 30))

@@ -6,9 +6,9 @@
 >>> plot_maco(image, transparency)  # doctest: +SKIP
 """
 
-# The first import: it gets the console command ready before those that take long.
-from fvfast import _startup as _startup
-from fvfast._version import VERSION
+# The second line gets the console command ready before imports that take long.
+from fvfast._shared.version import VERSION
+from fvfast.cli import startup as startup
 from fvfast.maco import MacoBatch, maco, maco_batch
 from fvfast.objectives import Objective
 from fvfast.optimize import optimize

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import torch
 
-from fvfast._checks import check_values_range
+from fvfast._shared.checks import check_values_range
 from fvfast.ops.colors import recorrelate_colors as recorrelate_colors  # Xplique's place
 from fvfast.ops.phase_to_image import phase_to_image
 from fvfast.ops.reference.phase import phase_to_image_reference, standardise

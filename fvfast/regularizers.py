@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import torch
 
-from fvfast._checks import check_images
+from fvfast._shared.checks import check_images
 
 Regularizer = Callable[[torch.Tensor], torch.Tensor]
 

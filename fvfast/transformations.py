@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch.nn import functional
 
-from fvfast._checks import check_images
+from fvfast._shared.checks import check_images
 
 Transformation = Callable[[torch.Tensor], torch.Tensor]
 """Function from images (N, C, H, W) to images (N, C, H', W')."""

@@ -149,8 +149,8 @@ def look_after(connection):
 
 def become(request, files):
     """Be what Python and the package make of a new process, and run the command."""
-    from fvfast import _startup
     from fvfast.cli import app as cli
+    from fvfast.cli import startup
 
     os.chdir(request["cwd"])
     numbers = iter(files)
@@ -178,8 +178,8 @@ def become(request, files):
         signal.signal(number, signal.SIG_IGN if ignored else usual)
     if "witness" in request:
         watch(cli, request["witness"])
-    _startup.open_closed_streams()
-    _startup.quit_on_interrupt()
+    startup.open_closed_streams()
+    startup.quit_on_interrupt()
     sys.argv = ["fvfast", *request["arguments"]]
     try:
         cli.app()

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from fvfast.png import read_metadata
+from fvfast.plot import read_metadata
 from fvfast.spectrum import Spectrum
 from fvfast.spectrum.photographs import SUFFIXES, PhotographFolder
 

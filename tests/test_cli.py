@@ -16,8 +16,7 @@ from typer.testing import CliRunner
 from fvfast.cli import app as cli
 from fvfast.cli import installation
 from fvfast.ops._kernels import native_status
-from fvfast.plot import blend_transparency
-from fvfast.png import read_metadata
+from fvfast.plot import blend_transparency, read_metadata
 from fvfast.spectrum import Spectrum
 
 TINY = """

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from fvfast.files.writing import remove_unfinished, replacing
-from fvfast.png import read_metadata, save_png
+from fvfast.plot import read_metadata, save_png
 from fvfast.spectrum import Spectrum
 
 TESTS = Path(__file__).parent

@@ -20,8 +20,7 @@ from fvfast.cli.arguments import parse_ids, parse_layer
 from fvfast.cli.existing import SETTINGS, finished
 from fvfast.cli.stopping import StopRequest
 from fvfast.engine.layers import trace_layers
-from fvfast.plot import plot_maco
-from fvfast.png import save_png
+from fvfast.plot import plot_maco, save_png
 
 PAGE = Path(__file__).parents[1] / "docs" / "messages.md"
 INPUT = (3, 8, 8)

@@ -11,9 +11,14 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from unprivileged import unprivileged
 
-from fvfast import png
-from fvfast.plot import blend_transparency
-from fvfast.png import check_writable, contact_sheet, read_metadata, save_png
+from fvfast.plot import (
+    blend_transparency,
+    check_writable,
+    contact_sheet,
+    png,
+    read_metadata,
+    save_png,
+)
 
 SOFTWARE = {"Software": f"fvfast {importlib.metadata.version('fvfast')}"}
 
@@ -130,7 +135,7 @@ def test_texts_that_cannot_be_read_are_one_message(picture, tmp_path):
 
 def test_saving_needs_no_pyplot(tmp_path):
     code = (
-        "import sys, torch; from fvfast.png import save_png, contact_sheet;"
+        "import sys, torch; from fvfast.plot import save_png, contact_sheet;"
         f"save_png({str(tmp_path / 'a.png')!r}, torch.rand(3, 8, 8));"
         f"contact_sheet([torch.rand(3, 8, 8)], ['a'], {str(tmp_path / 'b.png')!r});"
         "assert 'matplotlib.pyplot' not in sys.modules"

@@ -12,7 +12,7 @@ from test_cli import QUICK, draw, invoke, settings_of
 from test_cli import _workplace as _workplace
 
 from fvfast.cli import app as cli
-from fvfast.png import read_metadata, save_png
+from fvfast.plot import read_metadata, save_png
 from fvfast.spectrum import Spectrum
 
 CHANNELS = ["--layer", "conv", "--channel"]

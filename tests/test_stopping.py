@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from fvfast._startup import is_command
+from fvfast.cli.startup import is_command
 from fvfast.cli.stopping import stop_on_signals
 from fvfast.engine.interrupts import let_interrupts_through, opened, shielded
 

@@ -20,7 +20,7 @@ from command_server import Server
 from PIL import Image
 from test_cli import TINY
 
-from fvfast.png import read_metadata
+from fvfast.plot import read_metadata
 
 RUNS = int(os.environ.get("FVFAST_TEST_COMMANDS", "12"))
 STEPS = 12

@@ -9,7 +9,7 @@ import torch
 import typer
 from rich.table import Table
 
-from fvfast._version import VERSION
+from fvfast._shared.version import VERSION
 from fvfast.cli.arguments import (
     MOST_CROPS,
     ambiguous_layers,
@@ -52,7 +52,7 @@ from fvfast.models import LoadedModel, load_model
 from fvfast.objectives import Objective
 from fvfast.optimize import optimize
 from fvfast.plot import Style
-from fvfast.png import check_writable
+from fvfast.plot.png import check_writable
 from fvfast.run.loop import StepReport
 from fvfast.run.maco_settings import MacoSettings
 from fvfast.run.optimize_settings import OptimizeSettings

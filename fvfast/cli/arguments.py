@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import typer
 
-from fvfast._messages import shortened
+from fvfast._shared.messages import shortened
 from fvfast.engine.layers import LayerInfo
 
 # What a command line may ask for: more is a slip of the pen, and would end in a lack of memory.

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from fvfast._messages import printable, shortened
+from fvfast._shared.messages import printable, shortened
 from fvfast.files.writing import check_replaceable
 
 SETTINGS = "fvfast.settings"

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, TextIO
 
-from fvfast._messages import printable
+from fvfast._shared.messages import printable
 
 
 def say(text: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from fvfast._version import VERSION
+from fvfast._shared.version import VERSION
 from fvfast.cli.arguments import file_names
 from fvfast.cli.existing import SETTINGS, arrays_of, finished
 from fvfast.cli.previews import PICTURE_CHANNELS, preview_channels, save_arrays
@@ -17,7 +17,7 @@ from fvfast.cli.stopping import StopRequest
 from fvfast.files.writing import remove_unfinished
 from fvfast.objectives import Objective
 from fvfast.plot import Style
-from fvfast.png import save_png
+from fvfast.plot.png import save_png
 from fvfast.run.provenance import versions
 
 

@@ -11,9 +11,9 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from fvfast._messages import printable
-from fvfast._startup import quit_on_interrupt, quit_with
+from fvfast._shared.messages import printable
 from fvfast.cli.output import forgive_lost_output
+from fvfast.cli.startup import quit_on_interrupt, quit_with
 from fvfast.cli.stopping import StopRequest, stop_on_signals
 
 

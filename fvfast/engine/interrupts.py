@@ -17,7 +17,7 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch.overrides import _get_current_function_mode_stack
 
-from fvfast._messages import warn_user
+from fvfast._shared.messages import warn_user
 from fvfast.engine.modes import restore_modes
 
 P = ParamSpec("P")

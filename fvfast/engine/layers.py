@@ -8,7 +8,7 @@ from typing import Any, SupportsIndex
 
 from torch import nn
 
-from fvfast._messages import warn_user
+from fvfast._shared.messages import warn_user
 from fvfast.engine.fingerprint import identity
 from fvfast.engine.outputs import OutputKey as OutputKey
 from fvfast.engine.outputs import select_output as select_output

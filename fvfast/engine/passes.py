@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from fvfast._messages import warn_user
+from fvfast._shared.messages import warn_user
 from fvfast.engine.interrupts import opened
 from fvfast.engine.memory import free_memory
 

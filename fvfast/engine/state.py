@@ -8,7 +8,7 @@ from collections.abc import Hashable, Iterator
 import torch
 from torch import nn
 
-from fvfast._messages import warn_user
+from fvfast._shared.messages import warn_user
 from fvfast.engine.interrupts import shielded, torch_state_kept
 from fvfast.engine.locks import USES, Parts
 from fvfast.engine.snapshot import Snapshot, changeable, has_memory

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
-from fvfast._checks import check_count, check_images, check_seed
+from fvfast._shared.checks import check_count, check_images, check_seed
 from fvfast.ops.boxes import BoxDistribution, draw_boxes
 from fvfast.ops.crop_resize import crop_and_resize_grouped
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from fvfast._checks import check_sorted_range
+from fvfast._shared.checks import check_sorted_range
 from fvfast.engine.input_type import input_dtype
 from fvfast.engine.interrupts import opened
 from fvfast.engine.passes import run_views

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from fvfast._checks import is_number
+from fvfast._shared.checks import is_number
 from fvfast.engine.input_type import input_dtype
 from fvfast.engine.inputs import find_input_shape
 from fvfast.engine.layers import IMAGES, Layer, LayerSpec, Preprocess, find_layer

@@ -8,7 +8,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 import torch
 
-from fvfast._checks import is_number
+from fvfast._shared.checks import is_number
 from fvfast.engine.layers import Layer
 
 Ids = int | Iterable[int]

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from fvfast._checks import check_size
+from fvfast._shared.checks import check_size
 from fvfast.ops.phase_ascent import RenderedPhase, can_ascend, phase_ascent_, render_phase
 from fvfast.ops.phase_to_image import phase_to_image
 from fvfast.ops.philox import Purpose, draw_normal, random_words, to_uniform

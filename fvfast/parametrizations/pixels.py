@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from fvfast._checks import check_images, check_values_range
+from fvfast._shared.checks import check_images, check_values_range
 from fvfast.ops.colors import recorrelate_colors
 from fvfast.ops.philox import Purpose, draw_normal
 from fvfast.parametrizations.base import Differentiated

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from fvfast._checks import check_callback, check_count
-from fvfast._messages import warn_user
+from fvfast._shared.checks import check_callback, check_count
+from fvfast._shared.messages import warn_user
 from fvfast.engine.interrupts import let_interrupts_through, opened_at_once
 from fvfast.engine.state import borrowed
 from fvfast.run.results import MacoBatch, MacoResults

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from tqdm.auto import tqdm
 
-from fvfast._messages import printable, shortened, warn_user
+from fvfast._shared.messages import printable, shortened, warn_user
 from fvfast.engine.interrupts import let_interrupts_through, opened
 from fvfast.engine.memory import reused_memory
 from fvfast.parametrizations.base import Parametrization

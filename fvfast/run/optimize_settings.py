@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from fvfast._checks import check_count, check_finite
+from fvfast._shared.checks import check_count, check_finite
 from fvfast.parametrizations.base import Parametrization
 from fvfast.parametrizations.fourier import FourierCoefficients
 from fvfast.parametrizations.pixels import Pixels, to_valid_grayscale, to_valid_rgb

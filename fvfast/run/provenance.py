@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from fvfast._version import VERSION
+from fvfast._shared.version import VERSION
 from fvfast.engine.fingerprint import contents
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch
 
-from fvfast._checks import check_callback
+from fvfast._shared.checks import check_callback
 from fvfast.engine.devices import check_device
 from fvfast.engine.engine import Engine, EngineAtFirstUse, kept_engine
 from fvfast.engine.interrupts import shielded, torch_state_kept

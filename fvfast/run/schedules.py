@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fvfast._checks import finite_float32, is_number
+from fvfast._shared.checks import finite_float32, is_number
 
 Schedule = Callable[[int], float]
 """Maps a step, from 0, to the value in that step."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypeVar
 
 import torch
 
-from fvfast._checks import check_count, check_image_size, check_seed, check_sorted_range
+from fvfast._shared.checks import check_count, check_image_size, check_seed, check_sorted_range
 from fvfast.engine.precision import Precision, check_precision
 from fvfast.objectives import Objective
 from fvfast.parametrizations.base import Parametrization

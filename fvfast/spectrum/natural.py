@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional
 
-from fvfast._checks import check_size
+from fvfast._shared.checks import check_size
 from fvfast.ops.colors import decorrelate_colors
 
 # Half a grey level of an 8-bit image: black and white have no finite logit.

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch.nn import functional
 from tqdm.auto import tqdm
 
-from fvfast._checks import check_size
-from fvfast._version import VERSION
+from fvfast._shared.checks import check_size
+from fvfast._shared.version import VERSION
 from fvfast.spectrum.file import Kind, SpectrumFile, read_spectrum, write_spectrum
 from fvfast.spectrum.natural import (
     has_unit_range,

@@ -4,7 +4,7 @@ import os
 import sys
 import warnings
 
-_PACKAGE = os.path.dirname(__file__) + os.sep
+_PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
 # Context managers and wrapped functions put frames of the standard library in between.
 _BETWEEN = (_PACKAGE, os.path.dirname(os.__file__) + os.sep + "contextlib.py")
 _ELLIPSIS = "..."

@@ -16,13 +16,13 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
-from fvfast._messages import printable, shortened
-from fvfast._version import VERSION
+from fvfast._shared.messages import printable, shortened
+from fvfast._shared.version import VERSION
 from fvfast.files.decoding_costs import decoding_bytes
 from fvfast.files.images import MEMORY, opened_image
 from fvfast.files.reading import reason
 from fvfast.files.writing import replacing
-from fvfast.plot import Style, blend_transparency, check_lengths, grid_columns
+from fvfast.plot.plotting import Style, blend_transparency, check_lengths, grid_columns
 
 _THUMBNAIL = 320
 _MARGIN = 12

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from fvfast._messages import printable, shortened
+from fvfast._shared.messages import printable, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -160,7 +160,7 @@ def plot_grid(
     columns = grid_columns(count, columns)
     from matplotlib import pyplot
 
-    from fvfast._figure import GridFigure
+    from fvfast.plot.figure import GridFigure
 
     rows = math.ceil(count / columns)
     size = (2.5 * columns, 2.7 * rows)
