@@ -27,7 +27,8 @@ def is_command(arguments: list[str], original: list[str]) -> bool:
     if not arguments:
         return False
     if arguments[0] == "-m":  # what Python says while it looks for the module
-        return "-m" in original and original[original.index("-m") + 1] in _MODULES
+        named = original[original.index("-m") + 1 :][:1] if "-m" in original else ()
+        return not _MODULES.isdisjoint((*named, *(one.removeprefix("-m") for one in original)))
     return Path(arguments[0]).name in _NAMES
 
 
