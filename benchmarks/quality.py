@@ -32,7 +32,8 @@ from benchmarks.quality_recipes import (
 from benchmarks.quality_report import curves_of, plot_curves, print_summary, shared
 from benchmarks.stopwatch import Stopwatch
 from fvfast import Objective, maco
-from fvfast.cli.terminal import StopRequest, console, stop_on_interrupt
+from fvfast.cli.stopping import StopRequest, stop_on_signals
+from fvfast.cli.terminal import console
 from fvfast.evaluation.metrics import evaluation_boxes, mean_logit, transferability
 from fvfast.models import LoadedModel, load_model
 from fvfast.run.loop import StepReport
@@ -97,7 +98,7 @@ def draw(
             }
             pictures.append((times, report.images.detach().cpu().clone()))
             watch.start()
-        return stop.made
+        return bool(stop)
 
     watch.start()
     run_maco(recipe, objective, artist, precision=precision, seed=seed, callback=take)
@@ -315,7 +316,7 @@ def run_all(arguments: argparse.Namespace, rows: list[Row]) -> set[tuple[str, ..
         for recipe in arguments.all_recipes
     ]
     wanted: set[tuple[str, ...]] = set()
-    with stop_on_interrupt() as stop:
+    with stop_on_signals() as stop, stop.after_the_step():
         for number, (index, seed, recipe) in enumerate(plan, 1):
             run: Row = {
                 **machine(),

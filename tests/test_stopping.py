@@ -125,7 +125,8 @@ def test_a_forked_process_ends_as_any_other(number):
     [
         (["/usr/bin/fvfast", "maco"], ["python", "/usr/bin/fvfast", "maco"], True),
         (["-m", "maco"], ["python", "-X", "dev", "-m", "fvfast", "maco"], True),
-        (["-m"], ["python", "-m", "pytest"], False),
+        (["-m", "maco"], ["python", "-mfvfast", "maco"], True),
+        (["-m"], ["python", "-m", "pytest", "fvfast"], False),
         (["-c"], ["python", "-c", "import fvfast"], False),
         (["fvfast.py"], ["python", "fvfast.py"], False),
         ([""], ["python"], False),

@@ -27,7 +27,9 @@ def is_command(arguments: list[str], original: list[str]) -> bool:
     if not arguments:
         return False
     if arguments[0] == "-m":  # what Python says while it looks for the module
-        return "-m" in original and original[original.index("-m") + 1] in _MODULES
+        number = next(n for n, one in enumerate(original) if one.startswith("-m"))
+        module = original[number].removeprefix("-m") or original[number + 1]
+        return module in _MODULES
     return Path(arguments[0]).name in _NAMES
 
 
