@@ -7,11 +7,12 @@ CUDA_ARCHS := sm_75 sm_80 sm_86 sm_90 sm_100 sm_120
 CPP    := $(shell git ls-files '*.cpp' '*.cu' '*.h')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format cuda-check gpu-quick gpu-check bench bench-peers clean
+.PHONY: help demo test test-thorough test-all lint format cuda-check gpu-quick gpu-check bench bench-peers clean
 
 help:
 	@echo "make demo    pictures of six classes and two channels of a real network, in demo/"
-	@echo "make test    the whole test suite"
+	@echo "make test    the tests to run before a commit"
+	@echo "make test-all    all tests"
 	@echo "make lint    ruff, mypy and clang-format"
 	@echo "make format  rewrite the sources as make lint wants them"
 	@echo "make cuda-check  compile the CUDA kernels, run the machine code's PTX, count what they move"
@@ -42,7 +43,12 @@ demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m 'not thorough'
+
+test-thorough: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -m thorough
+
+test-all: test test-thorough
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from fvfast._shared.checks import check_count
-from fvfast.engine.interrupts import result_kept
+from fvfast.engine.borrowing.interrupts import result_kept
 from fvfast.engine.precision import Precision
 from fvfast.objectives import Objective
 from fvfast.parametrizations.optimizers import OptimizerSpec

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from fvfast.engine.inputs import find_input_shape
-from fvfast.engine.state import unwrap
+from fvfast.engine.borrowing.state import unwrap
+from fvfast.engine.network.inputs import find_input_shape
 from fvfast.files.reading import reason
 
 # The range of Xplique's defaults, for which the strength of its noise was chosen; and 0, with which

@@ -11,9 +11,9 @@ from engine.test_state import assert_same, fingerprint
 from torch import nn
 
 from fvfast import Objective, maco, optimize
+from fvfast.engine.borrowing.state import borrowed
 from fvfast.engine.engine import running_engine
-from fvfast.engine.plan import make_plan
-from fvfast.engine.state import borrowed
+from fvfast.engine.rewrite.plan import make_plan
 
 SHORT = {"nb_steps": 2, "nb_crops": 2, "progress": False}
 

@@ -14,7 +14,7 @@ from fvfast.cli.arguments import (
     parse_range,
     parse_size,
 )
-from fvfast.engine.layers import trace_layers
+from fvfast.engine.network.layers import trace_layers
 
 
 @pytest.mark.parametrize(

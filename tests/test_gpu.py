@@ -16,8 +16,8 @@ from test_golden_run import assert_close, objectives
 
 from fvfast import Objective, maco
 from fvfast.cli.network import describe_engine
-from fvfast.engine import cuda_graph
 from fvfast.engine.captures import CAPTURES
+from fvfast.engine.graphs import cuda_graph
 from fvfast.models import LoadedModel
 from fvfast.ops import inject_noise, random_crops
 from fvfast.ops._kernels import native_status, runs_on

@@ -9,7 +9,7 @@ from engine.test_state import assert_same, fingerprint
 from torch import nn
 
 from fvfast import Objective, maco, maco_batch, optimize
-from fvfast.engine import snapshot
+from fvfast.engine.borrowing import snapshot
 from fvfast.run import loop
 
 INPUT = (3, 20, 20)

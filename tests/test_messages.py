@@ -19,7 +19,7 @@ from fvfast import Objective, Spectrum, maco, maco_batch
 from fvfast.cli.arguments import parse_ids, parse_layer
 from fvfast.cli.existing import SETTINGS, finished
 from fvfast.cli.stopping import StopRequest
-from fvfast.engine.layers import trace_layers
+from fvfast.engine.network.layers import trace_layers
 from fvfast.plot import plot_maco, save_png
 
 PAGE = Path(__file__).parents[1] / "docs" / "messages.md"

@@ -465,7 +465,7 @@ class First(nn.Module):
 
 def test_images_that_do_not_fit_at_once_are_not_changed(monkeypatch):
     """Each part of them goes through the network twice."""
-    monkeypatch.setattr("fvfast.engine.plan.available_memory", lambda _device: 1)
+    monkeypatch.setattr("fvfast.engine.rewrite.plan.available_memory", lambda _device: 1)
     model = nn.Sequential(collections.OrderedDict(first=First(subtracts), fc=nn.Sequential(
         nn.Flatten(), nn.Linear(3 * 12 * 12, 5)))).eval()  # fmt: skip
     in_parts = draw(model)

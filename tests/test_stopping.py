@@ -8,7 +8,7 @@ import pytest
 
 from fvfast.cli.startup import is_command
 from fvfast.cli.stopping import stop_on_signals
-from fvfast.engine.interrupts import let_interrupts_through, opened, shielded
+from fvfast.engine.borrowing.interrupts import let_interrupts_through, opened, shielded
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

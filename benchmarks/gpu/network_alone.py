@@ -7,10 +7,10 @@ from torch import nn
 
 from benchmarks.gpu.place import Place
 from fvfast import Objective
+from fvfast.engine.borrowing.state import borrowed
 from fvfast.engine.engine import running_engine
 from fvfast.engine.memory import reused_memory
-from fvfast.engine.plan import make_plan
-from fvfast.engine.state import borrowed
+from fvfast.engine.rewrite.plan import make_plan
 
 WARM_UP = 6
 """Passes that set up what is set up on first use, and capture a graph where that is possible."""

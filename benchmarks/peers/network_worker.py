@@ -14,10 +14,10 @@ from benchmarks.peers.fvfast_worker import make_objective, precision_argument
 from benchmarks.peers.gate import ENDLESS, Gate, serve
 from benchmarks.peers.scene import Scene
 from benchmarks.peers.torch_networks import build_network, framework
+from fvfast.engine.borrowing.state import borrowed
 from fvfast.engine.engine import running_engine
 from fvfast.engine.memory import reused_memory
-from fvfast.engine.plan import Plan, make_plan
-from fvfast.engine.state import borrowed
+from fvfast.engine.rewrite.plan import Plan, make_plan
 
 
 def prepare(scene: Scene) -> tuple[dict[str, str], Callable[[Gate], object]]:

@@ -45,7 +45,7 @@ from fvfast.cli.rendering import Outcome, Pictures, Rendering
 from fvfast.cli.requests import Target
 from fvfast.cli.stopping import StopRequest
 from fvfast.cli.terminal import console, friendly_errors, plain, print_error, run_program
-from fvfast.engine.layers import trace_layers
+from fvfast.engine.network.layers import trace_layers
 from fvfast.files.writing import check_replaceable, remove_unfinished
 from fvfast.maco import maco, maco_batch
 from fvfast.models import LoadedModel, load_model

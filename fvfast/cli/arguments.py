@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import typer
 
 from fvfast._shared.messages import shortened
-from fvfast.engine.layers import LayerInfo
+from fvfast.engine.network.layers import LayerInfo
 
 # What a command line may ask for: more is a slip of the pen, and would end in a lack of memory.
 MOST_STEPS = 10_000_000

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 
 import torch
 
-from fvfast.engine.cuda_graph import EAGER_PASSES
+from fvfast.engine.borrowing.state import borrowed
 from fvfast.engine.engine import running_engine
 from fvfast.engine.exact_float32 import tf32_settings
+from fvfast.engine.graphs.cuda_graph import EAGER_PASSES
 from fvfast.engine.passes import Scorer
-from fvfast.engine.plan import Plan, make_plan
 from fvfast.engine.precision import Precision
-from fvfast.engine.state import borrowed
+from fvfast.engine.rewrite.plan import Plan, make_plan
 from fvfast.engine.taps import TappedModel
 from fvfast.models import LoadedModel
 from fvfast.objectives import Objective

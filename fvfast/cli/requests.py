@@ -7,7 +7,7 @@ from typing import Any
 import typer
 
 from fvfast.cli.arguments import parse_ids, parse_layer
-from fvfast.engine.layers import trace_layers
+from fvfast.engine.network.layers import trace_layers
 from fvfast.models import LoadedModel
 from fvfast.objectives import Objective
 

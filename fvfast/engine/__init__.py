@@ -7,6 +7,6 @@ def clear() -> None:
     The next call for each network chooses anew how to run it, which takes a few of its passes.
     Without this, what is kept for a network goes when the network does, and when memory runs out.
     """
-    from fvfast.engine.kept_forms import SHARED
+    from fvfast.engine.rewrite.kept_forms import SHARED
 
     SHARED.clear()

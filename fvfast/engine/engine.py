@@ -7,17 +7,17 @@ from typing import Any
 
 import torch
 
-from fvfast.engine.cuda_graph import Pass, can_be_captured, why_not_captured
-from fvfast.engine.forms import Running
-from fvfast.engine.kept_forms import FormStore, KeptForm, choose_form, key_of
+from fvfast.engine.borrowing.randomness import drawn_from
+from fvfast.engine.borrowing.state import preserved
+from fvfast.engine.graphs.cuda_graph import Pass, can_be_captured, why_not_captured
+from fvfast.engine.graphs.repeated_pass import PartScorer, RepeatedPass, kind_of
 from fvfast.engine.memory import free_memory
+from fvfast.engine.network.preprocessing import check_preprocess
 from fvfast.engine.passes import Passes
-from fvfast.engine.plan import Plan
 from fvfast.engine.precision import Precision
-from fvfast.engine.preprocessing import check_preprocess
-from fvfast.engine.randomness import drawn_from
-from fvfast.engine.repeated_pass import PartScorer, RepeatedPass, kind_of
-from fvfast.engine.state import preserved
+from fvfast.engine.rewrite.forms import Running
+from fvfast.engine.rewrite.kept_forms import FormStore, KeptForm, choose_form, key_of
+from fvfast.engine.rewrite.plan import Plan
 from fvfast.engine.taps import TappedModel
 
 
@@ -220,12 +220,12 @@ def kept_engine(
     seed
         Decides what the network draws for itself.
     thorough
-        See `fvfast.engine.kept_forms.KeptForm.serves`.
+        See `fvfast.engine.rewrite.kept_forms.KeptForm.serves`.
 
     Raises
     ------
     ValueError
-        See `fvfast.engine.plan.make_plan` and `fvfast.engine.preprocessing.check_preprocess`.
+        See `make_plan` and `check_preprocess`.
     """
     model, first = tapped.model, scorer(0, 1)
     key = key_of(tapped, views, precision)

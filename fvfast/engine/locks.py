@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any
 
-from fvfast.engine.interrupts import let_interrupts_through
+from fvfast.engine.borrowing.interrupts import let_interrupts_through
 
 Parts = Mapping[Hashable, object]
 """What a use needs: by a key that says whether two are the same, what keeps the key alive."""

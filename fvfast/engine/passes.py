@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from fvfast._shared.messages import warn_user
-from fvfast.engine.interrupts import opened
+from fvfast.engine.borrowing.interrupts import opened
 from fvfast.engine.memory import free_memory
 
 Network = Callable[[torch.Tensor], list[torch.Tensor]]

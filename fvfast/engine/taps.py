@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from fvfast.engine.input_type import input_dtype
-from fvfast.engine.interrupts import opened
-from fvfast.engine.layers import Layer, Preprocess, select_output
-from fvfast.engine.lending import Lender
-from fvfast.engine.threads import in_this_thread
+from fvfast.engine.borrowing.interrupts import opened
+from fvfast.engine.borrowing.lending import Lender
+from fvfast.engine.borrowing.threads import in_this_thread
+from fvfast.engine.network.input_type import input_dtype
+from fvfast.engine.network.layers import Layer, Preprocess, select_output
 
 
 class _LastTapReached(BaseException):

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 
 from fvfast._shared.checks import check_sorted_range
-from fvfast.engine.input_type import input_dtype
-from fvfast.engine.interrupts import opened
+from fvfast.engine.borrowing.interrupts import opened
+from fvfast.engine.borrowing.state import borrowed
+from fvfast.engine.network.input_type import input_dtype
 from fvfast.engine.passes import run_views
-from fvfast.engine.state import borrowed
 from fvfast.evaluation.crops import check_pictures, evaluation_boxes, evaluation_crops
 from fvfast.models import LoadedModel
 from fvfast.objectives import Objective

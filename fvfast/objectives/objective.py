@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from fvfast._shared.checks import is_number
-from fvfast.engine.input_type import input_dtype
-from fvfast.engine.inputs import find_input_shape
-from fvfast.engine.layers import IMAGES, Layer, LayerSpec, Preprocess, find_layer
-from fvfast.engine.state import unwrap
+from fvfast.engine.borrowing.state import unwrap
+from fvfast.engine.network.input_type import input_dtype
+from fvfast.engine.network.inputs import find_input_shape
+from fvfast.engine.network.layers import IMAGES, Layer, LayerSpec, Preprocess, find_layer
 from fvfast.engine.taps import TappedModel
 from fvfast.objectives.scores import (
     CallableScore,

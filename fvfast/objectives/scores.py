@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from fvfast.engine.lending import Lender
+from fvfast.engine.borrowing.lending import Lender
 from fvfast.losses import dot_cossim
 
 Scorer = Callable[[torch.Tensor], torch.Tensor]

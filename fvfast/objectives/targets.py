@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from fvfast._shared.checks import is_number
-from fvfast.engine.layers import Layer
+from fvfast.engine.network.layers import Layer
 
 Ids = int | Iterable[int]
 Units = int | Iterable[int] | Iterable[Sequence[int]]

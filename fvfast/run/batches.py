@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from fvfast._shared.checks import check_callback, check_count
 from fvfast._shared.messages import warn_user
-from fvfast.engine.interrupts import let_interrupts_through, opened_at_once
-from fvfast.engine.state import borrowed
+from fvfast.engine.borrowing.interrupts import let_interrupts_through, opened_at_once
+from fvfast.engine.borrowing.state import borrowed
 from fvfast.run.results import MacoBatch, MacoResults
 from fvfast.run.run import Run
 

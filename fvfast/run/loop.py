@@ -11,7 +11,7 @@ import torch
 from tqdm.auto import tqdm
 
 from fvfast._shared.messages import printable, shortened, warn_user
-from fvfast.engine.interrupts import let_interrupts_through, opened
+from fvfast.engine.borrowing.interrupts import let_interrupts_through, opened
 from fvfast.engine.memory import reused_memory
 from fvfast.parametrizations.base import Parametrization
 from fvfast.run.room import free_bytes, gibibytes

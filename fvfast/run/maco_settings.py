@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 
 from fvfast._shared.checks import check_count
-from fvfast.engine.interrupts import opened
+from fvfast.engine.borrowing.interrupts import opened
 from fvfast.parametrizations.phase import Phase, init_maco_buffer
 from fvfast.run.presets import DEFAULT_BOX_SIZE, FALLING_NOISE, find_preset
 from fvfast.run.schedules import Schedule, ScheduleSpec, schedule_of

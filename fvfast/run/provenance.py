@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from fvfast._shared.version import VERSION
-from fvfast.engine.fingerprint import contents
+from fvfast.engine.borrowing.fingerprint import contents
 
 
 def default_of(function: Callable[..., Any], argument: str) -> Any:

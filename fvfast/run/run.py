@@ -6,14 +6,14 @@ from collections.abc import Sequence
 import torch
 
 from fvfast._shared.checks import check_callback
+from fvfast.engine.borrowing.interrupts import shielded, torch_state_kept
+from fvfast.engine.borrowing.randomness import SeededGenerators
+from fvfast.engine.borrowing.state import borrowed, model_device
 from fvfast.engine.devices import check_device
 from fvfast.engine.engine import Engine, EngineAtFirstUse, kept_engine
-from fvfast.engine.interrupts import shielded, torch_state_kept
-from fvfast.engine.kept_forms import SHARED, FormStore
 from fvfast.engine.passes import Scorer
-from fvfast.engine.randomness import SeededGenerators
-from fvfast.engine.relu import open_relu_gradients
-from fvfast.engine.state import borrowed, model_device
+from fvfast.engine.rewrite.kept_forms import SHARED, FormStore
+from fvfast.engine.rewrite.relu import open_relu_gradients
 from fvfast.engine.taps import TappedModel
 from fvfast.objectives import Objective
 from fvfast.ops.philox import image_identity

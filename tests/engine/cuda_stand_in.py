@@ -11,9 +11,9 @@ import weakref
 import torch
 
 import fvfast.engine.captures
-import fvfast.engine.cuda_graph
+import fvfast.engine.graphs.cuda_graph
+import fvfast.engine.graphs.rehearsal
 import fvfast.engine.memory
-import fvfast.engine.rehearsal
 from fvfast.engine.captures import Captures
 
 GPU = torch.device("cuda", 0)

@@ -7,8 +7,8 @@ from torch.nn import functional
 from torchvision import models
 
 from fvfast import Objective, maco
-from fvfast.engine.channel_axes import ChannelAxes, axis_beside_square
-from fvfast.engine.layers import find_layer, trace_layers
+from fvfast.engine.network.channel_axes import ChannelAxes, axis_beside_square
+from fvfast.engine.network.layers import find_layer, trace_layers
 
 INPUT = (3, 32, 32)
 

@@ -15,23 +15,23 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
 
 import fvfast.engine.engine as engine_module
-import fvfast.engine.repeated_pass as repeated_pass_module
+import fvfast.engine.graphs.repeated_pass as repeated_pass_module
 from fvfast import Objective, maco, optimize
 from fvfast.cli.network import describe_float32, describe_graph
-from fvfast.engine.cuda_graph import (
+from fvfast.engine.borrowing.state import borrowed
+from fvfast.engine.engine import running_engine
+from fvfast.engine.exact_float32 import exact_float32
+from fvfast.engine.graphs.cuda_graph import (
     EAGER_PASSES,
     GraphedPass,
     can_be_captured,
     why_not_captured,
 )
-from fvfast.engine.engine import running_engine
-from fvfast.engine.exact_float32 import exact_float32
-from fvfast.engine.forms import Form
+from fvfast.engine.graphs.rehearsal import WaitWatch, is_only_thread
 from fvfast.engine.passes import Passes
-from fvfast.engine.plan import Plan
-from fvfast.engine.recording import record_convolutions
-from fvfast.engine.rehearsal import WaitWatch, is_only_thread
-from fvfast.engine.state import borrowed
+from fvfast.engine.rewrite.forms import Form
+from fvfast.engine.rewrite.plan import Plan
+from fvfast.engine.rewrite.recording import record_convolutions
 
 INPUT = (3, 20, 20)
 SHORT = {"nb_steps": 6, "custom_shape": (32, 32), "progress": False}

@@ -15,10 +15,10 @@ from engine.test_plan import objective_of, plan_of, views_of
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import fvfast.engine.frozen_convolution as frozen_convolution
+import fvfast.engine.rewrite.frozen_convolution as frozen_convolution
 from fvfast import maco
 from fvfast.engine.exact_float32 import exact_float32, tf32_settings
-from fvfast.engine.plan import Planner
+from fvfast.engine.rewrite.plan import Planner
 
 HAS_NEWER = hasattr(torch.backends.cudnn, "conv")
 
@@ -80,7 +80,7 @@ def test_rounding_of_convolutions_hides_no_form(convolutions, steep, monkeypatch
     assert not all(convolutions.seen)
     assert tf32_is_on()
 
-    monkeypatch.setattr("fvfast.engine.plan.exact_float32", _nothing)
+    monkeypatch.setattr("fvfast.engine.rewrite.plan.exact_float32", _nothing)
     plan = plan_of(steep, views=views_of() + 30)
     assert not plan.form.joined
     assert any("changes the outputs by" in note for note in plan.notes)

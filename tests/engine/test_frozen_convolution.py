@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fvfast.engine.frozen_convolution import FrozenConvolution
+from fvfast.engine.rewrite.frozen_convolution import FrozenConvolution
 from fvfast.ops.winograd import has_winograd_kernel, winograd_convolution
 
 FORMATS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}
@@ -182,7 +182,7 @@ def test_depthwise_backward_pass_by_a_forward_pass(stride, size, memory_format):
 
 
 def test_a_processor_with_matrix_units_takes_that_way(monkeypatch):
-    module = "fvfast.engine.frozen_convolution._prefers_forward"
+    module = "fvfast.engine.rewrite.frozen_convolution._prefers_forward"
     monkeypatch.setattr(module, lambda _gradient: True)
     calls = []
     whole = FrozenConvolution._backward_by_forward
@@ -212,7 +212,7 @@ def filtered(monkeypatch):
         shapes.append(tuple(images.shape))
         return winograd_convolution(images, *arguments, **settings)
 
-    monkeypatch.setattr("fvfast.engine.frozen_convolution.winograd_convolution", counted)
+    monkeypatch.setattr("fvfast.engine.rewrite.frozen_convolution.winograd_convolution", counted)
     return shapes
 
 

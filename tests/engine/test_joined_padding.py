@@ -7,10 +7,10 @@ from engine.test_joining import Network, check, conv, sequence
 from torch import nn
 
 from fvfast import Objective, optimize
-from fvfast.engine.forms import Form
-from fvfast.engine.plan import make_plan
-from fvfast.engine.recording import record_convolutions
-from fvfast.engine.state import borrowed
+from fvfast.engine.borrowing.state import borrowed
+from fvfast.engine.rewrite.forms import Form
+from fvfast.engine.rewrite.plan import make_plan
+from fvfast.engine.rewrite.recording import record_convolutions
 
 
 def padded(zeros, *, before=(), kernel=3, **settings):

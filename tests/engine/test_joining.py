@@ -10,10 +10,10 @@ from timm.layers import BatchNormAct2d
 from torch import nn
 
 from fvfast import Objective
-from fvfast.engine.forms import Form, in_form
-from fvfast.engine.plan import make_plan
-from fvfast.engine.recording import record_convolutions
-from fvfast.engine.state import borrowed
+from fvfast.engine.borrowing.state import borrowed
+from fvfast.engine.rewrite.forms import Form, in_form
+from fvfast.engine.rewrite.plan import make_plan
+from fvfast.engine.rewrite.recording import record_convolutions
 
 FORMATS = [False, True]
 

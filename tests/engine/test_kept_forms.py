@@ -15,14 +15,14 @@ from torch.nn.modules.module import register_module_forward_hook
 
 import fvfast.engine
 import fvfast.engine.engine as engine_module
-import fvfast.engine.forms as forms_module
-import fvfast.engine.repeated_pass as repeated_pass_module
+import fvfast.engine.graphs.repeated_pass as repeated_pass_module
+import fvfast.engine.rewrite.forms as forms_module
 from fvfast import Objective, maco, maco_batch, optimize
-from fvfast.engine.cuda_graph import EAGER_PASSES, GraphedPass
-from fvfast.engine.kept_forms import KEPT_FORMS, KEPT_PASSES, SHARED, KeptForm
+from fvfast.engine.graphs.cuda_graph import EAGER_PASSES, GraphedPass
+from fvfast.engine.graphs.repeated_pass import RepeatedPass
 from fvfast.engine.memory import free_memory
-from fvfast.engine.plan import Plan, Planner
-from fvfast.engine.repeated_pass import RepeatedPass
+from fvfast.engine.rewrite.kept_forms import KEPT_FORMS, KEPT_PASSES, SHARED, KeptForm
+from fvfast.engine.rewrite.plan import Plan, Planner
 
 INPUT = (3, 20, 20)
 SHORT = {"nb_steps": EAGER_PASSES + 2, "nb_crops": 3, "custom_shape": (32, 32), "progress": False}
@@ -504,7 +504,7 @@ def test_networks_whose_memory_cannot_be_read_still_run(network, work, monkeypat
     def unreadable(_tensors):
         raise RuntimeError("Attempted to access the data pointer on an invalid python storage.")
 
-    monkeypatch.setattr("fvfast.engine.kept_forms.contents", unreadable)
+    monkeypatch.setattr("fvfast.engine.rewrite.kept_forms.contents", unreadable)
     first = picture(network)
     assert torch.equal(picture(network), first)
     assert work["choices"] == 2

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-import fvfast.engine.layers as layers_module
-from fvfast.engine.inputs import find_input_shape
-from fvfast.engine.layers import find_layer, select_output, trace_layers
+import fvfast.engine.network.layers as layers_module
+from fvfast.engine.network.inputs import find_input_shape
+from fvfast.engine.network.layers import find_layer, select_output, trace_layers
 from fvfast.engine.taps import TappedModel
 
 INPUT = (3, 20, 20)

@@ -7,13 +7,13 @@ import torch.nn.functional as F
 from engine.test_state import assert_same, fingerprint
 from torch import nn
 
-import fvfast.engine.plan as plan_module
+import fvfast.engine.rewrite.plan as plan_module
 from fvfast import Objective, maco, maco_batch
+from fvfast.engine.borrowing.state import borrowed
 from fvfast.engine.engine import running_engine
-from fvfast.engine.forms import Form
-from fvfast.engine.plan import PROBE_VIEWS, Planner, make_plan
 from fvfast.engine.precision import PRECISIONS, check_precision, half_types
-from fvfast.engine.state import borrowed
+from fvfast.engine.rewrite.forms import Form
+from fvfast.engine.rewrite.plan import PROBE_VIEWS, Planner, make_plan
 from fvfast.ops.winograd import has_winograd_kernel
 
 INPUT = (3, 20, 20)

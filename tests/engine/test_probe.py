@@ -10,7 +10,7 @@ from torch.nn import functional
 from torchvision import transforms
 
 from fvfast import Objective, maco
-from fvfast.engine.layers import find_layer, trace_layers
+from fvfast.engine.network.layers import find_layer, trace_layers
 
 INPUT = (3, 20, 20)
 QUICK = {"nb_steps": 2, "nb_crops": 2, "custom_shape": 24, "progress": False}

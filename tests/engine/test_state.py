@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fvfast.engine.relu import open_relu_gradients
-from fvfast.engine.state import borrowed, unwrap
+from fvfast.engine.borrowing.state import borrowed, unwrap
+from fvfast.engine.rewrite.relu import open_relu_gradients
 
 
 def fingerprint(model):

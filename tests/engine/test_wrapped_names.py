@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from fvfast import Objective, maco
-from fvfast.engine.layers import find_layer, trace_layers
+from fvfast.engine.network.layers import find_layer, trace_layers
 
 INPUT = (3, 20, 20)
 

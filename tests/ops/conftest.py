@@ -12,6 +12,9 @@ compiled
     The test also runs on the PTX that nvcc makes of the kernels, for the architectures that the
     environment variable FVFAST_TEST_PTX names, as in "80 90".
 
+The short suite (``-m "not thorough"``) has one order of threads and the best instruction set of
+this processor.
+
 The environment variable FVFAST_TEST_BACKENDS leaves only the back ends that it names, as in
 "cuda" or "cpu,emulated random".
 """
@@ -26,6 +29,7 @@ from emulated import ORDERS, emulated
 from fvfast.ops._kernels import native
 
 INSTRUCTION_SETS = ["baseline", "avx2", "avx512"]
+SHORT_ORDER = "emulated random"
 
 
 def pytest_generate_tests(metafunc):
@@ -43,7 +47,20 @@ def pytest_generate_tests(metafunc):
         backends += [f"ptx {number}" for number in os.environ.get("FVFAST_TEST_PTX", "").split()]
     if chosen := os.environ.get("FVFAST_TEST_BACKENDS"):
         backends = [name for name in backends if name in chosen.split(",")]
-    metafunc.parametrize("backend", backends, indirect=True)
+    short = {"cpu", "cuda", SHORT_ORDER, best_instruction_set()}
+    metafunc.parametrize(
+        "backend",
+        [
+            pytest.param(name, marks=() if name in short else pytest.mark.thorough)
+            for name in backends
+        ],
+        indirect=True,
+    )
+
+
+def best_instruction_set():
+    module = native()
+    return "baseline" if module is None else module.simd_level()
 
 
 @pytest.fixture(autouse=True)

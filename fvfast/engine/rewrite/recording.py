@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from fvfast.engine.fingerprint import HOOKS, has_global_hooks
-from fvfast.engine.frozen_convolution import Activation
-from fvfast.engine.modes import Mode
-from fvfast.engine.relu import RELU_CEILINGS
-from fvfast.engine.threads import in_this_thread
+from fvfast.engine.borrowing.fingerprint import HOOKS, has_global_hooks
+from fvfast.engine.borrowing.modes import Mode
+from fvfast.engine.borrowing.threads import in_this_thread
+from fvfast.engine.rewrite.frozen_convolution import Activation
+from fvfast.engine.rewrite.relu import RELU_CEILINGS
 
 _CONVOLUTION_ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 _NORM_ARGUMENTS = tuple(inspect.signature(F.batch_norm).parameters)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.utils.weak import WeakIdKeyDictionary
 
-from fvfast.engine.modes import Mode
+from fvfast.engine.borrowing.modes import Mode
 
 _FIRST = 1
 """Axis behind the batch."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from fvfast.engine.randomness import drawn_from
+from fvfast.engine.borrowing.randomness import drawn_from
 
 Preprocess = Callable[[torch.Tensor], torch.Tensor]
 

@@ -18,7 +18,7 @@ import torch
 from torch.overrides import _get_current_function_mode_stack
 
 from fvfast._shared.messages import warn_user
-from fvfast.engine.modes import restore_modes
+from fvfast.engine.borrowing.modes import restore_modes
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from fvfast.engine.frozen_convolution import FrozenConvolution
-from fvfast.engine.modes import Mode
-from fvfast.engine.recording import (
+from fvfast.engine.borrowing.modes import Mode
+from fvfast.engine.rewrite.frozen_convolution import FrozenConvolution
+from fvfast.engine.rewrite.recording import (
     Convolution,
     Zeros,
     activation_of,

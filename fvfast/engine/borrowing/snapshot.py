@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
-from fvfast.engine.fingerprint import HOOKS
+from fvfast.engine.borrowing.fingerprint import HOOKS
 from fvfast.engine.memory import available_memory
 
 _CONTAINERS = (dict, collections.OrderedDict, collections.defaultdict, list, set, collections.deque)

@@ -9,13 +9,13 @@ from typing import Any, SupportsIndex
 from torch import nn
 
 from fvfast._shared.messages import warn_user
-from fvfast.engine.fingerprint import identity
-from fvfast.engine.outputs import OutputKey as OutputKey
-from fvfast.engine.outputs import select_output as select_output
-from fvfast.engine.preprocessing import Preprocess as Preprocess
-from fvfast.engine.probe import ModuleRecord, OutputInfo, run_probe
-from fvfast.engine.state import unwrap
-from fvfast.engine.wrapped_names import find_wrapped_name
+from fvfast.engine.borrowing.fingerprint import identity
+from fvfast.engine.borrowing.state import unwrap
+from fvfast.engine.network.outputs import OutputKey as OutputKey
+from fvfast.engine.network.outputs import select_output as select_output
+from fvfast.engine.network.preprocessing import Preprocess as Preprocess
+from fvfast.engine.network.probe import ModuleRecord, OutputInfo, run_probe
+from fvfast.engine.network.wrapped_names import find_wrapped_name
 
 LayerSpec = str | int | nn.Module | tuple[str | int | nn.Module, int | str]
 

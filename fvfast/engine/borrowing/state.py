@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from fvfast._shared.messages import warn_user
-from fvfast.engine.interrupts import shielded, torch_state_kept
+from fvfast.engine.borrowing.interrupts import shielded, torch_state_kept
+from fvfast.engine.borrowing.snapshot import Snapshot, changeable, has_memory
 from fvfast.engine.locks import USES, Parts
-from fvfast.engine.snapshot import Snapshot, changeable, has_memory
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -53,7 +53,7 @@ def borrowed(
 
     Other threads that want the same model, or another one that shares modules, parameters, buffers
     or their memory with it, wait; and so does Ctrl-C, but for what is called with
-    `fvfast.engine.interrupts.opened`.
+    `fvfast.engine.borrowing.interrupts.opened`.
 
     Parameters
     ----------

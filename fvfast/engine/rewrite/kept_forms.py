@@ -14,15 +14,15 @@ from collections.abc import Hashable, Iterator
 import torch
 from torch import nn
 
-from fvfast.engine.fingerprint import addresses, contents, identity, structure
-from fvfast.engine.forms import Running
+from fvfast.engine.borrowing.fingerprint import addresses, contents, identity, structure
+from fvfast.engine.graphs.repeated_pass import RepeatedPass
 from fvfast.engine.locks import free_after_fork
 from fvfast.engine.memory import when_memory_is_needed
 from fvfast.engine.passes import Scorer
-from fvfast.engine.plan import Plan, Planner, record
 from fvfast.engine.precision import Precision
-from fvfast.engine.recording import same_convolutions
-from fvfast.engine.repeated_pass import RepeatedPass
+from fvfast.engine.rewrite.forms import Running
+from fvfast.engine.rewrite.plan import Plan, Planner, record
+from fvfast.engine.rewrite.recording import same_convolutions
 from fvfast.engine.taps import TappedModel
 
 KEPT_FORMS = 4
@@ -73,7 +73,7 @@ class KeptForm:
         Parameters
         ----------
         tapped, scorer, views
-            As `fvfast.engine.plan.make_plan` takes them.
+            As `fvfast.engine.rewrite.plan.make_plan` takes them.
         thorough
             Whether to look beyond hooks and versions: at the values that were copied, and with one
             view at which convolutions are called, and how.
@@ -198,6 +198,6 @@ def key_of(tapped: TappedModel, views: torch.Tensor, precision: Precision) -> Ha
 def choose_form(
     tapped: TappedModel, scorer: Scorer, views: torch.Tensor, name: str, precision: Precision
 ) -> KeptForm:
-    """Choose how to run a network; see `fvfast.engine.plan.make_plan`."""
+    """Choose how to run a network; see `fvfast.engine.rewrite.plan.make_plan`."""
     plan, running = Planner(tapped, scorer, views, name).plan(precision)
     return KeptForm(tapped.model, plan, running)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from fvfast.engine.modes import Mode
+from fvfast.engine.borrowing.modes import Mode
 
 
 class _OpenReLU(torch.autograd.Function):

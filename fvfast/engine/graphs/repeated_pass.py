@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from fvfast.engine.cuda_graph import GraphedPass
+from fvfast.engine.graphs.cuda_graph import GraphedPass
 from fvfast.engine.passes import Passes, Scorer
 
 PartScorer = Callable[[int, int], Scorer]

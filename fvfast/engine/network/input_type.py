@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from fvfast.engine.modes import Mode
+from fvfast.engine.borrowing.modes import Mode
 
 _NO_USE = ("__get__", "__set__", "size", "dim", "stride", "is_contiguous", "numel", "to", "type_as")
 """Calls that look at a tensor's properties, not at its values."""

@@ -10,15 +10,15 @@ from contextlib import AbstractContextManager
 
 import torch
 
+from fvfast.engine.borrowing.fingerprint import has_global_hooks
+from fvfast.engine.borrowing.randomness import drawn_from
 from fvfast.engine.exact_float32 import exact_float32
-from fvfast.engine.fingerprint import has_global_hooks
-from fvfast.engine.forms import Form, Running
 from fvfast.engine.memory import available_memory
 from fvfast.engine.passes import Passes, Scorer, is_out_of_memory
 from fvfast.engine.precision import Precision, dtype_of, half_types
-from fvfast.engine.randomness import drawn_from
-from fvfast.engine.recording import Convolution, record_convolutions
-from fvfast.engine.rewriting import freeze
+from fvfast.engine.rewrite.forms import Form, Running
+from fvfast.engine.rewrite.joining import freeze
+from fvfast.engine.rewrite.recording import Convolution, record_convolutions
 from fvfast.engine.taps import TappedModel
 
 PROBE_VIEWS = 4
@@ -126,7 +126,7 @@ def make_plan(
     Parameters
     ----------
     tapped
-        The network, frozen and in evaluation mode (`fvfast.engine.state.borrowed`).
+        The network, frozen and in evaluation mode (`fvfast.engine.borrowing.state.borrowed`).
     scorer
         Scores the outputs of one image's views.
     views

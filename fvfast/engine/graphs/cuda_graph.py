@@ -13,11 +13,11 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from fvfast.engine.borrowing.fingerprint import HOOKS, has_global_hooks
 from fvfast.engine.captures import CAPTURES
 from fvfast.engine.exact_float32 import tf32_settings
-from fvfast.engine.fingerprint import HOOKS, has_global_hooks
-from fvfast.engine.rehearsal import Pass as Pass
-from fvfast.engine.rehearsal import rehearse
+from fvfast.engine.graphs.rehearsal import Pass as Pass
+from fvfast.engine.graphs.rehearsal import rehearse
 
 EAGER_PASSES = 3
 """Passes before the capture: they set up what is set up on first use, and short runs end there.

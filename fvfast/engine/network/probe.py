@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from fvfast.engine.channel_axes import ChannelAxes, ChannelAxis, axis_beside_square
-from fvfast.engine.input_type import input_dtype
-from fvfast.engine.interrupts import opened
-from fvfast.engine.modes import Mode
-from fvfast.engine.outputs import entries, select_output
-from fvfast.engine.preprocessing import Preprocess, check_preprocess
-from fvfast.engine.randomness import drawn_from
-from fvfast.engine.state import borrowed, model_device
-from fvfast.engine.threads import in_this_thread
+from fvfast.engine.borrowing.interrupts import opened
+from fvfast.engine.borrowing.modes import Mode
+from fvfast.engine.borrowing.randomness import drawn_from
+from fvfast.engine.borrowing.state import borrowed, model_device
+from fvfast.engine.borrowing.threads import in_this_thread
+from fvfast.engine.network.channel_axes import ChannelAxes, ChannelAxis, axis_beside_square
+from fvfast.engine.network.input_type import input_dtype
+from fvfast.engine.network.outputs import entries, select_output
+from fvfast.engine.network.preprocessing import Preprocess, check_preprocess
 
 
 @dataclasses.dataclass(frozen=True)

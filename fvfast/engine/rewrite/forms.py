@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import nn
 
-from fvfast.engine.recording import Convolution
-from fvfast.engine.rewriting import Rewriting, freeze
-from fvfast.engine.threads import replaced_tensors
+from fvfast.engine.borrowing.threads import replaced_tensors
+from fvfast.engine.rewrite.joining import Rewriting, freeze
+from fvfast.engine.rewrite.recording import Convolution
 
 _IMAGE_DIMENSIONS = 4  # of tensors that have a memory format
 
@@ -69,7 +69,7 @@ class Running:
     form
         The form.
     convolutions
-        What `fvfast.engine.recording.record_convolutions` found in the network.
+        What `fvfast.engine.rewrite.recording.record_convolutions` found in the network.
     """
 
     def __init__(

@@ -1,0 +1,1 @@
+"""Passes as CUDA graphs: whether one can be captured, and what repeats of it are told."""

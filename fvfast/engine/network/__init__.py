@@ -1,0 +1,1 @@
+"""What there is to know about a user's network: layers, shapes, types, channels."""
