@@ -6,9 +6,11 @@ tests, and this file, run as a program, is the server.
 """
 
 import contextlib
+import importlib
 import io
 import json
 import os
+import selectors
 import signal
 import socket
 import subprocess
@@ -102,9 +104,9 @@ class Command:
 
 def serve(path):
     """Fork for each connection, until standard input ends."""
-    import selectors
-
-    import fvfast.cli.app  # noqa: F401 (once for all)
+    # Once for all; torch imports its compiler when a network is first looked at.
+    for module in ("fvfast.cli.app", "torch._dynamo"):
+        importlib.import_module(module)
 
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(path)

@@ -23,7 +23,7 @@ from test_cli import TINY
 from fvfast.plot import read_metadata
 
 RUNS = int(os.environ.get("FVFAST_TEST_COMMANDS", "12"))
-STEPS = 12
+STEPS = 8
 CHANNELS = 3
 QUICK = ["--crops", 2, "--size", "48", "--device", "cpu"]
 DRAW = ["maco", "tiny_network:make", "--layer", "conv", "--channel", f"0-{CHANNELS - 1}"]
