@@ -41,7 +41,7 @@ def alternating_medians(
 ) -> dict[str, float]:
     """Median seconds of each function.
 
-    The functions take turns, so that a change of the clock rate or a busy neighbour hits all alike.
+    The functions take turns, so that a change of the clock rate or a busy neighbor hits all alike.
     """
     for _ in range(warm_up):
         for function in functions.values():
@@ -56,7 +56,7 @@ def alternating_medians(
 
 
 def processor_milliseconds(function: Callable[[], object], rounds: int = 21) -> float:
-    """Smallest processor time of one call on one thread: a busy neighbour hardly changes it."""
+    """Smallest processor time of one call on one thread: a busy neighbor hardly changes it."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     seconds = []

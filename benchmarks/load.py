@@ -8,7 +8,7 @@ _BUSY_FIELDS = (0, 1, 2, 5, 6, 7)  # user, nice, system, interrupts, soft interr
 
 
 def busy_seconds() -> float | None:
-    """Processor seconds that all programs, and neighbours on the same host, have used since boot.
+    """Processor seconds that all programs, and neighbors on the same host, have used since boot.
 
     None where the system does not tell (it is Linux that does).
     """

@@ -1,7 +1,7 @@
-"""Phase to image, back, and the optimiser's step: kernels, transforms, and PyTorch reference.
+"""Phase to image, back, and the optimizer's step: kernels, transforms, and PyTorch reference.
 
 Run with ``python -m benchmarks.phase``. Each part is timed on all threads and on one, where besides
-the clock on the wall the processor's own time counts: that one does not see busy neighbours.
+the clock on the wall the processor's own time counts: that one does not see busy neighbors.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from fvfast.ops import phase_to_image, phase_update_
 from fvfast.ops._kernels import native, native_status
 from fvfast.ops._memory import buffer
 from fvfast.ops.colors import COLOR_CORRELATION
-from fvfast.ops.reference.phase import STANDARDISATION_EPSILON, phase_to_image_reference
+from fvfast.ops.reference.phase import STANDARDIZATION_EPSILON, phase_to_image_reference
 from fvfast.parametrizations.optimizers import ascend
 
 SHAPE = (1, 3, 512, 512)
@@ -53,12 +53,12 @@ def kernels(module: Any) -> dict[str, tuple[Callable[[], object], int]]:
         module.phase_spectrum(
             magnitude=buffer(magnitude), phase=buffer(phase), phase_sums=buffer(given),
             spectrum=buffer(spectrum), statistics=buffer(moments),
-            scratch=buffer(scratch), epsilon=STANDARDISATION_EPSILON, **common,
+            scratch=buffer(scratch), epsilon=STANDARDIZATION_EPSILON, **common,
         )  # fmt: skip
 
     def to_image() -> None:
         module.spectrum_image(
-            image=buffer(image), statistics=buffer(moments), epsilon=STANDARDISATION_EPSILON,
+            image=buffer(image), statistics=buffer(moments), epsilon=STANDARDIZATION_EPSILON,
             **look, **common,
         )  # fmt: skip
 
@@ -72,7 +72,7 @@ def kernels(module: Any) -> dict[str, tuple[Callable[[], object], int]]:
         module.phase_gradient(
             transform=buffer(transform), spectrum=buffer(spectrum), phase=buffer(phase),
             statistics=buffer(moments), out=buffer(slope), scratch=buffer(scratch),
-            epsilon=STANDARDISATION_EPSILON, **common,
+            epsilon=STANDARDIZATION_EPSILON, **common,
         )  # fmt: skip
 
     def update() -> None:

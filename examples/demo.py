@@ -91,22 +91,22 @@ def main(folder: Path) -> int:
         transparencies.append(transparency)
         names.append(name)
 
-    recognised = 0
+    recognized = 0
     print(f"\n{judge.name} sees in the pictures of the classes:")
     for position, index in enumerate(indices):
         rank, probability = rank_and_probability(images[position], index, judge)
-        recognised += rank <= 5
+        recognized += rank <= 5
         print(f"  {names[position]}: rank {rank}, probability {probability:.1%}")
         names[position] += f"\n{judge.name}: rank {rank}, {probability:.0%}"
     sheet = folder / "contact_sheet.png"
     metadata = {"Title": ", ".join((*CLASSES, *names[len(CLASSES) :])), **settings(artist)}
     contact_sheet(images, names, sheet, alphas=transparencies, columns=4, metadata=metadata)
     print(
-        f"\n{recognised} of {len(CLASSES)} recognised, {REQUIRED} required; "
+        f"\n{recognized} of {len(CLASSES)} recognized, {REQUIRED} required; "
         f"{time.perf_counter() - begin:.0f} s in all"
     )
     print(f"pictures in {folder.resolve()}, all of them in {sheet.resolve()}")
-    return 0 if recognised >= REQUIRED else 1
+    return 0 if recognized >= REQUIRED else 1
 
 
 if __name__ == "__main__":

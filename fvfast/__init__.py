@@ -1,4 +1,4 @@
-"""Fast, faithful feature visualisation for PyTorch: MaCo and Fourier feature visualisation.
+"""Fast, faithful feature visualization for PyTorch: MaCo and Fourier feature visualization.
 
 >>> from fvfast import Objective, maco
 >>> from fvfast.plot import plot_maco

@@ -1,4 +1,4 @@
-"""MaCo: feature visualisation that optimises the phase of an image's spectrum."""
+"""MaCo: feature visualization that optimizes the phase of an image's spectrum."""
 
 from collections.abc import Callable, Sequence
 
@@ -44,7 +44,7 @@ def maco(
     precision: Precision = None,
     regularizers: Sequence[Regularizer] | Regularizer | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Find the image that maximises one objective, with natural Fourier magnitudes (MaCo).
+    """Find the image that maximizes one objective, with natural Fourier magnitudes (MaCo).
 
     The user's model is run frozen in evaluation mode and comes back as it was. Interrupting the run
     (Ctrl-C) returns the image so far, with a warning, also when the last step is over.
@@ -191,7 +191,7 @@ custom_shape, seed, progress, callback, device, learning_rate, \
 preset, precision, regularizers
         See `maco`.
     batch_size
-        Images optimised at a time. Default: as many as make 64 crops, at least one. A callback
+        Images optimized at a time. Default: as many as make 64 crops, at least one. A callback
         sees one batch at a time, and ending a run ends its batch only. Fewer of its crops than that
         go through the network at once where the memory does not hold their activations.
     on_result

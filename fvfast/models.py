@@ -21,13 +21,13 @@ from fvfast.engine.network.inputs import find_input_shape
 from fvfast.files.reading import reason
 
 # The range of Xplique's defaults, for which the strength of its noise was chosen; and 0, with which
-# crops that reach beyond the picture are filled, is then a middle grey.
+# crops that reach beyond the picture are filled, is then a middle gray.
 VALUES_RANGE = (-1.0, 1.0)
 
 _LONGEST_INDEX = 18  # digits; Python refuses to read thousands of them
 _LITE_NAMES = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 # The networks take (x - 127) / 128 for x in [0, 255]. Drawing pictures in that very range needs no
-# preprocessing, keeps the noise as strong as in (-1, 1) and fills with middle grey.
+# preprocessing, keeps the noise as strong as in (-1, 1) and fills with middle gray.
 _LITE_VALUES_RANGE = (-127 / 128, 1.0)
 
 
@@ -124,7 +124,7 @@ class Normalization:
         ] = {}
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """Normalise images (N, C, H, W)."""
+        """Normalize images (N, C, H, W)."""
         key = (images.device, images.dtype)
         if key not in self._constants:
             # Tensors made in inference mode could not serve a later call with gradients.
@@ -257,7 +257,7 @@ def _load_torchvision(name: str, network: str, weights: str | None) -> LoadedMod
             f"{name} has no weights {weights!r}; expected one of "
             f"{', '.join(entry.name for entry in choices)}, DEFAULT or none."
         ) from None
-    # The size and the normalisation belong to the network, also when its weights are random.
+    # The size and the normalization belong to the network, also when its weights are random.
     transform = chosen.transforms()
     try:
         model = models.get_model(network, weights=chosen if weights is not None else None)

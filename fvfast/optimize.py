@@ -1,4 +1,4 @@
-"""Feature visualisation in the Fourier or pixel basis (Olah et al., 2017)."""
+"""Feature visualization in the Fourier or pixel basis (Olah et al., 2017)."""
 
 from collections.abc import Callable, Sequence
 
@@ -53,7 +53,7 @@ def optimize(
     nb_steps
         Number of steps, at least 1.
     use_fft
-        Optimise the Fourier coefficients (True) or the pixels (False).
+        Optimize the Fourier coefficients (True) or the pixels (False).
     fft_decay
         Power with which high frequencies are damped.
     std

@@ -14,7 +14,7 @@ import torch
 from fvfast._shared.checks import check_values_range
 from fvfast.ops.colors import recorrelate_colors as recorrelate_colors  # Xplique's place
 from fvfast.ops.phase_to_image import phase_to_image
-from fvfast.ops.reference.phase import phase_to_image_reference, standardise
+from fvfast.ops.reference.phase import phase_to_image_reference, standardize
 from fvfast.parametrizations.fourier import fft_2d_freq as fft_2d_freq
 from fvfast.parametrizations.fourier import fft_image as fft_image
 from fvfast.parametrizations.fourier import fft_to_rgb as fft_to_rgb
@@ -24,7 +24,7 @@ from fvfast.parametrizations.pixels import to_valid_grayscale as to_valid_graysc
 from fvfast.parametrizations.pixels import to_valid_rgb as to_valid_rgb
 
 
-def standardise_phase(phase: torch.Tensor) -> torch.Tensor:
+def standardize_phase(phase: torch.Tensor) -> torch.Tensor:
     """Give the phase mean 0 and population standard deviation 1 over all its channels jointly.
 
     Parameters
@@ -38,7 +38,7 @@ def standardise_phase(phase: torch.Tensor) -> torch.Tensor:
     phase
         Same shape and dtype. A constant phase becomes 0.
     """
-    return standardise(phase)
+    return standardize(phase)
 
 
 def maco_image_parametrization(
@@ -49,7 +49,7 @@ def maco_image_parametrization(
 ) -> torch.Tensor:
     """Image of a phase under a fixed magnitude (MaCo).
 
-    The phase is standardised, the spectrum transformed back, the image standardised, its colours
+    The phase is standardized, the spectrum transformed back, the image standardized, its colors
     recorrelated where it has 3 channels, and squeezed into ``values_range`` by a sigmoid.
 
     Parameters

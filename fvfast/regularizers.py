@@ -83,7 +83,7 @@ def l_inf_reg(factor: float = 1.0) -> Regularizer:
 
 
 def total_variation_reg(factor: float = 1.0) -> Regularizer:
-    """Sum of the absolute differences of neighbouring pixels.
+    """Sum of the absolute differences of neighboring pixels.
 
     Parameters
     ----------

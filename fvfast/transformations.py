@@ -40,7 +40,7 @@ def _uniform(low: float, high: float) -> float:
 
 
 def resize(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Resize as tf.image.resize does by default: bilinear, half-pixel centres, no antialiasing.
+    """Resize as tf.image.resize does by default: bilinear, half-pixel centers, no antialiasing.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def random_blur(
         Smallest and largest standard deviation, in pixels, not negative; below 0.1 taken as 0.1.
     kernel_size
         Size of the kernel in pixels, at least 1. An even kernel moves the image by half a pixel
-        towards larger coordinates, as in Xplique.
+        toward larger coordinates, as in Xplique.
 
     Returns
     -------

@@ -143,7 +143,7 @@ def fake_nvcc(folder, when):
     (folder / "bin").mkdir(parents=True)
     script = folder / "bin" / "nvcc"
     script.write_text(
-        f'#!/bin/sh\ncase "$*" in {when}) echo "no licence for this" >&2; exit 1;; esac\n'
+        f'#!/bin/sh\ncase "$*" in {when}) echo "no license for this" >&2; exit 1;; esac\n'
         f'exec {NVCC} "$@"\n'
     )
     script.chmod(0o755)

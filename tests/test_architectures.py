@@ -1,4 +1,4 @@
-"""Networks that visualisation libraries are known to stumble over."""
+"""Networks that visualization libraries are known to stumble over."""
 
 import copy
 import warnings
@@ -137,7 +137,7 @@ def of_timm(name, **settings):
     return lambda: timm.create_model(name, pretrained=False, **settings)
 
 
-# For each: the model, the size of its images, and how many convolutions, batch normalisations and
+# For each: the model, the size of its images, and how many convolutions, batch normalizations and
 # ReLUs of it can be joined.
 FIELD = {
     "resnet18": (of_torchvision("resnet18"), 48, (20, 20, 17)),
@@ -165,7 +165,7 @@ FIELD = {
 def field(request):
     """A model of random weights, and an objective of its logits.
 
-    Batch normalisations are changed at random, by little: where values grow from layer to layer,
+    Batch normalizations are changed at random, by little: where values grow from layer to layer,
     roundings do too, and nothing can be told of an error.
     """
     torch.manual_seed(0)

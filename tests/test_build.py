@@ -182,10 +182,10 @@ def test_an_nvcc_that_fails_leaves_the_cpu_and_a_reason(small, tmp_path, when):
     worked, _ = small.build(**toolkit, **archs)
     assert worked
     assert small.inspect() == ["41", "None", "None"]
-    assert "no licence for this" in small.reason()
+    assert "no license for this" in small.reason()
     worked, said = small.build(FVFAST_CUDA="1", **toolkit, **archs)
     assert not worked
-    assert "no licence for this" in said
+    assert "no license for this" in said
 
 
 @needs_nvcc

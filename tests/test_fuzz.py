@@ -19,7 +19,7 @@ CALLS = 1100  # of each function
 FUNCTIONS = 11
 OPERATION_CALLS = 200  # of each operation
 SLOWEST = 20  # seconds that a call may take
-# Most of the time goes into the build, so the compiler does not optimise: which elements a kernel
+# Most of the time goes into the build, so the compiler does not optimize: which elements a kernel
 # touches does not depend on it. Line numbers are all that a report needs.
 SANITIZERS = ["-fsanitize=address", "-fsanitize=signed-integer-overflow"]
 COMPILE = [*SANITIZERS, "-fno-sanitize-recover=all", "-O0", "-g1"]

@@ -1,4 +1,4 @@
-"""Parametrisations, losses, regularisers and spectrum against values computed with Xplique 2.0."""
+"""Parametrizations, losses, regularizers and spectrum against values computed with Xplique 2.0."""
 
 import importlib.util
 from pathlib import Path

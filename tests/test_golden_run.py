@@ -83,11 +83,11 @@ def test_names_of_a_sum(golden):
 
 
 def test_keras_nadam(golden):
-    weights, centre = golden["nadam_w"], golden["nadam_c"]
+    weights, center = golden["nadam_w"], golden["nadam_c"]
     x = torch.zeros(1, *weights.shape)
     optimizer = keras_nadam([x])
     for expected in golden["nadam_x"]:
-        ascend(optimizer, x, -2 * weights * (x - centre))  # Keras minimised sum(w (x - c)^2)
+        ascend(optimizer, x, -2 * weights * (x - center))  # Keras minimized sum(w (x - c)^2)
         assert_close(x[0], expected, 1e-5)
 
 

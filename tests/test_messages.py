@@ -109,7 +109,7 @@ def function(score):
     return Objective.from_callable(None, score, input_shape=INPUT)
 
 
-def normalised():
+def normalized():
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)).eval()
 
 
@@ -189,7 +189,7 @@ CASES = {
     "Preprocessing that returns something else": lambda: channel(
         plain(), preprocess=lambda x: {"pixel_values": x}
     ),
-    "Statistics of the batch": lambda: channel(normalised(), "1"),
+    "Statistics of the batch": lambda: channel(normalized(), "1"),
     "One image at a time": lambda: maco(channel(Rows().eval(), "head"), **SHORT),
     "Training mode": lambda: maco(channel(plain().train()), **SHORT),
     "A score that does not depend on the image": lambda: maco(

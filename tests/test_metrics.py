@@ -47,7 +47,7 @@ def loaded(network):
 
 
 class Means(nn.Module):
-    """Logits are the means of the colours: red, green, blue; and their sum."""
+    """Logits are the means of the colors: red, green, blue; and their sum."""
 
     def forward(self, images):
         means = images.mean((2, 3))
@@ -91,7 +91,7 @@ def test_the_whole_picture_in_the_size_of_the_network_stays_as_it_is():
 
 
 def test_large_pictures_are_reduced_without_aliasing():
-    # A fine grid of black and white: seen from far away, it is grey.
+    # A fine grid of black and white: seen from far away, it is gray.
     board = (torch.arange(512)[:, None] + torch.arange(512)).remainder(2).float() * 2 - 1
     images = board.expand(1, 3, -1, -1)
     whole = evaluation_crops(images, (64, 64))[0, 0]
@@ -184,7 +184,7 @@ def test_images_are_mapped_to_each_networks_range(network):
         ),
         LoadedModel(
             nn.Sequential(Shift(1.0, 0.25), network).eval(),
-            "normalised",
+            "normalized",
             SIZE,
             (-1.0, 1.0),
             Normalization([0.5 + 0.125] * 3, [0.5] * 3),
@@ -194,7 +194,7 @@ def test_images_are_mapped_to_each_networks_range(network):
         ),
     ]
     result = transferability(images, [4, 5], networks, values_range=(-1, 1))
-    assert result.networks == ["same", "zero to one", "normalised", "bytes"]
+    assert result.networks == ["same", "zero to one", "normalized", "bytes"]
     assert result.probabilities.shape == result.ranks.shape == (2, 4)
     for column in range(1, 4):
         torch.testing.assert_close(result.probabilities[:, column], result.probabilities[:, 0])
@@ -357,7 +357,7 @@ def lite():
     ("name", "label", "judges"),
     [("coffee", "espresso", 1), ("chelsea", "Egyptian cat", 2)],
 )
-def test_real_networks_recognise_photographs(lite, name, label, judges):
+def test_real_networks_recognize_photographs(lite, name, label, judges):
     data = pytest.importorskip("skimage.data")
     array = getattr(data, name)().astype(np.float32) / 255
     photograph = torch.from_numpy(array).permute(2, 0, 1)[None]

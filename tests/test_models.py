@@ -47,7 +47,7 @@ def test_the_lite_networks_come_ready_to_use(lite, name, size):
     ("picture", "expected"),
     [("coffee", {"espresso", "coffee mug", "cup"}), ("chelsea", {"tabby", "Egyptian cat"})],
 )
-def test_photographs_are_recognised(lite, name, picture, expected):
+def test_photographs_are_recognized(lite, name, picture, expected):
     loaded = lite[name]
     low, high = loaded.values_range
     images = low + (high - low) * photograph(picture, loaded.input_shape[1])
@@ -122,10 +122,10 @@ def test_torchvision_brings_its_own_preprocessing():
     assert not loaded.model.training
     from torchvision.models import ResNet18_Weights
 
-    # The transform resizes to 256 and crops to 224: of a flat picture, that leaves the colours.
-    colours = torch.tensor([0.1, 0.5, 0.8])[:, None, None]
-    expected = ResNet18_Weights.DEFAULT.transforms()(colours.expand(2, 3, 256, 256))
-    flat = (2 * colours - 1).expand(2, 3, 224, 224)
+    # The transform resizes to 256 and crops to 224: of a flat picture, that leaves the colors.
+    colors = torch.tensor([0.1, 0.5, 0.8])[:, None, None]
+    expected = ResNet18_Weights.DEFAULT.transforms()(colors.expand(2, 3, 256, 256))
+    flat = (2 * colors - 1).expand(2, 3, 224, 224)
     torch.testing.assert_close(loaded.preprocess(flat), expected)
 
 

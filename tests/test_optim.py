@@ -97,10 +97,10 @@ def test_regularizers_are_subtracted(objective):
         return l2_reg(5.0)(images) + total_variation_reg(1e-3)(images)
 
     settings = {"nb_steps": 30, "custom_shape": None, "transformations": None, "progress": False}
-    penalised, _ = optimize(objective, **settings, regularizers=[spy])
+    penalized, _ = optimize(objective, **settings, regularizers=[spy])
     assert seen[0] == (2, *INPUT)
     free, _ = optimize(objective, **settings)
-    assert l2_reg()(penalised[0]).mean() < l2_reg()(free[0]).mean()
+    assert l2_reg()(penalized[0]).mean() < l2_reg()(free[0]).mean()
 
 
 def test_warm_up_wakes_a_dead_unit():

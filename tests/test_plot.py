@@ -107,7 +107,7 @@ def test_a_shape_that_could_be_both_is_channels_first():
 
 
 @pytest.mark.parametrize("shape", [(1, 5, 7), (5, 7, 1), (5, 7)])
-def test_grey_pictures_become_grey_colours(shape):
+def test_gray_pictures_become_gray_colors(shape):
     image = torch.linspace(0, 1, 35).reshape(shape)
     rgba = blend_transparency(image, torch.ones(1, 5, 7), percentile_image=0.0)
     assert rgba.shape == (5, 7, 4)
@@ -150,9 +150,7 @@ numbers = st.floats(-1e6, 1e6, width=32)
     percentile_image=st.floats(0, 50),
     percentile_alpha=st.floats(0, 100),
 )
-def test_any_picture_gives_colours_in_range(
-    image, alpha, style, percentile_image, percentile_alpha
-):
+def test_any_picture_gives_colors_in_range(image, alpha, style, percentile_image, percentile_alpha):
     rgba = blend_transparency(image, alpha, percentile_image, percentile_alpha, style=style)
     assert rgba.shape == (4, 5, 4)
     assert rgba.min() >= 0.0

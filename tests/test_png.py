@@ -174,7 +174,7 @@ def test_check_writable_refuses_a_folder_without_permission(tmp_path):
 def test_the_contact_sheet_shows_each_picture_with_its_name(tmp_path):
     red, blue = torch.zeros(3, 8, 8), torch.zeros(3, 8, 16)
     red[0] = blue[2] = 1.0
-    # One dark pixel, so that the others are stretched to full colour.
+    # One dark pixel, so that the others are stretched to full color.
     named = contact_sheet([red, blue, red], ["red\nsquare", "b" * 200, ""], tmp_path / "a.png")
     blank = contact_sheet([red, blue, red], ["\n", "", ""], tmp_path / "b.png", columns=2)
     with Image.open(named) as file, Image.open(blank) as unnamed:

@@ -1,4 +1,4 @@
-"""Parametrisations and colours: properties, gradients, every size and number of channels."""
+"""Parametrizations and colors: properties, gradients, every size and number of channels."""
 
 import itertools
 import math
@@ -20,7 +20,7 @@ from fvfast.preconditioning import (
     get_fft_scale,
     init_maco_buffer,
     maco_image_parametrization,
-    standardise_phase,
+    standardize_phase,
     to_valid_grayscale,
     to_valid_rgb,
 )
@@ -39,17 +39,17 @@ def magnitude_and_phase(channels, height, width, images=()):
     return normal(*shape).abs() + 0.1, normal(*images, *shape, seed=1)
 
 
-# Colours
+# Colors
 
 
-def test_colour_matrices_are_inverse():
+def test_color_matrices_are_inverse():
     product = torch.tensor(COLOR_CORRELATION).double() @ torch.tensor(COLOR_DECORRELATION).double()
     torch.testing.assert_close(product, torch.eye(3).double(), atol=1e-6, rtol=0)
     images = normal(2, 3, 4, 5)
     torch.testing.assert_close(decorrelate_colors(recorrelate_colors(images)), images)
 
 
-def test_colours_are_a_row_vector_times_the_matrix():
+def test_colors_are_a_row_vector_times_the_matrix():
     images = normal(2, 3, 4, 5)
     expected = images.permute(0, 2, 3, 1) @ torch.tensor(COLOR_CORRELATION).double()
     torch.testing.assert_close(
@@ -57,7 +57,7 @@ def test_colours_are_a_row_vector_times_the_matrix():
     )
 
 
-def test_colours_need_three_channels():
+def test_colors_need_three_channels():
     for function in (recorrelate_colors, decorrelate_colors):
         with pytest.raises(ValueError, match=r"shape \(4, 8, 8\); expected \(\.\.\., 3, H, W\)"):
             function(torch.zeros(4, 8, 8))
@@ -80,7 +80,7 @@ def test_maco_image_of_every_size(height, width, channels):
 
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
-def test_standardised_image_has_the_magnitude_it_was_given(height, width):
+def test_standardized_image_has_the_magnitude_it_was_given(height, width):
     magnitude, phase = magnitude_and_phase(3, height, width)
     image = half_spectrum_image(magnitude, phase, width)
     assert image.mean().item() == pytest.approx(0, abs=1e-12)
@@ -91,9 +91,9 @@ def test_standardised_image_has_the_magnitude_it_was_given(height, width):
     torch.testing.assert_close(ratio, torch.full_like(ratio, ratio.mean().nan_to_num()))
 
 
-def test_standardised_phase():
+def test_standardized_phase():
     phase = 3 * normal(2, 4, 6, 5) + torch.tensor([1.0, -7.0])[:, None, None, None]
-    result = standardise_phase(phase)
+    result = standardize_phase(phase)
     expected = torch.stack([(p - p.mean()) / (p.std(correction=0) + 1e-5) for p in phase])
     torch.testing.assert_close(result, expected)
 
@@ -172,7 +172,7 @@ def test_values_range_is_checked(values_range):
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
 @pytest.mark.parametrize("channels", CHANNELS)
-def test_buffers_fit_the_parametrisation(height, width, channels):
+def test_buffers_fit_the_parametrization(height, width, channels):
     magnitude, phase = init_maco_buffer((height, width), channels=channels)
     assert magnitude.shape == phase.shape == (channels, height, width // 2 + 1)
     assert magnitude.dtype == phase.dtype == torch.float32
@@ -260,7 +260,7 @@ def test_constant_image_is_finite(normalizer, value):
     images[1] = normal(3, 4, 4)
     images.requires_grad_()
     for function in (to_valid_grayscale, to_valid_rgb):
-        # Equal channels are one colour, so the image stays constant within each channel only.
+        # Equal channels are one color, so the image stays constant within each channel only.
         source = torch.zeros_like(images[:1]) if function is to_valid_rgb else images[:1]
         valid = function(torch.cat((source, images[1:])), normalizer, (-1, 1))
         assert torch.equal(valid[0], torch.full((3, 4, 4), -1.0))

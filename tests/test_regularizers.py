@@ -1,4 +1,4 @@
-"""Regularisers and losses: definitions, gradients and bad input."""
+"""Regularizers and losses: definitions, gradients and bad input."""
 
 import pytest
 import torch

@@ -25,7 +25,7 @@ def times(folder):
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """Names of the pictures that are optimised, batch by batch."""
+    """Names of the pictures that are optimized, batch by batch."""
     batches = []
     for name in ("maco_batch", "optimize"):
         usual = getattr(cli, name)
@@ -177,9 +177,9 @@ def test_pictures_that_depend_on_each_other_are_drawn_together_again(tmp_path, d
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
     assert kept.items() <= times(folder).items()
     result = draw(*CHANNELS, "1-2", *arguments, command="optimize", status=1)
-    assert "optimised_together" in result.stderr
+    assert "optimized_together" in result.stderr
     result = draw(*CHANNELS, "1-2", *OPTIMIZE, command="optimize", status=1)
-    assert "optimised_together" in result.stderr
+    assert "optimized_together" in result.stderr
 
 
 @pytest.mark.parametrize("lost", ["npz", "png"])

@@ -209,7 +209,7 @@ def test_runs_that_would_wait_for_each_other_for_ever():
     assert (everything(one), everything(other)) == before
 
 
-def test_a_run_that_optimises_within_a_run_waits_for_nobody_for_ever():
+def test_a_run_that_optimizes_within_a_run_waits_for_nobody_for_ever():
     """The generators are taken for a step at a time only."""
     one, other = Network(), Network()
     both = threading.Barrier(2, timeout=LONG_ENOUGH)

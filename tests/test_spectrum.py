@@ -187,9 +187,9 @@ def test_every_kind_of_source_gives_the_same():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_normalised_images_are_measured_as_they_are(channels):
+def test_normalized_images_are_measured_as_they_are(channels):
     unit = uniform_images(20, channels, 8, 12)
-    # The first 19 are within [0, 1]: only the last one tells that the data set is normalised.
+    # The first 19 are within [0, 1]: only the last one tells that the data set is normalized.
     images = unit.clone()
     images[-1] = (images[-1] - 0.45) / 0.2
     plain = images.double()
@@ -203,7 +203,7 @@ def test_normalised_images_are_measured_as_they_are(channels):
         torch.testing.assert_close(measured, expected, rtol=1e-5, atol=1e-4)
 
 
-def test_the_scale_of_normalised_images_does_not_matter():
+def test_the_scale_of_normalized_images_does_not_matter():
     network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3)).eval()
     objective = Objective.channel(network, "0", 1, input_shape=(3, 16, 16))
     settings = {"nb_steps": 2, "nb_crops": 2, "custom_shape": 24, "progress": False}
@@ -215,14 +215,14 @@ def test_the_scale_of_normalised_images_does_not_matter():
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4, 7])
-def test_other_channels_are_not_recoloured(channels):
+def test_other_channels_are_not_recolored(channels):
     images = uniform_images(3, channels, 8, 8)
     magnitude = Spectrum.from_images(images, progress=False).magnitude(8, 8, channels)
     first = Spectrum.from_images(images[:, :1], progress=False).magnitude(8, 8, 1)
     torch.testing.assert_close(magnitude[:1], first)
 
 
-def test_tensors_are_cropped_around_the_centre():
+def test_tensors_are_cropped_around_the_center():
     images = torch.zeros(2, 1, 8, 20)
     images[..., 6:14] = uniform_images(2, 1, 8, 8)
     expected = Spectrum.from_images(images[..., 6:14], progress=False).magnitude(8, 8, 1)
@@ -250,12 +250,12 @@ def test_folder_files_are_rotated_and_cropped(tmp_path):
     (image,) = next(iter(PhotographFolder(tmp_path, (10, 20), progress=False)))
     assert torch.equal(image[0, :, 10:], torch.ones(10, 10))
     assert torch.equal(image[:, :, :10], torch.zeros(3, 10, 10))
-    (centre,) = next(iter(PhotographFolder(tmp_path, (4, 4), progress=False)))
-    assert centre.shape == (3, 4, 4)
-    assert centre[0, :, 3].min() > 0.9
-    (grey,) = next(iter(PhotographFolder(tmp_path, (10, 20), channels=1, progress=False)))
-    assert grey.shape == (1, 10, 20)
-    assert grey[0, 0, 15].item() == pytest.approx(76 / 255)  # the luma of red
+    (center,) = next(iter(PhotographFolder(tmp_path, (4, 4), progress=False)))
+    assert center.shape == (3, 4, 4)
+    assert center[0, :, 3].min() > 0.9
+    (gray,) = next(iter(PhotographFolder(tmp_path, (10, 20), channels=1, progress=False)))
+    assert gray.shape == (1, 10, 20)
+    assert gray[0, 0, 15].item() == pytest.approx(76 / 255)  # the luma of red
 
 
 def test_files_with_more_than_8_bits_are_not_cut_off(tmp_path):
@@ -407,9 +407,9 @@ def test_wrong_channels_are_refused(measured, channels):
     message = rf"the spectrum has 3 channels, the images have {channels}\. Measure .*natural"
     with pytest.raises(ValueError, match=message):
         measured.magnitude(32, 32, channels)
-    grey = Spectrum.from_images(torch.rand(1, 1, 8, 8), progress=False)
+    gray = Spectrum.from_images(torch.rand(1, 1, 8, 8), progress=False)
     with pytest.raises(ValueError, match=r"the spectrum has 1 channel, the images have 3\."):
-        grey.magnitude(32, 32)
+        gray.magnitude(32, 32)
     with pytest.raises(ValueError, match="channels is 0; expected at least 1"):
         Spectrum.natural().magnitude(8, 8, 0)
 

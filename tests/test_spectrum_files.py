@@ -36,7 +36,7 @@ def test_array_survives_its_file(tmp_path):
     spectrum.save(tmp_path / "array.npz")
     loaded = Spectrum.from_file(tmp_path / "array.npz")
     assert torch.equal(loaded.magnitude(9, 12, 2), spectrum.magnitude(9, 12, 2))
-    # Bilinear at twice the height: quarters of the neighbouring rows.
+    # Bilinear at twice the height: quarters of the neighboring rows.
     expected = 0.75 * array[:, 0] + 0.25 * array[:, 1]
     np.testing.assert_allclose(loaded.magnitude(12, 6, 2)[:, 1].numpy(), expected, rtol=1e-5)
 

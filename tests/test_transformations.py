@@ -56,8 +56,8 @@ def test_even_kernel_moves_the_image_by_half_a_pixel():
     point[0, 0, 10, 10] = 1
     for kernel_size, shift in ((9, 0.0), (10, -0.5)):
         rows = t.random_blur((1.0, 1.0), kernel_size)(point).sum((0, 1, 3))
-        centre = (rows * torch.arange(21)).sum() / rows.sum()
-        assert centre.item() - 10 == pytest.approx(shift, abs=1e-4)
+        center = (rows * torch.arange(21)).sum() / rows.sum()
+        assert center.item() - 10 == pytest.approx(shift, abs=1e-4)
 
 
 def test_blur_width_is_drawn_within_its_range():
@@ -116,14 +116,14 @@ def test_scale_sizes():
 
 
 @pytest.mark.parametrize("size", [(3, 5), (9, 4), (13, 17)])
-def test_resize_samples_at_half_pixel_centres(size):
+def test_resize_samples_at_half_pixel_centers(size):
     batch = images(2, 4, 9, 7)
     resized = t.resize(batch, size)
 
     def positions(count, new_count):
-        centre = (np.arange(new_count) + 0.5) * count / new_count - 0.5
-        below = np.floor(centre).astype(int)
-        weight = centre - below
+        center = (np.arange(new_count) + 0.5) * count / new_count - 0.5
+        below = np.floor(center).astype(int)
+        weight = center - below
         matrix = np.zeros((new_count, count))
         for row, (first, w) in enumerate(zip(below, weight, strict=True)):
             matrix[row, np.clip(first, 0, count - 1)] += 1 - w

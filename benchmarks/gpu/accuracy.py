@@ -190,7 +190,7 @@ def phase_to_image(comparison: Comparison) -> None:
 
 
 def phase_update(comparison: Comparison) -> None:
-    """Check the step of the optimiser, given the gradient of the phase."""
+    """Check the step of the optimizer, given the gradient of the phase."""
     tests = tests_of("phase_update")
     gradient = comparison.normal(*comparison.half, number=1)
     state = [

@@ -60,7 +60,7 @@ def reference_step(work: Work, transform: Callable[[Any], Any] = lambda function
     betas = (rates.pop("beta1"), rates.pop("beta2"))
 
     @transform
-    def synthesise(phase: torch.Tensor) -> torch.Tensor:
+    def synthesize(phase: torch.Tensor) -> torch.Tensor:
         return phase_to_image_reference(work.magnitude, phase, *RANGE, sizes.image)
 
     @transform
@@ -80,7 +80,7 @@ def reference_step(work: Work, transform: Callable[[Any], Any] = lambda function
 
     def step() -> None:
         variable = work.phase.detach().requires_grad_()
-        graph = synthesise(variable)
+        graph = synthesize(variable)
         image = graph.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(augment(image, work.step), image, work.cotangent)
         (slope,) = torch.autograd.grad(graph, variable, gradient)

@@ -20,7 +20,7 @@ class Scene:
         squares: what is left is the library. The others have random weights, and the objective is
         one logit.
     image_size
-        Height and width of the optimised image.
+        Height and width of the optimized image.
     model_size
         Height and width of what the network sees.
     threads

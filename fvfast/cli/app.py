@@ -77,7 +77,7 @@ class _Program(typer.Typer):
 
 app = _Program(
     name="fvfast",
-    help="Feature visualisation: find the image that makes a part of a network fire.",
+    help="Feature visualization: find the image that makes a part of a network fire.",
     epilog=EXIT_STATUS,
     no_args_is_help=True,
     add_completion=True,
@@ -101,7 +101,7 @@ def main(
         typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True),
     ] = False,
 ) -> None:
-    """Feature visualisation: find the image that makes a part of a network fire."""
+    """Feature visualization: find the image that makes a part of a network fire."""
     context.obj = debug
 
 
@@ -160,7 +160,7 @@ def maco_command(
     overwrite: OverwriteOption = False,
     progress: ProgressOption = True,
 ) -> None:
-    """Draw units with MaCo: the magnitudes of natural images, optimised phases."""
+    """Draw units with MaCo: the magnitudes of natural images, optimized phases."""
     target = Target(layer, channel, neuron, classes, whole_layer, channel_axis)
     # Only what is given: the preset has values for the rest.
     chosen = _given(
@@ -233,7 +233,7 @@ def optimize_command(
     out: OutOption = Path("pictures"),
     steps: Annotated[int | None, steps_option(optimize)] = None,
     fft: Annotated[
-        bool, typer.Option("--fft/--pixels", help="Optimise Fourier coefficients or pixels.")
+        bool, typer.Option("--fft/--pixels", help="Optimize Fourier coefficients or pixels.")
     ] = True,
     size: Annotated[str | None, size_option(default_of(optimize, "custom_shape"))] = None,
     values_range: RangeOption = None,
@@ -244,7 +244,7 @@ def optimize_command(
     overwrite: OverwriteOption = False,
     progress: ProgressOption = True,
 ) -> None:
-    """Draw units with Fourier (or pixel) feature visualisation."""
+    """Draw units with Fourier (or pixel) feature visualization."""
     target = Target(layer, channel, neuron, classes, whole_layer, channel_axis)
     chosen = _given(
         nb_steps=steps,
@@ -332,7 +332,9 @@ def spectrum(
     folder: Annotated[Path, typer.Argument(help="Folder of images, with its subfolders.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")] = Path("spectrum.npz"),
     size: Annotated[str | None, size_option(FOLDER_SIZE)] = None,
-    grey: Annotated[bool, typer.Option("--grey", help="Read the images in grey.")] = False,
+    gray: Annotated[
+        bool, typer.Option("--gray", "--grey", help="Read the images in gray.")
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the file if there is one.")
     ] = False,
@@ -354,7 +356,7 @@ def spectrum(
         check_writable(check_replaceable(out).parent)
         remove_unfinished(check_replaceable(out).parent)
         measured = Spectrum.from_images(
-            folder, size=height_and_width, progress=progress, channels=1 if grey else 3
+            folder, size=height_and_width, progress=progress, channels=1 if gray else 3
         )
         with stop.later():
             measured.save(out)

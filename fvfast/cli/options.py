@@ -70,7 +70,7 @@ ClassOption = Annotated[
     ),
 ]
 WholeLayerOption = Annotated[
-    bool, typer.Option("--whole-layer", help="Maximise the mean square of the whole layer.")
+    bool, typer.Option("--whole-layer", help="Maximize the mean square of the whole layer.")
 ]
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures.")]
 OverwriteOption = Annotated[
@@ -110,7 +110,7 @@ PrecisionOption = Annotated[
 ]
 BatchOption = Annotated[
     int,
-    typer.Option("--batch-size", min=1, max=MOST_TOGETHER, help="Pictures optimised together."),
+    typer.Option("--batch-size", min=1, max=MOST_TOGETHER, help="Pictures optimized together."),
 ]
 RangeOption = Annotated[
     str | None,
@@ -131,7 +131,7 @@ def steps_option(function: Callable[..., Any]) -> Any:
         "--steps",
         min=1,
         max=MOST_STEPS,
-        help="Optimisation steps.",
+        help="Optimization steps.",
         show_default=shown(function, "nb_steps"),
     )
 

@@ -74,11 +74,11 @@ class Rendering:
     request
         The pictures.
     run
-        Optimises one objective, and ends early when a stop is requested.
+        Optimizes one objective, and ends early when a stop is requested.
     batch_size
-        Pictures that are optimised together.
+        Pictures that are optimized together.
     together
-        Whether a picture depends on those that are optimised with it.
+        Whether a picture depends on those that are optimized with it.
     folder
         Where to write.
     prefix
@@ -146,11 +146,11 @@ class Rendering:
     def _settings_of(self, position: int, batch: Sequence[int]) -> dict[str, Any]:
         settings = {"objective": self.request.targets[position], **self.settings}
         if self.together and len(batch) > 1:
-            settings["optimised_together"] = [self.request.names[one] for one in batch]
+            settings["optimized_together"] = [self.request.names[one] for one in batch]
         return settings
 
     def _run(self, batch: Sequence[int], stop: StopRequest) -> Pictures | None:
-        """Optimise a batch; None where it was interrupted before there was a picture."""
+        """Optimize a batch; None where it was interrupted before there was a picture."""
         objective = self.request.objective(batch)
         try:
             with stop.after_the_step():

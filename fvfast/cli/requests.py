@@ -38,7 +38,7 @@ class Request:
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """What the pictures are optimised for, as the command line says it.
+    """What the pictures are optimized for, as the command line says it.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class Target:
     classes
         Names or indices of classes; None where they were not given.
     whole_layer
-        Whether to maximise the mean square of the layer.
+        Whether to maximize the mean square of the layer.
     channel_axis
         Axis of the channels in the layer's output; None for what the network tells.
     """

@@ -1,4 +1,4 @@
-"""Runs the user's network for a whole optimisation: scores and the gradients of what it sees."""
+"""Runs the user's network for a whole optimization: scores and the gradients of what it sees."""
 
 import contextlib
 import functools

@@ -20,7 +20,7 @@ def evaluation_boxes(count: int = EVALUATION_CROPS, seed: int = 0) -> torch.Tens
     """Return the boxes of the crops that pictures are judged by.
 
     The first box is the whole picture. The sides of the others are spread evenly from 0.25 to 0.9
-    of the picture, smallest first. Their centres are drawn from N(0.5, 0.15), as those of the crops
+    of the picture, smallest first. Their centers are drawn from N(0.5, 0.15), as those of the crops
     of all published recipes of MaCo are, and moved as far as keeps the box inside the picture: what
     a library fills the outside with plays no part.
 
@@ -29,7 +29,7 @@ def evaluation_boxes(count: int = EVALUATION_CROPS, seed: int = 0) -> torch.Tens
     count
         Number of boxes, at least 1.
     seed
-        Any integer: another one draws other centres.
+        Any integer: another one draws other centers.
 
     Returns
     -------
@@ -138,7 +138,7 @@ def check_pictures(
     if not bool(images.isfinite().all()):
         raise ValueError(
             f"{function}: {name} hold values that are not finite (NaN or infinity); the "
-            "optimisation that made them has diverged."
+            "optimization that made them has diverged."
         )
 
 

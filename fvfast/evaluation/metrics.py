@@ -157,7 +157,7 @@ def transferability(
     values_range: Sequence[float],
     boxes: torch.Tensor | None = None,
 ) -> Transferability:
-    """Rank and probability that networks give a class: meant for networks that were not optimised.
+    """Rank and probability that networks give a class: meant for networks that were not optimized.
 
     The softmax of each crop's logits is averaged over the evaluation crops, as is usual where a
     classifier sees several crops of a picture. The probability is the class's entry of this mean,

@@ -52,7 +52,7 @@ def pillow_for_many() -> Iterator[None]:
 
 
 def decode(path: Path, size: tuple[int, int], mode: str, budget: MemoryBudget) -> NDArray[np.uint8]:
-    """Decode an image, rotated as its EXIF data says, cropped around its centre and resized.
+    """Decode an image, rotated as its EXIF data says, cropped around its center and resized.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def decode(path: Path, size: tuple[int, int], mode: str, budget: MemoryBudget) -
     size
         (H, W).
     mode
-        "RGB", or "L" for grey.
+        "RGB", or "L" for gray.
     budget
         What the memory is taken from.
 

@@ -1,4 +1,4 @@
-"""What is maximised: objectives, the scores that they weigh, and the units that users name."""
+"""What is maximized: objectives, the scores that they weigh, and the units that users name."""
 
 from fvfast.objectives.objective import Objective
 

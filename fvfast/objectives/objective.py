@@ -1,4 +1,4 @@
-"""Objectives: what an image is optimised for."""
+"""Objectives: what an image is optimized for."""
 
 import itertools
 import math
@@ -72,7 +72,7 @@ class Objective:
         Shape (C, H, W) of the images that the model takes. Default: what the model declares, else
         (3, 224, 224).
     preprocess
-        Applied to the images (N, C, H, W) before the model, for example a normalisation with
+        Applied to the images (N, C, H, W) before the model, for example a normalization with
         ImageNet's mean and standard deviation. Returns a float tensor, by operations of torch that
         pass gradients on.
 
@@ -85,7 +85,7 @@ class Objective:
     Warns
     -----
     UserWarning
-        Once, a layer lies behind a batch normalisation without running statistics.
+        Once, a layer lies behind a batch normalization without running statistics.
 
     References
     ----------
@@ -229,7 +229,7 @@ class Objective:
         list[str],
         tuple[int, int, int, int],
     ]:
-        """Turn the objective into what an optimisation needs.
+        """Turn the objective into what an optimization needs.
 
         Parameters
         ----------
@@ -290,7 +290,7 @@ class Objective:
         input_shape: Sequence[int] | None = None,
         preprocess: Preprocess | None = None,
     ) -> "Objective":
-        """Maximise a whole layer (DeepDream).
+        """Maximize a whole layer (DeepDream).
 
         Parameters
         ----------
@@ -302,7 +302,7 @@ class Objective:
             output. A layer that the network calls several times is read at its last call. Names
             may begin as those of a wrapped model do (``module.``, ``_orig_mod.``).
         reducer
-            "magnitude" maximises the mean of the squared activations, "mean" their mean.
+            "magnitude" maximizes the mean of the squared activations, "mean" their mean.
         multiplier
             Weight of the objective.
         name
@@ -340,7 +340,7 @@ class Objective:
         preprocess: Preprocess | None = None,
         channel_axis: int | None = None,
     ) -> "Objective":
-        """Maximise a direction of a layer: dot product times cosine similarity to a power.
+        """Maximize a direction of a layer: dot product times cosine similarity to a power.
 
         Parameters
         ----------
@@ -392,7 +392,7 @@ class Objective:
         preprocess: Preprocess | None = None,
         channel_axis: int | None = None,
     ) -> "Objective":
-        """Maximise channels of a layer: the mean activation over all positions.
+        """Maximize channels of a layer: the mean activation over all positions.
 
         The score is the mean over *all* elements of the layer with the other channels at zero, as
         in Xplique: the mean activation of the channel divided by the number of channels.
@@ -408,7 +408,7 @@ class Objective:
         channel_axis
             Axis of the channels in the layer's output, without the batch. Default: what the layers
             around tell, such as the first one for convolutions (C, H, W) and the last one for
-            linear layers and layer normalisations: tokens (T, C), or (H, W, C) of a Swin
+            linear layers and layer normalizations: tokens (T, C), or (H, W, C) of a Swin
             transformer.
 
         Returns
@@ -444,7 +444,7 @@ class Objective:
         input_shape: Sequence[int] | None = None,
         preprocess: Preprocess | None = None,
     ) -> "Objective":
-        """Maximise single neurons of a layer, for example logits.
+        """Maximize single neurons of a layer, for example logits.
 
         The score is the neuron's activation divided by the number of neurons of the layer, as in
         Xplique.
@@ -496,7 +496,7 @@ class Objective:
         input_shape: Sequence[int] | None = None,
         preprocess: Preprocess | None = None,
     ) -> "Objective":
-        """Maximise any function of the images.
+        """Maximize any function of the images.
 
         Parameters
         ----------

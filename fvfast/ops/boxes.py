@@ -48,7 +48,7 @@ class BoxDistribution:
     spread
         Standard deviation, or half width, of the side.
     center_spread
-        Standard deviation of the centre around the middle of the image.
+        Standard deviation of the center around the middle of the image.
     smallest, largest
         Sides are clamped to this range.
     """
@@ -237,7 +237,7 @@ def draw_boxes(
 ) -> torch.Tensor:
     """Draw square boxes (in fractions of the image) for one step.
 
-    Box k of an image uses block k of the counter: its four numbers are the centre's row and column,
+    Box k of an image uses block k of the counter: its four numbers are the center's row and column,
     the side, and one that is left unused.
 
     Parameters
@@ -249,7 +249,7 @@ def draw_boxes(
     seed, images, step, device
         See `fvfast.ops.philox.random_words`.
     distribution
-        Default: that of Xplique, N(box size, 0.05) clamped to [0.05, 1], centres N(0.5, 0.15).
+        Default: that of Xplique, N(box size, 0.05) clamped to [0.05, 1], centers N(0.5, 0.15).
 
     Returns
     -------

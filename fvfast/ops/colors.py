@@ -1,6 +1,6 @@
-"""The colour space in which natural images' channels are uncorrelated, and the way back.
+"""The color space in which natural images' channels are uncorrelated, and the way back.
 
-Source: the empirical colour correlation of ImageNet from Lucid (C. Olah, A. Mordvintsev,
+Source: the empirical color correlation of ImageNet from Lucid (C. Olah, A. Mordvintsev,
 L. Schubert, "Feature Visualization", Distill, 2017), with the values of Xplique 2.0.
 """
 
@@ -9,7 +9,7 @@ import torch
 
 ColorMatrix = tuple[tuple[float, float, float], ...]
 
-# Row i is the RGB colour of decorrelated channel i: lightness, red-blue, and green-magenta.
+# Row i is the RGB color of decorrelated channel i: lightness, red-blue, and green-magenta.
 COLOR_CORRELATION: ColorMatrix = (
     (0.56282854, 0.58447580, 0.58447580),
     (0.19482528, 0.00000000, -0.19482528),
@@ -24,7 +24,7 @@ def _mix_channels(images: torch.Tensor, matrix: ColorMatrix, function: str) -> t
     if images.ndim < 3 or images.shape[-3] != 3:
         raise ValueError(
             f"{function}: images have shape {tuple(images.shape)}; expected (..., 3, H, W). Images "
-            "with another number of channels have no colours to correlate: leave this step out."
+            "with another number of channels have no colors to correlate: leave this step out."
         )
     first, second, third = images.unbind(-3)
     # Sums rather than a matrix product, which autocast and TF32 would round to 8 or 11 bits.

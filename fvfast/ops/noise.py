@@ -244,7 +244,7 @@ def inject_noise(
     streams
         The identity of each image: N integers in [0, 2^32).
     step
-        The optimisation step, in [0, 2^32): each draws anew. An int64 tensor of one element is read
+        The optimization step, in [0, 2^32): each draws anew. An int64 tensor of one element is read
         when the kernel runs, so that a captured CUDA graph draws anew in each replay.
     uniform_width
         Width of the interval of the uniform noise: finite, >= 0; `std` if None.

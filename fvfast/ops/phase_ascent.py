@@ -27,7 +27,7 @@ from fvfast.ops.phase_update import (
     update,
     update_reference,
 )
-from fvfast.ops.reference.phase import STANDARDISATION_EPSILON
+from fvfast.ops.reference.phase import STANDARDIZATION_EPSILON
 
 _library = torch.library.Library("fvfast", "FRAGMENT")
 _library.define(
@@ -94,7 +94,7 @@ def _native(*arguments: Any) -> torch.Tensor:
         buffer(scratch),
         buffer(step.statistics),
         list(step.image.shape),
-        STANDARDISATION_EPSILON,
+        STANDARDIZATION_EPSILON,
     )
     return phase_update_cuda(
         kernels, step.phase, None, step.exp_avg, step.exp_avg_sq, rates, unfinished
@@ -146,7 +146,7 @@ class RenderedPhase(NamedTuple):
     spectrum
         The half spectrum on the CPU; empty on CUDA.
     statistics
-        (N, 4) float64: means and deviations of the phases and of the images before their colours.
+        (N, 4) float64: means and deviations of the phases and of the images before their colors.
     """
 
     image: torch.Tensor

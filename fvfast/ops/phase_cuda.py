@@ -14,7 +14,7 @@ import torch
 from fvfast.ops._kernels import Kernels
 from fvfast.ops._memory import buffer
 from fvfast.ops.colors import COLOR_CORRELATION
-from fvfast.ops.reference.phase import STANDARDISATION_EPSILON
+from fvfast.ops.reference.phase import STANDARDIZATION_EPSILON
 
 Numbers = tuple[float, float]
 Unfinished = tuple[tuple[int, int], tuple[int, int], list[int], float]
@@ -76,7 +76,7 @@ def phase_to_image_cuda(
     image
         (N, C, H, W).
     statistics
-        (N, 4) float64: means and deviations of the phases and of their images before the colours.
+        (N, 4) float64: means and deviations of the phases and of their images before the colors.
     """
     images, channels, height, _ = phase.shape
     sizes = (images, channels, height, width)
@@ -94,7 +94,7 @@ def phase_to_image_cuda(
         "sum_parts": 0 if phase_sums is None else phase_sums.shape[1],
         "statistics": buffer(statistics),
         "scratch": buffer(scratch),
-        "epsilon": STANDARDISATION_EPSILON,
+        "epsilon": STANDARDIZATION_EPSILON,
         "target": kernels.target,
     }
     if transform_fits(kernels, sizes, phase.dtype):
@@ -106,7 +106,7 @@ def phase_to_image_cuda(
     kernels.module.spectrum_image(
         image=buffer(image),
         statistics=buffer(statistics),
-        epsilon=STANDARDISATION_EPSILON,
+        epsilon=STANDARDIZATION_EPSILON,
         target=kernels.target,
         **common,
         **colors,
@@ -158,7 +158,7 @@ def phase_gradient_cuda(
         "statistics": buffer(statistics),
         "out": buffer(out),
         "scratch": buffer(scratch),
-        "epsilon": STANDARDISATION_EPSILON,
+        "epsilon": STANDARDIZATION_EPSILON,
         "target": kernels.target,
     }
     pixels = {"gradient": buffer(gradient), "image": buffer(image)}

@@ -31,9 +31,9 @@ from fvfast.ops.phase_cuda import (
 )
 from fvfast.ops.phase_update import sum_scratch
 from fvfast.ops.reference.phase import (
-    STANDARDISATION_EPSILON,
+    STANDARDIZATION_EPSILON,
     phase_to_image_reference,
-    standardise,
+    standardize,
 )
 
 _MOST_PARTS = 2**16  # of the sums of a phase: an update makes 128 at most
@@ -79,7 +79,7 @@ def _reference(
     if phase.shape[0] == 0:  # torch has no transform of nothing
         return _fake(magnitude, phase, low, high, width, phase_sums)
     image = phase_to_image_reference(magnitude, phase, low, high, width)
-    spectrum = torch.polar(magnitude.expand_as(phase), standardise(phase))
+    spectrum = torch.polar(magnitude.expand_as(phase), standardize(phase))
     plain = torch.fft.irfft2(spectrum, s=(phase.shape[-2], width))
     statistics = torch.stack(
         [
@@ -143,7 +143,7 @@ def _native(
         spectrum=buffer(spectrum),
         statistics=buffer(statistics),
         scratch=buffer(scratch),
-        epsilon=STANDARDISATION_EPSILON,
+        epsilon=STANDARDIZATION_EPSILON,
         **common,
     )
     if images == 0:  # torch has no transform of nothing
@@ -152,7 +152,7 @@ def _native(
     module.spectrum_image(
         image=buffer(image),
         statistics=buffer(statistics),
-        epsilon=STANDARDISATION_EPSILON,
+        epsilon=STANDARDIZATION_EPSILON,
         low=low,
         high=high,
         colors=colors_of(channels),
@@ -210,7 +210,7 @@ def backward(
         statistics=buffer(statistics),
         out=buffer(out),
         scratch=buffer(scratch),
-        epsilon=STANDARDISATION_EPSILON,
+        epsilon=STANDARDIZATION_EPSILON,
         **common,
     )
     return out
@@ -414,7 +414,7 @@ def phase_to_image(
 ) -> torch.Tensor:
     """Image of a phase under a fixed magnitude (MaCo).
 
-    The phase is standardised, the spectrum transformed back, the image standardised, its colours
+    The phase is standardized, the spectrum transformed back, the image standardized, its colors
     recorrelated where it has 3 channels, and squeezed into ``values_range`` by a sigmoid.
 
     Parameters

@@ -1,4 +1,4 @@
-"""One step of NAdam in one pass, which also returns the sums that standardise the new phase.
+"""One step of NAdam in one pass, which also returns the sums that standardize the new phase.
 
 The parts are in the order of `fvfast.ops.noise`.
 """
@@ -261,7 +261,7 @@ def phase_update_(
     gradient
         Same shape, type and device.
     exp_avg, exp_avg_sq
-        The optimiser's averages of the gradient and of its square, 0 before the first step; updated
+        The optimizer's averages of the gradient and of its square, 0 before the first step; updated
         in place.
     step
         Counts from 1.

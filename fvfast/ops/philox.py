@@ -81,7 +81,7 @@ def random_words(
     seed
         Any integer; its lowest 64 bits are the key.
     purpose, step
-        What the words are for, and the optimisation step in [0, 2^32): a number, or an int64
+        What the words are for, and the optimization step in [0, 2^32): a number, or an int64
         scalar on the device.
     images
         The identity of each image, in [0, 2^32): see `image_identity`.

@@ -1,1 +1,1 @@
-"""What is optimised, and how an image is made of it."""
+"""What is optimized, and how an image is made of it."""

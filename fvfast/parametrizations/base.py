@@ -1,4 +1,4 @@
-"""The protocol of what is optimised: a run works with any class that has these members."""
+"""The protocol of what is optimized: a run works with any class that has these members."""
 
 import abc
 from collections.abc import Callable

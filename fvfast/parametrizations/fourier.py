@@ -1,4 +1,4 @@
-"""Fourier coefficients as what is optimised: images from a free, scaled half spectrum.
+"""Fourier coefficients as what is optimized: images from a free, scaled half spectrum.
 
 Source: C. Olah, A. Mordvintsev, L. Schubert, "Feature Visualization" (Distill, 2017) and their
 library Lucid; names and constants follow Xplique 2.0.
@@ -122,7 +122,7 @@ def fft_image(
     images: Sequence[int] | None = None,
     device: torch.device | str = "cpu",
 ) -> torch.Tensor:
-    """Random first buffer of the Fourier parametrisation.
+    """Random first buffer of the Fourier parametrization.
 
     Parameters
     ----------

@@ -25,7 +25,7 @@ class KerasNadam(torch.optim.Optimizer):
     Parameters
     ----------
     params
-        What is optimised: tensors (N, ...), one image per entry of the first dimension.
+        What is optimized: tensors (N, ...), one image per entry of the first dimension.
     lr
         Learning rate.
     betas
@@ -152,7 +152,7 @@ def bind_optimizer(
         optimizer, of which the class and the settings of its first parameter group are used and
         which is itself left alone.
     variable
-        The tensor to optimise.
+        The tensor to optimize.
     default
         Builds the default optimizer.
 

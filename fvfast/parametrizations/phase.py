@@ -1,4 +1,4 @@
-"""The phase as what is optimised, under a fixed magnitude: MaCo."""
+"""The phase as what is optimized, under a fixed magnitude: MaCo."""
 
 import math
 from collections.abc import Sequence
@@ -139,7 +139,7 @@ def init_maco_buffer(
         `Spectrum.natural()`. A `Spectrum`, or anything that `Spectrum.from_images` takes (measured
         at the images' size for tensors and at ``image_shape`` for a folder).
     std
-        Scale of the phase. Since the phase is standardised when it is used, only its gradient
+        Scale of the phase. Since the phase is standardized when it is used, only its gradient
         feels the scale.
     channels
         C. Default: the data set's number of channels, and 3 without a data set.

@@ -1,4 +1,4 @@
-"""Pixels as what is optimised, and the map from values of any size to images."""
+"""Pixels as what is optimized, and the map from values of any size to images."""
 
 from collections.abc import Callable, Sequence
 
@@ -82,7 +82,7 @@ def to_valid_rgb(
 ) -> torch.Tensor:
     """Map unbounded decorrelated images to RGB images that use the whole range of values.
 
-    The colours are recorrelated, the normaliser applied, and each image stretched so that its
+    The colors are recorrelated, the normalizer applied, and each image stretched so that its
     smallest and largest value are those of the range.
 
     Parameters
@@ -103,7 +103,7 @@ def to_valid_rgb(
     Raises
     ------
     ValueError
-        For another shape, normaliser or range.
+        For another shape, normalizer or range.
     """
     low, high = check_values_range(values_range, "to_valid_rgb")
     check_images(images, "to_valid_rgb")
@@ -116,7 +116,7 @@ def to_valid_grayscale(
     normalizer: Normalizer = "sigmoid",
     values_range: Sequence[float] = (0, 1),
 ) -> torch.Tensor:
-    """Map unbounded images without colours to images that use the whole range of values.
+    """Map unbounded images without colors to images that use the whole range of values.
 
     As `to_valid_rgb` without the recorrelation, for any number of channels.
 
@@ -137,7 +137,7 @@ def to_valid_grayscale(
     Raises
     ------
     ValueError
-        For another shape, normaliser or range.
+        For another shape, normalizer or range.
     """
     low, high = check_values_range(values_range, "to_valid_grayscale")
     check_images(images, "to_valid_grayscale")

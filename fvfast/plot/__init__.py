@@ -1,4 +1,4 @@
-"""Shows visualisations: in figures, and as PNG files that carry how they were made."""
+"""Shows visualizations: in figures, and as PNG files that carry how they were made."""
 
 from fvfast.plot.plotting import Style, blend_transparency, plot_grid, plot_maco
 from fvfast.plot.png import check_writable, contact_sheet, read_metadata, save_png

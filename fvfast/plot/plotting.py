@@ -1,4 +1,4 @@
-"""Shows visualisations: a picture and its transparency become colours with an opacity."""
+"""Shows visualizations: a picture and its transparency become colors with an opacity."""
 
 import math
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ def blend_transparency(
     *,
     style: Style = "xplique",
 ) -> NDArray[np.float32]:
-    """Turn a picture and its transparency into colours with an opacity.
+    """Turn a picture and its transparency into colors with an opacity.
 
     The picture is clipped to its percentiles (p, 100 - p). The transparency is averaged over the
     channels, clipped to [0, its percentile] and divided by its maximum: that is the opacity. Style
@@ -266,7 +266,7 @@ def _finite(name: str, values: torch.Tensor | ArrayLike) -> NDArray[np.float64]:
         )
     if not np.isfinite(array).all():
         raise ValueError(
-            f"{name} holds values that are not finite (NaN or infinity); the optimisation that "
+            f"{name} holds values that are not finite (NaN or infinity); the optimization that "
             "made it has diverged: try fewer steps or a lower learning rate."
         )
     return array

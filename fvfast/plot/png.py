@@ -1,4 +1,4 @@
-"""Writes visualisations as PNG files that carry how they were made."""
+"""Writes visualizations as PNG files that carry how they were made."""
 
 import bisect
 import contextlib

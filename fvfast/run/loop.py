@@ -31,7 +31,7 @@ class Gradients:
     scores
         (N,), before the update.
     gradient
-        Of the scores with respect to what is optimised, or to the images that it makes: (N, ...).
+        Of the scores with respect to what is optimized, or to the images that it makes: (N, ...).
     """
 
     scores: torch.Tensor

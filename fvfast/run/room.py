@@ -10,7 +10,7 @@ from fvfast.engine.memory import available_memory, free_memory
 _OF_AN_IMAGE = 5
 """Tensors as large as an image that a run has of each, at least.
 
-What is optimised, as it was before the step, and two averages of its gradient, each of which takes
+What is optimized, as it was before the step, and two averages of its gradient, each of which takes
 half as much as the image with MaCo and as much otherwise; the image, its gradient and, with MaCo,
 its transparency.
 """
@@ -56,7 +56,7 @@ def check_room(
     device
         Where it runs.
     images
-        Images that are optimised together.
+        Images that are optimized together.
     image_shape, view_shape
         (C, H, W).
     views
@@ -93,7 +93,7 @@ def check_kept_images(
     save_every, nb_steps
         Of the run.
     images
-        Images that are optimised together.
+        Images that are optimized together.
     shape
         (C, H, W).
     each

@@ -13,7 +13,7 @@ from torch.nn import functional
 from fvfast._shared.checks import check_size
 from fvfast.ops.colors import decorrelate_colors
 
-# Half a grey level of an 8-bit image: black and white have no finite logit.
+# Half a gray level of an 8-bit image: black and white have no finite logit.
 _LOGIT_MARGIN = 1 / 510
 # Magnitudes below this share of the largest are rounding noise, and 0 has no logarithm.
 _SMALLEST_SHARE = 1e-12
@@ -71,7 +71,7 @@ def window_magnitude(height: int, width: int) -> torch.Tensor:
 def natural_magnitude(height: int, width: int, channels: int) -> torch.Tensor:
     """Average magnitude of natural images, in closed form, windowed.
 
-    3 channels have a formula each (lightness and two colours); any other number of channels all
+    3 channels have a formula each (lightness and two colors); any other number of channels all
     have that of the lightness.
     """
     coefficients = _NATURAL if channels == 3 else _NATURAL[:1] * channels
@@ -173,10 +173,10 @@ def mean_magnitude(
     *,
     of_logits: bool | None = None,
 ) -> MeanMagnitude:
-    """Mean magnitude of images, with decorrelated colours if they have 3 channels.
+    """Mean magnitude of images, with decorrelated colors if they have 3 channels.
 
     Images with values in [0, 1] go through the logit. Where any value is outside, the data set has
-    been normalised for a network, and all images are measured as they are.
+    been normalized for a network, and all images are measured as they are.
 
     Parameters
     ----------
@@ -257,7 +257,7 @@ class _MagnitudeSum:
 
 
 def _fit(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Crop around the centre to the aspect of ``size``, and resize with antialiasing."""
+    """Crop around the center to the aspect of ``size``, and resize with antialiasing."""
     if images.shape[2:] == size:
         return images
     height, width = images.shape[2:]

@@ -31,7 +31,7 @@ SUFFIXES = (
     ".webp",
 )
 CHANNELS = (1, 3)
-"""Numbers of channels that files can be read with: grey, and RGB."""
+"""Numbers of channels that files can be read with: gray, and RGB."""
 _BATCH = 16
 _NAMED_FILES = 20  # in a warning
 
@@ -40,7 +40,7 @@ class PhotographFolder:
     """The photographs in a folder and its subfolders, in the order of their paths.
 
     Iterating reads them: batches (N, C, H, W) of float32 values in [0, 1]. Each image is rotated as
-    its EXIF data says, converted to RGB (or grey), cropped around its centre to the aspect that is
+    its EXIF data says, converted to RGB (or gray), cropped around its center to the aspect that is
     asked for, and resized.
 
     Files that cannot be decoded are skipped, and named at the end: damaged ones, links that lead
@@ -57,7 +57,7 @@ class PhotographFolder:
     size
         (H, W) of the tensors.
     channels
-        3 for RGB, 1 for grey.
+        3 for RGB, 1 for gray.
     progress
         Show a progress bar.
 
@@ -100,7 +100,7 @@ class PhotographFolder:
             )
         if channels not in CHANNELS:
             raise ValueError(
-                f"PhotographFolder: channels is {channels}; files are read as 3 (RGB) or 1 (grey). "
+                f"PhotographFolder: channels is {channels}; files are read as 3 (RGB) or 1 (gray). "
                 "Pass tensors for other channels."
             )
         self.size = size

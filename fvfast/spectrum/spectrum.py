@@ -1,6 +1,6 @@
 """The average magnitude of natural images' spectra, which MaCo holds fixed.
 
-It belongs to images whose values went through the logit and whose colours are decorrelated, because
+It belongs to images whose values went through the logit and whose colors are decorrelated, because
 MaCo applies the inverse of both (the sigmoid and the recorrelation).
 """
 
@@ -51,7 +51,7 @@ class Spectrum:
     The closed form was fitted to the average ImageNet magnitude that Xplique, faccent and DreamLens
     ship (512 x 512, windowed). Below 0.49 cycles per pixel it deviates from that array by less than
     0.10 (root mean square of the natural logarithm), about the array's own noise between
-    neighbouring bins.
+    neighboring bins.
     """
 
     def __init__(self) -> None:
@@ -118,10 +118,10 @@ class Spectrum:
     ) -> "Spectrum":
         """Measure the average magnitude of images.
 
-        Their values go through the logit, their colours (if there are 3 channels) are decorrelated,
+        Their values go through the logit, their colors (if there are 3 channels) are decorrelated,
         and the magnitudes of their spectra are averaged. Where a value of the data set is outside
-        [0, 1], as with images normalised for a network, all values are taken as they are: MaCo
-        standardises its images, so the scale of a spectrum does not matter.
+        [0, 1], as with images normalized for a network, all values are taken as they are: MaCo
+        standardizes its images, so the scale of a spectrum does not matter.
 
         Parameters
         ----------
@@ -130,13 +130,13 @@ class Spectrum:
             values; or an iterable of images (C, H, W) or batches (N, C, H, W), each alone or first
             in a tuple or list, as a `torch.utils.data.DataLoader` gives (images, labels).
         size
-            (H, W) at which to measure. Images of another size are cropped around their centre to
+            (H, W) at which to measure. Images of another size are cropped around their center to
             this aspect and resized with antialiasing. Default: (512, 512) for a folder, the size of
             the first image for tensors.
         progress
             Show a progress bar.
         channels
-            3 to read a folder's files as RGB, 1 for grey. Tensors bring their own.
+            3 to read a folder's files as RGB, 1 for gray. Tensors bring their own.
         parzen_window
             Let `magnitude` apply the window of the natural spectrum, which takes the highest
             frequencies out: the square root of a Parzen window for each axis, 0 at half a cycle per
@@ -191,7 +191,7 @@ class Spectrum:
         path
             A ``.npz`` of `save`, or a ``.npy`` of shape (C, H, W // 2 + 1), such as Xplique's
             (3, 512, 257). The latter is resized as Xplique does: bilinearly, with half-pixel
-            centres and without antialiasing, which distorts the lowest frequencies.
+            centers and without antialiasing, which distorts the lowest frequencies.
 
         Returns
         -------
@@ -275,7 +275,7 @@ class Spectrum:
             Size of the image in pixels, each at least 2, even or odd.
         channels
             Number of channels. The closed form gives 3 channels their own formulas (lightness and
-            two colours) and any other number of channels that of the lightness.
+            two colors) and any other number of channels that of the lightness.
 
         Returns
         -------

@@ -65,7 +65,7 @@ def convolutions(monkeypatch):
 
 @pytest.fixture
 def steep():
-    """A network whose normalisation leaves a small difference of large numbers."""
+    """A network whose normalization leaves a small difference of large numbers."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU()).eval()
     with torch.no_grad():

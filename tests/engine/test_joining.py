@@ -79,7 +79,7 @@ def check(model, expected, *, network=None, shape=(2, 3, 12, 13)):
     model
         The network.
     expected
-        Numbers of convolutions and normalisations, and the activations.
+        Numbers of convolutions and normalizations, and the activations.
     network
         What is called with it and images; default, the network itself.
     """
@@ -155,7 +155,7 @@ def norm_in_place(m, x):
     return m.bn(y).relu_()
 
 
-def standardised(m, x):
+def standardized(m, x):
     weight = m.conv.weight
     weight = (weight - weight.mean((1, 2, 3), keepdim=True)) / weight.std((1, 2, 3), keepdim=True)
     return F.relu(F.conv2d(x, weight, m.conv.bias))
@@ -295,7 +295,7 @@ CASES = {
              conv=lambda: conv(padding=1)),
         (1, 0, []),
     ),
-    "weights from the forward pass": (once(standardised, **NORM), (0, 0, [])),
+    "weights from the forward pass": (once(standardized, **NORM), (0, 0, [])),
     "padding in words": (lambda: sequence(conv(padding="same"), nn.ReLU()), (0, 0, [])),
     "padding in other words": (lambda: sequence(conv(padding="valid"), nn.ReLU()), (0, 0, [])),
     "circular padding": (

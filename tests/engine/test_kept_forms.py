@@ -178,7 +178,7 @@ CHANGES = {
     "an activation": lambda m: setattr(m, "2", nn.Tanh().eval()),
     "a hook that changes outputs": lambda m: m[0].register_forward_hook(lambda *a: a[2] * -1),
     "a hook that changes weights": prune_by_a_hook,
-    "no batch normalisation": lambda m: setattr(m, "1", nn.Identity().eval()),
+    "no batch normalization": lambda m: setattr(m, "1", nn.Identity().eval()),
 }
 
 
@@ -247,7 +247,7 @@ def test_other_runs_have_forms_of_their_own(network, work, other):
     assert torch.equal(drawn, maco(make(copy.deepcopy(network)), **SHORT, **settings)[0])
 
 
-class Normalisation:
+class Normalization:
     """Preprocessing that is a method of an object."""
 
     def __init__(self, scale):
@@ -258,18 +258,18 @@ class Normalisation:
 
 
 def test_a_method_is_the_same_function_each_time(network, work):
-    normalisation = Normalisation(2.0)
+    normalization = Normalization(2.0)
 
     def draw():
         objective = Objective.neuron(
-            network, "7", 1, input_shape=INPUT, preprocess=normalisation.apply
+            network, "7", 1, input_shape=INPUT, preprocess=normalization.apply
         )
         return maco(objective, **SHORT)[0]
 
     first = draw()
     assert torch.equal(draw(), first)
     assert work["choices"] == 1
-    normalisation.scale = 3.0
+    normalization.scale = 3.0
     assert not torch.equal(draw(), first)
 
 

@@ -220,7 +220,7 @@ def test_input_shape_from_what_models_declare(attributes, expected):
     assert find_input_shape(model) == expected
 
 
-class Normalised(nn.Module):
+class Normalized(nn.Module):
     """A network whose preprocessing is a method of its own, as users write it."""
 
     def __init__(self):
@@ -228,7 +228,7 @@ class Normalised(nn.Module):
         self.conv = nn.Conv2d(3, 4, 3)
         self.eval()
 
-    def normalise(self, images):
+    def normalize(self, images):
         return (images - 0.5) / 0.25
 
     def forward(self, x):
@@ -236,13 +236,13 @@ class Normalised(nn.Module):
 
 
 def doubled(model):
-    return lambda images: model.normalise(images) * 2
+    return lambda images: model.normalize(images) * 2
 
 
 def test_preprocessing_that_is_a_method_does_not_keep_the_network():
-    model = Normalised()
+    model = Normalized()
     for _ in range(3):
-        trace_layers(model, (3, 8, 8), model.normalise)
+        trace_layers(model, (3, 8, 8), model.normalize)
         trace_layers(model, (3, 8, 8), doubled(model))
     gone = weakref.ref(model)
     del model
@@ -251,7 +251,7 @@ def test_preprocessing_that_is_a_method_does_not_keep_the_network():
 
 
 def test_few_traces_are_remembered():
-    model, runs = Normalised(), []
+    model, runs = Normalized(), []
     model.conv.register_forward_hook(lambda *_: runs.append(1))
 
     def scaled(images):
@@ -259,7 +259,7 @@ def test_few_traces_are_remembered():
 
     for _ in range(5):
         trace_layers(model, (3, 8, 8), scaled)
-        trace_layers(model, (3, 8, 8), model.normalise)
+        trace_layers(model, (3, 8, 8), model.normalize)
     assert len(runs) == 2
     for size in range(9, 30):
         trace_layers(model, (3, size, size))

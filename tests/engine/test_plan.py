@@ -666,7 +666,7 @@ def test_a_plan_describes_itself(network):
     assert rows["runs"] == "joined convolutions, channels last"
     assert (
         rows["joined"]
-        == "2 convolutions with 1 batch normalisations, 0 sums, 2 ReLUs and 0 paddings"
+        == "2 convolutions with 1 batch normalizations, 0 sums, 2 ReLUs and 0 paddings"
     )
     assert "minimal filtering" not in rows  # too few channels
 

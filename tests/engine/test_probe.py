@@ -133,8 +133,8 @@ def test_outputs_without_gradients_are_refused():
     assert Objective.layer(model, ("largest", 1), input_shape=INPUT).layers[0].shape == (4, 18, 18)
 
 
-class Normalised(nn.Module):
-    """A function that normalises by the batch, with a layer before it."""
+class Normalized(nn.Module):
+    """A function that normalizes by the batch, with a layer before it."""
 
     def __init__(self):
         super().__init__()
@@ -153,7 +153,7 @@ def without_statistics():
 
 @pytest.mark.parametrize(
     ("make", "before", "behind"),
-    [(without_statistics, "0", ["1", "2"]), (Normalised, "conv", ["head"])],
+    [(without_statistics, "0", ["1", "2"]), (Normalized, "conv", ["head"])],
 )
 def test_statistics_of_the_batch_are_told_once(make, before, behind):
     model = make().eval()

@@ -106,7 +106,7 @@ def crop_gradient(rng: random.Random) -> Arguments:
 
 
 def phase_to_image(rng: random.Random) -> Arguments:
-    # A single bin has no spread that could be standardised.
+    # A single bin has no spread that could be standardized.
     channels, height, width = rng.choice([1, 2, 3, 3, 4]), rng.randint(4, 17), rng.randint(4, 17)
     dtype, half = rng.choice(REAL), width // 2 + 1
     phase = numbers(rng, (count(rng, 2), channels, height, half), dtype)

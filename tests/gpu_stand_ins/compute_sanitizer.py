@@ -22,7 +22,7 @@ def main():
     while arguments and arguments[0].startswith("-"):
         option, value, *arguments = arguments
         if option not in OPTIONS:
-            print(f"========= Error: unrecognised option '{option}'")
+            print(f"========= Error: unrecognized option '{option}'")
             return 1
         options[option] = value
     print("========= COMPUTE-SANITIZER", flush=True)

@@ -43,7 +43,7 @@ def program(arguments):
     while arguments and arguments[0].startswith("-"):
         option = arguments.pop(0)
         if option not in OPTIONS:
-            sys.exit(f"==ERROR== unrecognised option '{option}'. Use --help for further details.")
+            sys.exit(f"==ERROR== unrecognized option '{option}'. Use --help for further details.")
         if OPTIONS[option]:
             arguments.pop(0)
     return arguments

@@ -70,7 +70,7 @@ def test_few_and_no_boxes(images, nb_crops):
 
 
 def test_words_are_those_of_the_counter():
-    """Sides uniform in [-1, 1) around a fixed centre: y2 is the third word's number, exactly."""
+    """Sides uniform in [-1, 1) around a fixed center: y2 is the third word's number, exactly."""
     exact = BoxDistribution("uniform", spread=1.0, center_spread=0.0, smallest=-1.0, largest=1.0)
     boxes = draw_boxes(0.0, 1000, distribution=exact, **key())
     words = random_words(4000, purpose=Purpose.BOX, **key()).unflatten(1, (1000, 4))

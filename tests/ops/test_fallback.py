@@ -59,14 +59,14 @@ def test_native_module_can_be_disabled_without_a_warning():
 @pytest.mark.parametrize(
     ("architectures", "said"),
     [
-        ("", "The native module has none: nvcc had no licence\nInstall fvfast again with FVFAST"),
+        ("", "The native module has none: nvcc had no license\nInstall fvfast again with FVFAST"),
         ("86;90a", "capability 8.0; the kernels were compiled for: 86;90a. Install fvfast again"),
     ],
 )
 def test_a_gpu_without_kernels_hears_why(monkeypatch, tmp_path, architectures, said):
     """That CUDA could not be built is hidden by pip: the first use on a GPU tells."""
     record = tmp_path / "record.txt"
-    record.write_text("nvcc had no licence\n")
+    record.write_text("nvcc had no license\n")
     module = types.SimpleNamespace(
         __file__="_C.so",
         cuda_architectures=architectures,

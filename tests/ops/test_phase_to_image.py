@@ -14,9 +14,9 @@ from fvfast.ops._kernels import kernels_for, native, native_status
 from fvfast.ops._memory import buffer
 from fvfast.ops.phase_cuda import transform_fits
 from fvfast.ops.reference.phase import (
-    STANDARDISATION_EPSILON,
+    STANDARDIZATION_EPSILON,
     phase_to_image_reference,
-    standardise,
+    standardize,
 )
 
 DTYPES = [torch.float32, torch.float64]
@@ -73,7 +73,7 @@ def spectrum_of(magnitude, phase, width):
     found.module.cuda_phase_spectrum(
         magnitude=buffer(magnitude), phase=buffer(phase), phase_sums=(0, 0), sum_parts=0,
         spectrum=buffer(spectrum), statistics=buffer(statistics),
-        scratch=buffer(scratch), epsilon=STANDARDISATION_EPSILON, target=found.target, **common,
+        scratch=buffer(scratch), epsilon=STANDARDIZATION_EPSILON, target=found.target, **common,
     )  # fmt: skip
     return spectrum, statistics
 
@@ -245,7 +245,7 @@ def test_any_number_of_threads_gives_the_same_bits(dtype, shape):
             finally:
                 torch.set_num_threads(1)
 
-        epsilon = STANDARDISATION_EPSILON
+        epsilon = STANDARDIZATION_EPSILON
         try:
             threaded(
                 module.phase_spectrum, magnitude=magnitude, phase=phase, phase_sums=(0, 0),
@@ -331,7 +331,7 @@ def test_outliers_reach_large_angles():
     phase[0, 0, 6, 8] = -1.7e5
     magnitude = magnitude_of(1, 512, 512)
     spectrum, _ = spectrum_of(magnitude, phase, 512)
-    angles = standardise(phase.double())
+    angles = standardize(phase.double())
     assert largest(angles) > 350
     expected = torch.polar(magnitude.double().expand_as(phase), angles)
     # Each product and each sine is good to an ulp.
@@ -340,11 +340,11 @@ def test_outliers_reach_large_angles():
 
 @pytest.mark.every_instruction_set
 def test_whole_turns_change_nothing():
-    """Adding 2 pi to standardised phases, with the statistics of the old ones."""
-    phase = standardise(normal(1, 3, 31, 49).double())
+    """Adding 2 pi to standardized phases, with the statistics of the old ones."""
+    phase = standardize(normal(1, 3, 31, 49).double())
     turns = torch.randint(-3, 4, phase.shape, generator=torch.Generator().manual_seed(3)).double()
     count = phase.numel()
-    squares = count * (1 - STANDARDISATION_EPSILON) ** 2
+    squares = count * (1 - STANDARDIZATION_EPSILON) ** 2
     sums = torch.tensor([[[0.0, squares]]], dtype=torch.float64)
     magnitude = magnitude_of(3, 31, 97).double()
     image = kernels(magnitude, phase, 97, phase_sums=sums)

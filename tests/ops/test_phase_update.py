@@ -1,4 +1,4 @@
-"""The optimiser's step: the kernel against torch.optim.NAdam, and its reference in float64."""
+"""The optimizer's step: the kernel against torch.optim.NAdam, and its reference in float64."""
 
 import functools
 import math
@@ -108,7 +108,7 @@ def test_256_steps_equal_those_of_torch(dtype, maximize):
     product = 1.0
     for step in range(1, 257):
         target = normal(*shape, seed=step)
-        # All follow one path's gradients: the optimisers are compared, not the chaos of the path.
+        # All follow one path's gradients: the optimizers are compared, not the chaos of the path.
         gradient = sign * (target.to(dtype) - theirs)
         phase_update_(
             ours, gradient, first, second, step=step, mu_product=product, maximize=maximize
@@ -137,11 +137,11 @@ def test_defaults_are_those_of_keras():
 
 
 def test_golden_nadam(golden):
-    weights, centre = golden["nadam_w"], golden["nadam_c"]
+    weights, center = golden["nadam_w"], golden["nadam_c"]
     x = torch.zeros(1, len(weights))
     averages = torch.zeros_like(x), torch.zeros_like(x)
     for step, expected in enumerate(golden["nadam_x"], start=1):
-        phase_update_(x, -2 * weights * (x - centre), *averages, step=step)
+        phase_update_(x, -2 * weights * (x - center), *averages, step=step)
         assert (x[0] - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 

@@ -13,7 +13,7 @@ from fvfast.ops.boxes import draw_boxes
 from fvfast.ops.crop_resize import random_crops
 from fvfast.ops.phase_ascent import RenderedPhase, phase_ascent_, render_phase
 from fvfast.ops.phase_update import phase_update_
-from fvfast.ops.reference.phase import STANDARDISATION_EPSILON
+from fvfast.ops.reference.phase import STANDARDIZATION_EPSILON
 
 MOST_LAUNCHES = 8
 RANGE = (-2.5, 2.5)
@@ -96,14 +96,14 @@ def run_around_a_transform(replay: Replay, _: int) -> Sequence[Floor]:
         "phase": phase.data_ptr(),
         "statistics": rendered.statistics.data_ptr(),
         "scratch": scratch.data_ptr(),
-        "epsilon": STANDARDISATION_EPSILON,
+        "epsilon": STANDARDIZATION_EPSILON,
         "target": kernels.target,
         **common,
     }
     module.cuda_phase_spectrum(phase_sums=0, sum_parts=0, spectrum=spectrum.data_ptr(), **spectral)
     module.spectrum_image(
         image=image.data_ptr(), statistics=rendered.statistics.data_ptr(),
-        epsilon=STANDARDISATION_EPSILON, target=kernels.target, **look, **common,
+        epsilon=STANDARDIZATION_EPSILON, target=kernels.target, **look, **common,
     )  # fmt: skip
     module.spectrum_image_gradient(
         gradient=image.data_ptr(), image=rendered.image.data_ptr(), out=out.data_ptr(),

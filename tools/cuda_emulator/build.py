@@ -31,10 +31,10 @@ EXTENSION = "_C" + sysconfig.get_config_var("EXT_SUFFIX")
 
 # No compiler may contract a product and a sum here: a kernel that asks for rounding gets it.
 COMMON = ["-std=c++17", "-fPIC", "-fopenmp", "-ffp-contract=off", "-fno-math-errno"]
-# Symbols of kernels are how a launch is recognised. None is unique in the process: two emulated
+# Symbols of kernels are how a launch is recognized. None is unique in the process: two emulated
 # modules must not share their variables.
 KERNELS = ["-fvisibility=default", "-fno-gnu-unique", "-Wall", "-Wextra", "-Wno-unknown-pragmas"]
-# What memory a kernel touches does not depend on optimisation, which would take most of the time.
+# What memory a kernel touches does not depend on optimization, which would take most of the time.
 REPORTING = ["-O0", "-g1", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all"]
 UNDEFINED = "alignment,bounds,integer-divide-by-zero,shift,signed-integer-overflow"
 SANITIZERS = {
@@ -222,7 +222,7 @@ def build(sanitizer: str | None = None, folder: Path | None = None) -> Path:
     Parameters
     ----------
     sanitizer
-        "address" (with the checks of undefined behaviour) or "thread"; None for neither.
+        "address" (with the checks of undefined behavior) or "thread"; None for neither.
     folder
         Where to build; by default in ``build/cuda_emulator`` of the repository.
 

@@ -41,7 +41,7 @@ def runtime_library(name: str) -> str:
 
 @functools.cache
 def fixed_addresses() -> tuple[str, ...]:
-    """Return a prefix for commands that turns the randomisation of addresses off, if it works.
+    """Return a prefix for commands that turns the randomization of addresses off, if it works.
 
     ThreadSanitizer needs parts of the address space that a random layout may take.
     """

@@ -35,7 +35,7 @@ FAULTS = {
     r"__shfl_(xor|down)_sync at .*, others in __shfl_(xor|down)_sync at .*faults.cu:\d+",
     "beyond_static_shared": "wrote beyond the end of an array in shared memory",
     "beyond_dynamic_shared": "wrote beyond the end of an array in shared memory",
-    "uninitialised_shared": None,
+    "uninitialized_shared": None,
     "left_in_shared": None,
     "deadlock": r"deadlock: thread \(0, 0, 0\) waits in __syncwarp at .*faults.cu:\d+; .*"
     r"thread \(2, 0, 0\) waits in __shfl_sync",

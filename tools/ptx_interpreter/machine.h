@@ -106,7 +106,7 @@ struct Machine {
   [[noreturn]] void fail_access(const Thread& thread, const Instruction& instruction,
                                 const char* what, u64 address, unsigned bytes, Access kind) const;
 
-  // synchronisation.cpp: each returns whether a thread runs again
+  // synchronization.cpp: each returns whether a thread runs again
   bool release_warp(Thread& thread);
   bool release_barriers();
   bool release_active_mask();

@@ -201,7 +201,7 @@ u64 Module::initial_value() {
     } else if (function != function_numbers.end()) {
       value = window(kFunctionWindow) + kFunctionStride * function->second;
     } else {
-      fail_at(token, "unknown symbol in an initialiser");
+      fail_at(token, "unknown symbol in an initializer");
     }
     if (accept("+")) {
       value += number();
@@ -213,7 +213,7 @@ u64 Module::initial_value() {
 }
 
 // After "=": nested lists are flattened; symbols give addresses.
-void Module::initialise(const Variable& variable) {
+void Module::initialize(const Variable& variable) {
   const u32 width = size_of(variable.type);
   u8* memory = reinterpret_cast<u8*>(variable.address);
   u64 offset = 0;
@@ -235,7 +235,7 @@ void Module::global_variable(Space space, bool external) {
     memory_.emplace_back(new u8[result.size + kAllocation]());
     result.address = round_up(reinterpret_cast<u64>(memory_.back().get()), kAllocation);
   }
-  if (accept("=")) initialise(result);
+  if (accept("=")) initialize(result);
   expect(";");
   variables[result.name] = result;
 }

@@ -62,7 +62,7 @@ class Module {
   std::vector<Parameter> parameters();
   void function(bool kernel);
   void global_variable(Space space, bool external);
-  void initialise(const Variable& variable);
+  void initialize(const Variable& variable);
   u64 initial_value();
 
   string text_;

@@ -507,7 +507,7 @@ def test_warp_operations(m, order):
     assert s["barriers_after_exit"] == 4
 
 
-def test_synchronisation_errors(m):
+def test_synchronization_errors(m):
     with pytest.raises(PtxError, match="deadlock"):
         m.launch("bad_mask", 1, 32, args=[np.zeros(32, f4)])
 

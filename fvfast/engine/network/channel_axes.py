@@ -1,6 +1,6 @@
 """Finds which axis of an output holds the channels, from the functions that made or read it.
 
-A convolution makes channels on the axis behind the batch, a linear layer or a layer normalisation
+A convolution makes channels on the axis behind the batch, a linear layer or a layer normalization
 on the last one. What comes between - additions, activations, permutations, reshapes - is followed,
 so that (7, 7, 768) of a Swin transformer and (768, 7, 7) of a ResNet are told apart.
 """
@@ -120,7 +120,7 @@ class ChannelAxes(Mode):
         read = list(_tensors([*args, *kwargs.values()]))
         if not read:
             return
-        if name in _MAKE_FIRST or (name in _MAKE_LAST and not _normalises_planes(name, args)):
+        if name in _MAKE_FIRST or (name in _MAKE_LAST and not _normalizes_planes(name, args)):
             self._make(_FIRST if name in _MAKE_FIRST else None, read[0], made[0])
         elif name in _PERMUTE:
             if axes := self.of(read[0]):
@@ -165,8 +165,8 @@ def _name(func: Callable[..., Any]) -> str:
     return getattr(getattr(func, "__self__", None), "__name__", "") if name == "__get__" else name
 
 
-def _normalises_planes(name: str, args: Sequence[Any]) -> bool:
-    """Whether a layer normalisation takes several axes together, and tells nothing of channels."""
+def _normalizes_planes(name: str, args: Sequence[Any]) -> bool:
+    """Whether a layer normalization takes several axes together, and tells nothing of channels."""
     shape = args[1] if name in ("layer_norm", "rms_norm") and len(args) > 1 else ()
     return isinstance(shape, Sequence) and len(shape) > 1
 

@@ -266,7 +266,7 @@ def _checked_output(label: str, key: OutputKey, traced: _Traced, batch: int) -> 
 
 def _warn_of_batch_statistics(label: str) -> None:
     warn_user(
-        f"layer {label!r} lies behind a batch normalisation without running statistics "
+        f"layer {label!r} lies behind a batch normalization without running statistics "
         "(track_running_stats=False, or training=True in a function): what it puts out for one "
         "view depends on the views that are run with it, so a picture differs alone, in a batch, "
         "and with the memory that there is. Give the network running statistics, or take "

@@ -13,7 +13,7 @@ _ADVICE = (
     "preprocess= takes a float tensor (N, C, H, W) with values in values_range and returns one, by "
     "operations of torch that pass gradients on, such as torchvision.transforms.Normalize(mean, "
     "std) or lambda images: (images - mean) / std. Transforms for files (ToTensor, PIL), "
-    "processors that return dictionaries, and numpy do not fit: leave their normalisation only."
+    "processors that return dictionaries, and numpy do not fit: leave their normalization only."
 )
 
 

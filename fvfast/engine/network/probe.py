@@ -50,7 +50,7 @@ class ModuleRecord:
     outputs
         Of its last call, by entry; None is the first tensor.
     has_batch_statistics
-        Whether what it puts out, or something before it, is normalised by the statistics of the
+        Whether what it puts out, or something before it, is normalized by the statistics of the
         batch.
     """
 
@@ -100,7 +100,7 @@ def run_probe(
         try:
             return _run(model, input_shape, preprocess, 1)
         except Exception as error:
-            # Normalisation by the statistics of the batch takes no single value.
+            # Normalization by the statistics of the batch takes no single value.
             with contextlib.suppress(Exception):
                 return _run(model, input_shape, preprocess, 2)
             raise ValueError(
@@ -111,7 +111,7 @@ def run_probe(
 
 
 class _BatchStatistics(Mode):
-    """Notes whether a batch normalisation takes the statistics of the batch at hand.
+    """Notes whether a batch normalization takes the statistics of the batch at hand.
 
     Attributes
     ----------

@@ -21,7 +21,7 @@ class Form:
     Attributes
     ----------
     joined
-        Convolutions do the work of the batch normalisations and ReLUs behind them too, and have no
+        Convolutions do the work of the batch normalizations and ReLUs behind them too, and have no
         gradient of their weights.
     sums
         Joined convolutions take over the sum at the end of a residual branch too.

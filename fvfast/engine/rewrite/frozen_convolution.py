@@ -35,7 +35,7 @@ class FrozenConvolution:
     stride, padding, dilation, groups
         As `torch.nn.functional.conv2d` takes them; pairs (rows, columns).
     has_norm
-        Whether weight and bias are those of the convolution and a batch normalisation behind it.
+        Whether weight and bias are those of the convolution and a batch normalization behind it.
     adds
         Whether it also takes the sum with a tensor of the output's shape, before the activation.
     activation

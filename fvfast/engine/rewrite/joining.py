@@ -48,16 +48,16 @@ def freeze(
     References
     ----------
     Jacob et al., "Quantization and Training of Neural Networks for Efficient
-    Integer-Arithmetic-Only Inference" (2018), section 3.2: folding batch normalisation.
+    Integer-Arithmetic-Only Inference" (2018), section 3.2: folding batch normalization.
     """
     weight = convolution.weight.detach().double()  # (out, in / groups, height, width)
     bias = None if convolution.bias is None else convolution.bias.detach().double()
     if (norm := convolution.norm) is not None:
         scale = (norm["running_var"].double() + norm["eps"]).rsqrt()  # (out,)
         scale = scale if norm["weight"] is None else scale * norm["weight"].detach().double()
-        centred = -norm["running_mean"].double() + (0 if bias is None else bias)
+        centerd = -norm["running_mean"].double() + (0 if bias is None else bias)
         shift = 0 if norm["bias"] is None else norm["bias"].detach().double()
-        weight, bias = weight * scale[:, None, None, None], centred * scale + shift
+        weight, bias = weight * scale[:, None, None, None], centerd * scale + shift
     dtype = convolution.weight.dtype if dtype is None else dtype
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     settings = convolution.settings

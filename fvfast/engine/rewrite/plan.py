@@ -100,7 +100,7 @@ class Plan:
             rows.append(
                 (
                     "joined",
-                    f"{len(self.convolutions)} convolutions with {norms} batch normalisations, "
+                    f"{len(self.convolutions)} convolutions with {norms} batch normalizations, "
                     f"{sums} sums, {activations} ReLUs and {paddings} paddings",
                 )
             )

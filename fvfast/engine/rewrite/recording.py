@@ -36,13 +36,13 @@ class Convolution:
     settings
         stride, padding, dilation and groups.
     norm
-        Arguments of the batch normalisation that alone reads the output, but for the output itself;
+        Arguments of the batch normalization that alone reads the output, but for the output itself;
         None without one.
     adds
         Whether a sum with a tensor of the same shape alone reads the output, or that of the
-        normalisation: the end of a residual branch.
+        normalization: the end of a residual branch.
     activation
-        The one that alone reads the output, that of the normalisation, or the sum.
+        The one that alone reads the output, that of the normalization, or the sum.
     feeds_convolution
         Whether a recorded convolution alone reads the final output, or that of `feeds_padding`.
     feeds_padding
@@ -91,7 +91,7 @@ def convolution_arguments(
 def norm_arguments(
     func: Callable[..., Any], args: Any, settings: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    """Arguments by name when a function call is a batch normalisation; else None."""
+    """Arguments by name when a function call is a batch normalization; else None."""
     if func is not F.batch_norm:
         return None
     defaults = {"weight": None, "bias": None, "training": False, "eps": 1e-5}
@@ -215,7 +215,7 @@ def _value(tensor: torch.Tensor) -> _Value:
 
 
 class _Recorder(Mode):
-    """Remembers convolutions, normalisations and activations, and counts the uses of tensors."""
+    """Remembers convolutions, normalizations and activations, and counts the uses of tensors."""
 
     def __init__(self, constants: Collection[int]) -> None:
         super().__init__()

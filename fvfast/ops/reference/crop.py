@@ -34,7 +34,7 @@ def sample_weights(
     Parameters
     ----------
     start, stop
-        Ends of the boxes as fractions of the axis, (...,); 0 is the centre of the first pixel and 1
+        Ends of the boxes as fractions of the axis, (...,); 0 is the center of the first pixel and 1
         that of the last. Positions have the precision of these; float64 makes those of float32
         boxes exact at the ends.
     size
@@ -67,7 +67,7 @@ def roi_weights(
 
     A box of `length` pixels times its fraction is cut into `size` bins, and each bin averages as
     many samples as it is pixels wide. Samples up to one pixel outside count as the border's, those
-    beyond are 0. This is ``aligned=False, sampling_ratio=-1``; pixel centres lie at integers.
+    beyond are 0. This is ``aligned=False, sampling_ratio=-1``; pixel centers lie at integers.
 
     Parameters and return value are those of `sample_weights`.
     """

@@ -1,6 +1,6 @@
 """The phase's operations in plain PyTorch.
 
-Source of the parametrisation: T. Fel et al., "Unlocking Feature Visualization for Deeper Networks
+Source of the parametrization: T. Fel et al., "Unlocking Feature Visualization for Deeper Networks
 with MAgnitude Constrained Optimization" (NeurIPS 2023).
 """
 
@@ -8,11 +8,11 @@ import torch
 
 from fvfast.ops.colors import recorrelate_colors
 
-# What keeps a constant phase or a constant image finite when it is standardised (as in Xplique).
-STANDARDISATION_EPSILON = 1e-5
+# What keeps a constant phase or a constant image finite when it is standardized (as in Xplique).
+STANDARDIZATION_EPSILON = 1e-5
 
 
-def standardise(values: torch.Tensor) -> torch.Tensor:
+def standardize(values: torch.Tensor) -> torch.Tensor:
     """Mean 0 and population standard deviation 1 over the last three dimensions, jointly.
 
     Parameters
@@ -26,10 +26,10 @@ def standardise(values: torch.Tensor) -> torch.Tensor:
         Same shape and dtype. Constant values become 0.
     """
     axes = (-3, -2, -1)
-    centred = values - values.mean(axes, keepdim=True)
+    centerd = values - values.mean(axes, keepdim=True)
     # std() rather than sqrt(mean(x^2)): its gradient is 0, not NaN, where the values are constant.
-    deviation = centred.std(axes, correction=0, keepdim=True)
-    return centred / (deviation + STANDARDISATION_EPSILON)
+    deviation = centerd.std(axes, correction=0, keepdim=True)
+    return centerd / (deviation + STANDARDIZATION_EPSILON)
 
 
 def half_spectrum_image(magnitude: torch.Tensor, phase: torch.Tensor, width: int) -> torch.Tensor:
@@ -47,10 +47,10 @@ def half_spectrum_image(magnitude: torch.Tensor, phase: torch.Tensor, width: int
     Returns
     -------
     image
-        (..., C, H, W), standardised over all pixels and channels of each image jointly.
+        (..., C, H, W), standardized over all pixels and channels of each image jointly.
     """
     spectrum = torch.polar(magnitude.expand_as(phase), phase)
-    return standardise(torch.fft.irfft2(spectrum, s=(phase.shape[-2], width)))
+    return standardize(torch.fft.irfft2(spectrum, s=(phase.shape[-2], width)))
 
 
 def phase_to_image_reference(
@@ -74,7 +74,7 @@ def phase_to_image_reference(
     image
         (..., C, H, W), differentiable any number of times with respect to both.
     """
-    image = half_spectrum_image(magnitude, standardise(phase), width)
+    image = half_spectrum_image(magnitude, standardize(phase), width)
     if image.shape[-3] == 3:
         image = recorrelate_colors(image)
     return image.sigmoid() * (high - low) + low

@@ -2,7 +2,7 @@
 //
 // One fiber for each CUDA thread, blocks one after another, all in the thread that launches. The
 // types (float4, dim3, __half) and the declarations of the runtime API are those of the toolkit's
-// own headers. See README.md for what is modelled.
+// own headers. See README.md for what is modeled.
 #pragma once
 
 #if !defined(__x86_64__) || !defined(__GNUC__)

@@ -35,7 +35,7 @@ __global__ void write_after_read_kernel(float* values) {
   shared[t] = values[t];
   __syncthreads();
   const float next = shared[(t + 1) % 64];
-  shared[t] = 2 * next;  // the neighbour may not have read yet
+  shared[t] = 2 * next;  // the neighbor may not have read yet
   __syncthreads();
   values[t] = shared[t];
 }
@@ -124,15 +124,15 @@ __global__ void misaligned_vector_kernel(float* values) {
 
 CASE(misaligned_vector) { return count_wrong(misaligned_vector_kernel, 1, 2, 0, 8, kAnything); }
 
-__global__ void uninitialised_shared_kernel(float* values) {
+__global__ void uninitialized_shared_kernel(float* values) {
   __shared__ float shared[32];
   if (threadIdx.x != 0) shared[threadIdx.x] = values[threadIdx.x];
   __syncthreads();
   values[threadIdx.x] = shared[threadIdx.x];
 }
 
-CASE(uninitialised_shared) {
-  return count_wrong(uninitialised_shared_kernel, 1, 32, 0, 32, [](int i) { return float(i); });
+CASE(uninitialized_shared) {
+  return count_wrong(uninitialized_shared_kernel, 1, 32, 0, 32, [](int i) { return float(i); });
 }
 
 // What a block left must not be there in the next one.

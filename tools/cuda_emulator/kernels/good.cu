@@ -125,7 +125,7 @@ CASE(shares_arrays_in_templates) {
 __global__ void partial_warps_kernel(int* out) {
   const int t = threadIdx.x;
   if (t >= 50) return;
-  const int neighbour = __shfl_xor_sync(kFull, t, 1);
+  const int neighbor = __shfl_xor_sync(kFull, t, 1);
   const int segment =
       t % 32 < 16 ? __shfl_down_sync(0x0000ffffu, t, 4, 8) : __shfl_sync(0xffff0000u, t, 1, 16);
   const int odd = __popc(__ballot_sync(kFull, t & 1));
@@ -135,7 +135,7 @@ __global__ void partial_warps_kernel(int* out) {
                     4 * __syncthreads_or(t == 49) + 8 * __syncthreads_and(t != 49);
   const int above = __shfl_up_sync(kFull, t, 2, 4);
   int* row = out + 6 * t;
-  row[0] = neighbour;
+  row[0] = neighbor;
   row[1] = segment;
   row[2] = odd;
   row[3] = thirds;
