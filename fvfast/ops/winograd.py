@@ -9,22 +9,30 @@ A. Lavin and S. Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 
 """
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from fvfast.ops._checks import FLOATING, check_alike, check_type, reject, require_tensor
+from fvfast.ops._checks import FLOATING, check_alike, check_type, reject
 from fvfast.ops._kernels import native
 from fvfast.ops._memory import buffer, check_memory
+from fvfast.ops._register import register
+from fvfast.ops.reference.winograd import winograd_convolution_reference
 
 PANEL = 32
 """Output channels whose weights stand together."""
 
 _TILE = 4  # pixels of a tile, down and across
 
-_PIXELS = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))  # B^T
 _TAPS = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))  # G
-_OUTPUTS = ((1, 1, 1, 0), (0, 1, -1, -1))  # A^T
+
+_library = torch.library.Library("fvfast", "FRAGMENT")
+_library.define(
+    "winograd_convolution(Tensor images, Tensor weight, Tensor? bias, SymInt outputs, "
+    "SymInt[] padding, Tensor? term, float[]? limits) -> Tensor"
+)
 
 
 def has_winograd_kernel(images: torch.Tensor) -> bool:
@@ -101,25 +109,66 @@ def winograd_convolution(
     ValueError
         Sizes, padding or limits do not fit, or tensors are not on the images' device.
     """
-    _check(images, weight, bias, outputs, padding, term, limits)
+    # What the dispatcher would refuse in words of its own.
+    name = "winograd_convolution"
+    if not isinstance(outputs, int):
+        reject(name, "outputs", "an integer >= 0", outputs)
+    if not isinstance(padding, tuple) or not all(isinstance(pad, int) for pad in padding):
+        reject(name, "padding", "two integers from 0 to 2", padding)
+    return torch.ops.fvfast.winograd_convolution(
+        images, weight, bias, outputs, padding, term, limits
+    )
+
+
+def _output_shape(
+    images: torch.Tensor, outputs: int, padding: Sequence[int]
+) -> tuple[int, int, int, int]:
+    rows, columns = (
+        length + 2 * pad - 2 for length, pad in zip(images.shape[2:], padding, strict=True)
+    )
+    return images.shape[0], outputs, rows, columns
+
+
+def _empty(images: torch.Tensor, outputs: int, padding: Sequence[int]) -> torch.Tensor:
+    shape = _output_shape(images, outputs, padding)
+    return torch.empty(
+        shape, dtype=images.dtype, device=images.device, memory_format=torch.channels_last
+    )
+
+
+def _reference(
+    images: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    outputs: int,
+    padding: Sequence[int],
+    term: torch.Tensor | None,
+    limits: Sequence[float] | None,
+) -> torch.Tensor:
+    output = winograd_convolution_reference(
+        images, weight, bias, outputs=outputs, padding=padding, term=term, limits=limits
+    )
+    return output.contiguous(memory_format=torch.channels_last)
+
+
+def _native(
+    images: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    outputs: int,
+    padding: Sequence[int],
+    term: torch.Tensor | None,
+    limits: Sequence[float] | None,
+) -> torch.Tensor:
     module = native()
     if module is None or images.device.type != "cpu" or images.dtype != torch.float32:
-        return winograd_convolution_reference(
-            images, weight, bias, outputs=outputs, padding=padding, term=term, limits=limits
-        )
+        return _reference(images, weight, bias, outputs, padding, term, limits)
     batch, inputs, height, width = images.shape
-    out = torch.empty(
-        (batch, outputs, height + 2 * padding[0] - 2, width + 2 * padding[1] - 2),
-        dtype=images.dtype,
-        device=images.device,
-        memory_format=torch.channels_last,
-    )
-    # A kernel does not know of tensors that are negated when they are read.
-    images = images.resolve_neg().contiguous(memory_format=torch.channels_last)
-    weight = weight.resolve_neg().contiguous()
-    bias = None if bias is None else bias.resolve_neg().contiguous()
-    if term is not None:
-        term = term.resolve_neg().contiguous(memory_format=torch.channels_last)
+    out = _empty(images, outputs, padding)
+    images = images.contiguous(memory_format=torch.channels_last)
+    weight = weight.contiguous()
+    bias = None if bias is None else bias.contiguous()
+    term = None if term is None else term.contiguous(memory_format=torch.channels_last)
     module.winograd_convolution(
         images=buffer(images),
         weights=buffer(weight),
@@ -128,102 +177,85 @@ def winograd_convolution(
         out=buffer(out),
         sizes=(batch, height, width, inputs),
         outputs=outputs,
-        padding=padding,
-        limits=limits,
+        padding=tuple(padding),
+        limits=None if limits is None else tuple(limits),
     )
     return out
 
 
-def _is_padding(padding: tuple[int, int]) -> bool:
-    return (
-        isinstance(padding, tuple)
-        and len(padding) == 2
-        and all(isinstance(pad, int) and 0 <= pad <= 2 for pad in padding)
-    )
+def _fake(
+    images: torch.Tensor,
+    _weight: torch.Tensor,
+    _bias: torch.Tensor | None,
+    outputs: int,
+    padding: Sequence[int],
+    *_others: Any,
+) -> torch.Tensor:
+    return _empty(images, outputs, padding)
 
 
-def _are_limits(limits: tuple[float, float], dtype: torch.dtype) -> bool:
+def _are_limits(limits: Sequence[float], dtype: torch.dtype) -> bool:
     largest = torch.finfo(dtype).max
     return (
-        isinstance(limits, tuple)
-        and len(limits) == 2
-        and all(isinstance(limit, float | int) for limit in limits)
+        len(limits) == 2
         and all(math.isinf(limit) or abs(limit) <= largest for limit in limits)
         and limits[0] <= limits[1]
     )
 
 
 def _check(
+    operation: str,
     images: torch.Tensor,
     weight: torch.Tensor,
     bias: torch.Tensor | None,
     outputs: int,
-    padding: tuple[int, int],
+    padding: Sequence[int],
     term: torch.Tensor | None,
-    limits: tuple[float, float] | None,
+    limits: Sequence[float] | None,
 ) -> None:
-    name = "winograd_convolution"
-    tensors = {"images": images, "weight": weight}
-    if bias is not None:
-        tensors["bias"] = bias
-    if term is not None:
-        tensors["term"] = term
-    for argument, tensor in tensors.items():
-        require_tensor(name, argument, tensor)
-    check_type(name, "images", images, FLOATING)
+    check_type(operation, "images", images, FLOATING)
     if images.ndim != 4 or images.shape[1] < 1:
-        reject(name, "images", "(B, in, H, W) with at least one input", tuple(images.shape))
-    if not _is_padding(padding):
-        reject(name, "padding", "two integers from 0 to 2", padding)
-    rows, columns = (
-        length + 2 * pad - 2 for length, pad in zip(images.shape[2:], padding, strict=True)
-    )
-    if rows < 1 or columns < 1:
+        reject(operation, "images", "(B, in, H, W) with at least one input", tuple(images.shape))
+    if len(padding) != 2 or not all(0 <= pad <= 2 for pad in padding):
+        reject(operation, "padding", "two integers from 0 to 2", tuple(padding))
+    if outputs < 0:
+        reject(operation, "outputs", "an integer >= 0", outputs)
+    output = _output_shape(images, outputs, padding)
+    if output[2] < 1 or output[3] < 1:
         expected = "at least 3 x 3 pixels with their padding"
-        reject(name, "images", expected, f"{tuple(images.shape)} and {padding}")
-    if not isinstance(outputs, int) or outputs < 0:
-        reject(name, "outputs", "an integer >= 0", outputs)
+        reject(operation, "images", expected, f"{tuple(images.shape)} and {tuple(padding)}")
     if limits is not None and not _are_limits(limits, images.dtype):
-        reject(name, "limits", f"a lower and an upper one of {images.dtype}", limits)
+        reject(operation, "limits", f"a lower and an upper one of {images.dtype}", tuple(limits))
     shapes = {
-        "images": tuple(images.shape),
-        "weight": (-(-outputs // PANEL), _TILE**2, images.shape[1], PANEL),
-        "bias": (outputs,),
-        "term": (images.shape[0], outputs, rows, columns),
+        "weight": (weight, (-(-outputs // PANEL), _TILE**2, images.shape[1], PANEL)),
+        "bias": (bias, (outputs,)),
+        "term": (term, output),
     }
-    for argument, tensor in tensors.items():
-        check_alike(name, argument, tensor, shapes[argument], images.dtype, images.device)
-    if images.device.type == "cpu":
-        check_memory(name, [], list(tensors.items()))
+    for argument, (tensor, shape) in shapes.items():
+        if tensor is not None:
+            check_alike(operation, argument, tensor, shape, images.dtype, images.device)
 
 
-def winograd_convolution_reference(
+def _check_memory(
+    operation: str,
     images: torch.Tensor,
     weight: torch.Tensor,
     bias: torch.Tensor | None,
-    *,
-    outputs: int,
-    padding: tuple[int, int],
-    term: torch.Tensor | None = None,
-    limits: tuple[float, float] | None = None,
-) -> torch.Tensor:
-    """Do what `winograd_convolution` does, in PyTorch, in the type of the images."""
-    pixels = torch.tensor(_PIXELS, dtype=images.dtype, device=images.device)  # (4, 4)
-    back = torch.tensor(_OUTPUTS, dtype=images.dtype, device=images.device)  # (2, 4)
-    points = weight.permute(1, 2, 0, 3).flatten(2)[..., :outputs]  # (16, in, out)
+    _outputs: int,
+    _padding: Sequence[int],
+    term: torch.Tensor | None,
+    _limits: Sequence[float] | None,
+) -> None:
+    read = [("images", images), ("weight", weight), ("bias", bias), ("term", term)]
+    check_memory(operation, [], read)
 
-    (pad_y, pad_x), (height, width) = padding, images.shape[2:]
-    rows, columns = height + 2 * pad_y - 2, width + 2 * pad_x - 2
-    # Where the last tile reaches beyond the output, it reads one pixel more.
-    padded = F.pad(images, (pad_x, pad_x + columns % 2, pad_y, pad_y + rows % 2))
-    tiles = padded.unfold(2, _TILE, 2).unfold(3, _TILE, 2)  # (B, in, th, tw, 4, 4)
-    transformed = torch.einsum("ia,bcyxad,jd->ijbyxc", pixels, tiles, pixels)
-    products = torch.einsum("ptc,pck->ptk", transformed.flatten(2, 4).flatten(0, 1), points)
-    products = products.reshape(_TILE, _TILE, *transformed.shape[2:5], outputs)
-    output = torch.einsum("si,ijbyxk,uj->bkysxu", back, products, back)  # (B, out, th, 2, tw, 2)
-    output = output.flatten(4, 5).flatten(2, 3)[:, :, :rows, :columns]
-    if bias is not None:
-        output = output + bias[:, None, None]
-    if term is not None:
-        output = output + term
-    return output if limits is None else output.clamp(*limits)
+
+register(
+    _library,
+    "winograd_convolution",
+    check=_check,
+    check_memory=_check_memory,
+    kernel=_native,
+    reference=_reference,
+    fake=_fake,
+)

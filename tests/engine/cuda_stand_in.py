@@ -10,11 +10,10 @@ import weakref
 
 import torch
 
-import fvfast.engine.captures
-import fvfast.engine.graphs.cuda_graph
-import fvfast.engine.graphs.rehearsal
-import fvfast.engine.memory
+from fvfast.engine import captures as captures_module
+from fvfast.engine import memory
 from fvfast.engine.captures import Captures
+from fvfast.engine.graphs import cuda_graph, rehearsal
 
 GPU = torch.device("cuda", 0)
 ERROR = 2  # the mode of torch.cuda.set_sync_debug_mode
@@ -109,8 +108,7 @@ class CudaStandIn:
         patch.setattr(torch.Tensor, "device", property(lambda _tensor: GPU))
         patch.setattr(torch.Tensor, "record_stream", lambda _tensor, _stream: None)
         captures = Captures()
-        engine = fvfast.engine
-        for module in (engine.captures, engine.cuda_graph, engine.memory, engine.rehearsal):
+        for module in (captures_module, cuda_graph, memory, rehearsal):
             patch.setattr(module, "CAPTURES", captures)
         return captures
 

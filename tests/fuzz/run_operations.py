@@ -46,12 +46,6 @@ def operations() -> set[str]:
 
 
 def call(name: str, arguments: Arguments) -> Any:
-    if name == "winograd_convolution":
-        from fvfast.ops.winograd import winograd_convolution
-
-        images, weight, bias, *_ = arguments.values()
-        others = {key: arguments[key] for key in ("outputs", "padding", "term", "limits")}
-        return winograd_convolution(images, weight, bias, **others)
     return getattr(torch.ops.fvfast, name)(*arguments.values())
 
 
@@ -230,8 +224,6 @@ def may_be(name: str, argument: str, kind: str) -> bool:
 
 def written_of(name: str) -> list[str]:
     """Names of the arguments that an operation writes to."""
-    if name == "winograd_convolution":
-        return []
     schema = getattr(torch.ops.fvfast, name).default._schema
     return [
         argument.name
@@ -246,7 +238,7 @@ def main(path: str, count: str, progress: str, *only: str) -> None:
 
     module = fvfast.ops._kernels.native()
     assert module is sys.modules["fvfast._C"], "another module is in use"
-    assert operations() | {"winograd_convolution"} == CASES.keys(), operations() ^ CASES.keys()
+    assert operations() == CASES.keys(), operations() ^ CASES.keys()
     torch.set_num_threads(2)
     counts: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     slowest: dict[str, float] = collections.defaultdict(float)

@@ -9,7 +9,8 @@ import math
 import pytest
 import torch
 
-from fvfast.ops.winograd import winograd_convolution, winograd_convolution_reference
+from fvfast.ops.reference.winograd import winograd_convolution_reference
+from fvfast.ops.winograd import winograd_convolution
 
 NOISE = {"std": 0.0, "uniform_width": 0.0, "seed": 1, "streams": [0, 1], "step": 0, "counter": None}
 RATES = {
@@ -80,6 +81,14 @@ def phase_ascent_():
     return {**{name: back[name] for name in order}, **averages, **RATES}
 
 
+def winograd():
+    images = random(2, 4, 6, 7).contiguous(memory_format=torch.channels_last)
+    return {
+        "images": images, "weight": random(2, 16, 4, 32), "bias": random(40), "outputs": 40,
+        "padding": (1, 1), "term": random(2, 40, 6, 7), "limits": (0.0, 6.0),
+    }  # fmt: skip
+
+
 OPERATIONS = {
     make.__name__: make
     for make in (
@@ -88,6 +97,7 @@ OPERATIONS = {
     )
 }  # fmt: skip
 OPERATIONS["inject_noise_"] = inject_noise
+OPERATIONS["winograd_convolution"] = winograd
 
 
 def shrunk(tensor):
@@ -261,14 +271,6 @@ def test_a_counter_that_leaves_the_step_no_room():
     arguments = {**inject_noise(), "step": 2**32 - 1, "counter": torch.tensor([1])}
     with pytest.raises(ValueError, match=r"inject_noise\(\): counter: expected .* got 4294967296"):
         torch.ops.fvfast.inject_noise(*arguments.values())
-
-
-def winograd():
-    images = random(2, 4, 6, 7).contiguous(memory_format=torch.channels_last)
-    return {
-        "images": images, "weight": random(2, 16, 4, 32), "bias": random(40), "outputs": 40,
-        "padding": (1, 1), "term": random(2, 40, 6, 7), "limits": (0.0, 6.0),
-    }  # fmt: skip
 
 
 def run_winograd(function, arguments):
