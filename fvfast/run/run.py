@@ -1,6 +1,7 @@
 """One run of any method: its variables, its views, the network and the loop, put together."""
 
 import contextlib
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -113,8 +114,8 @@ class Run:
             identities = [image_identity(name) for name in names]
             variables = self._parametrize(identities, device)
             together = _Together(self, combinations, tapped, scorer, names, identities, variables)
-            with EngineAtFirstUse(together.start) as together.engine:
-                return together.take_all_steps(save_every)
+            with EngineAtFirstUse(together.start) as engine:
+                return together.take_all_steps(engine, save_every)
 
 
 class _Together:
@@ -138,7 +139,6 @@ class _Together:
         self._names = names
         self._identities = identities
         self._variables = variables
-        self.engine: EngineAtFirstUse
         self._learning_rate_at = run.settings.learning_rate_at
         if self._learning_rate_at is not None:
             # Here, so that an optimizer without one is refused before the first step.
@@ -153,18 +153,22 @@ class _Together:
             None if run.views.are_functions else SeededGenerators(self._settings.seed, device)
         )
 
-    def take_all_steps(self, save_every: int | None) -> Ascent:
+    def take_all_steps(self, engine: EngineAtFirstUse, save_every: int | None) -> Ascent:
         """Take the warm-up's steps, then those of the run."""
+        # The engine is handed on, not kept: it knows this object, and a circle of references would
+        # hold the network until the garbage collector comes.
         warmup_steps = self._settings.warmup_steps
         if warmup_steps:
             warm = run_ascent(
-                self._variables, self._warm_gradients, self._render, names=self._names,
+                self._variables, functools.partial(self._warm_gradients, engine), self._render,
+                names=self._names,
                 nb_steps=warmup_steps, progress=self._run.progress, label="warm-up",
             )  # fmt: skip
             if warm.interrupted:
                 return warm
         return run_ascent(
-            self._variables, self._gradients, self._render, names=self._names,
+            self._variables, functools.partial(self._gradients, engine), self._render,
+            names=self._names,
             nb_steps=self._settings.nb_steps, transparency=self._transparency,
             progress=self._run.progress, callback=self._run.callback, save_every=save_every,
         )  # fmt: skip
@@ -191,16 +195,18 @@ class _Together:
         with self._own_generators():
             return self._variables.render()
 
-    def _warm_gradients(self, step: int) -> Gradients:
+    def _warm_gradients(self, running: EngineAtFirstUse, step: int) -> Gradients:
         with open_relu_gradients():
-            return self._gradients(step, join_activations=False)
+            return self._gradients(running, step, join_activations=False)
 
-    def _gradients(self, step: int, *, join_activations: bool = True) -> Gradients:
+    def _gradients(
+        self, running: EngineAtFirstUse, step: int, *, join_activations: bool = True
+    ) -> Gradients:
         """Show the network the images as they are."""
         with torch.enable_grad(), self._own_generators():
             if self._learning_rate_at is not None:
                 set_learning_rate(self._variables.optimizer, self._learning_rate_at(step))
-            engine, images, views = self._look(step)
+            engine, images, views = self._look(running, step)
             scores, cotangent = engine.gradients(
                 views, len(self._names), join_activations=join_activations
             )
@@ -217,19 +223,21 @@ class _Together:
             (gradient,) = torch.autograd.grad(loss, source)
             return Gradients(scores, gradient)
 
-    def _look(self, step: int) -> tuple[Engine, torch.Tensor, torch.Tensor]:
+    def _look(
+        self, running: EngineAtFirstUse, step: int
+    ) -> tuple[Engine, torch.Tensor, torch.Tensor]:
         """Return the engine, the images, and their views in a type that the engine takes."""
         make, identities = self._run.views, self._identities
         if not make.are_functions:
             images = self._variables.image()
             views = make(images, identities, step, self._transparency)
-            return self.engine(views[:1]), images, views
-        if not self.engine.is_running:
+            return running(views[:1]), images, views
+        if not running.is_running:
             with torch.no_grad():
                 image = self._variables.render()[:1]
                 first = make(image, identities[:1], 0, torch.zeros_like(image))
-            self.engine(first)
-        engine = self.engine()
+            running(first)
+        engine = running()
         images = self._variables.image()
         views = make(
             images, identities, step, self._transparency,
