@@ -139,7 +139,7 @@ def opened_at_once(function: Callable[P, R], *args: P.args, **settings: P.kwargs
 
 def let_interrupts_through() -> None:
     """Raise `KeyboardInterrupt` where one waits."""
-    if _is_main():
+    if _is_main() and _SHIELD.depth > 0:
         _SHIELD.deliver()
 
 
