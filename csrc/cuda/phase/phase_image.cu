@@ -2,11 +2,11 @@
 //
 // phase_spectrum is kernel A without its transform, with the image's statistics; phase_gradient is
 // kernel F without its own.
-#include "cuda/finish.h"
 #include "cuda/grid.h"
 #include "cuda/launch.h"
-#include "cuda/phase_kernels.h"
-#include "cuda/tiling.h"
+#include "cuda/phase/finish.h"
+#include "cuda/phase/kernels.h"
+#include "cuda/phase/tiling.h"
 #include "ops.h"
 
 namespace fvfast::cuda {

@@ -8,9 +8,9 @@
 
 #include "common/bilinear.h"
 #include "common/element.h"
+#include "cpu/crop/resample_row.h"
 #include "cpu/noise_block.h"
 #include "cpu/parallel.h"
-#include "cpu/resample_row.h"
 #include "cpu/simd.h"
 #include "ops.h"
 

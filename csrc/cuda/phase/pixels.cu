@@ -2,7 +2,7 @@
 // one pixel of all planes that share colours.
 #include "cuda/grid.h"
 #include "cuda/launch.h"
-#include "cuda/spectrum.h"
+#include "cuda/phase/spectrum.h"
 #include "ops.h"
 
 namespace fvfast::cuda {

@@ -6,12 +6,12 @@
 // transforms in place and writes the columns. Consecutive threads take consecutive columns.
 //
 // Traffic: reads phase and magnitude, writes the complex half image, each once.
-#include "cuda/fft.h"
 #include "cuda/grid.h"
 #include "cuda/launch.h"
-#include "cuda/phase_kernels.h"
-#include "cuda/spectrum.h"
-#include "cuda/tiling.h"
+#include "cuda/phase/fft.h"
+#include "cuda/phase/kernels.h"
+#include "cuda/phase/spectrum.h"
+#include "cuda/phase/tiling.h"
 #include "ops.h"
 
 namespace fvfast::cuda {

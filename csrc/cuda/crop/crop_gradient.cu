@@ -22,7 +22,7 @@
 #include "common/element.h"
 #include "cuda/grid.h"
 #include "cuda/launch.h"
-#include "cuda/noise_pack.h"
+#include "cuda/packs.h"
 #include "ops.h"
 
 namespace fvfast::cuda {

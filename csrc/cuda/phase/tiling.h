@@ -5,10 +5,10 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "cuda/fft.h"
 #include "cuda/launch.h"
+#include "cuda/phase/fft.h"
+#include "cuda/phase/spectrum.h"
 #include "cuda/shared_memory.h"
-#include "cuda/spectrum.h"
 #include "ops.h"
 
 namespace fvfast::cuda {

@@ -10,9 +10,9 @@
 
 #include "common/bilinear.h"
 #include "common/element.h"
-#include "cpu/crop_readers.h"
+#include "cpu/crop/crop_readers.h"
+#include "cpu/crop/resample_row.h"
 #include "cpu/parallel.h"
-#include "cpu/resample_row.h"
 #include "cpu/simd.h"
 #include "ops.h"
 

@@ -13,8 +13,8 @@
 #include <cstdint>
 
 #include "common/sincos.h"
-#include "cuda/butterflies.h"
-#include "cuda/complex.h"
+#include "cuda/phase/butterflies.h"
+#include "cuda/phase/complex.h"
 
 namespace fvfast::cuda {
 

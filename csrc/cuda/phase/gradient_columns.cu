@@ -6,12 +6,12 @@
 // magnitude, which costs less than reading it.
 //
 // Traffic: reads the complex half gradient, phase and magnitude, writes the gradient, each once.
-#include "cuda/fft.h"
 #include "cuda/grid.h"
 #include "cuda/launch.h"
-#include "cuda/phase_kernels.h"
-#include "cuda/spectrum.h"
-#include "cuda/tiling.h"
+#include "cuda/phase/fft.h"
+#include "cuda/phase/kernels.h"
+#include "cuda/phase/spectrum.h"
+#include "cuda/phase/tiling.h"
 #include "ops.h"
 
 namespace fvfast::cuda {

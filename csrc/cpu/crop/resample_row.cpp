@@ -1,4 +1,4 @@
-#include "cpu/resample_row.h"
+#include "cpu/crop/resample_row.h"
 
 #if FVFAST_X86
 #if defined(__GNUC__) && !defined(__clang__)

@@ -1,7 +1,7 @@
 // The kernels of the phase as functions: one or two launches each.
 #pragma once
 
-#include "cuda/finish.h"
+#include "cuda/phase/finish.h"
 #include "ops.h"
 
 namespace fvfast::cuda {

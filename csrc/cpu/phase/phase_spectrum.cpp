@@ -19,8 +19,8 @@
 
 #include "common/macros.h"
 #include "common/sincos.h"
+#include "cpu/phase/sums.h"
 #include "cpu/simd.h"
-#include "cpu/sums.h"
 #include "ops.h"
 
 namespace fvfast::cpu {

@@ -1,5 +1,5 @@
 // What the kernels of the phase share: bins, pixels, statistics. The mathematics is explained in
-// csrc/cpu/phase_spectrum.cpp and csrc/cpu/phase_gradient.cpp.
+// csrc/cpu/phase/phase_spectrum.cpp and csrc/cpu/phase/phase_gradient.cpp.
 #pragma once
 
 #include <cmath>
@@ -8,8 +8,8 @@
 #include "common/sigmoid.h"
 #include "common/sincos.h"
 #include "cuda/block_sum.h"
-#include "cuda/complex.h"
 #include "cuda/launch.h"
+#include "cuda/phase/complex.h"
 #include "ops.h"
 
 namespace fvfast::cuda {
@@ -108,7 +108,7 @@ __device__ inline ImageMoments image_moments(const EnergyPart* parts, const Spec
   return {sums[1] / pixels, sqrt((sums[0] + spread[0]) / (plane * pixels))};
 }
 
-// From standardised planes to the colours of a pixel, as in csrc/cpu/spectrum_image.cpp.
+// From standardised planes to the colours of a pixel, as in csrc/cpu/phase/spectrum_image.cpp.
 template <typename Real, int planes>
 struct PixelForward {
   Real mean, low, width;

@@ -6,12 +6,12 @@
 //
 // Traffic of B: reads the complex half image, writes the image. Of E: reads the image's gradient
 // and the image, writes the complex half gradient. Each once.
-#include "cuda/fft.h"
 #include "cuda/grid.h"
 #include "cuda/launch.h"
-#include "cuda/phase_kernels.h"
-#include "cuda/spectrum.h"
-#include "cuda/tiling.h"
+#include "cuda/phase/fft.h"
+#include "cuda/phase/kernels.h"
+#include "cuda/phase/spectrum.h"
+#include "cuda/phase/tiling.h"
 #include "ops.h"
 
 namespace fvfast::cuda {

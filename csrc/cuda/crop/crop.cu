@@ -19,7 +19,7 @@
 #include "cuda/grid.h"
 #include "cuda/launch.h"
 #include "cuda/noise_group.h"
-#include "cuda/noise_pack.h"
+#include "cuda/packs.h"
 #include "ops.h"
 
 namespace fvfast::cuda {

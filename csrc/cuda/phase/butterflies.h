@@ -1,7 +1,7 @@
 // Discrete Fourier transforms of 2 to 8 numbers in registers.
 #pragma once
 
-#include "cuda/complex.h"
+#include "cuda/phase/complex.h"
 
 namespace fvfast::cuda {
 

@@ -1,10 +1,10 @@
 // The end of the phase's gradient: what needs the sums over all bins. The mathematics is that of
-// csrc/cpu/phase_gradient.cpp; the sums come from gradient_columns.cu.
+// csrc/cpu/phase/phase_gradient.cpp; the sums come from gradient_columns.cu.
 #pragma once
 
 #include "cuda/block_sum.h"
-#include "cuda/spectrum.h"
-#include "cuda/tiling.h"
+#include "cuda/phase/spectrum.h"
+#include "cuda/phase/tiling.h"
 #include "ops.h"
 
 namespace fvfast::cuda {

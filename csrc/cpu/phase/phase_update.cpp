@@ -4,8 +4,8 @@
 #include <cstdint>
 
 #include "common/macros.h"
+#include "cpu/phase/sums.h"
 #include "cpu/simd.h"
-#include "cpu/sums.h"
 #include "ops.h"
 
 namespace fvfast::cpu {

@@ -6,8 +6,8 @@
 #include <cstdint>
 
 #include "common/bilinear.h"
+#include "cpu/crop/resample_row.h"
 #include "cpu/parallel.h"
-#include "cpu/resample_row.h"
 
 namespace fvfast::cpu {
 

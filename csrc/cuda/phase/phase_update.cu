@@ -7,10 +7,10 @@
 // Traffic: reads phase, gradient and both averages, writes all but the gradient, each once.
 #include <cmath>
 
-#include "cuda/finish.h"
 #include "cuda/grid.h"
 #include "cuda/launch.h"
-#include "cuda/phase_kernels.h"
+#include "cuda/phase/finish.h"
+#include "cuda/phase/kernels.h"
 #include "ops.h"
 
 namespace fvfast::cuda {
