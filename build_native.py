@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent
 WARNINGS = ["-Wall", "-Wextra"]
 # Neither of the last two changes a value: they let the compiler turn sqrt and selections into
 # vector code, which it may not do while errno and floating-point traps must be kept.
-OPTIMISATION = ["-O3", "-DNDEBUG", "-fno-math-errno", "-fno-trapping-math"]
+OPTIMIZATION = ["-O3", "-DNDEBUG", "-fno-math-errno", "-fno-trapping-math"]
 
 # Architectures of the GPUs since 2018. Newer ones compile the PTX of the newest.
 ARCHITECTURES = ("75", "80", "86", "90", "100", "120")
@@ -209,7 +209,7 @@ def compile_flags(compiler: list[str], openmp: list[str]) -> list[str]:
         includes += ["-isystem", path]
     return [
         *("-std=c++17", "-fPIC", "-fvisibility=hidden"),
-        *(OPTIMISATION + WARNINGS + openmp + includes),
+        *(OPTIMIZATION + WARNINGS + openmp + includes),
         *shlex.split(os.environ.get("CXXFLAGS", "")),
     ]
 

@@ -1,13 +1,13 @@
-// Crop, resize and add noise in one pass: each crop is written once, and read never.
+// Crops, resizes and adds noise in one pass: each crop is written once and never read.
 //
-// A row of the image is resampled along x when the first row of the crop needs it, and kept while
-// more do: what remains for each row of the crop is to blend two rows in the L1 cache and to add
-// noise. A crop that magnifies, as most do, resamples far fewer rows than it has.
+// A row of the image is resampled along x when the first row of the crop needs it, and kept as long
+// as others do. All that remains for each row of the crop is to blend two rows in the L1 cache and
+// to add noise. A crop that magnifies, as most do, resamples far fewer rows than it has.
 #include <algorithm>
 #include <cstdint>
 
 #include "common/bilinear.h"
-#include "common/element.h"
+#include "common/dispatch.h"
 #include "cpu/crop/resample_row.h"
 #include "cpu/noise_block.h"
 #include "cpu/parallel.h"
@@ -17,7 +17,7 @@
 namespace fvfast::cpu {
 namespace {
 
-constexpr int kChannels = 4;          // channels that one unit of work does side by side, at most
+constexpr int kChannels = 4;          // of a unit of work, at most
 constexpr int64_t kBand = 32;         // rows of a unit, at most
 constexpr int64_t kNoise = 1024;      // elements whose noise is made at once, at most
 constexpr int64_t kGrain = 8 * 1024;  // elements worth a thread
@@ -80,6 +80,73 @@ FVFAST_HOST_DEVICE void store_row(const Real (*lines)[kColumns], int channels, i
   }
 }
 
+// Rows of an image, resampled along x. Two neighbors differ in parity, so that both are kept.
+template <typename Real>
+struct ResampledRows {
+  alignas(64) Real values[2][kChannels][kColumns];
+  int64_t held[2] = {-1, -1};  // the row of the image in each slot
+
+  // Columns outside the image stay 0.
+  FVFAST_HOST_DEVICE void clear_outside(const Samples<Real>& samples, int columns, int channels) {
+    for (int x = 0; x < columns; ++x) {
+      if (x >= samples.begin && x < samples.end) continue;
+      for (int slot = 0; slot < 2; ++slot) {
+        for (int c = 0; c < channels; ++c) values[slot][c][x] = 0;
+      }
+    }
+  }
+
+  // Resamples a row of the image, from its first channel on, unless it is here.
+  template <SimdLevel level>
+  FVFAST_HOST_DEVICE void hold(const CropParams& params, const Real* image, int64_t pixel_row,
+                               const Samples<Real>& samples, int channels) {
+    const int slot = static_cast<int>(pixel_row % 2);
+    if (held[slot] == pixel_row) return;
+    held[slot] = pixel_row;
+    for (int c = 0; c < channels; ++c) {
+      resample_row<level>(image + c * params.image_strides[1] + pixel_row * params.image_strides[2],
+                          params.image_width, params.image_strides[3], samples, values[slot][c]);
+    }
+  }
+};
+
+// The noise of the channels of a unit. Whole rows follow one another in the numbering of elements:
+// the noise of several is made together.
+template <typename Real, SimdLevel level>
+struct UnitNoise {
+  const CropParams& params;
+  const Unit& unit;
+  const bool any;
+  const PhiloxBlock philox;
+  const int rows_at_once;
+  alignas(64) Real noise[kChannels][kNoise + kBlock];
+  const Real* row[kChannels] = {};  // that of the next row
+
+  FVFAST_HOST_DEVICE UnitNoise(const CropParams& params_, const Unit& unit_)
+      : params(params_),
+        unit(unit_),
+        any(params.std > 0 || params.uniform_width > 0),
+        philox(params.seed, params.step, any ? params.streams[unit.image] : 0),
+        rows_at_once(unit.columns == params.width
+                         ? static_cast<int>(std::max<int64_t>(1, kNoise / unit.columns))
+                         : 1) {}
+
+  // Row `y` of the unit; rows come in order.
+  FVFAST_HOST_DEVICE void add(int y, Real (*lines)[kColumns]) {
+    for (int c = 0; c < unit.channels; ++c) {
+      if (y % rows_at_once == 0) {
+        const int64_t count = int64_t{std::min(rows_at_once, unit.rows - y)} * unit.columns;
+        const int64_t plane = unit.crop * params.channels + unit.channel + c;
+        const int64_t element = (plane * params.height + unit.row + y) * params.width + unit.column;
+        row[c] = fill_noise<Real, level>(philox, element, count, static_cast<Real>(params.std),
+                                         static_cast<Real>(params.uniform_width), noise[c]);
+      }
+      for (int x = 0; x < unit.columns; ++x) lines[c][x] += row[c][x];
+      row[c] += unit.columns;
+    }
+  }
+};
+
 template <typename Real, typename Element, SimdLevel level>
 FVFAST_HOST_DEVICE void crop_unit(const CropParams& params, const Unit& unit) {
   const Box box = box_at(params.boxes, params.box_dtype, unit.image * params.crops + unit.crop);
@@ -95,24 +162,9 @@ FVFAST_HOST_DEVICE void crop_unit(const CropParams& params, const Unit& unit) {
   Samples<Real> samples;
   place_samples(columns, unit.column, unit.columns, params.image_width, params.image_strides[3],
                 samples);
-  // Rows of the image, resampled along x: two neighbours differ in parity.
-  alignas(64) Real resampled[2][kChannels][kColumns];
-  int64_t held[2] = {-1, -1};
-  for (int x = 0; x < unit.columns; ++x) {
-    if (x >= samples.begin && x < samples.end) continue;
-    for (int slot = 0; slot < 2; ++slot) {
-      for (int c = 0; c < unit.channels; ++c) resampled[slot][c][x] = 0;
-    }
-  }
-
-  const bool noisy = params.std > 0 || params.uniform_width > 0;
-  const PhiloxBlock philox(params.seed, params.step, noisy ? params.streams[unit.image] : 0);
-  // Whole rows follow one another in the numbering of elements: their noise is made together.
-  const int noise_rows = unit.columns == params.width
-                             ? static_cast<int>(std::max<int64_t>(1, kNoise / unit.columns))
-                             : 1;
-  alignas(64) Real noise[kChannels][kNoise + kBlock];
-  const Real* noise_row[kChannels] = {};
+  ResampledRows<Real> resampled;
+  resampled.clear_outside(samples, unit.columns, unit.channels);
+  UnitNoise<Real, level> noise(params, unit);
   alignas(64) Real lines[kChannels][kColumns];
 
   for (int y = 0; y < unit.rows; ++y) {
@@ -120,108 +172,48 @@ FVFAST_HOST_DEVICE void crop_unit(const CropParams& params, const Unit& unit) {
     if (row.inside && samples.begin < samples.end) {
       const int64_t upper = std::min(row.lower + 1, params.image_height - 1);
       for (const int64_t pixel_row : {row.lower, upper}) {
-        const int slot = static_cast<int>(pixel_row % 2);
-        if (held[slot] == pixel_row) continue;
-        held[slot] = pixel_row;
-        for (int c = 0; c < unit.channels; ++c) {
-          resample_row<level>(
-              image + c * params.image_strides[1] + pixel_row * params.image_strides[2],
-              params.image_width, params.image_strides[3], samples, resampled[slot][c]);
-        }
+        resampled.template hold<level>(params, image, pixel_row, samples, unit.channels);
       }
       const Real share = static_cast<Real>(row.share);
       for (int c = 0; c < unit.channels; ++c) {
-        const Real* low = resampled[row.lower % 2][c];
-        const Real* high = resampled[upper % 2][c];
+        const Real* low = resampled.values[row.lower % 2][c];
+        const Real* high = resampled.values[upper % 2][c];
         for (int x = 0; x < unit.columns; ++x) lines[c][x] = low[x] + share * (high[x] - low[x]);
       }
     } else {
       for (int c = 0; c < unit.channels; ++c) std::fill_n(lines[c], unit.columns, Real(0));
     }
-    if (noisy) {
-      for (int c = 0; c < unit.channels; ++c) {
-        if (y % noise_rows == 0) {
-          const int64_t count = int64_t{std::min(noise_rows, unit.rows - y)} * unit.columns;
-          const int64_t plane = unit.crop * params.channels + unit.channel + c;
-          const int64_t element =
-              (plane * params.height + unit.row + y) * params.width + unit.column;
-          noise_row[c] =
-              fill_noise<Real, level>(philox, element, count, static_cast<Real>(params.std),
-                                      static_cast<Real>(params.uniform_width), noise[c]);
-        }
-        for (int x = 0; x < unit.columns; ++x) lines[c][x] += noise_row[c][x];
-        noise_row[c] += unit.columns;
-      }
-    }
+    if (noise.any) noise.add(y, lines);
     store_row<Element>(lines, unit.channels, unit.columns, out + y * params.out_strides[3],
                        params.out_strides[2], params.out_strides[4]);
   }
 }
 
-template <typename Real, typename Element, SimdLevel level>
-FVFAST_HOST_DEVICE void crop_units(const Task& task, int64_t begin, int64_t end) {
-  for (int64_t index = begin; index < end; ++index) {
-    crop_unit<Real, Element, level>(*task.params, Unit(task, index));
+template <typename Real, typename Element>
+struct CropUnits {
+  template <SimdLevel level>
+  static FVFAST_HOST_DEVICE void run(const Task& task, int64_t begin, int64_t end) {
+    for (int64_t index = begin; index < end; ++index) {
+      crop_unit<Real, Element, level>(*task.params, Unit(task, index));
+    }
   }
-}
-
-template <typename Real, typename Element>
-void crop_baseline(const Task& task, int64_t begin, int64_t end) {
-  crop_units<Real, Element, SimdLevel::kBaseline>(task, begin, end);
-}
-
-#if FVFAST_X86
-template <typename Real, typename Element>
-FVFAST_TARGET_AVX2 void crop_avx2(const Task& task, int64_t begin, int64_t end) {
-  crop_units<Real, Element, SimdLevel::kAvx2>(task, begin, end);
-}
-
-template <typename Real, typename Element>
-FVFAST_TARGET_AVX512 void crop_avx512(const Task& task, int64_t begin, int64_t end) {
-  crop_units<Real, Element, SimdLevel::kAvx512>(task, begin, end);
-}
-#endif
-
-using Kernel = void(const Task& task, int64_t begin, int64_t end);
-
-template <typename Real, typename Element>
-Kernel* kernel() {
-#if FVFAST_X86
-  constexpr Versions<Kernel> versions = {crop_baseline<Real, Element>, crop_avx2<Real, Element>,
-                                         crop_avx512<Real, Element>};
-#else
-  constexpr Versions<Kernel> versions = {crop_baseline<Real, Element>, nullptr, nullptr};
-#endif
-  return versions.select();
-}
-
-template <typename Real>
-Kernel* kernel(DType out) {
-  switch (out) {
-    case DType::kFloat32:
-      return kernel<Real, Float32>();
-    case DType::kFloat64:
-      return kernel<Real, Float64>();
-    case DType::kBFloat16:
-      return kernel<Real, BFloat16>();
-    case DType::kFloat16:
-      return kernel<Real, Float16>();
-  }
-  return nullptr;
-}
+};
 
 }  // namespace
 
 void crop_resize(const CropParams& params) {
   const Task task = {&params, divided_up(params.channels, kChannels),
                      divided_up(params.height, kBand), divided_up(params.width, kColumns)};
-  Kernel* run = params.image_dtype == DType::kFloat64 ? kernel<double>(params.out_dtype)
-                                                      : kernel<float>(params.out_dtype);
+  const auto crop_units = with_real(params.image_dtype, [&](auto real) {
+    return with_element(params.out_dtype, [](auto element) {
+      return select_version<CropUnits<decltype(real), decltype(element)>>();
+    });
+  });
   const int64_t unit_elements = std::min<int64_t>(params.channels, kChannels) *
                                 std::min(params.height, kBand) *
                                 std::min<int64_t>(params.width, kColumns);
   parallel_for(task.units(), std::max<int64_t>(1, kGrain / std::max<int64_t>(1, unit_elements)),
-               [&](int64_t begin, int64_t end) { run(task, begin, end); });
+               [&](int64_t begin, int64_t end) { crop_units(task, begin, end); });
 }
 
 }  // namespace fvfast::cpu

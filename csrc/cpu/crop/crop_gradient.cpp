@@ -9,7 +9,7 @@
 #include <limits>
 
 #include "common/bilinear.h"
-#include "common/element.h"
+#include "common/dispatch.h"
 #include "cpu/crop/crop_readers.h"
 #include "cpu/crop/resample_row.h"
 #include "cpu/parallel.h"
@@ -19,8 +19,8 @@
 namespace fvfast::cpu {
 namespace {
 
-constexpr int kChannels = 4;      // channels that one unit of work does side by side, at most
-constexpr int64_t kBand = 8;      // rows of the image that share a look at a box
+constexpr int kChannels = 4;      // of a unit of work, at most
+constexpr int64_t kBand = 8;      // rows of the image that are made together
 constexpr int64_t kGrain = 4096;  // elements worth a thread
 
 struct Task {
@@ -128,69 +128,72 @@ FVFAST_HOST_DEVICE void add_magnitude(const Real* gradient, int64_t count, Real*
 }
 
 // A band of rows of one image, of a few channels.
-template <typename Real, typename Element, SimdLevel level>
-FVFAST_HOST_DEVICE void gradient_unit(const Task& task, int64_t unit) {
-  const CropGradientParams& params = *task.params;
-  const int64_t first_row = unit % task.bands * kBand;
-  const int64_t last_row = std::min(first_row + kBand, params.image_height);
-  const int64_t first_channel = unit / task.bands % task.groups * kChannels;
-  const int64_t image = unit / task.bands / task.groups;
-  const int channels =
-      static_cast<int>(std::min<int64_t>(kChannels, params.channels - first_channel));
-  const int64_t* strides = params.gradient_strides;
-  const bool woven =
-      channels == params.channels && channels > 1 && strides[2] == 1 && strides[4] == channels;
-  const int64_t plane = params.image_height * params.image_width;
-  Real* pixels =
-      static_cast<Real*>(params.image_gradient) + (image * params.channels + first_channel) * plane;
-  for (int c = 0; c < channels; ++c) {
-    std::fill(pixels + c * plane + first_row * params.image_width,
-              pixels + c * plane + last_row * params.image_width, Real(0));
-  }
+struct Band {
+  int64_t image;
+  int64_t first_channel;
+  int channels;
+  int64_t first_row, last_row;
+  bool woven;  // the channels of a crop and its columns follow one another in memory
 
-  alignas(64) Real mixed[kChannels * kColumns];
+  FVFAST_HOST_DEVICE Band(const Task& task, int64_t unit) {
+    const CropGradientParams& params = *task.params;
+    first_row = unit % task.bands * kBand;
+    last_row = std::min(first_row + kBand, params.image_height);
+    first_channel = unit / task.bands % task.groups * kChannels;
+    image = unit / task.bands / task.groups;
+    channels = static_cast<int>(std::min<int64_t>(kChannels, params.channels - first_channel));
+    const int64_t* strides = params.gradient_strides;
+    woven =
+        channels == params.channels && channels > 1 && strides[2] == 1 && strides[4] == channels;
+  }
+};
+
+// A row of the image, blended along y from rows of a crop's gradient.
+template <typename Real>
+struct BlendedRow {
+  alignas(64) Real mixed[kChannels * kColumns];  // (columns, channels)
   alignas(64) Real lines[kChannels][2 * kColumns] = {};
-  for (int64_t crop = image * params.crops; crop < (image + 1) * params.crops; ++crop) {
-    Scratch scratch(task.scratch(crop));
-    const RowReaders<Real> rows(scratch, params.height, params.image_height);
-    const int64_t begin = std::max(first_row, rows.range[0]);
-    const int64_t end = std::min(last_row, rows.range[1]);
-    if (begin >= end) continue;
-    for (int64_t tile = 0; tile < task.tiles; ++tile) {
-      const Readers<Real> readers = *ColumnReaders<Real>(scratch, params.image_width).readers;
-      if (readers.taps == 0) continue;
-      const int64_t column = tile * kColumns;
-      const int columns = static_cast<int>(std::min<int64_t>(kColumns, params.width - column));
-      const typename Element::Storage* gradient =
-          static_cast<const typename Element::Storage*>(params.gradient) + image * strides[0] +
-          (crop - image * params.crops) * strides[1] + first_channel * strides[2] +
-          column * strides[4];
-      for (int c = 0; c < channels; ++c)
-        std::fill(lines[c] + columns, lines[c] + kColumns, Real(0));
-      for (int64_t row = begin; row < end; ++row) {
-        if (rows.count[row] == 0) continue;
-        if (woven) {
-          blend_rows<Element>(gradient, strides[3], 1, columns * channels, rows, row, mixed);
-          unweave(mixed, channels, columns, lines);
-        } else {
-          for (int c = 0; c < channels; ++c) {
-            blend_rows<Element>(gradient + c * strides[2], strides[3], strides[4], columns, rows,
-                                row, lines[c]);
-          }
-        }
-        Real* to = pixels + row * params.image_width + readers.first_pixel;
-        for (int c = 0; c < channels; ++c) {
-          gather_row<level>(lines[c], readers, to + c * plane);
-        }
+};
+
+// Adds what some columns of one crop say about the rows [begin, end) to `pixels`, those of the
+// band's first channel.
+template <typename Element, SimdLevel level, typename Real>
+FVFAST_HOST_DEVICE void add_columns(const CropGradientParams& params, const Band& band,
+                                    const typename Element::Storage* gradient, int columns,
+                                    const RowReaders<Real>& rows, const Readers<Real>& readers,
+                                    int64_t begin, int64_t end, BlendedRow<Real>& blended,
+                                    Real* pixels) {
+  const int64_t* strides = params.gradient_strides;
+  const int64_t plane = params.image_height * params.image_width;
+  const int channels = band.channels;
+  for (int c = 0; c < channels; ++c) {
+    std::fill(blended.lines[c] + columns, blended.lines[c] + kColumns, Real(0));
+  }
+  for (int64_t row = begin; row < end; ++row) {
+    if (rows.count[row] == 0) continue;
+    if (band.woven) {
+      blend_rows<Element>(gradient, strides[3], 1, columns * channels, rows, row, blended.mixed);
+      unweave(blended.mixed, channels, columns, blended.lines);
+    } else {
+      for (int c = 0; c < channels; ++c) {
+        blend_rows<Element>(gradient + c * strides[2], strides[3], strides[4], columns, rows, row,
+                            blended.lines[c]);
       }
     }
+    Real* to = pixels + row * params.image_width + readers.first_pixel;
+    for (int c = 0; c < channels; ++c) gather_row<level>(blended.lines[c], readers, to + c * plane);
   }
+}
 
-  if (params.alpha == nullptr) return;
-  Real* alpha = static_cast<Real*>(params.alpha) + image * params.alpha_strides[0] +
-                first_channel * params.alpha_strides[1];
-  for (int c = 0; c < channels; ++c) {
-    for (int64_t row = first_row; row < last_row; ++row) {
+// Adds the magnitude of a band's gradient to alpha.
+template <typename Real>
+FVFAST_HOST_DEVICE void add_to_alpha(const CropGradientParams& params, const Band& band,
+                                     const Real* pixels) {
+  const int64_t plane = params.image_height * params.image_width;
+  Real* alpha = static_cast<Real*>(params.alpha) + band.image * params.alpha_strides[0] +
+                band.first_channel * params.alpha_strides[1];
+  for (int c = 0; c < band.channels; ++c) {
+    for (int64_t row = band.first_row; row < band.last_row; ++row) {
       const Real* from = pixels + c * plane + row * params.image_width;
       Real* to = alpha + c * params.alpha_strides[1] + row * params.alpha_strides[2];
       if (params.alpha_strides[3] == 1) {  // a constant: whole vectors
@@ -203,86 +206,78 @@ FVFAST_HOST_DEVICE void gradient_unit(const Task& task, int64_t unit) {
 }
 
 template <typename Real, typename Element, SimdLevel level>
-FVFAST_HOST_DEVICE void gradient_units(const Task& task, int64_t begin, int64_t end) {
-  for (int64_t unit = begin; unit < end; ++unit) {
-    gradient_unit<Real, Element, level>(task, unit);
+FVFAST_HOST_DEVICE void make_band(const Task& task, const Band& band) {
+  const CropGradientParams& params = *task.params;
+  const int64_t* strides = params.gradient_strides;
+  const int64_t plane = params.image_height * params.image_width;
+  Real* pixels = static_cast<Real*>(params.image_gradient) +
+                 (band.image * params.channels + band.first_channel) * plane;
+  for (int c = 0; c < band.channels; ++c) {
+    std::fill(pixels + c * plane + band.first_row * params.image_width,
+              pixels + c * plane + band.last_row * params.image_width, Real(0));
   }
+
+  BlendedRow<Real> blended;
+  for (int64_t crop = 0; crop < params.crops; ++crop) {
+    Scratch scratch(task.scratch(band.image * params.crops + crop));
+    const RowReaders<Real> rows(scratch, params.height, params.image_height);
+    const int64_t begin = std::max(band.first_row, rows.range[0]);
+    const int64_t end = std::min(band.last_row, rows.range[1]);
+    if (begin >= end) continue;
+    for (int64_t tile = 0; tile < task.tiles; ++tile) {
+      const Readers<Real> readers = *ColumnReaders<Real>(scratch, params.image_width).readers;
+      if (readers.taps == 0) continue;
+      const int64_t column = tile * kColumns;
+      const int columns = static_cast<int>(std::min<int64_t>(kColumns, params.width - column));
+      const typename Element::Storage* gradient =
+          static_cast<const typename Element::Storage*>(params.gradient) + band.image * strides[0] +
+          crop * strides[1] + band.first_channel * strides[2] + column * strides[4];
+      add_columns<Element, level>(params, band, gradient, columns, rows, readers, begin, end,
+                                  blended, pixels);
+    }
+  }
+  if (params.alpha != nullptr) add_to_alpha(params, band, pixels);
 }
 
 template <typename Real, typename Element>
-void gradient_baseline(const Task& task, int64_t begin, int64_t end) {
-  gradient_units<Real, Element, SimdLevel::kBaseline>(task, begin, end);
-}
-
-#if FVFAST_X86
-template <typename Real, typename Element>
-FVFAST_TARGET_AVX2 void gradient_avx2(const Task& task, int64_t begin, int64_t end) {
-  gradient_units<Real, Element, SimdLevel::kAvx2>(task, begin, end);
-}
-
-template <typename Real, typename Element>
-FVFAST_TARGET_AVX512 void gradient_avx512(const Task& task, int64_t begin, int64_t end) {
-  gradient_units<Real, Element, SimdLevel::kAvx512>(task, begin, end);
-}
-#endif
-
-using Kernel = void(const Task& task, int64_t begin, int64_t end);
-
-template <typename Real, typename Element>
-Kernel* kernel() {
-#if FVFAST_X86
-  constexpr Versions<Kernel> versions = {gradient_baseline<Real, Element>,
-                                         gradient_avx2<Real, Element>,
-                                         gradient_avx512<Real, Element>};
-#else
-  constexpr Versions<Kernel> versions = {gradient_baseline<Real, Element>, nullptr, nullptr};
-#endif
-  return versions.select();
-}
+struct GradientBands {
+  template <SimdLevel level>
+  static FVFAST_HOST_DEVICE void run(const Task& task, int64_t begin, int64_t end) {
+    for (int64_t unit = begin; unit < end; ++unit) {
+      make_band<Real, Element, level>(task, Band(task, unit));
+    }
+  }
+};
 
 template <typename Real>
-Kernel* kernel(DType gradient) {
-  switch (gradient) {
-    case DType::kFloat32:
-      return kernel<Real, Float32>();
-    case DType::kFloat64:
-      return kernel<Real, Float64>();
-    case DType::kBFloat16:
-      return kernel<Real, BFloat16>();
-    case DType::kFloat16:
-      return kernel<Real, Float16>();
-  }
-  return nullptr;
-}
-
-template <typename Real>
-void run(const CropGradientParams& params) {
+void make_image_gradient(const CropGradientParams& params) {
   const Task task = {&params, divided_up(params.channels, kChannels),
                      divided_up(params.image_height, kBand), divided_up(params.width, kColumns),
                      crop_bytes<Real>(params)};
   const int64_t crops = params.batch * params.crops;
   parallel_for(crops, std::max<int64_t>(1, kGrain / (params.height + params.width)),
                [&](int64_t begin, int64_t end) { find_readers<Real>(task, begin, end); });
-  Kernel* units = kernel<Real>(params.gradient_dtype);
-  // Boxes crowd in the middle of the image: bands that lie next to each other cost alike, so each
-  // is handed out by itself.
+  const auto make_bands = with_element(params.gradient_dtype, [](auto element) {
+    return select_version<GradientBands<Real, decltype(element)>>();
+  });
+  // Boxes crowd in the middle of the image, and neighboring bands cost about the same, so each is
+  // handed out by itself.
   parallel_pieces(task.units(), task.units(),
-                  [&](int64_t, int64_t begin, int64_t end) { units(task, begin, end); });
+                  [&](int64_t, int64_t begin, int64_t end) { make_bands(task, begin, end); });
 }
 
 }  // namespace
 
 int64_t crop_gradient_scratch(const CropGradientParams& params) {
-  const int64_t bytes = params.image_dtype == DType::kFloat64 ? crop_bytes<double>(params)
-                                                              : crop_bytes<float>(params);
+  const int64_t bytes =
+      with_real(params.image_dtype, [&](auto real) { return crop_bytes<decltype(real)>(params); });
   const int64_t crops = params.batch * params.crops;
   constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
   return crops > kMost / bytes ? kMost : crops * bytes;
 }
 
 void crop_gradient(const CropGradientParams& params) {
-  if (params.image_dtype == DType::kFloat64) return run<double>(params);
-  run<float>(params);
+  with_real(params.image_dtype, [&](auto real) { make_image_gradient<decltype(real)>(params); });
 }
 
 }  // namespace fvfast::cpu

@@ -125,7 +125,7 @@ struct ColumnReaders {
       }
     }
     // Pixels between samples that lie far apart are read by nobody. Their readers, with weight 0,
-    // are those of a neighbour, so that a vector of pixels reads neighbouring samples.
+    // are those of a neighbor, so that a vector of pixels reads neighboring samples.
     for (int32_t j = 1; j < padded; ++j) {
       if (start[j] < 0) start[j] = start[j - 1];
     }

@@ -1,7 +1,7 @@
 // Resampling of one row, and its transpose: the inner loops of cropping.
 //
-// Both are a gather with weights. Neighbouring samples read neighbouring pixels, so with AVX-512 a
-// permutation of two registers does what a gather instruction would do many times slower.
+// Both are weighted gathers. Neighboring samples read neighboring pixels, so with AVX-512 a
+// permutation of two registers replaces a gather instruction, which is many times slower.
 #pragma once
 
 #include <algorithm>

@@ -19,10 +19,11 @@
 // Neither mean needs the image: sum(g) is the sum of the transform's bins [0, 0], and the sum of g
 // y is the inner product Re(conj(B) X) summed over all bins. So the image is never read again. One
 // pass makes the first term and the sums, a short one corrects the edge columns, and a last one
-// goes back through the standardisation of the phase, which has the same form as dL/dy.
+// goes back through the standardization of the phase, which has the same form as dL/dy.
 #include <algorithm>
 #include <cstdint>
 
+#include "common/dispatch.h"
 #include "common/macros.h"
 #include "cpu/phase/sums.h"
 #include "cpu/simd.h"
@@ -33,7 +34,7 @@ namespace {
 
 // Sums of one part: of g y, of the gradient so far, and of the gradient times (phase - mean).
 enum { kProduct = 0, kGradient = 1, kMoment = 2 };
-// What the last pass is told, in place of the sums of an image's first part.
+// What correct_edges() tells the last pass, in the place of the sums of an image's first part.
 enum { kScale = 0, kOffset = 1, kSlope = 2 };
 
 // The arrays of one image.
@@ -79,41 +80,45 @@ struct Sums {
 };
 
 template <typename Real>
-FVFAST_HOST_DEVICE void first_term(const PhaseGradientParams& params, int64_t begin, int64_t end) {
-  const SpectrumSizes& sizes = params.sizes;
-  const int64_t half = sizes.half();
-  const double plane = static_cast<double>(sizes.height) * static_cast<double>(sizes.width);
-  const Real weight = static_cast<Real>(2 / plane);
-  const int64_t last_edge = sizes.width % 2 == 0 ? sizes.width / 2 : 0;
-  for (int64_t unit = begin; unit < end; ++unit) {
-    const Part rows = part_of(unit, sizes.rows());
-    const Arrays<Real> arrays(params, rows.image);
-    const double mean = params.statistics[rows.image].phase_mean;
-    Sums<Real> sums;
-    const int64_t last = rows.end * half;
-    int64_t i = rows.begin * half;
-    for (; i + kSumLanes <= last; i += kSumLanes) sums.add(arrays, i, kSumLanes, weight, mean);
-    if (i < last) sums.add(arrays, i, static_cast<int>(last - i), weight, mean);
-    double* out = sums_of_part(params.scratch, rows.image, rows.index);
-    out[kProduct] = sum_of_lanes(sums.product);
-    out[kGradient] = sum_of_lanes(sums.gradient);
-    out[kMoment] = sum_of_lanes(sums.moment);
+struct FirstTerm {
+  template <SimdLevel>
+  static FVFAST_HOST_DEVICE void run(const PhaseGradientParams& params, int64_t begin,
+                                     int64_t end) {
+    const SpectrumSizes& sizes = params.sizes;
+    const int64_t half = sizes.half();
+    const double plane = static_cast<double>(sizes.height) * static_cast<double>(sizes.width);
+    const Real weight = static_cast<Real>(2 / plane);
+    const int64_t last_edge = sizes.width % 2 == 0 ? sizes.width / 2 : 0;
+    for (int64_t unit = begin; unit < end; ++unit) {
+      const Part rows = part_of(unit, sizes.rows());
+      const Arrays<Real> arrays(params, rows.image);
+      const double mean = params.statistics[rows.image].phase_mean;
+      Sums<Real> sums;
+      const int64_t last = rows.end * half;
+      int64_t i = rows.begin * half;
+      for (; i + kSumLanes <= last; i += kSumLanes) sums.add(arrays, i, kSumLanes, weight, mean);
+      if (i < last) sums.add(arrays, i, static_cast<int>(last - i), weight, mean);
+      double* out = sums_of_part(params.scratch, rows.image, rows.index);
+      out[kProduct] = sum_of_lanes(sums.product);
+      out[kGradient] = sum_of_lanes(sums.gradient);
+      out[kMoment] = sum_of_lanes(sums.moment);
 
-    // All bins have been counted twice: take one of the two back from the edge columns.
-    for (int64_t row = rows.begin; row < rows.end; ++row) {
-      for (int64_t column = 0; column <= last_edge; column += std::max<int64_t>(last_edge, 1)) {
-        const int64_t bin = row * half + column;
-        const double value = 0.5 * static_cast<double>(arrays.out[bin]);
-        const Real* b = arrays.transform + 2 * bin;
-        const Real* x = arrays.spectrum + 2 * bin;
-        out[kProduct] -= static_cast<double>(b[0] * x[0] + b[1] * x[1]) / plane;
-        out[kGradient] -= value;
-        out[kMoment] -= value * (static_cast<double>(arrays.phase[bin]) - mean);
-        arrays.out[bin] = static_cast<Real>(value);
+      // All bins have been counted twice: take one of the two back from the edge columns.
+      for (int64_t row = rows.begin; row < rows.end; ++row) {
+        for (int64_t column = 0; column <= last_edge; column += std::max<int64_t>(last_edge, 1)) {
+          const int64_t bin = row * half + column;
+          const double value = 0.5 * static_cast<double>(arrays.out[bin]);
+          const Real* b = arrays.transform + 2 * bin;
+          const Real* x = arrays.spectrum + 2 * bin;
+          out[kProduct] -= static_cast<double>(b[0] * x[0] + b[1] * x[1]) / plane;
+          out[kGradient] -= value;
+          out[kMoment] -= value * (static_cast<double>(arrays.phase[bin]) - mean);
+          arrays.out[bin] = static_cast<Real>(value);
+        }
       }
     }
   }
-}
+};
 
 // Adds the other two terms of one image, and prepares the last pass.
 template <typename Real>
@@ -169,92 +174,51 @@ void correct_edges(const PhaseGradientParams& params, int64_t image) {
       statistics.phase_std > 0 ? moment / (bins * phase_deviation * statistics.phase_std) : 0;
 }
 
-// out = scale (out - offset - slope (phase - mean)): through the standardisation of the phase.
+// out = scale (out - offset - slope (phase - mean)): through the standardization of the phase.
 template <typename Real>
-FVFAST_HOST_DEVICE void last_pass(const PhaseGradientParams& params, int64_t begin, int64_t end) {
-  for (int64_t unit = begin; unit < end; ++unit) {
-    const Part part = part_of(unit, params.sizes.bins());
-    const Arrays<Real> arrays(params, part.image);
-    const double* coefficients = sums_of_part(params.scratch, part.image, 0);
-    // What rounding the mean leaves out goes to the offset: it may be as large as the deviation.
-    const double exact_mean = params.statistics[part.image].phase_mean;
-    const Real mean = static_cast<Real>(exact_mean);
-    const double left_out = exact_mean - static_cast<double>(mean);
-    const Real scale = static_cast<Real>(coefficients[kScale]);
-    const Real slope = static_cast<Real>(coefficients[kSlope]);
-    const Real offset = static_cast<Real>(coefficients[kOffset] - coefficients[kSlope] * left_out);
-    const Real* __restrict phase = arrays.phase;
-    Real* __restrict out = arrays.out;
-    for (int64_t i = part.begin; i < part.end; ++i) {
-      out[i] = scale * ((out[i] - offset) - slope * (phase[i] - mean));
+struct LastPass {
+  template <SimdLevel>
+  static FVFAST_HOST_DEVICE void run(const PhaseGradientParams& params, int64_t begin,
+                                     int64_t end) {
+    for (int64_t unit = begin; unit < end; ++unit) {
+      const Part part = part_of(unit, params.sizes.bins());
+      const Arrays<Real> arrays(params, part.image);
+      const double* coefficients = sums_of_part(params.scratch, part.image, 0);
+      // The rounding error of the mean goes to the offset: it may be as large as the deviation.
+      const double exact_mean = params.statistics[part.image].phase_mean;
+      const Real mean = static_cast<Real>(exact_mean);
+      const double left_out = exact_mean - static_cast<double>(mean);
+      const Real scale = static_cast<Real>(coefficients[kScale]);
+      const Real slope = static_cast<Real>(coefficients[kSlope]);
+      const Real offset =
+          static_cast<Real>(coefficients[kOffset] - coefficients[kSlope] * left_out);
+      const Real* __restrict phase = arrays.phase;
+      Real* __restrict out = arrays.out;
+      for (int64_t i = part.begin; i < part.end; ++i) {
+        out[i] = scale * ((out[i] - offset) - slope * (phase[i] - mean));
+      }
     }
   }
-}
-
-using Kernel = void(const PhaseGradientParams& params, int64_t begin, int64_t end);
+};
 
 template <typename Real>
-void first_baseline(const PhaseGradientParams& params, int64_t begin, int64_t end) {
-  first_term<Real>(params, begin, end);
-}
-
-template <typename Real>
-void last_baseline(const PhaseGradientParams& params, int64_t begin, int64_t end) {
-  last_pass<Real>(params, begin, end);
-}
-
-#if FVFAST_X86
-template <typename Real>
-FVFAST_TARGET_AVX2 void first_avx2(const PhaseGradientParams& params, int64_t begin, int64_t end) {
-  first_term<Real>(params, begin, end);
-}
-
-template <typename Real>
-FVFAST_TARGET_AVX512 void first_avx512(const PhaseGradientParams& params, int64_t begin,
-                                       int64_t end) {
-  first_term<Real>(params, begin, end);
-}
-
-template <typename Real>
-FVFAST_TARGET_AVX2 void last_avx2(const PhaseGradientParams& params, int64_t begin, int64_t end) {
-  last_pass<Real>(params, begin, end);
-}
-
-template <typename Real>
-FVFAST_TARGET_AVX512 void last_avx512(const PhaseGradientParams& params, int64_t begin,
-                                      int64_t end) {
-  last_pass<Real>(params, begin, end);
-}
-#endif
-
-template <typename Real>
-void run(const PhaseGradientParams& params) {
-#if FVFAST_X86
-  constexpr Versions<Kernel> first = {first_baseline<Real>, first_avx2<Real>, first_avx512<Real>};
-  constexpr Versions<Kernel> last = {last_baseline<Real>, last_avx2<Real>, last_avx512<Real>};
-#else
-  constexpr Versions<Kernel> first = {first_baseline<Real>, nullptr, nullptr};
-  constexpr Versions<Kernel> last = {last_baseline<Real>, nullptr, nullptr};
-#endif
+void make_phase_gradient(const PhaseGradientParams& params) {
   const int64_t images = params.sizes.images, bins = params.sizes.bins();
-  Kernel* const begin_with = first.select();
-  Kernel* const end_with = last.select();
-  parallel_parts(images, bins, [&](int64_t begin, int64_t end) { begin_with(params, begin, end); });
+  const auto make_first_term = select_version<FirstTerm<Real>>();
+  const auto finish = select_version<LastPass<Real>>();
+  parallel_parts(images, bins,
+                 [&](int64_t begin, int64_t end) { make_first_term(params, begin, end); });
   parallel_for(images, 1, [&](int64_t begin, int64_t end) {
     for (int64_t image = begin; image < end; ++image) correct_edges<Real>(params, image);
   });
-  parallel_parts(images, bins, [&](int64_t begin, int64_t end) { end_with(params, begin, end); });
+  parallel_parts(images, bins, [&](int64_t begin, int64_t end) { finish(params, begin, end); });
 }
 
 }  // namespace
 
 void phase_gradient(const PhaseGradientParams& params) {
   if (params.sizes.images == 0 || params.sizes.bins() == 0) return;
-  if (params.dtype == DType::kFloat64) {
-    run<double>(params);
-  } else {
-    run<float>(params);
-  }
+  with_real(params.dtype, [&](auto real) { make_phase_gradient<decltype(real)>(params); });
 }
 
 }  // namespace fvfast::cpu

@@ -1,8 +1,8 @@
-// Phase to half spectrum: standardise the phase, take sine and cosine, multiply by the magnitude.
+// Phase to half spectrum: standardize the phase, take sine and cosine, multiply by the magnitude.
 // And the mean and deviation of an image that does not exist yet.
 //
-// The image is standardised over all its P = C H W values, so its statistics are wanted before the
-// pass that makes its colours. Parseval's theorem gives them. With the half spectrum X_c of channel
+// The image is standardized over all its P = C H W values, so its statistics are wanted before the
+// pass that makes its colors. Parseval's theorem gives them. With the half spectrum X_c of channel
 // c, whose inverse transform divides by H W,
 //
 //   sum over pixels of the image  = sum_c Re X_c[0, 0]
@@ -17,6 +17,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include "common/dispatch.h"
 #include "common/macros.h"
 #include "common/sincos.h"
 #include "cpu/phase/sums.h"
@@ -39,31 +40,35 @@ double origin_of(const PhaseSpectrumParams& params, int64_t image) {
 }
 
 template <typename Real>
-FVFAST_HOST_DEVICE void phase_sums(const PhaseSpectrumParams& params, int64_t begin, int64_t end) {
-  const int64_t bins = params.sizes.bins();
-  for (int64_t unit = begin; unit < end; ++unit) {
-    const Part part = part_of(unit, bins);
-    const Real* phase = static_cast<const Real*>(params.phase) + part.image * bins;
-    const double origin = origin_of<Real>(params, part.image);
-    double sums[kSumLanes] = {}, squares[kSumLanes] = {};
-    int64_t i = part.begin;
-    for (; i + kSumLanes <= part.end; i += kSumLanes) {
-      for (int lane = 0; lane < kSumLanes; ++lane) {
-        const double value = static_cast<double>(phase[i + lane]) - origin;
+struct PhaseSums {
+  template <SimdLevel>
+  static FVFAST_HOST_DEVICE void run(const PhaseSpectrumParams& params, int64_t begin,
+                                     int64_t end) {
+    const int64_t bins = params.sizes.bins();
+    for (int64_t unit = begin; unit < end; ++unit) {
+      const Part part = part_of(unit, bins);
+      const Real* phase = static_cast<const Real*>(params.phase) + part.image * bins;
+      const double origin = origin_of<Real>(params, part.image);
+      double sums[kSumLanes] = {}, squares[kSumLanes] = {};
+      int64_t i = part.begin;
+      for (; i + kSumLanes <= part.end; i += kSumLanes) {
+        for (int lane = 0; lane < kSumLanes; ++lane) {
+          const double value = static_cast<double>(phase[i + lane]) - origin;
+          sums[lane] += value;
+          squares[lane] += value * value;
+        }
+      }
+      for (int lane = 0; i < part.end; ++i, ++lane) {
+        const double value = static_cast<double>(phase[i]) - origin;
         sums[lane] += value;
         squares[lane] += value * value;
       }
+      double* out = sums_of_part(params.scratch, part.image, part.index);
+      out[kPhaseSum] = sum_of_lanes(sums);
+      out[kPhaseSquares] = sum_of_lanes(squares);
     }
-    for (int lane = 0; i < part.end; ++i, ++lane) {
-      const double value = static_cast<double>(phase[i]) - origin;
-      sums[lane] += value;
-      squares[lane] += value * value;
-    }
-    double* out = sums_of_part(params.scratch, part.image, part.index);
-    out[kPhaseSum] = sum_of_lanes(sums);
-    out[kPhaseSquares] = sum_of_lanes(squares);
   }
-}
+};
 
 // out = magnitude * exp(i (phase - mean) * scale), `count` <= kBlock bins.
 FVFAST_HOST_DEVICE void polar_block(const float* magnitude, const float* phase, double mean,
@@ -110,34 +115,38 @@ FVFAST_HOST_DEVICE double sum_of_squares(const Real* values, int64_t count) {
 }
 
 template <typename Real>
-FVFAST_HOST_DEVICE void polar_parts(const PhaseSpectrumParams& params, int64_t begin, int64_t end) {
-  const SpectrumSizes& sizes = params.sizes;
-  const int64_t half = sizes.half();
-  const Real* magnitude = static_cast<const Real*>(params.magnitude);
-  for (int64_t unit = begin; unit < end; ++unit) {
-    const Part rows = part_of(unit, sizes.rows());
-    const SpectrumStatistics& statistics = params.statistics[rows.image];
-    const double scale = 1 / (statistics.phase_std + params.epsilon);
-    const Real* phase = static_cast<const Real*>(params.phase) + rows.image * sizes.bins();
-    Real* out = static_cast<Real*>(params.spectrum) + 2 * rows.image * sizes.bins();
-    const int64_t last = rows.end * half;
-    int64_t i = rows.begin * half;
-    for (; i + kBlock <= last; i += kBlock) {  // a constant count: whole vectors
-      polar_block(magnitude + i, phase + i, statistics.phase_mean, scale, out + 2 * i, kBlock);
-    }
-    if (i < last) {
-      polar_block(magnitude + i, phase + i, statistics.phase_mean, scale, out + 2 * i,
-                  static_cast<int>(last - i));
-    }
+struct PolarParts {
+  template <SimdLevel>
+  static FVFAST_HOST_DEVICE void run(const PhaseSpectrumParams& params, int64_t begin,
+                                     int64_t end) {
+    const SpectrumSizes& sizes = params.sizes;
+    const int64_t half = sizes.half();
+    const Real* magnitude = static_cast<const Real*>(params.magnitude);
+    for (int64_t unit = begin; unit < end; ++unit) {
+      const Part rows = part_of(unit, sizes.rows());
+      const SpectrumStatistics& statistics = params.statistics[rows.image];
+      const double scale = 1 / (statistics.phase_std + params.epsilon);
+      const Real* phase = static_cast<const Real*>(params.phase) + rows.image * sizes.bins();
+      Real* out = static_cast<Real*>(params.spectrum) + 2 * rows.image * sizes.bins();
+      const int64_t last = rows.end * half;
+      int64_t i = rows.begin * half;
+      for (; i + kBlock <= last; i += kBlock) {  // a constant count: whole vectors
+        polar_block(magnitude + i, phase + i, statistics.phase_mean, scale, out + 2 * i, kBlock);
+      }
+      if (i < last) {
+        polar_block(magnitude + i, phase + i, statistics.phase_mean, scale, out + 2 * i,
+                    static_cast<int>(last - i));
+      }
 
-    if (rows.image > 0) continue;  // the images share the magnitude
-    double inside = 0;
-    for (int64_t row = rows.begin; row < rows.end; ++row) {
-      inside += sum_of_squares(magnitude + row * half + 1, (sizes.width - 1) / 2);
+      if (rows.image > 0) continue;  // the images share the magnitude
+      double inside = 0;
+      for (int64_t row = rows.begin; row < rows.end; ++row) {
+        inside += sum_of_squares(magnitude + row * half + 1, (sizes.width - 1) / 2);
+      }
+      sums_of_part(params.scratch, 0, rows.index)[kInsideEnergy] = inside;
     }
-    sums_of_part(params.scratch, 0, rows.index)[kInsideEnergy] = inside;
   }
-}
+};
 
 void phase_statistics(const PhaseSpectrumParams& params, int64_t image, double origin) {
   double sum, squares;
@@ -195,61 +204,19 @@ void image_statistics(const PhaseSpectrumParams& params, int64_t image, double i
   params.statistics[image].image_std = std::sqrt(energy / (plane * pixels));
 }
 
-using Kernel = void(const PhaseSpectrumParams& params, int64_t begin, int64_t end);
-
 template <typename Real>
-void sums_baseline(const PhaseSpectrumParams& params, int64_t begin, int64_t end) {
-  phase_sums<Real>(params, begin, end);
-}
-
-template <typename Real>
-void polar_baseline(const PhaseSpectrumParams& params, int64_t begin, int64_t end) {
-  polar_parts<Real>(params, begin, end);
-}
-
-#if FVFAST_X86
-template <typename Real>
-FVFAST_TARGET_AVX2 void sums_avx2(const PhaseSpectrumParams& params, int64_t begin, int64_t end) {
-  phase_sums<Real>(params, begin, end);
-}
-
-template <typename Real>
-FVFAST_TARGET_AVX512 void sums_avx512(const PhaseSpectrumParams& params, int64_t begin,
-                                      int64_t end) {
-  phase_sums<Real>(params, begin, end);
-}
-
-template <typename Real>
-FVFAST_TARGET_AVX2 void polar_avx2(const PhaseSpectrumParams& params, int64_t begin, int64_t end) {
-  polar_parts<Real>(params, begin, end);
-}
-
-template <typename Real>
-FVFAST_TARGET_AVX512 void polar_avx512(const PhaseSpectrumParams& params, int64_t begin,
-                                       int64_t end) {
-  polar_parts<Real>(params, begin, end);
-}
-#endif
-
-template <typename Real>
-void run(const PhaseSpectrumParams& params) {
-#if FVFAST_X86
-  constexpr Versions<Kernel> sums = {sums_baseline<Real>, sums_avx2<Real>, sums_avx512<Real>};
-  constexpr Versions<Kernel> polar = {polar_baseline<Real>, polar_avx2<Real>, polar_avx512<Real>};
-#else
-  constexpr Versions<Kernel> sums = {sums_baseline<Real>, nullptr, nullptr};
-  constexpr Versions<Kernel> polar = {polar_baseline<Real>, nullptr, nullptr};
-#endif
+void make_phase_spectrum(const PhaseSpectrumParams& params) {
   const int64_t images = params.sizes.images, bins = params.sizes.bins();
-  Kernel* const sum = sums.select();
-  Kernel* const fill = polar.select();
   if (params.phase_sums == nullptr) {
-    parallel_parts(images, bins, [&](int64_t begin, int64_t end) { sum(params, begin, end); });
+    const auto sum_phase = select_version<PhaseSums<Real>>();
+    parallel_parts(images, bins,
+                   [&](int64_t begin, int64_t end) { sum_phase(params, begin, end); });
   }
   for (int64_t image = 0; image < images; ++image) {
     phase_statistics(params, image, origin_of<Real>(params, image));
   }
-  parallel_parts(images, bins, [&](int64_t begin, int64_t end) { fill(params, begin, end); });
+  const auto make_bins = select_version<PolarParts<Real>>();
+  parallel_parts(images, bins, [&](int64_t begin, int64_t end) { make_bins(params, begin, end); });
   const double inside = sum_of_parts(params.scratch, 0, kInsideEnergy);
   parallel_for(images, 1, [&](int64_t begin, int64_t end) {
     for (int64_t image = begin; image < end; ++image) {
@@ -262,11 +229,7 @@ void run(const PhaseSpectrumParams& params) {
 
 void phase_spectrum(const PhaseSpectrumParams& params) {
   if (params.sizes.images == 0 || params.sizes.bins() == 0) return;
-  if (params.dtype == DType::kFloat64) {
-    run<double>(params);
-  } else {
-    run<float>(params);
-  }
+  with_real(params.dtype, [&](auto real) { make_phase_spectrum<decltype(real)>(params); });
 }
 
 }  // namespace fvfast::cpu

@@ -1,8 +1,9 @@
-// One step of NAdam in one pass, which also makes the sums that standardise the new phase.
+// One step of NAdam in one pass, which also makes the sums that standardize the new phase.
 // Source: T. Dozat, "Incorporating Nesterov momentum into Adam" (2016).
 #include <cmath>
 #include <cstdint>
 
+#include "common/dispatch.h"
 #include "common/macros.h"
 #include "cpu/phase/sums.h"
 #include "cpu/simd.h"
@@ -38,8 +39,8 @@ struct Update {
         momentum(static_cast<Real*>(params.momentum) + image * params.elements),
         square(static_cast<Real*>(params.square) + image * params.elements) {}
 
-  // `count` <= kSumLanes elements. Loads, arithmetic and stores are loops of their own: the
-  // compiler need not wonder then whether a store changes a later load.
+  // `count` <= kSumLanes elements. Stores are a loop of their own, so that the compiler sees that
+  // none of them changes a later load.
   FVFAST_HOST_DEVICE void step(int64_t first, int count) {
     Real p[kSumLanes], m[kSumLanes], v[kSumLanes];
     for (int i = 0; i < count; ++i) {
@@ -63,63 +64,32 @@ struct Update {
 };
 
 template <typename Real>
-FVFAST_HOST_DEVICE void update_parts(const PhaseUpdateParams& params, int64_t begin, int64_t end) {
-  for (int64_t unit = begin; unit < end; ++unit) {
-    const Part part = part_of(unit, params.elements);
-    Update<Real> update(params, part.image);
-    int64_t i = part.begin;
-    for (; i + kSumLanes <= part.end; i += kSumLanes) update.step(i, kSumLanes);
-    if (i < part.end) update.step(i, static_cast<int>(part.end - i));
-    double* out = sums_of_part(params.scratch, part.image, part.index);
-    out[kSum] = sum_of_lanes(update.sums);
-    out[kSquares] = sum_of_lanes(update.squares);
+struct UpdateParts {
+  template <SimdLevel>
+  static FVFAST_HOST_DEVICE void run(const PhaseUpdateParams& params, int64_t begin, int64_t end) {
+    for (int64_t unit = begin; unit < end; ++unit) {
+      const Part part = part_of(unit, params.elements);
+      Update<Real> update(params, part.image);
+      int64_t i = part.begin;
+      for (; i + kSumLanes <= part.end; i += kSumLanes) update.step(i, kSumLanes);
+      if (i < part.end) update.step(i, static_cast<int>(part.end - i));
+      double* out = sums_of_part(params.scratch, part.image, part.index);
+      out[kSum] = sum_of_lanes(update.sums);
+      out[kSquares] = sum_of_lanes(update.squares);
+    }
   }
-}
-
-using Kernel = void(const PhaseUpdateParams& params, int64_t begin, int64_t end);
-
-template <typename Real>
-void update_baseline(const PhaseUpdateParams& params, int64_t begin, int64_t end) {
-  update_parts<Real>(params, begin, end);
-}
-
-#if FVFAST_X86
-template <typename Real>
-FVFAST_TARGET_AVX2 void update_avx2(const PhaseUpdateParams& params, int64_t begin, int64_t end) {
-  update_parts<Real>(params, begin, end);
-}
-
-template <typename Real>
-FVFAST_TARGET_AVX512 void update_avx512(const PhaseUpdateParams& params, int64_t begin,
-                                        int64_t end) {
-  update_parts<Real>(params, begin, end);
-}
-#endif
-
-template <typename Real>
-void run(const PhaseUpdateParams& params) {
-#if FVFAST_X86
-  constexpr Versions<Kernel> versions = {update_baseline<Real>, update_avx2<Real>,
-                                         update_avx512<Real>};
-#else
-  constexpr Versions<Kernel> versions = {update_baseline<Real>, nullptr, nullptr};
-#endif
-  Kernel* const kernel = versions.select();
-  parallel_parts(params.images, params.elements,
-                 [&](int64_t begin, int64_t end) { kernel(params, begin, end); });
-  for (int64_t image = 0; image < params.images; ++image) {
-    params.sums[2 * image] = sum_of_parts(params.scratch, image, kSum);
-    params.sums[2 * image + 1] = sum_of_parts(params.scratch, image, kSquares);
-  }
-}
+};
 
 }  // namespace
 
 void phase_update(const PhaseUpdateParams& params) {
-  if (params.dtype == DType::kFloat64) {
-    run<double>(params);
-  } else {
-    run<float>(params);
+  const auto update_parts = with_real(
+      params.dtype, [](auto real) { return select_version<UpdateParts<decltype(real)>>(); });
+  parallel_parts(params.images, params.elements,
+                 [&](int64_t begin, int64_t end) { update_parts(params, begin, end); });
+  for (int64_t image = 0; image < params.images; ++image) {
+    params.sums[2 * image] = sum_of_parts(params.scratch, image, kSum);
+    params.sums[2 * image + 1] = sum_of_parts(params.scratch, image, kSquares);
   }
 }
 

@@ -1,7 +1,8 @@
-// The inverse transform to the image, and back: standardisation, colours, sigmoid, range.
+// The inverse transform to the image, and back: standardization, colors, sigmoid, range.
 #include <algorithm>
 #include <cstdint>
 
+#include "common/dispatch.h"
 #include "common/macros.h"
 #include "common/sigmoid.h"
 #include "cpu/parallel.h"
@@ -15,19 +16,19 @@ constexpr int kBlock = 64;              // pixels
 constexpr int64_t kTile = 16 * kBlock;  // pixels of one unit of work, at most
 constexpr int64_t kGrain = 8 * kTile;   // pixels worth a thread
 
-// Planes that are mixed together: the three colours, or each plane for itself.
+// Planes that are mixed: the three colors, or each plane by itself.
 int planes_of(bool has_colors) { return has_colors ? 3 : 1; }
 
 struct Groups {
   int64_t pixels;  // of one plane
   int64_t tiles;   // of one group
-  int64_t units;   // tiles in all
+  int64_t tiles_in_all;
   int64_t per_image;
 
   Groups(const SpectrumSizes& sizes, bool has_colors)
       : pixels(sizes.height * sizes.width),
-        tiles((pixels + kTile - 1) / kTile),
-        units(sizes.images * sizes.channels / planes_of(has_colors) * tiles),
+        tiles(divided_up(pixels, kTile)),
+        tiles_in_all(sizes.images * sizes.channels / planes_of(has_colors) * tiles),
         per_image(sizes.channels / planes_of(has_colors)) {}
 };
 
@@ -35,7 +36,7 @@ struct Groups {
 template <typename Real, int planes>
 struct Forward {
   Real mean;
-  Real mix[planes][planes];  // standardisation and colours: row i is what plane i adds
+  Real mix[planes][planes];  // standardization and colors: row i is what plane i adds
   Real low, width;
 
   FVFAST_HOST_DEVICE Forward(const SpectrumImageParams& params, int64_t image) {
@@ -51,8 +52,8 @@ struct Forward {
     }
   }
 
-  // `count` <= kBlock pixels in place. The loops are apart because the compiler need not wonder
-  // then whether a store changes a later load.
+  // `count` <= kBlock pixels in place. Loads and stores are loops of their own, so that the
+  // compiler sees that no store changes a later load.
   FVFAST_HOST_DEVICE void block(Real* image, int64_t plane_stride, int count) const {
     Real values[planes][kBlock];
     for (int i = 0; i < planes; ++i) {
@@ -70,26 +71,30 @@ struct Forward {
 };
 
 template <typename Real, int planes>
-FVFAST_HOST_DEVICE void image_units(const SpectrumImageParams& params, int64_t begin, int64_t end) {
-  const Groups groups(params.sizes, planes == 3);
-  for (int64_t unit = begin; unit < end; ++unit) {
-    const int64_t group = unit / groups.tiles;
-    const Forward<Real, planes> forward(params, group / groups.per_image);
-    Real* image = static_cast<Real*>(params.image) + group * planes * groups.pixels;
-    int64_t pixel = unit % groups.tiles * kTile;
-    const int64_t last = std::min(pixel + kTile, groups.pixels);
-    for (; pixel + kBlock <= last; pixel += kBlock) {  // a constant count: whole vectors
-      forward.block(image + pixel, groups.pixels, kBlock);
+struct ImageTiles {
+  template <SimdLevel>
+  static FVFAST_HOST_DEVICE void run(const SpectrumImageParams& params, int64_t begin,
+                                     int64_t end) {
+    const Groups groups(params.sizes, planes == 3);
+    for (int64_t unit = begin; unit < end; ++unit) {
+      const int64_t group = unit / groups.tiles;
+      const Forward<Real, planes> forward(params, group / groups.per_image);
+      Real* image = static_cast<Real*>(params.image) + group * planes * groups.pixels;
+      int64_t pixel = unit % groups.tiles * kTile;
+      const int64_t last = std::min(pixel + kTile, groups.pixels);
+      for (; pixel + kBlock <= last; pixel += kBlock) {  // a constant count: whole vectors
+        forward.block(image + pixel, groups.pixels, kBlock);
+      }
+      if (pixel < last) forward.block(image + pixel, groups.pixels, static_cast<int>(last - pixel));
     }
-    if (pixel < last) forward.block(image + pixel, groups.pixels, static_cast<int>(last - pixel));
   }
-}
+};
 
-// The slope of image = low + (high - low) sigmoid(x) is (image - low) (high - image) / (high -
-// low).
+// The slope of image = low + (high - low) sigmoid(x) is
+// (image - low) (high - image) / (high - low).
 template <typename Real, int planes>
 struct Backward {
-  Real mix[planes][planes];  // colours, divided by the width of the range
+  Real mix[planes][planes];  // colors, divided by the width of the range
   Real low, high;
 
   FVFAST_HOST_DEVICE explicit Backward(const SpectrumImageGradientParams& params)
@@ -122,87 +127,51 @@ struct Backward {
 };
 
 template <typename Real, int planes>
-FVFAST_HOST_DEVICE void gradient_units(const SpectrumImageGradientParams& params, int64_t begin,
-                                       int64_t end) {
-  const Groups groups(params.sizes, planes == 3);
-  const Backward<Real, planes> backward(params);
-  for (int64_t unit = begin; unit < end; ++unit) {
-    const int64_t offset = unit / groups.tiles * planes * groups.pixels;
-    const Real* gradient = static_cast<const Real*>(params.gradient) + offset;
-    const Real* image = static_cast<const Real*>(params.image) + offset;
-    Real* out = static_cast<Real*>(params.out) + offset;
-    int64_t pixel = unit % groups.tiles * kTile;
-    const int64_t last = std::min(pixel + kTile, groups.pixels);
-    for (; pixel + kBlock <= last; pixel += kBlock) {
-      backward.block(gradient + pixel, image + pixel, out + pixel, groups.pixels, kBlock);
-    }
-    if (pixel < last) {
-      backward.block(gradient + pixel, image + pixel, out + pixel, groups.pixels,
-                     static_cast<int>(last - pixel));
+struct GradientTiles {
+  template <SimdLevel>
+  static FVFAST_HOST_DEVICE void run(const SpectrumImageGradientParams& params, int64_t begin,
+                                     int64_t end) {
+    const Groups groups(params.sizes, planes == 3);
+    const Backward<Real, planes> backward(params);
+    for (int64_t unit = begin; unit < end; ++unit) {
+      const int64_t offset = unit / groups.tiles * planes * groups.pixels;
+      const Real* gradient = static_cast<const Real*>(params.gradient) + offset;
+      const Real* image = static_cast<const Real*>(params.image) + offset;
+      Real* out = static_cast<Real*>(params.out) + offset;
+      int64_t pixel = unit % groups.tiles * kTile;
+      const int64_t last = std::min(pixel + kTile, groups.pixels);
+      for (; pixel + kBlock <= last; pixel += kBlock) {
+        backward.block(gradient + pixel, image + pixel, out + pixel, groups.pixels, kBlock);
+      }
+      if (pixel < last) {
+        backward.block(gradient + pixel, image + pixel, out + pixel, groups.pixels,
+                       static_cast<int>(last - pixel));
+      }
     }
   }
-}
+};
 
-// Both kernels at one level: overloads tell them apart.
-template <typename Real, int planes>
-FVFAST_HOST_DEVICE void units(const SpectrumImageParams& params, int64_t begin, int64_t end) {
-  image_units<Real, planes>(params, begin, end);
-}
-
-template <typename Real, int planes>
-FVFAST_HOST_DEVICE void units(const SpectrumImageGradientParams& params, int64_t begin,
-                              int64_t end) {
-  gradient_units<Real, planes>(params, begin, end);
-}
-
-template <typename Params, typename Real, int planes>
-void units_baseline(const Params& params, int64_t begin, int64_t end) {
-  units<Real, planes>(params, begin, end);
-}
-
-#if FVFAST_X86
-template <typename Params, typename Real, int planes>
-FVFAST_TARGET_AVX2 void units_avx2(const Params& params, int64_t begin, int64_t end) {
-  units<Real, planes>(params, begin, end);
-}
-
-template <typename Params, typename Real, int planes>
-FVFAST_TARGET_AVX512 void units_avx512(const Params& params, int64_t begin, int64_t end) {
-  units<Real, planes>(params, begin, end);
-}
-#endif
-
-template <typename Params, typename Real, int planes>
-void run(const Params& params) {
-  using Kernel = void(const Params& params, int64_t begin, int64_t end);
-#if FVFAST_X86
-  constexpr Versions<Kernel> versions = {units_baseline<Params, Real, planes>,
-                                         units_avx2<Params, Real, planes>,
-                                         units_avx512<Params, Real, planes>};
-#else
-  constexpr Versions<Kernel> versions = {units_baseline<Params, Real, planes>, nullptr, nullptr};
-#endif
-  Kernel* const kernel = versions.select();
-  const Groups groups(params.sizes, planes == 3);
-  const int64_t unit_pixels = std::max<int64_t>(1, std::min(groups.pixels, kTile));
-  parallel_for(groups.units, std::max<int64_t>(1, kGrain / (planes * unit_pixels)),
+// Kernel<Real, planes> for the type and the colors of the params, over all tiles.
+template <template <typename Real, int planes> class Kernel, typename Params>
+void run_on_tiles(const Params& params) {
+  const auto kernel = with_real(params.dtype, [&](auto real) {
+    using Real = decltype(real);
+    return params.has_colors ? select_version<Kernel<Real, 3>>()
+                             : select_version<Kernel<Real, 1>>();
+  });
+  const Groups groups(params.sizes, params.has_colors);
+  const int64_t tile_pixels = std::max<int64_t>(1, std::min(groups.pixels, kTile));
+  const int planes = planes_of(params.has_colors);
+  parallel_for(groups.tiles_in_all, std::max<int64_t>(1, kGrain / (planes * tile_pixels)),
                [&](int64_t begin, int64_t end) { kernel(params, begin, end); });
-}
-
-template <typename Params>
-void run_any(const Params& params) {
-  const bool is_double = params.dtype == DType::kFloat64;
-  if (params.has_colors) {
-    is_double ? run<Params, double, 3>(params) : run<Params, float, 3>(params);
-  } else {
-    is_double ? run<Params, double, 1>(params) : run<Params, float, 1>(params);
-  }
 }
 
 }  // namespace
 
-void spectrum_image(const SpectrumImageParams& params) { run_any(params); }
+void spectrum_image(const SpectrumImageParams& params) { run_on_tiles<ImageTiles>(params); }
 
-void spectrum_image_gradient(const SpectrumImageGradientParams& params) { run_any(params); }
+void spectrum_image_gradient(const SpectrumImageGradientParams& params) {
+  run_on_tiles<GradientTiles>(params);
+}
 
 }  // namespace fvfast::cpu

@@ -14,7 +14,7 @@
 
 namespace fvfast::cpu {
 
-// With fewer, compilers unroll a loop over them before they vectorise it.
+// With fewer, compilers unroll a loop over them before they vectorize it.
 constexpr int kSumLanes = 64;
 constexpr int64_t kSumGrain = 16 * 1024;  // elements worth a thread
 
