@@ -1,4 +1,4 @@
-// Elements in registers as words of memory, for access by 16 bytes.
+// Elements in registers as words of memory, for accesses of up to 16 bytes.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -10,11 +10,11 @@
 
 namespace fvfast::cuda {
 
-// Elements of 16 bytes.
+// Elements in 16 bytes.
 template <typename Element>
 constexpr int kPack = 16 / static_cast<int>(sizeof(typename Element::Storage));
 
-// Words [0, count * sizeof(Storage) / 4) of `count` elements that follow one another in memory.
+// Packs `count` elements, in the order of memory, into count * sizeof(Storage) / 4 words.
 template <typename Element, int count, typename Real>
 __device__ void pack(const Real (&values)[count], uint32_t* words) {
   using To = typename Element::Real;
@@ -69,13 +69,13 @@ __device__ inline void store_four(const double (&values)[4], double* to) {
   for (int i = 0; i < 4; ++i) to[i] = values[i];
 }
 
-// Whether so many bytes can be accessed at once there.
+// Whether kBytes can be accessed at once at an address.
 template <int kBytes>
 FVFAST_HOST_DEVICE bool is_aligned_to(const void* address) {
   return reinterpret_cast<uintptr_t>(address) % kBytes == 0;
 }
 
-// Words of memory that are read and written at once, as far as 16 bytes allow.
+// Words of memory that are read and written with as few accesses as 16 bytes each allow.
 template <int kWords>
 struct Words {
   uint32_t words[kWords];
@@ -94,8 +94,9 @@ struct Words {
     }
   }
 
-  // __stcg is what a store does anyhow. But the compiler does not merge it with the stores of one
-  // element each that a kernel has for other cases, which would leave only those.
+  // __stcg caches as a plain store does. But the compiler does not merge it with the stores of
+  // single elements that a kernel has for other cases; of plain stores it would keep only the
+  // single ones.
   __device__ void store(void* to) const {
     if constexpr (kWords == 2) {
       __stcg(static_cast<uint2*>(to), make_uint2(words[0], words[1]));

@@ -1,13 +1,15 @@
-// Kernel A: phase to half spectrum, transformed back along the columns; and the statistics that the
-// second half of the way, rows.cu, needs.
+// Kernel A: from the phase to the half spectrum, and its inverse transform along the columns; also
+// the statistics that the other half of the way (rows.cu) needs.
 //
 // A block owns up to kTileColumns columns of one channel of one image. It computes their bins into
 // shared memory, in digit-reversed order, sums the energy that Parseval's theorem asks for,
 // transforms in place and writes the columns. Consecutive threads take consecutive columns.
 //
 // Traffic: reads phase and magnitude, writes the complex half image, each once.
+#include "common/dispatch.h"
 #include "cuda/grid.h"
 #include "cuda/launch.h"
+#include "cuda/phase/block_columns.h"
 #include "cuda/phase/fft.h"
 #include "cuda/phase/kernels.h"
 #include "cuda/phase/spectrum.h"
@@ -65,7 +67,7 @@ __global__ void __launch_bounds__(kSumThreads)
   }
 }
 
-// How the phase of this block's image is standardised, in every thread.
+// How the phase of this block's image is standardized, in every thread.
 template <typename Real>
 __device__ SpectrumStatistics phase_moments(const ColumnsArguments<Real>& arguments, int64_t image,
                                             double* memory) {
@@ -87,6 +89,83 @@ __device__ SpectrumStatistics phase_moments(const ColumnsArguments<Real>& argume
   return result;
 }
 
+// The column of a thread of columns_kernel, in each array.
+template <typename Real>
+struct ColumnOfArrays {
+  const Real* magnitude;  // rows lie `half` apart
+  const Real* phase;
+  Complex<Real>* out;
+  int64_t half;
+  bool edge;  // whether the column holds its own mirror image
+
+  __device__ __forceinline__ ColumnOfArrays(const ColumnsArguments<Real>& arguments,
+                                            const BlockColumns& columns) {
+    const SpectrumSizes& sizes = arguments.sizes;
+    half = columns.half;
+    const int64_t plane = columns.channel * sizes.height * half;
+    magnitude = arguments.magnitude + plane + columns.column;
+    phase = arguments.phase + columns.image * sizes.bins() + plane + columns.column;
+    out = arguments.out +
+          (columns.image * sizes.channels + columns.channel) * sizes.height * arguments.pitch +
+          columns.column;
+    edge = columns.valid && is_edge(sizes, columns.column);
+  }
+
+  __device__ __forceinline__ Complex<Real> bin(int row, const Angle& angle) const {
+    return polar(magnitude[row * half], phase[row * half], angle);
+  }
+};
+
+// Computes the bins of a thread, into shared memory to be transformed, or into `out`. Returns their
+// energy, of an inner column that of its mirror image too, and none of an edge column.
+template <bool kTransform, typename Real>
+__device__ __forceinline__ double make_bins(const ColumnsArguments<Real>& arguments,
+                                            const BlockColumns& columns,
+                                            const ColumnOfArrays<Real>& at, const Angle& angle,
+                                            const ColumnLane<Real>& lane) {
+  double energy = 0;
+  for (int row = columns.first_row; row < columns.height; row += columns.row_step) {
+    Complex<Real> bin = {0, 0};
+    if (columns.valid) {
+      const Real size = at.magnitude[row * at.half];
+      bin = polar(size, at.phase[row * at.half], angle);
+      if (!at.edge) energy += 2 * static_cast<double>(size) * static_cast<double>(size);
+    }
+    if (kTransform) {
+      lane.input(row) = bin;
+    } else if (columns.valid) {
+      at.out[row * arguments.pitch] = bin;
+    }
+  }
+  return energy;
+}
+
+// Adds the energy of what the inverse transform keeps of an edge column to totals[0]; the real part
+// of the bin [0, 0] is totals[1].
+template <bool kTransform, typename Real>
+__device__ __forceinline__ void add_edge_energy(const BlockColumns& columns,
+                                                const ColumnOfArrays<Real>& at, const Angle& angle,
+                                                const ColumnLane<Real>& lane, double (&totals)[2]) {
+  for (int row = columns.first_row; at.edge && row < columns.height; row += columns.row_step) {
+    const int opposite = columns.opposite(row);
+    Complex<Real> bin, mirror;
+    if (kTransform) {
+      bin = lane.input(row);
+      mirror = lane.input(opposite);
+    } else {
+      bin = at.bin(row, angle);
+      mirror = at.bin(opposite, angle);
+    }
+    const double re = 0.5 * (static_cast<double>(bin.re) + static_cast<double>(mirror.re));
+    const double im = 0.5 * (static_cast<double>(bin.im) - static_cast<double>(mirror.im));
+    if (row == 0 && columns.column == 0) {
+      totals[1] = static_cast<double>(bin.re);
+    } else {
+      totals[0] += re * re + im * im;
+    }
+  }
+}
+
 // Without a transform the bins themselves are written, and nothing is kept in shared memory.
 template <typename Real, bool kTransform>
 __global__ void __launch_bounds__(kTransformThreads, sizeof(Real) == 4 ? 2 : 1)
@@ -94,95 +173,49 @@ __global__ void __launch_bounds__(kTransformThreads, sizeof(Real) == 4 ? 2 : 1)
   extern __shared__ double shared_memory[];
   __shared__ double sum_memory[2 * kMaxWarps];
   const SpectrumSizes& sizes = arguments.sizes;
-  const int64_t half = sizes.half();
-  const int64_t image = arguments.first_image + blockIdx.y;
-  const int block = static_cast<int>(blockIdx.x);
-  const int64_t channel = block / arguments.tiles, tile = block % arguments.tiles;
-  const int height = static_cast<int>(sizes.height);
-  const int lane = static_cast<int>(threadIdx.x) & (arguments.lanes - 1);
-  const int first_row = static_cast<int>(threadIdx.x) / arguments.lanes;
-  const int row_step = static_cast<int>(blockDim.x) / arguments.lanes;
-  const int64_t column = tile * arguments.lanes + lane;
-  const bool valid = column < half;
+  const BlockColumns columns(arguments);
 
-  const SpectrumStatistics statistics = phase_moments(arguments, image, sum_memory);
+  const SpectrumStatistics statistics = phase_moments(arguments, columns.image, sum_memory);
   const Angle angle = {statistics.phase_mean, 1 / (statistics.phase_std + arguments.epsilon)};
   if (blockIdx.x == 0 && threadIdx.x == 0) {
-    arguments.statistics[image].phase_mean = statistics.phase_mean;
-    arguments.statistics[image].phase_std = statistics.phase_std;
+    arguments.statistics[columns.image].phase_mean = statistics.phase_mean;
+    arguments.statistics[columns.image].phase_std = statistics.phase_std;
   }
 
-  const TransformMemory<Real> memory(shared_memory, height, arguments.lanes);
+  const TransformMemory<Real> memory(shared_memory, columns.height, arguments.lanes);
   const Plain layout = {arguments.lanes};
+  const ColumnLane<Real> lane = {memory, layout, columns.lane};
   if (kTransform) {
     memory.prepare(arguments.plan);
     __syncthreads();
   }
-
-  const int64_t plane = channel * sizes.height * half;
-  const Real* magnitude = arguments.magnitude + plane + column;
-  const Real* phase = arguments.phase + image * sizes.bins() + plane + column;
-  Complex<Real>* out =
-      arguments.out + (image * sizes.channels + channel) * sizes.height * arguments.pitch + column;
-  const bool edge = valid && is_edge(sizes, column);
-  const auto bin_at = [&](int row) {
-    return polar(magnitude[row * half], phase[row * half], angle);
-  };
+  const ColumnOfArrays<Real> at(arguments, columns);
   double totals[2] = {0, 0};  // energy, constant
-  for (int row = first_row; row < height; row += row_step) {
-    Complex<Real> bin = {0, 0};
-    if (valid) {
-      const Real size = magnitude[row * half];
-      bin = polar(size, phase[row * half], angle);
-      if (!edge) totals[0] += 2 * static_cast<double>(size) * static_cast<double>(size);
-    }
-    if (kTransform) {
-      memory.values[layout(memory.places[row], lane)] = bin;
-    } else if (valid) {
-      out[row * arguments.pitch] = bin;
-    }
-  }
-  if (has_edge(sizes, tile * arguments.lanes, arguments.lanes)) {
-    // What the inverse transform keeps of a column that holds its own mirror image.
+  totals[0] = make_bins<kTransform>(arguments, columns, at, angle, lane);
+  if (has_edge(sizes, columns.tile * arguments.lanes, arguments.lanes)) {
     if (kTransform) __syncthreads();
-    for (int row = first_row; edge && row < height; row += row_step) {
-      const int opposite = row == 0 ? 0 : height - row;
-      Complex<Real> bin, mirror;
-      if (kTransform) {
-        bin = memory.values[layout(memory.places[row], lane)];
-        mirror = memory.values[layout(memory.places[opposite], lane)];
-      } else {
-        bin = bin_at(row);
-        mirror = bin_at(opposite);
-      }
-      const double re = 0.5 * (static_cast<double>(bin.re) + static_cast<double>(mirror.re));
-      const double im = 0.5 * (static_cast<double>(bin.im) - static_cast<double>(mirror.im));
-      if (row == 0 && column == 0) {
-        totals[1] = static_cast<double>(bin.re);
-      } else {
-        totals[0] += re * re + im * im;
-      }
-    }
+    add_edge_energy<kTransform>(columns, at, angle, lane, totals);
   }
   block_sum(totals, sum_memory);
   if (threadIdx.x == 0) {
-    arguments.parts[image * sizes.channels * arguments.tiles + blockIdx.x] = {totals[0], totals[1]};
+    arguments.parts[columns.image * sizes.channels * arguments.tiles + blockIdx.x] = {totals[0],
+                                                                                      totals[1]};
   }
 
   if (kTransform) {
     transform<true>(memory, layout, arguments.plan);
     const Real scale = static_cast<Real>(
         1 / (static_cast<double>(sizes.height) * static_cast<double>(sizes.width)));
-    if (!valid) return;
-    for (int row = first_row; row < height; row += row_step) {
-      const Complex<Real> value = memory.values[layout(row, lane)];
-      out[row * arguments.pitch] = {scale * value.re, scale * value.im};
+    if (!columns.valid) return;
+    for (int row = columns.first_row; row < columns.height; row += columns.row_step) {
+      const Complex<Real> value = lane.output(row);
+      at.out[row * arguments.pitch] = {scale * value.re, scale * value.im};
     }
   }
 }
 
 template <typename Real>
-void run_columns(const PhaseImageParams& params, void* spectrum, const Target& target) {
+void launch_columns(const PhaseImageParams& params, void* spectrum, const Target& target) {
   const SpectrumSizes& sizes = params.sizes;
   const DeviceGuard guard(target, "phase_image");
   const Tiling tiling = spectrum == nullptr
@@ -228,11 +261,8 @@ void run_columns(const PhaseImageParams& params, void* spectrum, const Target& t
 }
 
 void phase_columns(const PhaseImageParams& params, void* spectrum, const Target& target) {
-  if (params.dtype == DType::kFloat64) {
-    run_columns<double>(params, spectrum, target);
-  } else {
-    run_columns<float>(params, spectrum, target);
-  }
+  with_real(params.dtype,
+            [&](auto real) { launch_columns<decltype(real)>(params, spectrum, target); });
 }
 
 }  // namespace fvfast::cuda

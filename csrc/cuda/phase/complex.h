@@ -1,4 +1,4 @@
-// Complex numbers of kernels, laid out as those of torch.
+// Complex numbers, laid out as torch has them.
 #pragma once
 
 namespace fvfast::cuda {
@@ -28,7 +28,7 @@ __device__ __forceinline__ Complex<Real> conjugate(Complex<Real> a) {
   return {a.re, -a.im};
 }
 
-// a times i or, of an inverse transform, times -i: the quarter turns of a butterfly differ in sign.
+// a times -i or, in an inverse transform, times i: the quarter turn of a butterfly.
 template <bool kInverse, typename Real>
 __device__ __forceinline__ Complex<Real> quarter_turn(Complex<Real> a) {
   if (kInverse) return {-a.im, a.re};

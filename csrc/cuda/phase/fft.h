@@ -3,7 +3,7 @@
 // A block transforms several sequences side by side, its lanes: consecutive threads take the same
 // element of consecutive lanes, so that a warp reads consecutive addresses whatever the stride of a
 // butterfly. The transform works in place (decimation in time): it wants its input in
-// digit-reversed order, which the loading puts right, and leaves the output in natural order.
+// digit-reversed order, which the loading takes care of, and leaves its output in natural order.
 // Each stage touches every element once and ends with a barrier; the first needs no twiddles.
 //
 // Sources: J. Cooley, J. Tukey, "An algorithm for the machine calculation of complex Fourier
@@ -82,7 +82,7 @@ struct Plain {
 
 // The same, with the lanes of an element rotated. Threads that take consecutive elements of one
 // lane would all meet in the same bank; rotating by the element's number spreads them out. Elements
-// that are neighbours before the digit reversal lie length / (last radix) apart, hence the second
+// that are neighbors before the digit reversal lie length / (last radix) apart, hence the second
 // term. The number of lanes is a power of two.
 struct Skewed {
   int lanes;
@@ -172,7 +172,7 @@ __device__ __forceinline__ void transform_stage(const TransformMemory<Real>& mem
   }
 }
 
-// Transforms all lanes, unnormalised. Begins with a barrier, which makes the loaded values and the
+// Transforms all lanes, unnormalized. Begins with a barrier, which makes the loaded values and the
 // tables visible, and ends with one. The number of threads is a multiple of that of lanes, which is
 // a power of two.
 template <bool kInverse, typename Real, typename Layout>

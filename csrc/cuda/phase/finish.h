@@ -73,7 +73,7 @@ class Finish {
         sums[kMoment] + cross_ * sums[kCrossMoment] + constant_ * sums[kConstantMoment];
     const double slope =
         statistics.phase_std > 0 ? moment / (bins * phase_deviation * statistics.phase_std) : 0;
-    // What rounding the mean leaves out goes to the offset: it may be as large as the deviation.
+    // The rounding error of the mean goes to the offset: it may be as large as the deviation.
     mean_ = static_cast<Real>(statistics.phase_mean);
     const double left_out = statistics.phase_mean - static_cast<double>(mean_);
     slope_ = static_cast<Real>(slope);
@@ -81,9 +81,9 @@ class Finish {
     scale_ = static_cast<Real>(1 / (deviation * phase_deviation));
   }
 
-  // The gradient of bin first + `index`, of which this is the phase.
+  // The gradient of bin first + `index`, which has this phase.
   __device__ __forceinline__ Real operator()(uint32_t index, Real phase) const {
-    // Counted from the first bin, 32 bits are enough: their division is several times faster.
+    // Counted from the first bin, 32 bits are enough, and their division is several times faster.
     const uint32_t row = (first_column_ + index) / half_;
     const uint32_t column = first_column_ + index - row * half_;
     Real value = values_[(first_row_ + row) * pitch_ + column];

@@ -1,5 +1,5 @@
-// Kernel G: one step of NAdam, with the sums that standardise the new phase; it also finishes the
-// gradient where gradient_columns.cu left it unfinished. And the pass that only finishes it.
+// Kernel G: one step of NAdam, with the sums that standardize the new phase; it also finishes the
+// gradient where gradient_columns.cu left it unfinished. And a kernel that only finishes it.
 //
 // A block owns one of kUpdateParts parts of an image, so that the order of its sums does not depend
 // on the device. Consecutive threads take consecutive bins.
@@ -7,6 +7,7 @@
 // Traffic: reads phase, gradient and both averages, writes all but the gradient, each once.
 #include <cmath>
 
+#include "common/dispatch.h"
 #include "cuda/grid.h"
 #include "cuda/launch.h"
 #include "cuda/phase/finish.h"
@@ -109,8 +110,8 @@ void over_images(int64_t images, const char* what, const Launch& launch) {
 }
 
 template <typename Real>
-void run_update(const PhaseUpdateParams& params, const UnfinishedGradient* gradient,
-                const Target& target) {
+void launch_update(const PhaseUpdateParams& params, const UnfinishedGradient* gradient,
+                   const Target& target) {
   const DeviceGuard guard(target, "phase_update");
   const auto kernel =
       gradient == nullptr ? &phase_update_kernel<Real, false> : &phase_update_kernel<Real, true>;
@@ -122,8 +123,8 @@ void run_update(const PhaseUpdateParams& params, const UnfinishedGradient* gradi
 }
 
 template <typename Real>
-void run_finish(const PhaseImageGradientParams& params, const UnfinishedGradient& gradient,
-                const Target& target) {
+void launch_finish(const PhaseImageGradientParams& params, const UnfinishedGradient& gradient,
+                   const Target& target) {
   const DeviceGuard guard(target, "phase_image_gradient");
   over_images(params.sizes.images, "phase_image_gradient", [&](int64_t first, unsigned images) {
     finish_gradient_kernel<Real>
@@ -135,20 +136,14 @@ void run_finish(const PhaseImageGradientParams& params, const UnfinishedGradient
 
 void update_phase(const PhaseUpdateParams& params, const UnfinishedGradient* gradient,
                   const Target& target) {
-  if (params.dtype == DType::kFloat64) {
-    run_update<double>(params, gradient, target);
-  } else {
-    run_update<float>(params, gradient, target);
-  }
+  with_real(params.dtype,
+            [&](auto real) { launch_update<decltype(real)>(params, gradient, target); });
 }
 
 void finish_gradient(const PhaseImageGradientParams& params, const UnfinishedGradient& gradient,
                      const Target& target) {
-  if (params.dtype == DType::kFloat64) {
-    run_finish<double>(params, gradient, target);
-  } else {
-    run_finish<float>(params, gradient, target);
-  }
+  with_real(params.dtype,
+            [&](auto real) { launch_finish<decltype(real)>(params, gradient, target); });
 }
 
 }  // namespace fvfast::cuda

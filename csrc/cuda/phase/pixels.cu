@@ -1,7 +1,9 @@
-// The pixels of kernels B and E alone, around a transform that something else does: one thread for
-// one pixel of all planes that share colours.
+// Only the pixels of kernels B and E, for sizes whose transform is done elsewhere: a thread has one
+// pixel of all planes that share colors.
+#include "common/dispatch.h"
 #include "cuda/grid.h"
 #include "cuda/launch.h"
+#include "cuda/phase/pixels.h"
 #include "cuda/phase/spectrum.h"
 #include "ops.h"
 
@@ -9,7 +11,7 @@ namespace fvfast::cuda {
 
 constexpr int kPixelThreads = 256;
 
-// image = colours of the image, in place.
+// From standardized planes to colors, in place.
 template <typename Real, int planes>
 __global__ void __launch_bounds__(kPixelThreads)
     spectrum_image_kernel(const SpectrumImageParams params, int64_t first_group) {
@@ -23,7 +25,7 @@ __global__ void __launch_bounds__(kPixelThreads)
   Real values[planes], colors[planes];
 #pragma unroll
   for (int i = 0; i < planes; ++i) values[i] = at[i * area];
-  forward.run(values, colors);
+  forward.make_pixel(values, colors);
 #pragma unroll
   for (int i = 0; i < planes; ++i) at[i * area] = colors[i];
 }
@@ -43,7 +45,7 @@ __global__ void __launch_bounds__(kPixelThreads)
     gradient[i] = static_cast<const Real*>(params.gradient)[at + i * area];
     colors[i] = static_cast<const Real*>(params.image)[at + i * area];
   }
-  backward.run(gradient, colors, values);
+  backward.make_gradient(gradient, colors, values);
 #pragma unroll
   for (int i = 0; i < planes; ++i) static_cast<Real*>(params.out)[at + i * area] = values[i];
 }
@@ -63,27 +65,22 @@ void launch_pixels(void (*kernel)(Params, int64_t), const Params& params, int pl
 }
 
 void spectrum_image(const SpectrumImageParams& params, const Target& target) {
-  const bool is_double = params.dtype == DType::kFloat64;
-  if (params.has_colors) {
-    launch_pixels(is_double ? &spectrum_image_kernel<double, 3> : &spectrum_image_kernel<float, 3>,
-                  params, 3, "spectrum_image", target);
-  } else {
-    launch_pixels(is_double ? &spectrum_image_kernel<double, 1> : &spectrum_image_kernel<float, 1>,
-                  params, 1, "spectrum_image", target);
-  }
+  with_real(params.dtype, [&](auto real) {
+    using Real = decltype(real);
+    params.has_colors
+        ? launch_pixels(&spectrum_image_kernel<Real, 3>, params, 3, "spectrum_image", target)
+        : launch_pixels(&spectrum_image_kernel<Real, 1>, params, 1, "spectrum_image", target);
+  });
 }
 
 void spectrum_image_gradient(const SpectrumImageGradientParams& params, const Target& target) {
-  const bool is_double = params.dtype == DType::kFloat64;
-  if (params.has_colors) {
-    launch_pixels(is_double ? &spectrum_image_gradient_kernel<double, 3>
-                            : &spectrum_image_gradient_kernel<float, 3>,
-                  params, 3, "spectrum_image_gradient", target);
-  } else {
-    launch_pixels(is_double ? &spectrum_image_gradient_kernel<double, 1>
-                            : &spectrum_image_gradient_kernel<float, 1>,
-                  params, 1, "spectrum_image_gradient", target);
-  }
+  const char* const name = "spectrum_image_gradient";
+  with_real(params.dtype, [&](auto real) {
+    using Real = decltype(real);
+    params.has_colors
+        ? launch_pixels(&spectrum_image_gradient_kernel<Real, 3>, params, 3, name, target)
+        : launch_pixels(&spectrum_image_gradient_kernel<Real, 1>, params, 1, name, target);
+  });
 }
 
 }  // namespace fvfast::cuda

@@ -1,15 +1,17 @@
 // Kernels B and E: between the half image, transformed along the columns, and the image.
 //
 // A block owns pairs of rows: two real rows are the real and the imaginary part of one complex
-// transform of the whole width, whether that is even or odd. Three planes that share colours are in
+// transform of the whole width, whether that is even or odd. Three planes that share colors are in
 // the same block. In the loops over memory a warp takes consecutive columns of one row.
 //
 // Traffic of B: reads the complex half image, writes the image. Of E: reads the image's gradient
 // and the image, writes the complex half gradient. Each once.
+#include "common/dispatch.h"
 #include "cuda/grid.h"
 #include "cuda/launch.h"
 #include "cuda/phase/fft.h"
 #include "cuda/phase/kernels.h"
+#include "cuda/phase/pixels.h"
 #include "cuda/phase/spectrum.h"
 #include "cuda/phase/tiling.h"
 #include "ops.h"
@@ -110,11 +112,11 @@ __global__ void __launch_bounds__(kTransformThreads, sizeof(Real) == 4 ? 2 : 1)
         second[i] = value.im;
       }
       Real* out = arguments.image + (rows.plane * sizes.height + row) * width + x;
-      forward.run(first, pixel);
+      forward.make_pixel(first, pixel);
 #pragma unroll
       for (int i = 0; i < planes; ++i) out[i * sizes.height * width] = pixel[i];
       if (!has_second) continue;
-      forward.run(second, pixel);
+      forward.make_pixel(second, pixel);
 #pragma unroll
       for (int i = 0; i < planes; ++i) out[(i * sizes.height + 1) * width] = pixel[i];
     }
@@ -157,14 +159,14 @@ __global__ void __launch_bounds__(kTransformThreads, sizeof(Real) == 4 ? 2 : 1)
         gradient[i] = arguments.gradient[at + i * plane_pixels];
         pixel[i] = arguments.image[at + i * plane_pixels];
       }
-      backward.run(gradient, pixel, first);
+      backward.make_gradient(gradient, pixel, first);
       if (has_second) {
 #pragma unroll
         for (int i = 0; i < planes; ++i) {
           gradient[i] = arguments.gradient[at + i * plane_pixels + width];
           pixel[i] = arguments.image[at + i * plane_pixels + width];
         }
-        backward.run(gradient, pixel, second);
+        backward.make_gradient(gradient, pixel, second);
       }
 #pragma unroll
       for (int i = 0; i < planes; ++i) {
@@ -203,8 +205,8 @@ RowsGeometry rows_geometry(const SpectrumSizes& sizes, int planes, const Tiling&
 
 // One launch for every kGridYz images.
 template <typename Arguments>
-void launch_rows(void (*kernel)(Arguments), Arguments arguments, int planes, const Tiling& tiling,
-                 const char* what, const Target& target) {
+void launch_row_kernel(void (*kernel)(Arguments), Arguments arguments, int planes,
+                       const Tiling& tiling, const char* what, const Target& target) {
   const RowsGeometry& geometry = arguments.geometry;
   allow_shared_memory(kernel, tiling.shared_bytes, target.device, what);
   const unsigned blocks = grid_x(geometry.sizes.channels / planes * geometry.tiles, what);
@@ -218,7 +220,7 @@ void launch_rows(void (*kernel)(Arguments), Arguments arguments, int planes, con
 }
 
 template <typename Real, int planes>
-void run_image_rows(const PhaseImageParams& params, const Target& target) {
+void launch_image_rows(const PhaseImageParams& params, const Target& target) {
   const DeviceGuard guard(target, "phase_image");
   const Tiling tiling = row_tiling(params.dtype, params.sizes, planes == 3, target.device);
   const PhaseImageScratch scratch(params.scratch, params.dtype, params.sizes);
@@ -235,11 +237,12 @@ void run_image_rows(const PhaseImageParams& params, const Target& target) {
   arguments.high = params.high;
   std::copy_n(&params.colors[0][0], 9, &arguments.colors[0][0]);
   arguments.geometry = rows_geometry(params.sizes, planes, tiling);
-  launch_rows(&image_rows_kernel<Real, planes>, arguments, planes, tiling, "phase_image", target);
+  launch_row_kernel(&image_rows_kernel<Real, planes>, arguments, planes, tiling, "phase_image",
+                    target);
 }
 
 template <typename Real, int planes>
-void run_gradient_rows(const PhaseImageGradientParams& params, const Target& target) {
+void launch_gradient_rows(const PhaseImageGradientParams& params, const Target& target) {
   const DeviceGuard guard(target, "phase_image_gradient");
   const Tiling tiling = row_tiling(params.dtype, params.sizes, planes == 3, target.device);
   const GradientScratch scratch(params.scratch, params.dtype, params.sizes);
@@ -251,30 +254,24 @@ void run_gradient_rows(const PhaseImageGradientParams& params, const Target& tar
   arguments.high = params.high;
   std::copy_n(&params.colors[0][0], 9, &arguments.colors[0][0]);
   arguments.geometry = rows_geometry(params.sizes, planes, tiling);
-  launch_rows(&gradient_rows_kernel<Real, planes>, arguments, planes, tiling,
-              "phase_image_gradient", target);
+  launch_row_kernel(&gradient_rows_kernel<Real, planes>, arguments, planes, tiling,
+                    "phase_image_gradient", target);
 }
 
 void image_rows(const PhaseImageParams& params, const Target& target) {
-  const bool is_double = params.dtype == DType::kFloat64;
-  if (params.has_colors) {
-    is_double ? run_image_rows<double, 3>(params, target)
-              : run_image_rows<float, 3>(params, target);
-  } else {
-    is_double ? run_image_rows<double, 1>(params, target)
-              : run_image_rows<float, 1>(params, target);
-  }
+  with_real(params.dtype, [&](auto real) {
+    using Real = decltype(real);
+    params.has_colors ? launch_image_rows<Real, 3>(params, target)
+                      : launch_image_rows<Real, 1>(params, target);
+  });
 }
 
 void gradient_rows(const PhaseImageGradientParams& params, const Target& target) {
-  const bool is_double = params.dtype == DType::kFloat64;
-  if (params.has_colors) {
-    is_double ? run_gradient_rows<double, 3>(params, target)
-              : run_gradient_rows<float, 3>(params, target);
-  } else {
-    is_double ? run_gradient_rows<double, 1>(params, target)
-              : run_gradient_rows<float, 1>(params, target);
-  }
+  with_real(params.dtype, [&](auto real) {
+    using Real = decltype(real);
+    params.has_colors ? launch_gradient_rows<Real, 3>(params, target)
+                      : launch_gradient_rows<Real, 1>(params, target);
+  });
 }
 
 }  // namespace fvfast::cuda

@@ -1,10 +1,12 @@
-// How the transforms of an image are cut into blocks, and what lies between the kernels.
+// How the transforms of an image are cut into blocks, and the memory that kernels pass on.
 #pragma once
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
+#include "common/dispatch.h"
+#include "common/division.h"
 #include "cuda/launch.h"
 #include "cuda/phase/fft.h"
 #include "cuda/phase/spectrum.h"
@@ -16,7 +18,7 @@ namespace fvfast::cuda {
 constexpr int kTransformThreads = 512;
 
 // Columns go one to a lane. Rows go in pairs, as the real and imaginary part of one lane, and the
-// three planes of a pair that share colours lie in neighbouring lanes.
+// three planes of a pair that share colors lie in neighboring lanes.
 struct Tiling {
   int lanes;  // a power of two; 0: the transform does not fit
   int threads;
@@ -24,14 +26,14 @@ struct Tiling {
   TransformPlan plan;
 };
 
-// The most lanes, up to kTileColumns, that leave room; at least `fewest`.
+// As many lanes as there is room for: from `fewest` to kTileColumns.
 inline Tiling tiling_of(DType dtype, int64_t length, int fewest, int device, int most_threads) {
   Tiling tiling{};
   if (!make_plan(length, &tiling.plan)) return tiling;
   const size_t limit = shared_limit(device, "transform_fits");
   for (int lanes = kTileColumns; lanes >= fewest; lanes /= 2) {
-    const size_t bytes = dtype == DType::kFloat64 ? TransformMemory<double>::bytes(length, lanes)
-                                                  : TransformMemory<float>::bytes(length, lanes);
+    const size_t bytes = with_real(
+        dtype, [&](auto real) { return TransformMemory<decltype(real)>::bytes(length, lanes); });
     if (bytes > limit) continue;
     // Eight numbers for each thread, where that makes whole warps that divide into lanes.
     const int64_t wanted = length * lanes / 8;
@@ -79,7 +81,7 @@ class Layout {
   size_t used_ = 0;
 };
 
-// There are the most tiles where each has one column.
+// There are most tiles where each has a single column.
 inline size_t most_tiles(const SpectrumSizes& sizes) {
   return static_cast<size_t>(sizes.images * sizes.channels * sizes.half());
 }
@@ -101,13 +103,13 @@ struct PhaseImageScratch {
   }
 };
 
-// What a block of columns tells those who finish the gradient, as sums over its bins: see
+// What a block of columns contributes to the end of the gradient, as sums over its bins: see
 // gradient_columns.cu. `moved` is the phase without its mean.
 enum GradientSum {
   kProduct,         // of the first term and the image
   kGradient,        // of the first term
   kMoment,          // of the first term times moved
-  kTotal,           // of the gradient before the standardisation: bins [0, 0]
+  kTotal,           // of the gradient before the standardization: bins [0, 0]
   kCross,           // of the edge terms
   kCrossMoment,     // of those times moved
   kConstant,        // of the imaginary part of the bins [0, 0]
@@ -115,7 +117,7 @@ enum GradientSum {
   kGradientSums,
 };
 
-// What an edge bin's gradient still misses, but for factors that all bins must be known for.
+// What the gradient of an edge bin still lacks, apart from factors that depend on all bins.
 struct alignas(16) EdgeTerm {
   double cross;     // times the slope
   double constant;  // the imaginary part of a bin [0, 0], else 0
