@@ -1,4 +1,6 @@
-// The Python module fvfast._C: what is not an op. bindings/ holds the bindings of the ops.
+// The Python module fvfast._C: whatever is not an op. The bindings of the ops are in bindings/,
+// their structs and launchers in ops.h, their kernels in cpu/ and cuda/, and what both share in
+// common/.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 

@@ -1,4 +1,6 @@
 // The contract between the bindings and the kernels: one plain struct per op, and its launchers.
+// bindings/ checks arguments and fills the structs; cpu/ and cuda/ have the kernels, each with
+// folders for the crops and for the phase; common/ has what both compute alike.
 //
 // A struct holds pointers, sizes and strides. Strides count elements, not bytes. Nothing here knows
 // of Python or of torch. The bindings check every field before a launcher sees it.
@@ -23,8 +25,9 @@ enum class Purpose : uint32_t {
   kBuffer = 4,
 };
 
-// boxes[n, k] = (y1, x1, y2, x2), a square in fractions of the image: block k of image n's counter
-// has the words of its centre's row, of its centre's column, of its side, and one that is not used.
+// boxes[n, k] = (y1, x1, y2, x2), a square in fractions of the image. Block k of image n's counter
+// has a word for the row of its center, one for the column, one for the side, and one that is not
+// used.
 //
 //   center = 0.5 + center_spread * normal
 //   side   = box_size + spread * deviation, clamped; normal, or uniform in [-1, 1)
@@ -38,14 +41,14 @@ struct BoxParams {
   float spread, center_spread;
   float smallest, largest;  // smallest <= largest
   uint64_t seed;            // the Philox key
-  uint32_t step;            // the optimisation step
+  uint32_t step;            // the optimization step
   const int64_t* counter;   // on the device, added to the step when the kernel runs; null: 0
 };
 
 // out = images + std * normal + uniform_width * uniform, with uniform in [-0.5, 0.5).
 //
-// The elements of one image are numbered in row-major order of its sizes, whatever its strides:
-// that number, the stream, the step and the seed determine the noise of an element.
+// The elements of one image are numbered in row-major order, whatever its strides. That number, the
+// stream, the step and the seed determine the noise of an element.
 struct NoiseParams {
   const void* images;               // sizes[0] images of any shape
   void* out;                        // the same sizes; may be `images` itself, with the same strides
@@ -58,7 +61,7 @@ struct NoiseParams {
   double std;                       // of the normal noise: finite, >= 0
   double uniform_width;             // of the uniform noise: finite, >= 0
   uint64_t seed;                    // the Philox key
-  uint32_t step;                    // the optimisation step
+  uint32_t step;                    // the optimization step
   const int64_t* counter;           // as in BoxParams
 };
 
@@ -69,8 +72,8 @@ struct NoiseParams {
 // or in the middle where size is 1. Samples outside the image are 0.
 struct CropParams {
   const void* images;  // (batch, channels, image_height, image_width)
-  const void* boxes;   // (batch, crops, 4) as y1, x1, y2, x2, contiguous; of one that is not finite
-                       // every sample lies outside
+  const void* boxes;   // (batch, crops, 4) as y1, x1, y2, x2, contiguous; all samples of a box that
+                       // is not finite lie outside
   void* out;           // (batch, crops, channels, height, width), apart from the images
   DType image_dtype;   // float32 or float64: also that of the arithmetic
   DType box_dtype;     // float32 or float64
@@ -128,7 +131,7 @@ constexpr int kSumParts = 64;
 constexpr int kSumsPerPart = 4;
 
 // Means and population standard deviations of one image's phase, and of its image before the
-// colours.
+// colors.
 struct SpectrumStatistics {
   double phase_mean;
   double phase_std;
@@ -159,11 +162,11 @@ struct SpectrumImageParams {
   double epsilon;
   double low, high;     // finite, low < high
   bool has_colors;      // then C = 3
-  double colors[3][3];  // row i: what channel i adds to the three colours
+  double colors[3][3];  // row i: what channel i adds to the three colors
 };
 
-// The gradient with respect to what the last step of SpectrumImageParams standardises, from that
-// with respect to its result: back through the sigmoid and the colours.
+// The gradient with respect to what the last step of SpectrumImageParams standardizes, from that
+// with respect to its result: back through the sigmoid and the colors.
 struct SpectrumImageGradientParams {
   const void* gradient;  // (N, C, H, W)
   const void* image;     // (N, C, H, W), the result
@@ -177,7 +180,7 @@ struct SpectrumImageGradientParams {
 
 // The gradient with respect to the phase, from the real FFT of the gradient above.
 struct PhaseGradientParams {
-  const void* transform;  // (N, C, H, half), complex: rfft2 of the gradient, not normalised
+  const void* transform;  // (N, C, H, half), complex: rfft2 of the gradient, not normalized
   const void* spectrum;   // (N, C, H, half), complex: of PhaseSpectrumParams
   const void* phase;      // (N, C, H, half)
   const SpectrumStatistics* statistics;
@@ -228,7 +231,7 @@ struct PhaseImageGradientParams {
   double colors[3][3];
 };
 
-// One step of NAdam up the gradient, in place, and the sums that standardise the new phase:
+// One step of NAdam up the gradient, in place, and the sums that standardize the new phase:
 //   momentum = beta1 momentum + (1 - beta1) gradient
 //   square   = beta2 square + (1 - beta2) gradient^2
 //   phase   += (gradient_rate gradient + momentum_rate momentum) /
@@ -251,13 +254,13 @@ struct PhaseUpdateParams {
   const double* rates;     // (rate_rows, 3) on the device, or null
   int64_t rate_rows;       // >= 1 where there are rates; a counter beyond them takes the last
   const int64_t* counter;  // on the device, or null
-  // On CUDA: what left the gradient unfinished, of which scratch, dtype, statistics, sizes and
-  // epsilon are looked at; null: the gradient is complete.
+  // On CUDA: what left the gradient unfinished; only its scratch, dtype, statistics, sizes and
+  // epsilon are used. Null: the gradient is complete.
   const PhaseImageGradientParams* unfinished;
 };
 
 // Minimal filtering F(2 x 2, 3 x 3): the points at which a tile of pixels is multiplied by weights,
-// and the outputs whose weights stand together.
+// and the number of outputs whose weights lie together.
 constexpr int kWinogradPoints = 16;
 constexpr int kWinogradPanel = 32;
 
@@ -265,7 +268,7 @@ constexpr int kWinogradPanel = 32;
 // stride 1. All arrays are float32 and contiguous.
 struct WinogradParams {
   const float* images;   // (batch, height, width, inputs)
-  const float* weights;  // (panels, kWinogradPoints, inputs, kWinogradPanel), 0 behind the outputs
+  const float* weights;  // (panels, kWinogradPoints, inputs, kWinogradPanel), 0 beyond the outputs
   const float* bias;     // (outputs,), or null
   const float* term;     // of the output's shape, or null
   float* out;            // (batch, out_height(), out_width(), outputs), apart from the others
@@ -293,8 +296,8 @@ void winograd_convolution(const WinogradParams& params);
 int64_t crop_gradient_scratch(const CropGradientParams& params);
 }  // namespace cpu
 
-// Pointers of a struct are addresses on the device, but for those of streams, which are copied into
-// the arguments of a kernel. Launchers return when the work is queued, restore the current device,
+// Pointers in a struct are addresses on the device, except for `streams`, which are copied into the
+// arguments of a kernel. Launchers return when the work is queued, restore the current device,
 // and throw std::runtime_error if CUDA refuses.
 namespace cuda {
 
@@ -317,7 +320,7 @@ void phase_image(const PhaseImageParams& params, const Target& target);
 void phase_image_gradient(const PhaseImageGradientParams& params, const Target& target);
 void phase_update(const PhaseUpdateParams& params, const Target& target);
 
-// The parts around a transform that something else does, for sizes that do not fit. phase_spectrum
+// The parts around a transform that is done elsewhere, for sizes that do not fit. phase_spectrum
 // needs kUpdateParts sums of the phase or none, and phase_image_scratch() bytes.
 void phase_spectrum(const PhaseImageParams& params, void* spectrum, const Target& target);
 void spectrum_image(const SpectrumImageParams& params, const Target& target);

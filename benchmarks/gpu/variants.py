@@ -45,11 +45,11 @@ class Variant:
 
 TRANSFORMS, CROPS = "phase", "crop"
 VARIANTS = (
-    Variant("8 lanes", (("cuda/spectrum.h", "kTileColumns", "8"),), TRANSFORMS),
-    Variant("4 lanes", (("cuda/spectrum.h", "kTileColumns", "4"),), TRANSFORMS),
-    Variant("crops: 32 rows a block", (("cuda/crop.cu", "kCropRows", "32"),), CROPS),
-    Variant("crops: 16 rows a block", (("cuda/crop.cu", "kCropRows", "16"),), CROPS),
-    Variant("256 threads", (("cuda/tiling.h", "kTransformThreads", "256"),), TRANSFORMS),
+    Variant("8 lanes", (("cuda/phase/spectrum.h", "kTileColumns", "8"),), TRANSFORMS),
+    Variant("4 lanes", (("cuda/phase/spectrum.h", "kTileColumns", "4"),), TRANSFORMS),
+    Variant("crops: 32 rows a block", (("cuda/crop/tile.h", "kCropRows", "32"),), CROPS),
+    Variant("crops: 16 rows a block", (("cuda/crop/tile.h", "kCropRows", "16"),), CROPS),
+    Variant("256 threads", (("cuda/phase/tiling.h", "kTransformThreads", "256"),), TRANSFORMS),
 )  # fmt: skip
 
 

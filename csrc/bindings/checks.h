@@ -1,5 +1,5 @@
-// What the bindings of all ops check: each check names the function, the argument, what was
-// expected and what came.
+// What the bindings of all ops check. Each error names the function and the argument, and says what
+// was expected and what came.
 #pragma once
 
 #include <pybind11/pybind11.h>

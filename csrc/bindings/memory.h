@@ -8,22 +8,17 @@
 #include <vector>
 
 #include "bindings/checks.h"
+#include "common/dispatch.h"
 
 namespace fvfast {
 
 constexpr int64_t kMaxElements = int64_t{1} << 48;  // that anything may span: sums cannot overflow
 
+// Bytes of an element.
 inline int64_t item_size(DType dtype) {
-  switch (dtype) {
-    case DType::kFloat32:
-      return 4;
-    case DType::kFloat64:
-      return 8;
-    case DType::kBFloat16:
-    case DType::kFloat16:
-      return 2;
-  }
-  return 0;
+  return with_element(dtype, [](auto element) {
+    return static_cast<int64_t>(sizeof(typename decltype(element)::Storage));
+  });
 }
 
 // Sizes >= 0, whose product is a number of elements. Returns whether there are none.
@@ -42,9 +37,9 @@ inline bool check_sizes(const std::string& function, const std::string& argument
   return empty;
 }
 
-// The arguments of one call that are memory. Whatever a kernel may touch goes through here: the
-// elements that sizes and strides describe must be there, and memory that is written to must be
-// apart from all other. Sizes were checked before, and none of them is 0.
+// The arguments of one call that are memory. Whatever a kernel may touch is checked here: the
+// elements that sizes and strides describe must exist, and memory that is written to must not
+// overlap any other. Sizes were checked before, and none of them is 0.
 class Memory {
  public:
   explicit Memory(std::string function) : function_(std::move(function)) {}
@@ -55,7 +50,7 @@ class Memory {
     return reinterpret_cast<const void*>(buffer.first);
   }
 
-  // `count` elements, one behind the other.
+  // `count` contiguous elements.
   const void* reads(const char* argument, const Buffer& buffer, DType dtype, int64_t count) {
     reads_.push_back(range_of(argument, buffer, dtype, count));
     return reinterpret_cast<const void*>(buffer.first);
@@ -125,7 +120,7 @@ class Memory {
       if (sizes[d] > 1 && strides[d] > (kMaxElements - span) / (sizes[d] - 1)) {
         reject(function_, argument, "strides that span at most 2^48 elements", "more");
       }
-      // The stride of a single element is not looked at, and may be any number.
+      // The stride of a dimension of size 1 does not matter.
       if (sizes[d] > 1) span += (sizes[d] - 1) * strides[d];
     }
     return span;

@@ -1,4 +1,4 @@
-// The bindings of the phase: to the image, back, and one step of the optimiser.
+// The bindings of the phase: to the image, back, and one step of the optimizer.
 #include <pybind11/stl.h>
 
 #include <algorithm>
@@ -198,16 +198,16 @@ void bind_phase(py::module_& module) {
   module.def("phase_spectrum", &phase_spectrum, py::kw_only(), py::arg("magnitude"),
              py::arg("phase"), py::arg("phase_sums"), py::arg("spectrum"), py::arg("statistics"),
              py::arg("scratch"), py::arg("dtype"), py::arg("sizes"), py::arg("epsilon"),
-             "spectrum = magnitude * exp(i standardised phase), and the "
+             "spectrum = magnitude * exp(i standardized phase), and the "
              "image's mean and deviation; phase_sums may be (0, 0).");
   module.def("spectrum_image", &spectrum_image, py::kw_only(), py::arg("image"),
              py::arg("statistics"), py::arg("dtype"), py::arg("sizes"), py::arg("epsilon"),
              py::arg("low"), py::arg("high"), py::arg("colors"), py::arg("target"),
-             "Standardisation, colours, sigmoid and range of an image, in place.");
+             "Standardization, colors, sigmoid and range of an image, in place.");
   module.def("spectrum_image_gradient", &spectrum_image_gradient, py::kw_only(),
              py::arg("gradient"), py::arg("image"), py::arg("out"), py::arg("dtype"),
              py::arg("sizes"), py::arg("low"), py::arg("high"), py::arg("colors"),
-             py::arg("target"), "The gradient before the sigmoid and the colours.");
+             py::arg("target"), "The gradient before the sigmoid and the colors.");
   module.def("phase_gradient", &phase_gradient, py::kw_only(), py::arg("transform"),
              py::arg("spectrum"), py::arg("phase"), py::arg("statistics"), py::arg("out"),
              py::arg("scratch"), py::arg("dtype"), py::arg("sizes"), py::arg("epsilon"),

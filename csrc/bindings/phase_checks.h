@@ -63,7 +63,7 @@ inline double finite_of(const std::string& function, const std::string& argument
   return value;
 }
 
-// Fills the fields that turn colours into an image, and back.
+// Fills the fields that turn colors into an image, and back.
 template <typename Params>
 void set_colors(const std::string& function, const std::vector<std::vector<double>>& colors,
                 double low, double high, Params* params) {

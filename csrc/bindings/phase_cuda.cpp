@@ -1,5 +1,5 @@
-// The bindings of the phase's kernels that only CUDA has: with the transforms inside, or around
-// transforms of somebody else.
+// The bindings of the phase's kernels that only CUDA has: with the transforms inside, or for
+// transforms that are done elsewhere.
 #include <pybind11/stl.h>
 
 #include <cstdint>
@@ -206,7 +206,7 @@ void bind_phase_cuda(py::module_& module) {
              py::arg("magnitude"), py::arg("phase"), py::arg("statistics"), py::arg("out"),
              py::arg("scratch"), py::arg("dtype"), py::arg("sizes"), py::arg("epsilon"),
              py::arg("target"),
-             "The gradient of the phase from the transform of the gradient before the colours.");
+             "The gradient of the phase from the transform of the gradient before the colors.");
 }
 
 #else

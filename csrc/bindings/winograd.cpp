@@ -11,7 +11,7 @@
 #include "bindings/bind.h"
 #include "bindings/checks.h"
 #include "bindings/memory.h"
-#include "cpu/parallel.h"
+#include "common/division.h"
 #include "ops.h"
 
 namespace fvfast {
@@ -56,7 +56,7 @@ void winograd_convolution(const Buffer& images, const Buffer& weights, const Buf
            std::to_string(params.height) + " x " + std::to_string(params.width));
   }
   const Sizes out_sizes = {params.batch, params.out_height(), params.out_width(), outputs};
-  const int64_t panels = cpu::divided_up(outputs, kWinogradPanel);
+  const int64_t panels = divided_up(outputs, kWinogradPanel);
   const Sizes weight_sizes = {panels, kWinogradPoints, params.inputs, kWinogradPanel};
   const bool no_weights = check_sizes(name, "outputs", weight_sizes);
   if (check_sizes(name, "outputs", out_sizes) || no_images || no_weights) return;

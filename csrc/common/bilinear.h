@@ -1,9 +1,9 @@
 // Where the samples of a box lie on one axis of an image.
 //
-// Positions are double whatever the images are. Boxes are float32 as a rule, so start (L - 1) and
-// the span have no rounding error then: the corners of a box are sampled exactly. No product is
-// fused with a sum: whether a sample lies inside is the same on every device, for rows and for
-// columns, and for the gradient, which is the transpose only then.
+// Positions are double, whatever the images are. Boxes are float32 as a rule; then start (L - 1)
+// and the span have no rounding error, and the corners of a box are sampled exactly. No product is
+// fused with a sum, so that a sample lies inside or outside alike on every device, for rows and
+// columns, and in the gradient, which would not be the transpose otherwise.
 #pragma once
 
 #include <cmath>
@@ -38,7 +38,7 @@ struct Sample {
 
 class Axis {
  public:
-  Axis() = default;  // of which nothing can be asked: for arrays in shared memory
+  Axis() = default;  // uninitialized, for arrays in shared memory
   FVFAST_HOST_DEVICE Axis(double start, double stop, int64_t size, int64_t length)
       : first_(rounded_product(start, static_cast<double>(length - 1))),
         span_((stop - start) * static_cast<double>(length - 1)),
@@ -74,8 +74,8 @@ class Axis {
     return position >= 0 && position <= last_pixel_;
   }
 
-  // Where the first sample lies, and how far it is to the next one: 0 where there is none, negative
-  // where the box is flipped. In pixels, and only approximately: see sample().
+  // Where the first sample lies, and the distance to the next one: 0 if there is none, negative if
+  // the box is flipped. In pixels, and only approximate: see sample().
   FVFAST_HOST_DEVICE double first() const { return first_; }
   FVFAST_HOST_DEVICE float spacing() const {
     return size_ > 1 ? static_cast<float>(span_) / static_cast<float>(size_ - 1) : 0.0f;

@@ -1,7 +1,7 @@
-// Products that are rounded, where a compiler would like to fuse them with a sum.
+// Products that are rounded even where a compiler could fuse them with a sum.
 //
-// An fma rounds once where a product and a sum round twice, and compilers choose by processor, by
-// loop, and differently in one function than in another. Where a result decides something, such as
+// An fma rounds once where a product and a sum round twice, and which of them compilers choose
+// depends on the processor, the loop and the function. Where a result decides something, such as
 // what lies inside an image, all of them have to agree.
 #pragma once
 
@@ -10,7 +10,8 @@
 namespace fvfast {
 
 #if !defined(__CUDA_ARCH__)
-// Registers that hold a double: the compiler must have it there, and knows nothing more about it.
+// A register that holds a double. Empty assembly code that takes one hides from the compiler how
+// its value was computed.
 #if defined(__x86_64__)
 #define FVFAST_ANY_DOUBLE "+x"
 #elif defined(__aarch64__)
@@ -34,7 +35,7 @@ FVFAST_HOST_DEVICE double rounded_product(double a, double b) {
 #undef FVFAST_ANY_DOUBLE
 
 #if !defined(__CUDA_ARCH__)
-// For products that one loop has made: no later loop is fused with it, and each may be vector code.
+// For products that one loop has made: no later loop is fused with it, and both may be vector code.
 template <int count>
 inline __attribute__((always_inline)) void keep_rounded(double (&products)[count]) {
   __asm__("" : "+m"(products));

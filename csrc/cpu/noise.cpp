@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "common/element.h"
+#include "common/dispatch.h"
 #include "cpu/noise_block.h"
 #include "cpu/parallel.h"
 #include "cpu/simd.h"
@@ -51,7 +51,7 @@ struct Task {
 };
 
 Rows rows_of(const NoiseParams& params) {
-  // Dimensions that are contiguous with their inner neighbour merge with it, those of size 1
+  // Dimensions that are contiguous with their inner neighbor merge with it, those of size 1
   // vanish. The row starts as a single element, and grows or is pushed out as the loop goes
   // outwards.
   Rows rows{};
@@ -87,7 +87,7 @@ Rows rows_of(const NoiseParams& params) {
     row_count *= inner[d].size;
   }
   rows.outer_count = count;
-  rows.tiles = (rows.row.size + kTile - 1) / kTile;
+  rows.tiles = divided_up(rows.row.size, kTile);
   rows.units = row_count * rows.tiles;
   return rows;
 }
@@ -127,8 +127,8 @@ class RowWalk {
   Position position_ = {};
 };
 
-// Adds noise to `count` <= kBlock elements. Two loops, because out may be images: the compiler need
-// not wonder whether a store changes a later load.
+// Adds noise to `count` <= kBlock elements. Two loops, because `out` may be `images`: this way the
+// compiler sees that no store changes a later load.
 template <typename Element, typename Storage, typename Real>
 FVFAST_HOST_DEVICE void add_noise(const Storage* images, int64_t image_stride, Storage* out,
                                   int64_t out_stride, int count, const Real* noise) {
@@ -173,65 +173,25 @@ FVFAST_HOST_DEVICE void noise_tile(const Task& task, const Position& position, i
   }
 }
 
-template <typename Element, SimdLevel level>
-FVFAST_HOST_DEVICE void noise_units(const Task& task, int64_t begin, int64_t end) {
-  const Rows& rows = task.rows;
-  RowWalk walk(rows, begin / rows.tiles);
-  int64_t tile = begin % rows.tiles;
-  for (int64_t unit = begin; unit < end; ++unit) {
-    const int64_t first = tile * kTile;
-    noise_tile<Element, level>(task, walk.position(), first,
-                               std::min(first + kTile, rows.row.size));
-    if (++tile == rows.tiles) {
-      tile = 0;
-      walk.next();
+// The tiles [begin, end) of all rows.
+template <typename Element>
+struct NoiseTiles {
+  template <SimdLevel level>
+  static FVFAST_HOST_DEVICE void run(const Task& task, int64_t begin, int64_t end) {
+    const Rows& rows = task.rows;
+    RowWalk walk(rows, begin / rows.tiles);
+    int64_t tile = begin % rows.tiles;
+    for (int64_t unit = begin; unit < end; ++unit) {
+      const int64_t first = tile * kTile;
+      noise_tile<Element, level>(task, walk.position(), first,
+                                 std::min(first + kTile, rows.row.size));
+      if (++tile == rows.tiles) {
+        tile = 0;
+        walk.next();
+      }
     }
   }
-}
-
-template <typename Element>
-void noise_baseline(const Task& task, int64_t begin, int64_t end) {
-  noise_units<Element, SimdLevel::kBaseline>(task, begin, end);
-}
-
-#if FVFAST_X86
-template <typename Element>
-FVFAST_TARGET_AVX2 void noise_avx2(const Task& task, int64_t begin, int64_t end) {
-  noise_units<Element, SimdLevel::kAvx2>(task, begin, end);
-}
-
-template <typename Element>
-FVFAST_TARGET_AVX512 void noise_avx512(const Task& task, int64_t begin, int64_t end) {
-  noise_units<Element, SimdLevel::kAvx512>(task, begin, end);
-}
-#endif
-
-using Kernel = void(const Task& task, int64_t begin, int64_t end);
-
-template <typename Element>
-Kernel* kernel() {
-#if FVFAST_X86
-  constexpr Versions<Kernel> versions = {noise_baseline<Element>, noise_avx2<Element>,
-                                         noise_avx512<Element>};
-#else
-  constexpr Versions<Kernel> versions = {noise_baseline<Element>, nullptr, nullptr};
-#endif
-  return versions.select();
-}
-
-Kernel* kernel(DType dtype) {
-  switch (dtype) {
-    case DType::kFloat32:
-      return kernel<Float32>();
-    case DType::kFloat64:
-      return kernel<Float64>();
-    case DType::kBFloat16:
-      return kernel<BFloat16>();
-    case DType::kFloat16:
-      return kernel<Float16>();
-  }
-  return nullptr;
-}
+};
 
 }  // namespace
 
@@ -240,10 +200,11 @@ void inject_noise(const NoiseParams& params) {
     if (params.sizes[d] == 0) return;
   }
   const Task task = {&params, rows_of(params)};
-  Kernel* run = kernel(params.dtype);
-  const int64_t unit_elements = std::min(task.rows.row.size, kTile);
-  parallel_for(task.rows.units, std::max<int64_t>(1, kGrain / unit_elements),
-               [&](int64_t begin, int64_t end) { run(task, begin, end); });
+  const auto add_to_tiles = with_element(
+      params.dtype, [](auto element) { return select_version<NoiseTiles<decltype(element)>>(); });
+  const int64_t tile_elements = std::min(task.rows.row.size, kTile);
+  parallel_for(task.rows.units, std::max<int64_t>(1, kGrain / tile_elements),
+               [&](int64_t begin, int64_t end) { add_to_tiles(task, begin, end); });
 }
 
 }  // namespace fvfast::cpu

@@ -24,8 +24,8 @@ FVFAST_HOST_DEVICE void block_noise(const PhiloxBlock& philox, uint32_t first_co
     normal_pair(normal[0][lane], normal[1][lane], &normals[0], &normals[1]);
     normal_pair(normal[2][lane], normal[3][lane], &normals[2], &normals[3]);
     for (int word = 0; word < 4; ++word) {
-      const Real centred = to_uniform<Real>(uniform[word][lane]) - Real(0.5);
-      noise[4 * lane + word] = std * normals[word] + uniform_width * centred;
+      const Real centered = to_uniform<Real>(uniform[word][lane]) - Real(0.5);
+      noise[4 * lane + word] = std * normals[word] + uniform_width * centered;
     }
   }
 }

@@ -7,13 +7,13 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "common/division.h"
+
 #ifdef _OPENMP
 #include <omp.h>
 #endif
 
 namespace fvfast::cpu {
-
-inline int64_t divided_up(int64_t value, int64_t by) { return (value + by - 1) / by; }
 
 inline int max_threads() {
 #ifdef _OPENMP
@@ -23,9 +23,9 @@ inline int max_threads() {
 #endif
 }
 
-// Calls body(thread, begin, end) on `pieces` consecutive ranges that cover [0, count), of which
-// each thread takes the next when it is done with one: beside other busy programs a thread may have
-// to wait for a core, and the others then do its part. The body must not throw.
+// Calls body(thread, begin, end) on `pieces` consecutive ranges that cover [0, count). A thread
+// takes the next piece when it is done with one: beside other busy programs a thread may have to
+// wait for a core, and then the others do its part. The body must not throw.
 template <typename Body>
 void parallel_pieces(int64_t count, int64_t pieces, const Body& body) {
   if (count <= 0) return;
@@ -43,8 +43,8 @@ void parallel_pieces(int64_t count, int64_t pieces, const Body& body) {
   body(int64_t{0}, int64_t{0}, count);
 }
 
-// Pieces for each thread: enough that what one leaves is little, and few enough that taking them
-// costs nothing.
+// Pieces for each thread: enough that a late thread leaves little behind, and few enough that
+// taking them costs nothing.
 inline constexpr int64_t kPieces = 8;
 
 // Calls body(begin, end) on consecutive ranges that cover [0, count), none much smaller than

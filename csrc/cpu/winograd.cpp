@@ -3,9 +3,9 @@
 // Source: A. Lavin and S. Gray, "Fast Algorithms for Convolutional Neural Networks" (CVPR 2016).
 //
 // A tile is 2 x 2 outputs, made from 4 x 4 pixels. Some tiles at a time are transformed to 16
-// matrices (tiles, inputs), which are multiplied by those of the weights, a panel of outputs after
-// the other, and transformed back at once: but for the largest weights, all of it stays in the L2
-// cache. Each tile is computed by itself, in the same order wherever it stands.
+// matrices (tiles, inputs), multiplied by those of the weights, one panel of outputs after another,
+// and transformed back right away: except with the largest weights, all of it stays in the L2
+// cache. Each tile is computed by itself, in the same order wherever it lies.
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
@@ -26,12 +26,12 @@ constexpr int kOut = 2;  // outputs of a tile, down and across
 constexpr int kPanel = kWinogradPanel;
 constexpr int kGroup = 12;  // tiles that are multiplied at a time, at most
 constexpr int kLine = 16;   // floats of a line of the cache
-// Floats at the end of a tile's row that are not used: with rows of a power of two, those of a
-// group would fall into the same set of the cache.
+// Unused floats at the end of a tile's row: if rows had a power of two, those of a group would fall
+// into the same set of the cache.
 constexpr int kGap = 16;
 constexpr int64_t kChain = 128;              // inputs that are added up one after the other
 constexpr int64_t kPixelBytes = 256 * 1024;  // of the transformed pixels of a unit, about
-// Weights from here on do not stay in the L3 cache: then a unit takes as many tiles as are allowed.
+// Larger weights do not stay in the L3 cache: then a unit takes as many tiles as it may.
 constexpr int64_t kLargeWeightBytes = 8 * 1024 * 1024;
 constexpr int64_t kFewTiles = 2 * kGroup, kMostTiles = 20 * kGroup;  // of a unit
 
@@ -52,7 +52,7 @@ struct Registers<SimdLevel::kAvx512> {
   static constexpr int kTiles = 12;
 };
 
-// Values of neighbouring channels, as the compiler computes with them; of 1 lane, a number.
+// Values of neighboring channels, as the compiler computes with them; of 1 lane, a number.
 template <int lanes>
 struct Lanes {
   typedef float Value __attribute__((vector_size(lanes * sizeof(float))));
@@ -96,7 +96,7 @@ struct Task {
     const int64_t most =
         weight_bytes > kLargeWeightBytes ? kMostTiles : std::clamp(fitting, kFewTiles, kMostTiles);
     const int64_t threads = max_threads();
-    // As many blocks for each thread, or as many groups of panels.
+    // The same number of blocks for each thread, or of groups of panels.
     blocks = divided_up(divided_up(tiles, most), threads) * threads;
     tiles_per_unit = std::max(divided_up(divided_up(tiles, blocks), kGroup) * kGroup, kFewTiles);
     blocks = divided_up(tiles, tiles_per_unit);
@@ -112,7 +112,7 @@ struct Task {
   int64_t scratch_floats() const { return pixel_floats() + product_floats() + row; }
 };
 
-// Where a tile stands.
+// Where a tile lies.
 struct Tile {
   int64_t image, y, x;  // y, x: of its first output
 
@@ -269,46 +269,49 @@ FVFAST_HOST_DEVICE void finish_tile(const WinogradParams& p, const Tile& tile,
   for (; k < count; ++k) transform_products<float>(p, products + k, matrix, first + k, places);
 }
 
-template <SimdLevel level>
-FVFAST_HOST_DEVICE void convolve(const Task& task, int64_t unit, float* scratch) {
-  constexpr int kLanes = Registers<level>::kLanes, kTiles = Registers<level>::kTiles;
-  static_assert(kGroup % kTiles == 0 && kPanel % (2 * kLanes) == 0);
-  const WinogradParams& p = *task.params;
-  const int64_t first = unit % task.blocks * task.tiles_per_unit;
-  const int64_t first_panel = unit / task.blocks * task.panels_per_unit;
-  const int64_t last_panel = std::min(first_panel + task.panels_per_unit, task.panels);
-  const int64_t count = std::min(task.tiles_per_unit, task.tiles - first);
-  const int64_t padded = divided_up(count, kTiles) * kTiles;
-  float* pixels = scratch;
-  float* products = pixels + task.pixel_floats();
-  float* zeros = products + task.product_floats();
-  const int64_t pixel_matrix = task.tiles_per_unit * task.row;
-  const int64_t product_matrix = task.tiles_per_unit * kPanel;
+// One unit of work, with scratch_floats() floats of memory to work in.
+struct Convolution {
+  template <SimdLevel level>
+  static FVFAST_HOST_DEVICE void run(const Task& task, int64_t unit, float* scratch) {
+    constexpr int kLanes = Registers<level>::kLanes, kTiles = Registers<level>::kTiles;
+    static_assert(kGroup % kTiles == 0 && kPanel % (2 * kLanes) == 0);
+    const WinogradParams& p = *task.params;
+    const int64_t first = unit % task.blocks * task.tiles_per_unit;
+    const int64_t first_panel = unit / task.blocks * task.panels_per_unit;
+    const int64_t last_panel = std::min(first_panel + task.panels_per_unit, task.panels);
+    const int64_t count = std::min(task.tiles_per_unit, task.tiles - first);
+    const int64_t padded = divided_up(count, kTiles) * kTiles;
+    float* pixels = scratch;
+    float* products = pixels + task.pixel_floats();
+    float* zeros = products + task.product_floats();
+    const int64_t pixel_matrix = task.tiles_per_unit * task.row;
+    const int64_t product_matrix = task.tiles_per_unit * kPanel;
 
-  std::fill(zeros, zeros + p.inputs, 0.0f);
-  for (int64_t t = 0; t < count; ++t) {
-    transform_tile<kLanes>(p, Tile(task, first + t), zeros, pixels + t * task.row, pixel_matrix);
-  }
-  for (int64_t t = count; t < padded; ++t) {
-    for (int point = 0; point < kPoints; ++point) {
-      float* row = pixels + point * pixel_matrix + t * task.row;
-      std::fill(row, row + p.inputs, 0.0f);
+    std::fill(zeros, zeros + p.inputs, 0.0f);
+    for (int64_t t = 0; t < count; ++t) {
+      transform_tile<kLanes>(p, Tile(task, first + t), zeros, pixels + t * task.row, pixel_matrix);
     }
-  }
-  for (int64_t panel = first_panel; panel < last_panel; ++panel) {
-    for (int point = 0; point < kPoints; ++point) {
-      const float* weights = p.weights + (panel * kPoints + point) * p.inputs * kPanel;
-      for (int64_t t = 0; t < padded; t += kTiles) {
-        multiply<kLanes, kTiles>(pixels + point * pixel_matrix + t * task.row, task.row, weights,
-                                 p.inputs, products + point * product_matrix + t * kPanel);
+    for (int64_t t = count; t < padded; ++t) {
+      for (int point = 0; point < kPoints; ++point) {
+        float* row = pixels + point * pixel_matrix + t * task.row;
+        std::fill(row, row + p.inputs, 0.0f);
       }
     }
-    for (int64_t t = 0; t < count; ++t) {
-      finish_tile<kLanes>(p, Tile(task, first + t), products + t * kPanel, product_matrix,
-                          panel * kPanel);
+    for (int64_t panel = first_panel; panel < last_panel; ++panel) {
+      for (int point = 0; point < kPoints; ++point) {
+        const float* weights = p.weights + (panel * kPoints + point) * p.inputs * kPanel;
+        for (int64_t t = 0; t < padded; t += kTiles) {
+          multiply<kLanes, kTiles>(pixels + point * pixel_matrix + t * task.row, task.row, weights,
+                                   p.inputs, products + point * product_matrix + t * kPanel);
+        }
+      }
+      for (int64_t t = 0; t < count; ++t) {
+        finish_tile<kLanes>(p, Tile(task, first + t), products + t * kPanel, product_matrix,
+                            panel * kPanel);
+      }
     }
   }
-}
+};
 
 // The first address from here on where a line of the cache begins.
 float* aligned(float* address) {
@@ -317,38 +320,17 @@ float* aligned(float* address) {
   return reinterpret_cast<float*>(first);
 }
 
-using Kernel = void(const Task& task, int64_t unit, float* scratch);
-
-void convolve_baseline(const Task& task, int64_t unit, float* scratch) {
-  convolve<SimdLevel::kBaseline>(task, unit, scratch);
-}
-
-#if FVFAST_X86
-FVFAST_TARGET_AVX2 void convolve_avx2(const Task& task, int64_t unit, float* scratch) {
-  convolve<SimdLevel::kAvx2>(task, unit, scratch);
-}
-
-FVFAST_TARGET_AVX512 void convolve_avx512(const Task& task, int64_t unit, float* scratch) {
-  convolve<SimdLevel::kAvx512>(task, unit, scratch);
-}
-#endif
-
 }  // namespace
 
 void winograd_convolution(const WinogradParams& params) {
-#if FVFAST_X86
-  constexpr Versions<Kernel> versions = {convolve_baseline, convolve_avx2, convolve_avx512};
-#else
-  constexpr Versions<Kernel> versions = {convolve_baseline, nullptr, nullptr};
-#endif
-  Kernel* const kernel = versions.select();
+  const auto convolve = select_version<Convolution>();
   const Task task(params);
   const int64_t threads = std::min<int64_t>(max_threads(), task.units());
   const std::unique_ptr<float[]> memory(new float[threads * task.scratch_floats() + kLine]);
   float* const scratch = aligned(memory.get());
   parallel_pieces(task.units(), task.units(), [&](int64_t thread, int64_t begin, int64_t end) {
     float* own = scratch + thread * task.scratch_floats();
-    for (int64_t unit = begin; unit < end; ++unit) kernel(task, unit, own);
+    for (int64_t unit = begin; unit < end; ++unit) convolve(task, unit, own);
   });
 }
 

@@ -1,8 +1,9 @@
 // Drawing boxes: one thread each.
 //
-// Compiled without contraction into fused multiply-adds, so that the boxes have the bits of those
-// that the CPU draws.
+// Compiled without fused multiply-adds, so that the boxes have the same bits as those that the CPU
+// draws.
 #include "common/boxes.h"
+#include "common/division.h"
 #include "cuda/grid.h"
 #include "cuda/launch.h"
 #include "ops.h"
@@ -29,7 +30,7 @@ __global__ void __launch_bounds__(kBoxThreads)
 void draw_boxes(const BoxParams& params, const Target& target) {
   if (params.crops == 0) return;
   const DeviceGuard guard(target, "draw_boxes");
-  const unsigned blocks = grid_x((params.crops + kBoxThreads - 1) / kBoxThreads, "draw_boxes");
+  const unsigned blocks = grid_x(divided_up(params.crops, kBoxThreads), "draw_boxes");
   for (int64_t first = 0; first < params.images; first += kStreamsPerLaunch) {
     const int64_t count = std::min<int64_t>(kStreamsPerLaunch, params.images - first);
     BoxParams part = params;

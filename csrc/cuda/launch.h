@@ -19,14 +19,14 @@ constexpr int kWarp = 32;
 
 inline void check(cudaError_t error, const char* what) {
   if (error == cudaSuccess) return;
-  static_cast<void>(cudaGetLastError());  // or the next launch would report it again
+  static_cast<void>(cudaGetLastError());  // clears it, or the next launch would report it again
   throw std::runtime_error(std::string(what) + "(): CUDA: " + cudaGetErrorString(error));
 }
 
 // After a launch: `what` names the op.
 inline void check_launch(const char* what) { check(cudaGetLastError(), what); }
 
-// Makes the device of a target current, and the one before again at the end.
+// Makes the device of a target current, and restores the previous one at the end.
 class DeviceGuard {
  public:
   DeviceGuard(const Target& target, const char* what) {
@@ -50,8 +50,8 @@ inline cudaStream_t stream_of(const Target& target) {
   return static_cast<cudaStream_t>(target.stream);
 }
 
-// Identities travel in the arguments of a kernel: no copy to the device, which a captured graph
-// could not replay. More images than this take several launches.
+// Identities travel in the arguments of a kernel rather than in a copy to the device, which a
+// captured graph could not replay. More images than this take several launches.
 constexpr int kStreamsPerLaunch = 256;
 
 struct Streams {
@@ -66,7 +66,7 @@ inline Streams streams_from(const uint32_t* streams, int64_t first, int64_t coun
   return result;
 }
 
-// The optimisation step, of which a part may lie on the device.
+// The optimization step, of which a part may lie on the device.
 __device__ inline uint32_t current_step(uint32_t step, const int64_t* counter) {
   return counter == nullptr ? step : step + static_cast<uint32_t>(*counter);
 }

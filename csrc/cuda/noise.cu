@@ -1,16 +1,17 @@
 // Noise injection: out = images + std * normal + uniform_width * uniform.
 //
-// A thread makes the four numbers of a counter, and adds them to the four elements that it belongs
-// to. These are read and written at once where they follow one another in memory, and apart where
-// they do not. Each element is read once and written once.
+// A thread makes the four numbers of one counter and adds them to the four elements that the
+// counter stands for. Elements that follow one another in memory are read and written together,
+// others one by one. Each element is read once and written once.
 #include <algorithm>
 #include <cstdint>
 
-#include "common/element.h"
+#include "common/dispatch.h"
+#include "common/division.h"
 #include "cuda/grid.h"
 #include "cuda/launch.h"
 #include "cuda/noise_group.h"
-#include "cuda/noise_pack.h"
+#include "cuda/packs.h"
 #include "ops.h"
 
 namespace fvfast::cuda {
@@ -26,7 +27,7 @@ struct NoiseDims {
   int64_t out_strides[kMaxDims];
 };
 
-// Merges dimensions that are contiguous with their inner neighbour; those of size 1 vanish.
+// Merges dimensions that are contiguous with their inner neighbor, and drops those of size 1.
 static NoiseDims dims_of(const NoiseParams& params) {
   NoiseDims dims{};
   dims.elements = 1;
@@ -80,7 +81,7 @@ __global__ void __launch_bounds__(kNoiseThreads)
     return;
   }
 
-  // Where the first element lies; from one to the next, the wheels of an odometer turn.
+  // Each element by itself: its number is split into an index for every dimension.
   FVFAST_UNROLL
   for (int i = 0; i < 4; ++i) {
     if (first + i >= dims.elements) break;
@@ -99,8 +100,8 @@ template <typename Element>
 void launch_noise(const NoiseParams& params, const Target& target) {
   using Storage = typename Element::Storage;
   const NoiseDims dims = dims_of(params);
-  const int64_t groups = (dims.elements + 3) / 4;
-  const unsigned blocks = grid_x((groups + kNoiseThreads - 1) / kNoiseThreads, "inject_noise");
+  const int64_t groups = divided_up(dims.elements, 4);
+  const unsigned blocks = grid_x(divided_up(groups, kNoiseThreads), "inject_noise");
   for (int64_t first = 0; first < params.sizes[0]; first += kStreamsPerLaunch) {
     const int64_t count = std::min<int64_t>(kStreamsPerLaunch, params.sizes[0] - first);
     NoiseParams part = params;
@@ -118,16 +119,8 @@ void inject_noise(const NoiseParams& params, const Target& target) {
     if (params.sizes[d] == 0) return;
   }
   const DeviceGuard guard(target, "inject_noise");
-  switch (params.dtype) {
-    case DType::kFloat32:
-      return launch_noise<Float32>(params, target);
-    case DType::kFloat64:
-      return launch_noise<Float64>(params, target);
-    case DType::kBFloat16:
-      return launch_noise<BFloat16>(params, target);
-    case DType::kFloat16:
-      return launch_noise<Float16>(params, target);
-  }
+  with_element(params.dtype,
+               [&](auto element) { launch_noise<decltype(element)>(params, target); });
 }
 
 }  // namespace fvfast::cuda

@@ -50,7 +50,7 @@ struct NoiseSource {
     }
   }
 
-  // The noise of four elements from number `element` on, which may be any.
+  // The noise of four elements from number `element` on, which need not be a multiple of four.
   __device__ void four(int64_t element, Real noise[4]) const {
     const uint32_t counter = static_cast<uint32_t>(element >> 2);
     const int skipped = static_cast<int>(element & 3);

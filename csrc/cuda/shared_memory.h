@@ -1,4 +1,4 @@
-// Dynamic shared memory of more than 48 KiB, which a kernel has to be allowed.
+// Dynamic shared memory of more than 48 KiB, which a kernel must be given leave to use.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -12,7 +12,7 @@
 
 namespace fvfast::cuda {
 
-// What a device has includes the static arrays of a kernel, for which some is left.
+// A device's limit includes the static arrays of a kernel: this much is left for them.
 constexpr size_t kStaticSharedMemory = 4096;
 constexpr size_t kSharedMemoryOfAll = size_t{48} * 1024;
 
@@ -23,9 +23,9 @@ inline size_t shared_limit(int device, const char* what) {
   return static_cast<size_t>(bytes) - kStaticSharedMemory;
 }
 
-// What each kernel is allowed on each device. It is all that there is: the limit is the kernel's
-// and not a launch's, so that one thread that set what it needs could take it from another one
-// between that one's setting and its launch.
+// What each kernel is allowed on each device: always as much as the device has. The limit belongs
+// to the kernel, not to a launch. If each launch set only what it needs, one thread could lower the
+// limit between another thread's setting and its launch.
 class AllowedSharedMemory {
  public:
   bool covers(const void* kernel, int device, size_t bytes) {
@@ -52,7 +52,7 @@ void allow_shared_memory(Kernel* kernel, size_t bytes, int device, const char* w
   const void* const address = reinterpret_cast<const void*>(kernel);
   if (bytes + kStaticSharedMemory <= kSharedMemoryOfAll) return;
   if (allowed_shared_memory.covers(address, device, bytes)) return;
-  // Two threads may both come here: they set the same.
+  // Two threads may get here at once: both set the same limit.
   const size_t limit = shared_limit(device, what);
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                              static_cast<int>(limit)),

@@ -183,8 +183,8 @@ def test_variants_change_the_sources(tmp_path):
 
 
 def test_a_constant_that_is_gone_is_named(tmp_path):
-    variant = Variant("none", (("cuda/crop.cu", "kNoSuch", "1"),), "crop")
-    with pytest.raises(ValueError, match=r"expected one constant kNoSuch in csrc/cuda/crop.cu"):
+    variant = Variant("none", (("cuda/crop/crop.cu", "kNoSuch", "1"),), "crop")
+    with pytest.raises(ValueError, match=r"one constant kNoSuch in csrc/cuda/crop/crop.cu"):
         write_sources(variant, tmp_path)
 
 

@@ -99,7 +99,7 @@ def check() -> list[str]:
     failures = []
     table = Table("kernel", *ACCESSES, title=f"instructions for sm_{ARCHITECTURE}, by bits")
     for stem, (kind, bits) in WANTED.items():
-        compiled = compile_cubin(ROOT / "csrc" / "cuda" / f"{stem}.cu", ARCHITECTURE)
+        compiled = compile_cubin(ROOT / "csrc/cuda/crop" / f"{stem}.cu", ARCHITECTURE)
         if not compiled.cubin.exists():
             failures += [f"{stem}.cu: {complaint}" for complaint in compiled.complaints]
             continue

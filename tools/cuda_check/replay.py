@@ -259,7 +259,7 @@ class Replay:
         self._library.cuda_emulator_set_hook.argtypes = (_Hook,)
         self._library.cuda_emulator_set_hook.restype = None
         self._kernels = _Kernels(
-            (ROOT / "csrc" / "cuda").glob("*.cu") if sources is None else sources, architecture
+            (ROOT / "csrc" / "cuda").rglob("*.cu") if sources is None else sources, architecture
         )
         # The emulated device must be one of the architecture.
         capability = int(re.sub(r"\D", "", architecture))

@@ -65,7 +65,7 @@ class Compiled:
 
 def cuda_sources() -> list[Path]:
     """List the CUDA sources."""
-    return sorted((ROOT / "csrc" / "cuda").glob("*.cu"))
+    return sorted((ROOT / "csrc" / "cuda").rglob("*.cu"))
 
 
 def compile_cubin(source: Path, architecture: str) -> Compiled:

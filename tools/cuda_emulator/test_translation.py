@@ -8,7 +8,11 @@ from cuda_emulator.translate import TranslationError, main, translate
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LAUNCH = '::cuda_emulator::Launch("{0}", {1}).of({0})'
-CUDA = sorted([*(ROOT / "csrc/cuda").iterdir(), *(Path(__file__).parent / "kernels").iterdir()])
+CUDA = [
+    path
+    for folder in (ROOT / "csrc/cuda", Path(__file__).parent / "kernels")
+    for path in sorted(folder.rglob("*.*"))
+]
 
 
 def translated(text):

@@ -1,0 +1,261 @@
+// The gradient of cropping with respect to the image, as a gather: a block sums what every crop
+// says about a tile of the image, in a fixed order. No atomics, the same bits in every run.
+//
+// Like the crop it is separable. For each box that reaches the tile (reach.h), in pieces of a crop:
+//
+//   - the gradient of the piece is staged in shared memory, 16 bytes at a time (stage.h);
+//   - along y, a thread has a column of the crop: it blends the rows of the crop that read each row
+//     of the tile (sample_lists.h, gather.h);
+//   - along x, a thread has columns of the image: it adds the columns of the crop that read them to
+//     sums in registers, which are written once, at the end (gather.h).
+//
+// Traffic: the image's gradient and alpha once. The gradient of a crop once, except for samples
+// between two tiles, which both tiles need: 9/8 of the rows, and a sector at each end of a row.
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+
+#include "common/bilinear.h"
+#include "common/dispatch.h"
+#include "common/division.h"
+#include "cuda/crop/gather.h"
+#include "cuda/crop/gradient_tile.h"
+#include "cuda/crop/reach.h"
+#include "cuda/crop/sample_lists.h"
+#include "cuda/crop/stage.h"
+#include "cuda/grid.h"
+#include "cuda/launch.h"
+#include "cuda/packs.h"
+#include "ops.h"
+
+namespace fvfast::cuda {
+
+// While boxes are looked at, which takes many registers, the sums lie in shared memory.
+template <int kThreads, typename Real>
+__device__ __forceinline__ void park(const Real (&sums)[2][4], int thread, Real* parked) {
+  FVFAST_UNROLL
+  for (int i = 0; i < 8; ++i) parked[i * kThreads + thread] = sums[i / 4][i % 4];
+}
+
+template <int kThreads, typename Real>
+__device__ __forceinline__ void take_back(const Real* parked, int thread, Real (&sums)[2][4]) {
+  FVFAST_UNROLL
+  for (int i = 0; i < 8; ++i) sums[i / 4][i % 4] = parked[i * kThreads + thread];
+}
+
+// Writes the sums of a thread, and adds their magnitudes to alpha.
+template <int kGroup, typename Real>
+__device__ __forceinline__ void write_pixels(const CropGradientParams& params,
+                                             const GradientTile<kGroup>& tile, int channel,
+                                             const OwnPixels& own, const Real (&sums)[2][4]) {
+  const int64_t plane = tile.image * params.channels + tile.first_channel + channel;
+  const int first = tile.first_row + 4 * own.half;
+  const int rows = static_cast<int>(min(params.image_height - first, int64_t{4}));
+  FVFAST_UNROLL
+  for (int other = 0; other < 2; ++other) {
+    const int x = tile.first_pixel + own.column + other * kWarp;
+    if (x >= params.image_width) continue;
+    Real* image_gradient = static_cast<Real*>(params.image_gradient) +
+                           (plane * params.image_height + first) * params.image_width + x;
+    FVFAST_UNROLL
+    for (int i = 0; i < 4; ++i) {
+      if (i < rows) image_gradient[i * params.image_width] = sums[other][i];
+    }
+    if (params.alpha == nullptr) continue;
+    Real* alpha = static_cast<Real*>(params.alpha) + tile.image * params.alpha_strides[0] +
+                  (tile.first_channel + channel) * params.alpha_strides[1] +
+                  first * params.alpha_strides[2] + x * params.alpha_strides[3];
+    FVFAST_UNROLL
+    for (int i = 0; i < 4; ++i) {
+      const Real magnitude = std::fabs(sums[other][i]);
+      if (i < rows && std::isfinite(magnitude)) alpha[i * params.alpha_strides[2]] += magnitude;
+    }
+  }
+}
+
+// Shared memory of a block.
+template <typename Real>
+struct GradientMemory {
+  Real* raw;      // a piece of a crop, or sums that are parked
+  Real* blended;  // its columns, blended along y
+  SampleLists<Real> rows, columns;
+  int* column_list;
+  BoxLook boxes;
+};
+
+// Blends columns [left, left + count) of the rows of a crop that reach the tile, in pieces, to
+// memory.blended. Lists the columns on the way. A barrier must follow.
+template <typename Element, int kGroup, typename Real>
+__device__ __forceinline__ void blend_along_y(
+    const CropGradientParams& params, const GradientTiling& tiling, const TileThread& thread,
+    const GradientTile<kGroup>& tile, const GradientMemory<Real>& memory, int candidate,
+    const typename Element::Storage* gradient, int left, int count) {
+  const Reach& rows = memory.boxes.row_reach[candidate];
+  if (thread.channel == 0) {
+    find_column_lists(memory.boxes.column_axis[candidate].axis, thread.column, left, count,
+                      tile.first_pixel, memory.column_list, memory.columns);
+  }
+  const BlendedColumn<kGroup> mine(thread, tiling.woven, count);
+  Real sums[kTileRows] = {};
+  for (int top = rows.begin; top < rows.end; top += rows.piece) {
+    const int band = min(rows.piece, rows.end - top);
+    if (thread.index >= kTileColumns * kGroup - kWarp) {
+      list_rows(memory.boxes.row_axis[candidate].axis, thread.lane, top, band, tile.first_row,
+                memory.rows);
+    }
+    const Piece piece = stage<Element, kGroup>(params, tiling, thread, gradient,
+                                               {left, count, top, band}, memory.raw);
+    __syncthreads();
+    if (thread.channel == 0 && top == rows.begin && thread.column < count) {
+      enter_column(thread.column, count, memory.column_list, memory.columns);
+    }
+    if (mine.any_in_warp) {
+      const Real* from =
+          memory.raw + piece.first + mine.present * piece.column + mine.channel * piece.channel;
+      add_rows(from, piece.row, memory.rows, sums);
+    }
+    if (top + rows.piece < rows.end) __syncthreads();
+  }
+  if (mine.any_in_warp) {
+    store_column(sums, memory.blended + (mine.channel * kBlendedChannel + mine.column) * 4);
+  }
+}
+
+template <typename Real, typename Element, int kGroup>
+__global__ void __launch_bounds__(kTileColumns* kGroup, kGradientBlocks<Real, Element, kGroup>)
+    crop_gradient_kernel(const CropGradientParams params, const GradientTiling tiling) {
+  constexpr int kThreads = kTileColumns * kGroup;
+  __shared__ alignas(16) Real raw[kGroup * kPieceRows * kRawPitch];
+  __shared__ alignas(16) Real blended[kGroup * kBlendedChannel * 4];
+  __shared__ Real row_share[kPieceRows];
+  __shared__ Real column_share[kPieceColumns];
+  __shared__ int column_list[kPieceColumns];
+  __shared__ uint16_t row_begin[kTileRows + 2], row_end[kTileRows + 2];
+  __shared__ uint16_t column_begin[kTileColumns + 2], column_end[kTileColumns + 2];
+  __shared__ Reach row_reach[kCropsPerLook], column_reach[kCropsPerLook];
+  __shared__ PaddedAxis row_axis[kCropsPerLook], column_axis[kCropsPerLook];
+  __shared__ Question questions[2];  // not in registers, which they would fill all the time
+  __shared__ unsigned reaching[2];
+  static_assert(8 * kThreads <= kGroup * kPieceRows * kRawPitch, "there is room to park the sums");
+  const GradientMemory<Real> memory = {
+      raw,
+      blended,
+      {row_share, row_begin, row_end},
+      {column_share, column_begin, column_end},
+      column_list,
+      {row_axis, column_axis, row_reach, column_reach, questions, reaching}};
+  const TileThread thread;
+  const GradientTile<kGroup> tile(tiling);
+  const OwnPixels own(thread);
+
+  Real sums[2][4] = {};
+  park<kThreads>(sums, thread.index, raw);
+  if (thread.index == 0) pose_questions(params, tile.first_row, tile.first_pixel, questions);
+  const int64_t looks = (params.crops + kCropsPerLook - 1) / kCropsPerLook;
+  for (unsigned look = 0; look < looks; ++look) {
+    __syncthreads();
+    look_at_boxes(params, thread, tile.image, int64_t{look} * kCropsPerLook, memory.boxes);
+    __syncthreads();
+    take_back<kThreads>(raw, thread.index, sums);
+    __syncthreads();
+    for (unsigned rest = reaching[0] & reaching[1]; rest != 0; rest &= rest - 1) {
+      const int candidate = __ffs(static_cast<int>(rest)) - 1;
+      const int64_t crop = int64_t{look} * kCropsPerLook + candidate;
+      const Reach& columns = column_reach[candidate];
+      const typename Element::Storage* gradient =
+          static_cast<const typename Element::Storage*>(params.gradient) +
+          tile.image * params.gradient_strides[0] + crop * params.gradient_strides[1] +
+          tile.first_channel * params.gradient_strides[2];
+      for (int left = columns.begin; left < columns.end; left += columns.piece) {
+        const int count = min(columns.piece, columns.end - left);
+        blend_along_y<Element, kGroup>(params, tiling, thread, tile, memory, candidate, gradient,
+                                       left, count);
+        __syncthreads();
+        const Real* from =
+            blended + (thread.channel * kBlendedChannel + own.half * kBlendedPitch) * 4;
+        if (columns.sparse) {
+          gather_sparse(from, own.column, memory.columns, sums);
+        } else {
+          gather_many(from, own.column, thread.lane, memory.columns, sums);
+        }
+        __syncthreads();
+      }
+    }
+    park<kThreads>(sums, thread.index, raw);
+  }
+  take_back<kThreads>(raw, thread.index, sums);
+  write_pixels(params, tile, thread.channel, own, sums);
+}
+
+// Whether each row of the gradient consists of whole groups of `elements`, aligned to `bytes`.
+static bool has_packs(const CropGradientParams& params, bool woven, int64_t elements,
+                      uintptr_t bytes) {
+  const int64_t sizes[4] = {params.batch, params.crops, params.channels, params.height};
+  const int64_t row = params.width * (woven ? params.channels : 1);
+  bool packs = (woven || params.width == 1 || params.gradient_strides[4] == 1) &&
+               row % elements == 0 && reinterpret_cast<uintptr_t>(params.gradient) % bytes == 0;
+  for (int d = 0; d < 4; ++d) {
+    if ((woven && d == 2) || sizes[d] == 1) continue;
+    packs = packs && params.gradient_strides[d] % elements == 0;
+  }
+  return packs;
+}
+
+template <typename Real, typename Element, int kGroup>
+void launch_crop_gradient_kernel(const CropGradientParams& params, bool woven,
+                                 const Target& target) {
+  GradientTiling tiling{};
+  const int64_t column_tiles = divided_up(params.image_width, kTileColumns);
+  const unsigned tiles =
+      grid_x(column_tiles * divided_up(params.image_height, kTileRows), "crop_gradient");
+  tiling.column_tiles = static_cast<unsigned>(column_tiles);
+  tiling.woven = woven;
+  // Rows in whole sectors of 32 bytes are read by sectors, so that no two warps share one.
+  tiling.align = has_packs(params, woven, 2 * kPack<Element>, 32) ? 2 * kPack<Element>
+                 : has_packs(params, woven, kPack<Element>, 16)   ? kPack<Element>
+                                                                  : 0;
+  const int64_t groups = params.channels / kGroup;
+  for (int64_t image = 0; image < params.batch; image += kGridYz) {
+    for (int64_t group = 0; group < groups; group += kGridYz) {
+      tiling.first_image = image;
+      tiling.first_group = group;
+      const dim3 grid(tiles, grid_yz(groups - group), grid_yz(params.batch - image));
+      crop_gradient_kernel<Real, Element, kGroup>
+          <<<grid, dim3(kTileColumns, kGroup), 0, stream_of(target)>>>(params, tiling);
+      check_launch("crop_gradient");
+    }
+  }
+}
+
+// Whether the channels of a pixel and the pixels of a row follow one another.
+static bool is_woven(const CropGradientParams& params) {
+  return params.gradient_strides[2] == 1 &&
+         (params.width == 1 || params.gradient_strides[4] == params.channels);
+}
+
+// Three or four channels in one block, others each by itself.
+template <typename Real, typename Element>
+void launch_by_channels(const CropGradientParams& params, const Target& target) {
+  if constexpr (sizeof(Real) == sizeof(float)) {
+    const bool woven = is_woven(params);
+    if (params.channels == 3) {
+      return launch_crop_gradient_kernel<Real, Element, 3>(params, woven, target);
+    }
+    if (params.channels == 4) {
+      return launch_crop_gradient_kernel<Real, Element, 4>(params, woven, target);
+    }
+  }
+  launch_crop_gradient_kernel<Real, Element, 1>(params, false, target);
+}
+
+void crop_gradient(const CropGradientParams& params, const Target& target) {
+  if (params.batch * params.channels * params.image_height * params.image_width == 0) return;
+  const DeviceGuard guard(target, "crop_gradient");
+  with_real(params.image_dtype, [&](auto real) {
+    with_element(params.gradient_dtype, [&](auto element) {
+      launch_by_channels<decltype(real), decltype(element)>(params, target);
+    });
+  });
+}
+
+}  // namespace fvfast::cuda

@@ -1,0 +1,73 @@
+// How an image's gradient is cut into tiles, one for a block, and crops into pieces.
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/launch.h"
+#include "ops.h"
+
+namespace fvfast::cuda {
+
+constexpr int kTileRows = 8;
+constexpr int kTileColumns = 64;  // a thread for each, and for each channel of a group
+constexpr int kPieceRows = 16;
+constexpr int kPieceColumns = kTileColumns;
+// A row of a piece, in whole sectors of 16 elements or less, has this at most.
+constexpr int kRawPitch = kPieceColumns + 16;
+
+// Blocks that a multiprocessor has registers for: 64 of a thread, or a few more where those would
+// not do.
+template <typename Real, typename Element, int kGroup>
+constexpr int kGradientBlocks = (sizeof(Real) == 8                                       ? 8
+                                 : sizeof(typename Element::Storage) == 2 || kGroup != 3 ? 14
+                                                                                         : 16) /
+                                kGroup;
+
+// How a launch covers the images.
+struct GradientTiling {
+  unsigned column_tiles;
+  int64_t first_group;  // of channels, and of images: those of the blocks (., 0, 0)
+  int64_t first_image;
+  bool woven;  // the channels of a group and the columns of a crop follow one another in memory
+  int align;   // elements at multiples of which packs of 16 bytes start; 0: rows have no packs
+};
+
+// A thread of a block of kTileColumns x kGroup.
+struct TileThread {
+  int column, channel;
+  int index;  // in the block
+  int lane;   // in the warp
+
+  __device__ __forceinline__ TileThread()
+      : column(static_cast<int>(threadIdx.x)),
+        channel(static_cast<int>(threadIdx.y)),
+        index(channel * kTileColumns + column),
+        lane(column % kWarp) {}
+};
+
+// The tile of this block.
+template <int kGroup>
+struct GradientTile {
+  int first_pixel, first_row;
+  int64_t first_channel, image;
+
+  __device__ __forceinline__ explicit GradientTile(const GradientTiling& tiling) {
+    first_pixel = static_cast<int>(blockIdx.x % tiling.column_tiles) * kTileColumns;
+    first_row = static_cast<int>(blockIdx.x / tiling.column_tiles) * kTileRows;
+    first_channel = (tiling.first_group + blockIdx.y) * kGroup;
+    image = tiling.first_image + blockIdx.z;
+  }
+};
+
+// The pixels whose sums a thread has: half of the rows of two columns. The lanes that read blended
+// columns together have four columns and both halves.
+struct OwnPixels {
+  int half;    // of the rows
+  int column;  // and column + kWarp
+
+  __device__ __forceinline__ explicit OwnPixels(const TileThread& thread)
+      : half(thread.lane >> 2 & 1),
+        column((thread.column / kWarp) * 16 + (thread.lane >> 3) * 4 + (thread.lane & 3)) {}
+};
+
+}  // namespace fvfast::cuda

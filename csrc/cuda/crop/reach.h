@@ -1,0 +1,118 @@
+// Which boxes reach a tile of the image, and with which of their samples.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "common/bilinear.h"
+#include "cuda/crop/gradient_tile.h"
+#include "cuda/launch.h"
+#include "ops.h"
+
+namespace fvfast::cuda {
+
+constexpr int kCropsPerLook = kWarp;  // a lane looks at one box
+
+// Samples of a crop: those that reach a tile, [begin, end). Padded, so that neighboring lanes meet
+// different banks.
+struct Reach {
+  int begin, end;
+  int piece;   // of them that are done at a time
+  int sparse;  // whether few read the same pixel
+  int unused;
+};
+
+// Padded for the same reason.
+struct PaddedAxis {
+  Axis axis;
+  double unused;
+};
+
+// What a block asks of one axis of the boxes.
+struct Question {
+  int size;       // samples
+  int length;     // pixels
+  int low, high;  // samples with lower pixels in [low, high] reach the tile
+  int most;       // samples of a piece
+};
+
+// A range of samples that contains those whose lower pixel is in [low, high]. It is as small as
+// possible, except for boxes that are tiny or enormous. All lanes of a warp call this, with the
+// axis and the question in shared memory.
+__device__ inline Reach reach_of(const Axis& axis, const Question& question) {
+  const int size = question.size;
+  const float spacing = axis.spacing();
+  Reach reach = {0, size, 0, fabsf(spacing) >= 0.9f, 0};
+  if (fabsf(spacing) > 1e-6f && fabsf(spacing) < 1e30f) {
+    const double per_pixel = 1 / spacing;
+    const double left = (question.low - axis.first()) * per_pixel;
+    const double right = (question.high + 1 - axis.first()) * per_pixel;
+    const double margin = 1 + 1e-6 * size;  // more than the rounding of the spacing adds up to
+    const double begin = fmin(left, right) - margin, end = fmax(left, right) + margin + 1;
+    reach.begin = static_cast<int>(fmin(fmax(begin, 0.0), static_cast<double>(size)));
+    reach.end = static_cast<int>(fmin(fmax(end, 0.0), static_cast<double>(size)));
+  }
+  // Drop samples that do not reach the tile, at one end and the other in turn. The loop is not
+  // unrolled, so that the compiler reads the axis from shared memory each time: it has no registers
+  // to spare.
+#pragma unroll 1
+  for (int i = 0; i < 8; ++i) {
+    __syncwarp();
+    if (reach.begin >= reach.end) continue;
+    const bool last = i % 2 != 0;
+    const Sample sample = axis.sample(last ? reach.end - 1 : reach.begin);
+    const int lower = static_cast<int>(sample.lower);
+    if (sample.inside && lower >= question.low && lower <= question.high) continue;
+    if (last) {
+      --reach.end;
+    } else {
+      ++reach.begin;
+    }
+  }
+  // Pieces of about the same size.
+  const int samples = reach.end - reach.begin;
+  const int pieces = max((samples + question.most - 1) / question.most, 1);
+  reach.piece = (samples + pieces - 1) / pieces;
+  return reach;
+}
+
+// What a block knows of kCropsPerLook boxes: arrays in shared memory.
+struct BoxLook {
+  PaddedAxis *row_axis, *column_axis;
+  Reach *row_reach, *column_reach;
+  Question* questions;  // to the rows, and to the columns
+  unsigned* reaching;   // a bit for each box whose rows, or columns, reach the tile
+};
+
+// Asks which boxes reach the tile. A barrier must follow.
+__device__ __forceinline__ void pose_questions(const CropGradientParams& params, int first_row,
+                                               int first_pixel, Question* questions) {
+  questions[0] = {static_cast<int>(params.height), static_cast<int>(params.image_height),
+                  first_row - 1, first_row + kTileRows - 1, kPieceRows};
+  questions[1] = {static_cast<int>(params.width), static_cast<int>(params.image_width),
+                  first_pixel - 1, first_pixel + kTileColumns - 1, kPieceColumns};
+}
+
+// Answers them for the boxes from `first_crop` on: one warp looks at the rows of the boxes, another
+// at their columns. A barrier must follow.
+__device__ __forceinline__ void look_at_boxes(const CropGradientParams& params,
+                                              const TileThread& thread, int64_t image,
+                                              int64_t first_crop, const BoxLook& look) {
+  if (thread.index < 2 * kWarp) {
+    const bool rows = thread.index < kWarp;
+    const Question& question = look.questions[rows ? 0 : 1];
+    const int64_t crop = first_crop + thread.lane;
+    const Box box =
+        box_at(params.boxes, params.box_dtype, image * params.crops + min(crop, params.crops - 1));
+    Axis& axis = (rows ? look.row_axis : look.column_axis)[thread.lane].axis;
+    axis = Axis(rows ? box.y1 : box.x1, rows ? box.y2 : box.x2, question.size, question.length);
+    __syncwarp();  // from here on the axis lies in shared memory alone
+    const Reach reach = reach_of(axis, question);
+    (rows ? look.row_reach : look.column_reach)[thread.lane] = reach;
+    const bool reaches = crop < params.crops && reach.begin < reach.end;
+    const unsigned ballot = __ballot_sync(0xffffffffu, reaches);
+    if (thread.lane == 0) look.reaching[rows ? 0 : 1] = ballot;
+  }
+}
+
+}  // namespace fvfast::cuda

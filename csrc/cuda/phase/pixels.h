@@ -1,0 +1,77 @@
+// One pixel of an image: from its planes to its colors, and back.
+#pragma once
+
+#include "common/sigmoid.h"
+
+namespace fvfast::cuda {
+
+// From standardized planes to the colors of a pixel, as in csrc/cpu/phase/spectrum_image.cpp.
+template <typename Real, int planes>
+struct PixelForward {
+  Real mean, low, width;
+  Real mix[planes][planes];  // row i is what plane i adds
+
+  template <typename Params>
+  __device__ PixelForward(const Params& params, double image_mean, double image_deviation) {
+    const double scale = 1 / (image_deviation + params.epsilon);
+    mean = static_cast<Real>(image_mean);
+    low = static_cast<Real>(params.low);
+    width = static_cast<Real>(params.high - params.low);
+#pragma unroll
+    for (int i = 0; i < planes; ++i) {
+#pragma unroll
+      for (int j = 0; j < planes; ++j) {
+        mix[i][j] = static_cast<Real>(planes == 3 ? scale * params.colors[i][j] : scale);
+      }
+    }
+  }
+
+  __device__ __forceinline__ void make_pixel(const Real (&values)[planes],
+                                             Real (&pixel)[planes]) const {
+#pragma unroll
+    for (int j = 0; j < planes; ++j) {
+      Real sum = 0;
+#pragma unroll
+      for (int i = 0; i < planes; ++i) sum += (values[i] - mean) * mix[i][j];
+      pixel[j] = sigmoid_of(sum) * width + low;
+    }
+  }
+};
+
+// The gradient before the sigmoid and the colors, from that after them.
+template <typename Real, int planes>
+struct PixelBackward {
+  Real low, high;
+  Real mix[planes][planes];  // colors, divided by the width of the range
+
+  template <typename Params>
+  __device__ explicit PixelBackward(const Params& params)
+      : low(static_cast<Real>(params.low)), high(static_cast<Real>(params.high)) {
+    const double scale = 1 / (params.high - params.low);
+#pragma unroll
+    for (int i = 0; i < planes; ++i) {
+#pragma unroll
+      for (int j = 0; j < planes; ++j) {
+        mix[i][j] = static_cast<Real>(planes == 3 ? scale * params.colors[i][j] : scale);
+      }
+    }
+  }
+
+  __device__ __forceinline__ void make_gradient(const Real (&gradient)[planes],
+                                                const Real (&pixel)[planes],
+                                                Real (&out)[planes]) const {
+    Real slopes[planes];
+#pragma unroll
+    for (int j = 0; j < planes; ++j) {
+      slopes[j] = gradient[j] * ((pixel[j] - low) * (high - pixel[j]));
+    }
+#pragma unroll
+    for (int i = 0; i < planes; ++i) {
+      out[i] = 0;
+#pragma unroll
+      for (int j = 0; j < planes; ++j) out[i] += slopes[j] * mix[i][j];
+    }
+  }
+};
+
+}  // namespace fvfast::cuda
