@@ -36,6 +36,7 @@ from fvfast.cli.options import (
     RangeOption,
     SeedOption,
     WholeLayerOption,
+    default_of,
     shown,
     size_option,
     steps_option,
@@ -56,7 +57,7 @@ from fvfast.plot.png import check_writable
 from fvfast.run.loop import StepReport
 from fvfast.run.maco_settings import MacoSettings
 from fvfast.run.optimize_settings import OptimizeSettings
-from fvfast.run.provenance import default_of, weights_digest
+from fvfast.run.provenance import weights_digest
 from fvfast.spectrum import FOLDER_SIZE, Spectrum
 
 DEFAULT_PRESET: PresetName = default_of(maco, "preset")

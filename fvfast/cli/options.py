@@ -1,5 +1,6 @@
 """The arguments and options that the subcommands of the console command share."""
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -9,7 +10,6 @@ import typer
 from fvfast.cli.arguments import LARGEST_SEED, MOST_STEPS, MOST_TOGETHER
 from fvfast.engine.precision import PRECISIONS
 from fvfast.run.presets import PRESETS
-from fvfast.run.provenance import default_of
 
 if TYPE_CHECKING:
     PresetName = str
@@ -145,6 +145,11 @@ def size_option(default: tuple[int, int]) -> Any:
         help="512, or HEIGHTxWIDTH.",
         show_default=str(height) if height == width else f"{height}x{width}",
     )
+
+
+def default_of(function: Callable[..., Any], argument: str) -> Any:
+    """Return the default of an argument, as the function's signature has it."""
+    return inspect.signature(function).parameters[argument].default
 
 
 def shown(function: Callable[..., Any], argument: str) -> str:

@@ -1,20 +1,12 @@
 """What else a picture depends on: versions, and the weights of the network."""
 
-import inspect
 import zlib
-from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import nn
 
 from fvfast._shared.version import VERSION
 from fvfast.engine.borrowing.fingerprint import contents
-
-
-def default_of(function: Callable[..., Any], argument: str) -> Any:
-    """Return the default of an argument, as the function's signature has it."""
-    return inspect.signature(function).parameters[argument].default
 
 
 def versions() -> dict[str, str]:
