@@ -13,7 +13,7 @@ from fvfast.regularizers import Regularizer
 from fvfast.run.batches import draw_batches
 from fvfast.run.loop import Callback
 from fvfast.run.maco_settings import MacoSettings
-from fvfast.run.presets import takes_preset
+from fvfast.run.presets import PresetName, takes_preset
 from fvfast.run.results import MacoBatch as MacoBatch
 from fvfast.run.results import joined
 from fvfast.run.run import Run
@@ -40,7 +40,7 @@ def maco(
     save_every: int | None = None,
     device: torch.device | str | None = None,
     learning_rate: ScheduleSpec = None,
-    preset: str = "xplique",
+    preset: PresetName = "xplique",
     precision: Precision = None,
     regularizers: Sequence[Regularizer] | Regularizer | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -170,7 +170,7 @@ def maco_batch(
     callback: Callback | None = None,
     device: torch.device | str | None = None,
     learning_rate: ScheduleSpec = None,
-    preset: str = "xplique",
+    preset: PresetName = "xplique",
     precision: Precision = None,
     regularizers: Sequence[Regularizer] | Regularizer | None = None,
     batch_size: int | None = None,

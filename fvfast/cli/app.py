@@ -31,7 +31,6 @@ from fvfast.cli.options import (
     OutOption,
     OverwriteOption,
     PrecisionOption,
-    PresetName,
     ProgressOption,
     RangeOption,
     SeedOption,
@@ -57,6 +56,7 @@ from fvfast.plot.png import check_writable
 from fvfast.run.loop import StepReport
 from fvfast.run.maco_settings import MacoSettings
 from fvfast.run.optimize_settings import OptimizeSettings
+from fvfast.run.presets import PresetName
 from fvfast.run.provenance import weights_digest
 from fvfast.spectrum import FOLDER_SIZE, Spectrum
 

@@ -3,20 +3,12 @@
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from fvfast.cli.arguments import LARGEST_SEED, MOST_STEPS, MOST_TOGETHER
-from fvfast.engine.precision import PRECISIONS
-from fvfast.run.presets import PRESETS
-
-if TYPE_CHECKING:
-    PresetName = str
-    PrecisionName = str
-else:
-    PresetName = Literal[tuple(PRESETS)]
-    PrecisionName = Literal[PRECISIONS]
+from fvfast.engine.precision import PrecisionName
 
 ModelName = Annotated[
     str,

@@ -1,9 +1,13 @@
 """The types that a network can run in."""
 
+from typing import Literal, get_args
+
 import torch
 
-PRECISIONS = ("float32", "bfloat16", "float16", "auto")
-Precision = str | None
+PrecisionName = Literal["float32", "bfloat16", "float16", "auto"]
+PRECISIONS: tuple[PrecisionName, ...] = get_args(PrecisionName)
+Precision = PrecisionName | None
+"""None is the network's own type."""
 
 
 def check_precision(precision: Precision) -> Precision:

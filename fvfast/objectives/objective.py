@@ -22,6 +22,7 @@ from fvfast.objectives.scores import (
     ElementScore,
     LayerScore,
     MaskScore,
+    Reducer,
     Score,
     WeightedSum,
 )
@@ -283,7 +284,7 @@ class Objective:
     def layer(
         model: nn.Module,
         layer: LayerSpec,
-        reducer: str = "magnitude",
+        reducer: Reducer = "magnitude",
         multiplier: float = 1.0,
         name: str | None = None,
         *,

@@ -11,7 +11,7 @@ the target leaves out.
 
 import abc
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -128,6 +128,9 @@ class TargetScorer:
         self._targets.overwrite(other._targets)
 
 
+Reducer = Literal["magnitude", "mean"]
+
+
 class LayerScore(TensorScore):
     """Mean of a whole layer, or mean of its squares.
 
@@ -137,8 +140,8 @@ class LayerScore(TensorScore):
         "magnitude" for the mean of squares (as Xplique computes it), "mean" for the mean.
     """
 
-    def __init__(self, reducer: str = "magnitude") -> None:
-        if reducer not in ("magnitude", "mean"):
+    def __init__(self, reducer: Reducer = "magnitude") -> None:
+        if reducer not in get_args(Reducer):
             raise ValueError(f"reducer must be 'magnitude' or 'mean', got {reducer!r}.")
         self.reducer = reducer
 

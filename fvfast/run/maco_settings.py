@@ -9,7 +9,7 @@ import torch
 from fvfast._shared.checks import check_count
 from fvfast.engine.borrowing.interrupts import opened
 from fvfast.parametrizations.phase import Phase, init_maco_buffer
-from fvfast.run.presets import DEFAULT_BOX_SIZE, FALLING_NOISE, find_preset
+from fvfast.run.presets import DEFAULT_BOX_SIZE, FALLING_NOISE, PresetName, find_preset
 from fvfast.run.schedules import Schedule, ScheduleSpec, schedule_of
 from fvfast.run.settings import ImageShape, Parametrize, Settings
 from fvfast.run.views import Crops
@@ -33,7 +33,7 @@ class MacoSettings(Settings):
     nb_crops: int = 32
     values_range: Sequence[float] = (-1, 1)
     learning_rate: ScheduleSpec = None
-    preset: str = "xplique"
+    preset: PresetName = "xplique"
 
     function: ClassVar[str] = "maco"
     has_transparency: ClassVar[bool] = True

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, Literal, ParamSpec, TypeVar, cast
 
 import numpy as np
 import torch
@@ -14,6 +14,8 @@ from fvfast.run.schedules import Geometric, Linear
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+PresetName = Literal["xplique", "horama", "paper", "fast"]
 
 DEFAULT_BOX_SIZE = Linear(0.5, 0.05)
 """Mean side of the boxes where nothing is said."""
@@ -58,7 +60,7 @@ def _torch_nadam(parameters: list[torch.Tensor]) -> torch.optim.Optimizer:
     return torch.optim.NAdam(parameters, lr=1.0)
 
 
-PRESETS: dict[str, Preset] = {
+PRESETS: dict[PresetName, Preset] = {
     # The defaults of fvfast.maco are those of Xplique 2.0.
     "xplique": Preset(),
     # Horama 0.3's maco, with the box sizes that its documentation gives: uniform in [0.20, 0.25].
