@@ -334,7 +334,7 @@ def spectrum(
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")] = Path("spectrum.npz"),
     size: Annotated[str | None, size_option(FOLDER_SIZE)] = None,
     gray: Annotated[
-        bool, typer.Option("--gray", "--grey", help="Read the images in gray.")
+        bool, typer.Option("--gray", "--gray", help="Read the images in gray.")
     ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the file if there is one.")

@@ -15,7 +15,7 @@ import random
 import sys
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -29,10 +29,6 @@ REFUSALS = (ValueError, TypeError, RuntimeError)
 # What the way to the image made, and what it made it from: the way back needs all as they were.
 DERIVED = {"phase", "magnitude", "image", "spectrum", "statistics", "phase_sums", "low", "high"}
 NEEDS_DERIVED = {"phase_to_image", "phase_to_image_backward", "phase_ascent_"}
-# Arguments that a schema makes a float of.
-FRACTIONS = {"std", "uniform_width", "box_size", "low", "high", "beta1", "beta2", "correction"}
-FRACTIONS |= {"spread", "center_spread", "smallest", "largest", "epsilon"}
-FRACTIONS |= {"gradient_rate", "momentum_rate"}
 # Largest differences of values, of the largest value. Kernels and references round elsewhere.
 TOLERANCE = {torch.bfloat16: 0.02, torch.float16: 3e-3, torch.float32: 1e-3}
 EXACT = 1e-6
@@ -51,39 +47,26 @@ def call(name: str, arguments: Arguments) -> Any:
 
 def reference(name: str, arguments: Arguments) -> Any:
     """What PyTorch alone makes of arguments; phases and gradients in float64."""
-    from fvfast.ops import boxes, crop_operation, noise, philox, winograd
+    from fvfast.ops import boxes, philox, winograd
 
-    # Functions have the names of these modules.
-    phase_to_image, phase_update, phase_ascent = (
-        sys.modules[f"fvfast.ops.{module}"]
-        for module in ("phase_to_image", "phase_update", "phase_ascent")
-    )
-    values = [
-        float(value) if name in FRACTIONS and isinstance(value, int) else value
-        for name, value in arguments.items()
-    ]
     if name == "winograd_convolution":
-        images, weight, bias, *_ = values
+        images, weight, bias, *_ = arguments.values()
         others = {key: arguments[key] for key in ("outputs", "padding", "term", "limits")}
         return winograd.winograd_convolution_reference(images, weight, bias, **others)
-    if name == "draw_boxes":
+    if name == "draw_boxes":  # which chooses between kernel and reference itself
+        values = [
+            float(value) if key in fractions_of(name) and isinstance(value, int) else value
+            for key, value in arguments.items()
+        ]
         box_size, nb_crops, *distribution, seed, images, step, counter, device = values
         return boxes.draw_boxes_reference(
             box_size, nb_crops, seed=seed, images=images, device=device,
             step=philox.whole_step(step, counter),
             distribution=boxes.BoxDistribution(*distribution),
         )  # fmt: skip
-    functions: dict[str, Callable[..., Any]] = {
-        "inject_noise": noise._reference,
-        "inject_noise_": noise._reference_,
-        "crop_resize": crop_operation._reference,
-        "crop_gradient": crop_operation._gradient_reference,
-        "phase_to_image": phase_to_image._reference,
-        "phase_to_image_backward": phase_to_image.backward_reference,
-        "phase_update_": phase_update.update_reference,
-        "phase_ascent_": phase_ascent._reference,
-    }
-    return functions[name](*values)
+    # What the operation has for devices without kernels.
+    operation = getattr(torch.ops.fvfast, name).default
+    return operation._op_dk(torch._C.DispatchKey.CompositeExplicitAutograd, *arguments.values())
 
 
 def independent(arguments: Arguments) -> Arguments:
@@ -190,7 +173,7 @@ def run_one(name: str, number: int) -> str:
     comparable &= all(
         abs(value) < 1e30
         for key, value in arguments.items()
-        if isinstance(value, float | int) and key in FRACTIONS
+        if isinstance(value, float | int) and key in fractions_of(name)
     )
     before, result, refusal = None, None, None
     # What not even torch can copy, an operation must refuse.
@@ -222,14 +205,23 @@ def may_be(name: str, argument: str, kind: str) -> bool:
     return kind != "misaligned" and not (kind == "negated" and argument in written_of(name))
 
 
+def declared(name: str) -> list[Any]:
+    """Arguments in an operation's schema."""
+    return list(getattr(torch.ops.fvfast, name).default._schema.arguments)
+
+
 def written_of(name: str) -> list[str]:
     """Names of the arguments that an operation writes to."""
-    schema = getattr(torch.ops.fvfast, name).default._schema
     return [
         argument.name
-        for argument in schema.arguments
+        for argument in declared(name)
         if argument.alias_info is not None and argument.alias_info.is_write
     ]
+
+
+def fractions_of(name: str) -> set[str]:
+    """Names of the arguments that a schema makes a float of."""
+    return {argument.name for argument in declared(name) if str(argument.type) == "float"}
 
 
 def main(path: str, count: str, progress: str, *only: str) -> None:

@@ -1,0 +1,226 @@
+"""The code is laid out as docs/architecture.md says: who imports whom, and which names are public.
+
+The document has the order of the rooms and the public names; the tests read them there.
+"""
+
+import ast
+import importlib
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "fvfast"
+PAGE = (ROOT / "docs" / "architecture.md").read_text()
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+# The command is made ready before torch is imported, which takes long.
+EXCEPTIONS = {("fvfast", "fvfast.cli.startup")}
+
+
+def section(heading):
+    """The text below a heading of the page, to the next one."""
+    return re.search(rf"^## {heading}$(.+?)(?=^## |\Z)", PAGE, flags=re.M | re.S)[1]
+
+
+def floors():
+    """Floor of each room."""
+    rows = re.findall(r"^\| (\d+) \| (.+?) \|", section("Rooms"), flags=re.M)
+    return {room: int(floor) for floor, names in rows for room in re.findall(r"`(\w+)`", names)}
+
+
+def room_of(module):
+    """The folder of a module, or the module itself where it lies beside them."""
+    return module.split(".")[1] if "." in module else "__init__"
+
+
+def imports(module):
+    """Modules of fvfast that a module imports, anywhere in it, with the lines."""
+    found = []
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}, line {node.lineno}: a relative import"
+            # "from fvfast.ops import boxes" imports a module; "... import draw_boxes" a name of it.
+            whole = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [name if name in MODULES else node.module for name in whole]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        found += [(name, node.lineno) for name in names if name in MODULES]
+    return found
+
+
+IMPORTS = {module: imports(module) for module in MODULES}
+
+
+def test_every_room_has_a_floor():
+    """A room that the page does not know, or one that it knows and that is gone."""
+    assert set(map(room_of, MODULES)) == set(floors())
+
+
+def test_rooms_import_what_stands_below_them():
+    floor = floors()
+    wrong = [
+        f"{module}, line {line}, imports {name}: {room_of(module)} is on floor "
+        f"{floor[room_of(module)]}, {room_of(name)} on floor {floor[room_of(name)]}"
+        for module, found in IMPORTS.items()
+        for name, line in found
+        if room_of(name) != room_of(module)
+        and floor[room_of(name)] >= floor[room_of(module)]
+        and (module, name) not in EXCEPTIONS
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_modules_import_each_other_in_no_circle():
+    """Within a room too."""
+    done, path = set(), []
+
+    def visit(module):
+        if module in path:
+            raise AssertionError(" imports ".join([*path[path.index(module) :], module]))
+        if module in done:
+            return
+        path.append(module)
+        for name, _ in IMPORTS[module]:
+            visit(name)
+        path.pop()
+        done.add(module)
+
+    for module in MODULES:
+        visit(module)
+
+
+def test_modules_with_an_underscore_stay_in_their_room():
+    """But for what `fvfast info` says of the native module, and the room that all rooms share."""
+    wrong = [
+        f"{module}, line {line}, imports {name}"
+        for module, found in IMPORTS.items()
+        for name, line in found
+        if "._" in name and room_of(name) not in (room_of(module), "_shared")
+        if (module, name) != ("fvfast.cli.installation", "fvfast.ops._kernels")
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_native_sources_include_what_stands_below_them():
+    allowed = {
+        "bindings": {"bindings", "cpu", "cuda", "ops.h", "common"},
+        "cpu": {"cpu", "ops.h", "common"},
+        "cuda": {"cuda", "ops.h", "common"},
+        "common": {"ops.h", "common"},
+        "ops.h": {"common"},
+    }
+    checked, wrong = 0, []
+    for path in sorted((ROOT / "csrc").rglob("*")):
+        folder = path.relative_to(ROOT / "csrc").parts[0]
+        if path.suffix not in (".h", ".cpp", ".cu") or folder == "bindings.cpp":
+            continue
+        for kind, name in re.findall(r'^#include ([<"])(.+?)[>"]', path.read_text(), flags=re.M):
+            if kind == '"':
+                fits = name.split("/")[0] in allowed[folder]
+            else:
+                fits = not re.match(r"(torch|ATen|c10|Python\.h)", name) and (
+                    folder == "bindings" or not name.startswith("pybind11")
+                )
+            checked += 1
+            if not fits:
+                wrong.append(f"{path.relative_to(ROOT)} includes {name}")
+    assert checked > 100
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_cuda_kernel_is_counted_and_described():
+    """In the floors of make cuda-check, and in docs/kernels.md."""
+    sources = [path.read_text() for path in (ROOT / "csrc" / "cuda").rglob("*.*")]
+    # What stands between __global__ and the name may have parentheses of its own.
+    bounds = r"(?:\s+__launch_bounds__\((?:[^()]|\([^()]*\))*\))?"
+    kernels = {
+        name
+        for source in sources
+        for name in re.findall(rf"__global__\s+void{bounds}\s+(\w+)\s*\(", source)
+    }
+    assert len(kernels) >= 14
+    # All that there are: none escapes the expression.
+    assert sum(len(re.findall(r"__global__ void", source)) for source in sources) == len(kernels)
+    checks = "".join(path.read_text() for path in (ROOT / "tools/cuda_check").rglob("*.py"))
+    assert not kernels - set(re.findall(r'\bFloor\(\s*"(\w+)"', checks))
+    described = (ROOT / "docs" / "kernels.md").read_text()
+    assert not {name for name in kernels if f"`{name}" not in described}
+
+
+def public_names():
+    """Names by module, as the page lists them."""
+    rows = re.findall(r"^\| `([\w.]+)` \| (.+) \|$", section("What you may rely on"), flags=re.M)
+    return {module: re.findall(r"`(\w+)`", names) for module, names in rows}
+
+
+PUBLIC = public_names()
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_public_names_are_there(module):
+    names = PUBLIC[module]
+    loaded = importlib.import_module(module)
+    assert not [name for name in names if not hasattr(loaded, name)]
+    if hasattr(loaded, "__all__"):
+        assert sorted(loaded.__all__) == sorted(names)
+
+
+def public_functions():
+    """All public functions, those of public classes included."""
+    for module, names in PUBLIC.items():
+        for name in names:
+            value = getattr(importlib.import_module(module), name)
+            if inspect.isfunction(value):
+                yield f"{module}.{name}", value
+            elif inspect.isclass(value):
+                yield from (
+                    (f"{module}.{name}.{method}", member)
+                    for method, member in inspect.getmembers(value, inspect.isfunction)
+                    if not method.startswith("_") and member.__module__.startswith("fvfast")
+                )
+
+
+def documented(docstring, heading):
+    """Names that a section of a docstring in numpy's style describes."""
+    text = inspect.cleandoc(docstring)
+    found = re.search(rf"^{heading}\n-+\n(.+?)(?=^\w[^\n]*\n-+\n|\Z)", text, flags=re.M | re.S)
+    if found is None:
+        return None
+    lines = re.findall(r"^([\w*].*)$", found[1], flags=re.M)
+    return {name.strip("* \n") for line in lines for name in line.split(",")}
+
+
+def test_every_parameter_of_a_public_function_is_documented():
+    wrong, checked = [], 0
+    for name, function in public_functions():
+        parameters = {one for one in inspect.signature(function).parameters if one != "self"}
+        described = documented(function.__doc__ or "", "Parameters")
+        if described is not None:
+            checked += 1
+            wrong += [f"{name}: {one}" for one in sorted(parameters ^ described)]
+        elif not function.__doc__:
+            wrong.append(name)
+    assert checked > 30
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_setting_is_documented():
+    """Each class of settings documents the fields that it adds."""
+    settings = importlib.import_module("fvfast.run.settings").Settings
+    for module in ("fvfast.run.maco_settings", "fvfast.run.optimize_settings"):
+        (added,) = (
+            one
+            for one in vars(importlib.import_module(module)).values()
+            if inspect.isclass(one) and issubclass(one, settings) and one is not settings
+        )
+        own = inspect.get_annotations(added)
+        fields = {name for name in added.__dataclass_fields__ if name in own}
+        inherited = set(settings.__dataclass_fields__)
+        assert documented(added.__doc__, "Attributes") == fields - inherited

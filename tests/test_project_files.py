@@ -1,0 +1,44 @@
+"""Files about the project say the same: versions of tools, of Python, and of the package."""
+
+import re
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = (ROOT / "pyproject.toml").read_text()
+
+
+def read_yaml(name):
+    return yaml.safe_load((ROOT / name).read_text())
+
+
+def test_hooks_use_the_tools_of_make_lint():
+    """mypy is in no pin of the hooks: it runs in the environment of make lint."""
+    pins = dict(re.findall(r'^    "(ruff|clang-format|mypy)==(.+)",$', PROJECT, flags=re.MULTILINE))
+    (repository,) = read_yaml(".pre-commit-config.yaml")["repos"]
+    for hook in repository["hooks"]:
+        (tool,) = (name for name in pins if re.match(rf"(.venv/bin/)?{name}\b", hook["entry"]))
+        expected = [f"{tool}=={pins[tool]}"] if tool != "mypy" else None
+        assert hook.get("additional_dependencies") == expected, hook["id"]
+    assert len(repository["hooks"]) == 4
+
+
+def test_every_python_that_is_claimed_is_tested_with_two_versions_of_torch():
+    claimed = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', PROJECT)
+    (oldest,) = re.findall(r'^requires-python = ">=(.+)"$', PROJECT, flags=re.MULTILINE)
+    assert claimed[0] == oldest
+    matrix = read_yaml(".github/workflows/checks.yml")["jobs"]["tests"]["strategy"]["matrix"]
+    assert matrix["torch"] == ["newest"]
+    assert matrix["python"] == claimed
+    assert [entry["python"] for entry in matrix["include"]] == claimed
+    (oldest_torch,) = re.findall(r'^    "torch>=(.+)",$', PROJECT, flags=re.MULTILINE)
+    assert matrix["include"][0]["torch"] == oldest_torch
+
+
+def test_the_citation_is_of_this_version():
+    (version,) = re.findall(r'^version = "(.+)"$', PROJECT, flags=re.MULTILINE)
+    assert read_yaml("CITATION.cff")["version"] == version
+    heading = re.search(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+    assert heading is not None
+    assert heading[1] in ("Unreleased", version)
