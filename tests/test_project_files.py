@@ -42,3 +42,26 @@ def test_the_citation_is_of_this_version():
     heading = re.search(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
     assert heading is not None
     assert heading[1] in ("Unreleased", version)
+
+
+def anchors(text):
+    """What links to headings of a document end with, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_links_between_documents_lead_somewhere():
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "tools").glob("*/*.md")]
+    checked, broken = 0, []
+    for page in pages:
+        for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+            if "://" in link:
+                continue
+            name, _, anchor = link.partition("#")
+            target = (page.parent / name).resolve() if name else page
+            checked += 1
+            found = target.exists() and (not anchor or anchor in anchors(target.read_text()))
+            if not found:
+                broken.append(f"{page.relative_to(ROOT)}: {link}")
+    assert checked > 40
+    assert not broken
