@@ -65,3 +65,18 @@ def test_links_between_documents_lead_somewhere():
                 broken.append(f"{page.relative_to(ROOT)}: {link}")
     assert checked > 40
     assert not broken
+
+
+def test_files_that_documents_name_are_there():
+    """Paths from the root, fvfast/ or csrc/; the example of CONTRIBUTING.md is not there."""
+    checked, missing = 0, []
+    for page in ("README.md", "CONTRIBUTING.md", "docs/architecture.md"):
+        text = re.sub(r"^ {4}.*$", "", (ROOT / page).read_text(), flags=re.MULTILINE)
+        for path in re.findall(r"`((?:[\w.*-]+/)+[\w.*-]*)`", text):
+            if "scale" in path:
+                continue
+            checked += 1
+            if not any(any(folder.glob(path)) for folder in (ROOT, ROOT / "fvfast", ROOT / "csrc")):
+                missing.append(f"{page}: {path}")
+    assert checked > 60
+    assert not missing
