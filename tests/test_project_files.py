@@ -44,6 +44,13 @@ def test_the_citation_is_of_this_version():
     assert heading[1] in ("Unreleased", version)
 
 
+def test_every_folder_is_packaged():
+    (listed,) = re.findall(r"^packages = \[(.+?)\]", PROJECT, flags=re.MULTILINE | re.DOTALL)
+    folders = {path.parent for path in (ROOT / "fvfast").rglob("*.py")}
+    expected = {".".join(folder.relative_to(ROOT).parts) for folder in folders}
+    assert set(re.findall(r'"(.+?)"', listed)) == expected
+
+
 def anchors(text):
     """What links to headings of a document end with, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
