@@ -1,14 +1,21 @@
 """The examples of Xplique's two documentation pages, with the imports changed."""
 
+import functools
+
 import matplotlib as mpl
 import pytest
 import torch
 from torch import nn
 
-from fvfast import Objective, maco, optimize
+import fvfast
+from fvfast import Objective
 from fvfast.plot import plot_maco
 
 mpl.use("Agg")
+
+# The calls stay as documented; only their default numbers of steps and crops are cut.
+optimize = functools.partial(fvfast.optimize, nb_steps=2)
+maco = functools.partial(fvfast.maco, nb_steps=2, nb_crops=2)
 
 
 @pytest.fixture
@@ -25,21 +32,6 @@ def model():
     layers.add_module("logits", nn.Linear(16, 10))
     layers.input_shape = (3, 32, 32)
     return layers.eval()
-
-
-@pytest.fixture(autouse=True)
-def few_steps(monkeypatch):
-    """The calls stay as documented; only their default number of steps and crops is cut."""
-    for function, shortened in (
-        (optimize, {"nb_steps": 2}),
-        (maco.__wrapped__, {"nb_steps": 2, "nb_crops": 2}),
-    ):
-        names = function.__code__.co_varnames[: function.__code__.co_argcount]
-        defaults = dict(
-            zip(names[-len(function.__defaults__) :], function.__defaults__, strict=True)
-        )
-        defaults.update(shortened)
-        monkeypatch.setattr(function, "__defaults__", tuple(defaults.values()))
 
 
 def test_ten_logits(model):

@@ -33,7 +33,7 @@ def draw_batches(
     batch_size = check_count(batch_size, "batch_size", 1)
     count = len(run.objective.combination_names)
     results = MacoResults(count, run.shape, keep=keep)
-    run.prepare(min(batch_size, count))
+    run.prepare(min(batch_size, count), function="maco_batch")
     # The model is borrowed for all batches at once: one warning, one move to the device.
     with borrowed(run.objective.model, run.device):
         for start in range(0, count, batch_size):

@@ -70,7 +70,9 @@ class Run:
         self._forms = FormStore() if objective.runs_user_code else SHARED
         self._has_started = False
 
-    def prepare(self, images: int, save_every: int | None = None) -> None:
+    def prepare(
+        self, images: int, save_every: int | None = None, *, function: str | None = None
+    ) -> None:
         """Do what comes before the first image.
 
         Parameters
@@ -79,13 +81,15 @@ class Run:
             Images that will be drawn together.
         save_every
             See `fvfast.maco`.
+        function
+            What the user called, for messages. Default: the function of the settings.
 
         Raises
         ------
         torch.OutOfMemoryError
             The memory does not hold so many images of this size.
         """
-        function = self.settings.function
+        function = function or self.settings.function
         device = self.device or model_device(self.objective.model)
         check_room(
             function, device, images, self.shape, self.settings.views_per_image,

@@ -172,6 +172,19 @@ def test_strided_arguments():
 
 
 @pytest.mark.every_instruction_set
+@pytest.mark.parametrize(
+    ("size", "padding"), [((0, 5), (2, 1)), ((5, 0), (1, 2)), ((0, 0), (2, 2))]
+)
+def test_images_without_pixels_are_their_padding(size, padding):
+    case = Case(4, 40, padding=padding, term=True)
+    case.images = case.images.new_empty(2, 4, *size)
+    rows, columns = (length + 2 * pad - 2 for length, pad in zip(size, padding, strict=True))
+    case.term = case.term[:, :, :1, :1].expand(2, 40, rows, columns)
+    expected = (case.bias[:, None, None].float() + case.term.float()).float()
+    assert torch.equal(case.run(winograd_convolution), expected)
+
+
+@pytest.mark.every_instruction_set
 def test_an_empty_batch_and_what_is_not_a_number():
     empty = Case(4, 8, batch=0).run(winograd_convolution)
     assert empty.shape == (0, 8, 9, 10)
