@@ -218,5 +218,6 @@ def phase_ascent_(
             gradient, rendered.image, magnitude, phase, rendered.spectrum, rendered.statistics,
             low, high, exp_avg, exp_avg_sq, *rates,
         )  # fmt: skip
-        torch.autograd.graph.increment_version((phase, exp_avg, exp_avg_sq))
+        for written in (phase, exp_avg, exp_avg_sq):  # torch 2.4 takes one
+            torch.autograd.graph.increment_version(written)
     return sums

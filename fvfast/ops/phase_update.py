@@ -308,5 +308,6 @@ def phase_update_(
         )
         if not torch.compiler.is_compiling():
             # The kernels write behind autograd's back, which must not go on with the old values.
-            torch.autograd.graph.increment_version((phase, exp_avg, exp_avg_sq))
+            for written in (phase, exp_avg, exp_avg_sq):  # torch 2.4 takes one
+                torch.autograd.graph.increment_version(written)
     return sums
