@@ -77,7 +77,7 @@ def make():
     model.add_module("conv", nn.Conv2d(3, 6, 3))
     model.add_module("block", nn.Sequential(nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten()))
     model.add_module("fc", nn.Linear(6, 4))
-    names = ["red fox", "gray fox", "a/b", "a b"]
+    names = ["red fox", "grey fox", "a/b", "a b"]
     return LoadedModel(model.eval(), "tiny", (3, 12, 12), (-1.0, 1.0), None, names)
 """
 QUICK = ["--steps", "2", "--crops", "2", "--size", "16x20", "--no-progress", "--device", "cpu"]
@@ -110,9 +110,9 @@ def settings_of(path):
 
 
 def test_a_class_becomes_a_picture_that_says_how_it_was_made(tmp_path):
-    result = draw("--class", "gray fox", "--out", "out", "--seed", 7, *QUICK)
+    result = draw("--class", "grey fox", "--out", "out", "--seed", 7, *QUICK)
     (path,) = (tmp_path / "out").iterdir()
-    assert path.name == "tiny_gray_fox.png"
+    assert path.name == "tiny_grey_fox.png"
     assert result.stdout.splitlines()[-1] == f"1 picture in {tmp_path / 'out'}"
     with Image.open(path) as file:
         assert (file.mode, file.size) == ("RGBA", (20, 16))
@@ -120,7 +120,7 @@ def test_a_class_becomes_a_picture_that_says_how_it_was_made(tmp_path):
         assert np.asarray(file)[..., :3].std() > 10
     metadata = read_metadata(path)
     version = importlib.metadata.version("fvfast")
-    assert metadata["Title"] == metadata["fvfast.objective"] == "gray fox"
+    assert metadata["Title"] == metadata["fvfast.objective"] == "grey fox"
     assert metadata["fvfast.seed"] == "7"
     assert metadata["fvfast.version"] == version
     assert metadata["Software"] == f"fvfast {version}"
@@ -149,7 +149,7 @@ def test_a_class_becomes_a_picture_that_says_how_it_was_made(tmp_path):
 )
 def test_the_file_tells_the_settings_that_were_left_out(tmp_path, preset, expected):
     draw("--class", 1, "--preset", preset, *QUICK)
-    settings = settings_of(tmp_path / "pictures" / "tiny_gray_fox.png")
+    settings = settings_of(tmp_path / "pictures" / "tiny_grey_fox.png")
     assert {name: settings[name] for name in expected} == expected
     assert settings["values_range"] == [-1.0, 1.0]
     assert (settings["nb_steps"], settings["nb_crops"], settings["seed"]) == (2, 2, 0)
@@ -180,7 +180,7 @@ def test_several_channels_become_several_pictures(tmp_path, batch_size):
         (["--layer", "-1", "--neuron", "3"], "Neuron#fc_3"),
         (["--layer", "1", "--whole-layer"], "Layer#block.0"),
         (["--layer", "block", "--whole-layer"], "Layer#block"),
-        (["--class", "1"], "gray fox"),
+        (["--class", "1"], "grey fox"),
     ],
 )
 def test_other_targets(tmp_path, target, title):
@@ -289,7 +289,7 @@ def test_a_spectrum_of_ones_own_images(tmp_path):
     for folder, extra in (("own", ["--spectrum", "new/own.npz"]), ("natural", [])):
         draw("--class", 1, "--out", folder, *extra, *QUICK)
     own, natural = (
-        (tmp_path / folder / "tiny_gray_fox.png").read_bytes() for folder in ("own", "natural")
+        (tmp_path / folder / "tiny_grey_fox.png").read_bytes() for folder in ("own", "natural")
     )
     assert own != natural
 
@@ -462,7 +462,7 @@ def test_mistakes_in_the_options_are_usage_errors(tmp_path, arguments, message):
         (["--layer", "convv", "--channel", "0"], "Closest names: conv"),
         (["--layer", "99", "--channel", "0"], "out of range"),
         (["--layer", "conv", "--channel", "6"], "6"),
-        (["--class", "gray fox"], "Closest names: gray fox"),
+        (["--class", "gray fox"], "Closest names: grey fox"),
         (["--class", "9" * 5000], "the class 999999999999999999... has 5000 digits"),
         (["--class", "1", "--device", "cuda:77"], "the device 'cuda:77' cannot be used"),
         (["--class", "1", "--device", "abacus"], "the device 'abacus' cannot be used"),
