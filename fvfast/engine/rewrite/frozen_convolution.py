@@ -314,4 +314,5 @@ def _prefers_forward(gradient: torch.Tensor) -> bool:
     was not timed there; on others the forward convolution is not faster.
     """
     on_processor = gradient.device.type == "cpu" and gradient.dtype == torch.bfloat16
-    return on_processor and torch.cpu._is_amx_tile_supported()
+    has_tiles = getattr(torch.cpu, "_is_amx_tile_supported", None)  # since torch 2.5
+    return on_processor and has_tiles is not None and has_tiles()
