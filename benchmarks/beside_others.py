@@ -1,87 +1,82 @@
 """A step around the network beside other busy programs.
 
 Run with ``python -m benchmarks.beside_others``. Steps of `maco` without a network (512 x 512, 32
-crops) are timed alone and beside one and two processes that multiply matrices, with the waiting of
-OpenMP as it is and with ``OMP_WAIT_POLICY=PASSIVE``; all in turns.
+crops) are timed alone and beside one and two processes that multiply matrices: fvfast's with the
+waiting of OpenMP as it is and with ``OMP_WAIT_POLICY=PASSIVE``, and Xplique's where ``make
+bench-peers`` has installed it; all in turns.
 """
 
 import argparse
-import itertools
+import contextlib
+import dataclasses
 import os
 import statistics
 import subprocess
 import sys
 import time
-
-import torch
+from collections.abc import Iterator
 
 from benchmarks.harness import machine, save_row
+from benchmarks.peers.contestants import CONTESTANTS, Contestant, Worker
+from benchmarks.peers.scene import Scene
 
 _BUSY = "import torch; a = torch.randn(700, 700)\nwhile True: a @ a"
-_STEPS = "--steps"
+_OTHERS = (0, 1, 2)
+_SECONDS_UNTIL_BUSY = 3.0
 
 
-def time_steps(steps: int) -> list[float]:
-    """Seconds of each step, after some that do not count."""
-    from benchmarks.peers.fvfast_worker import make_objective, settings_of
-    from benchmarks.peers.scene import Scene
-    from benchmarks.peers.torch_networks import build_network
-    from fvfast import maco
-
-    scene = Scene(network="identity", threads=torch.get_num_threads())
-    moments: list[float] = []
-    maco(
-        make_objective(scene, build_network(scene)),
-        nb_steps=steps + 4,
-        **settings_of(scene),
-        callback=lambda _report: moments.append(time.perf_counter()),
+def contestants() -> list[Contestant]:
+    """Return who is timed, under the name that the results have."""
+    known = {contestant.name: contestant for contestant in CONTESTANTS}
+    passive = dataclasses.replace(
+        known["fvfast"], name="fvfast, PASSIVE", variables={"OMP_WAIT_POLICY": "PASSIVE"}
     )
-    return [later - earlier for earlier, later in itertools.pairwise(moments[3:])]
+    found = [known["fvfast"], passive, known["xplique"]]
+    return [contestant for contestant in found if contestant.python.exists()]
 
 
-def run_beside(others: int, policy: str | None, steps: int) -> float:
-    """Median milliseconds of a step in a process of its own beside others."""
-    environment = {**os.environ}
-    environment.pop("OMP_WAIT_POLICY", None)
-    busy = [subprocess.Popen([sys.executable, "-c", _BUSY], env=environment) for _ in range(others)]
-    if policy is not None:
-        environment["OMP_WAIT_POLICY"] = policy
+@contextlib.contextmanager
+def busy_processes(count: int) -> Iterator[None]:
+    """Let processes multiply matrices, each with as many threads as torch takes."""
+    variables = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    processes = [
+        subprocess.Popen([sys.executable, "-c", _BUSY], env=variables) for _ in range(count)
+    ]
     try:
-        time.sleep(3 if others else 0)  # until they have begun
-        finished = subprocess.run(
-            [sys.executable, "-m", "benchmarks.beside_others", _STEPS, str(steps)],
-            env=environment, check=True, capture_output=True, text=True,
-        )  # fmt: skip
+        time.sleep(_SECONDS_UNTIL_BUSY if count else 0)
+        yield
     finally:
-        for process in busy:
+        for process in processes:
             process.kill()
             process.wait()
-    return float(finished.stdout)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(_STEPS, type=int, help="time so many steps here, and print the median")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=40, help="per round")
     parser.add_argument("--no-save", action="store_true", help="write no CSV file")
     arguments = parser.parse_args()
-    if arguments.steps is not None:
-        print(1e3 * statistics.median(time_steps(arguments.steps)))
-        return
-    times: dict[tuple[str | None, int], list[float]] = {}
-    for _ in range(arguments.rounds):
-        for policy in (None, "PASSIVE"):
-            for others in (0, 1, 2):
-                times.setdefault((policy, others), []).append(run_beside(others, policy, 40))
-    for policy in (None, "PASSIVE"):
+    os.environ.pop("OMP_WAIT_POLICY", None)
+    times: dict[tuple[str, int], list[float]] = {}
+    with contextlib.ExitStack() as stack:
+        scene = Scene(network="identity")
+        workers = [stack.enter_context(Worker(one, scene)) for one in contestants()]
+        for _ in range(arguments.rounds):
+            for others in _OTHERS:
+                with busy_processes(others):
+                    for worker in workers:
+                        measured = worker.take_steps(arguments.steps)
+                        times.setdefault((worker.name, others), []).append(measured["seconds"])
+    for worker in workers:
         row = {
             **machine(),
-            "OMP_WAIT_POLICY": policy or "unset",
+            "contestant": worker.name,
             **{
-                f"ms beside {others}": round(statistics.median(times[policy, others]), 1)
-                for others in (0, 1, 2)
+                f"ms beside {others}": round(1e3 * statistics.median(times[worker.name, others]), 1)
+                for others in _OTHERS
             },
         }
         print(", ".join(f"{name}: {value}" for name, value in row.items()), flush=True)

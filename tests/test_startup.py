@@ -15,6 +15,7 @@ import os, sys
 os.write(3, b"importing\\n")
 while not os.read(4, 1):
     pass
+print(os.environ.get("GOMP_SPINCOUNT"), flush=True)
 sys.exit(os.fstat(1).st_rdev == os.stat(os.devnull).st_rdev and 70 or 71)
 """
 COMMANDS = {
@@ -84,6 +85,26 @@ def test_in_the_background_ctrl_c_is_ignored(start):
     os.write(go, b"x")
     process.communicate()
     assert process.returncode == 71
+
+
+@pytest.mark.parametrize(
+    ("kind", "variables", "spins"),
+    [
+        ("module", {}, "3000"),
+        ("script", {}, "3000"),
+        ("module", {"OMP_WAIT_POLICY": "ACTIVE"}, "None"),
+        ("module", {"GOMP_SPINCOUNT": "77"}, "77"),
+        ("import", {}, "None"),
+    ],
+)
+def test_threads_wait_briefly_unless_the_user_says_how(start, monkeypatch, kind, variables, spins):
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    process, go = start(kind)
+    os.write(go, b"x")
+    assert process.communicate()[0] == f"{spins}\n"
 
 
 @pytest.mark.parametrize("closed", [(1,), (1, 2), (0, 1, 2)])

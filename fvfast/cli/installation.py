@@ -69,8 +69,9 @@ def waiting_advice(threads: int, cores: int, busy: float | None) -> str:
         return ""
     return (
         f"{threads} threads beside {busy:.1f} busy of {cores} cores: threads that wait for others "
-        "keep their cores busy too, and a step may take many times as long. Set "
-        "OMP_WAIT_POLICY=PASSIVE before Python starts, or fewer threads (OMP_NUM_THREADS)"
+        "keep their cores busy too, and a step may take many times as long. This command lets "
+        "them sleep; for programs of your own set OMP_WAIT_POLICY=PASSIVE before Python starts, or "
+        "fewer threads (OMP_NUM_THREADS)"
     )
 
 

@@ -13,6 +13,9 @@ from pathlib import Path
 from types import FrameType
 
 _NAMES = frozenset({"fvfast", "fvfast.exe", "fvfast-script.py"})
+_SPINS = (
+    "3000"  # some tens of microseconds: long enough for a step alone (benchmarks.beside_others)
+)
 _MODULES = frozenset({"fvfast", "fvfast.__main__"})
 
 
@@ -73,7 +76,18 @@ def _quit(number: int, _frame: FrameType | None) -> None:
     os._exit(128 + number)
 
 
+def wait_briefly() -> None:
+    """Let threads that wait for others go to sleep soon, unless the user says how they wait.
+
+    Threads of GNU's OpenMP keep their cores busy for milliseconds first, and beside other busy
+    programs a step then takes many times as long. The library reads this when torch loads it.
+    """
+    if not any(os.environ.get(name) for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")):
+        os.environ["GOMP_SPINCOUNT"] = _SPINS
+
+
 # In any other program, importing the package changes nothing.
 if is_command(sys.argv, sys.orig_argv):
     open_closed_streams()
     quit_on_interrupt()
+    wait_briefly()
