@@ -2,7 +2,7 @@
 
 Run with ``python -m benchmarks.beside_others``. Steps of `maco` without a network (512 x 512, 32
 crops) are timed alone and beside one and two processes that multiply matrices: fvfast's with the
-waiting of OpenMP as it is and with ``OMP_WAIT_POLICY=PASSIVE``, and Xplique's where ``make
+waiting of OpenMP as it is, short as in the console command, and passive, and Xplique's where ``make
 bench-peers`` has installed it; all in turns.
 """
 
@@ -28,20 +28,20 @@ _SECONDS_UNTIL_BUSY = 3.0
 def contestants() -> list[Contestant]:
     """Return who is timed, under the name that the results have."""
     known = {contestant.name: contestant for contestant in CONTESTANTS}
-    passive = dataclasses.replace(
-        known["fvfast"], name="fvfast, PASSIVE", variables={"OMP_WAIT_POLICY": "PASSIVE"}
-    )
-    found = [known["fvfast"], passive, known["xplique"]]
+    waiting = [
+        dataclasses.replace(
+            known["fvfast"], name=f"fvfast, {name}={value}", variables={name: value}
+        )
+        for name, value in (("GOMP_SPINCOUNT", "3000"), ("OMP_WAIT_POLICY", "PASSIVE"))
+    ]
+    found = [known["fvfast"], *waiting, known["xplique"]]
     return [contestant for contestant in found if contestant.python.exists()]
 
 
 @contextlib.contextmanager
 def busy_processes(count: int) -> Iterator[None]:
     """Let processes multiply matrices, each with as many threads as torch takes."""
-    variables = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
-    processes = [
-        subprocess.Popen([sys.executable, "-c", _BUSY], env=variables) for _ in range(count)
-    ]
+    processes = [subprocess.Popen([sys.executable, "-c", _BUSY]) for _ in range(count)]
     try:
         time.sleep(_SECONDS_UNTIL_BUSY if count else 0)
         yield
@@ -59,7 +59,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40, help="per round")
     parser.add_argument("--no-save", action="store_true", help="write no CSV file")
     arguments = parser.parse_args()
-    os.environ.pop("OMP_WAIT_POLICY", None)
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        os.environ.pop(name, None)
     times: dict[tuple[str, int], list[float]] = {}
     with contextlib.ExitStack() as stack:
         scene = Scene(network="identity")

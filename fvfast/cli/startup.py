@@ -13,9 +13,8 @@ from pathlib import Path
 from types import FrameType
 
 _NAMES = frozenset({"fvfast", "fvfast.exe", "fvfast-script.py"})
-_SPINS = (
-    "3000"  # some tens of microseconds: long enough for a step alone (benchmarks.beside_others)
-)
+# Some tens of microseconds, which costs a step alone next to nothing: benchmarks.beside_others.
+_SPINS = "3000"
 _MODULES = frozenset({"fvfast", "fvfast.__main__"})
 
 
