@@ -5,6 +5,7 @@ calls to set up and put back, and each boundary is one run. FVFAST_TEST_INTERRUP
 boundaries are tried, spread evenly.
 """
 
+import opcode
 import os
 import signal
 import sys
@@ -33,6 +34,15 @@ def usual_handler():
     signal.signal(signal.SIGINT, before)
 
 
+RETURNS = {opcode.opmap[name] for name in ("RETURN_VALUE", "RETURN_CONST") if name in opcode.opmap}
+
+
+def is_last(frame):
+    """Whether the next instruction hands the result over: an interrupt is then the caller's."""
+    instruction = frame.f_code.co_code[frame.f_lasti]
+    return instruction in RETURNS and frame.f_back.f_code.co_filename == __file__
+
+
 class Boundaries:
     """Counts the boundaries between bytecodes, and sends SIGINT at one of them."""
 
@@ -55,7 +65,7 @@ class Boundaries:
         if event == "call":
             frame.f_trace_opcodes = True
             frame.f_trace_lines = False
-        elif event == "opcode":
+        elif event == "opcode" and not is_last(frame):
             self.count += 1
             if self.count in (self.at, self.again):
                 signal.raise_signal(signal.SIGINT)
