@@ -20,11 +20,8 @@ from fvfast.spectrum import Spectrum, SpectrumSource
 class MacoSettings(Settings):
     """What a MaCo picture depends on beside its objective.
 
-    Attributes
-    ----------
-    maco_dataset, noise_intensity, box_size, nb_crops, learning_rate, preset
-        See `fvfast.maco`. A preset only says how boxes, phases and noise are distributed here: its
-        values of the other settings are those of `with_preset`.
+    Each field is the argument of `fvfast.maco` with its name. A preset only says how boxes, phases
+    and noise are distributed here: its values of the other settings are those of `with_preset`.
     """
 
     maco_dataset: SpectrumSource = None
