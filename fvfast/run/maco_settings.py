@@ -85,7 +85,7 @@ class MacoSettings(Settings):
 
         def phases(identities: Sequence[int], device: torch.device) -> Phase:
             magnitude, phase = init_maco_buffer(
-                (height, width), spectrum, channels=channels, seed=self.seed, images=identities,
+                (height, width), spectrum, channels=channels, seed=self.seed, identities=identities,
                 distribution=find_preset(self.preset).phase, device=device,
             )  # fmt: skip
             return Phase(magnitude, phase, self.optimizer, self.values_range, width)

@@ -96,7 +96,7 @@ class Crops:
             "std": intensity * self.normal_noise,
             "uniform_width": intensity * self.uniform_noise,
             "seed": self.seed,
-            "streams": identities,
+            "identities": identities,
             "step": step,
         }
         if self.nb_crops == 0:
@@ -104,7 +104,7 @@ class Crops:
                 images.register_hook(functools.partial(_add_absolute, transparency))
             return inject_noise(resize(images, self.size), **noise)
         boxes = self.draw(
-            self.box_size_at(step), self.nb_crops, seed=self.seed, images=identities, step=step,
+            self.box_size_at(step), self.nb_crops, seed=self.seed, identities=identities, step=step,
             distribution=self.boxes, device=images.device,
         )  # fmt: skip
         return self.crop(

@@ -37,7 +37,7 @@ def noise(rng: random.Random, images: int) -> Arguments:
         "std": rng.choice([0.0, 0.08, 1.5]),
         "uniform_width": rng.choice([0.0, 0.08, 1.5]),
         "seed": rng.randrange(-(2**63), 2**63),
-        "streams": [rng.choice([0, WORD - 1, rng.randrange(WORD)]) for _ in range(images)],
+        "identities": [rng.choice([0, WORD - 1, rng.randrange(WORD)]) for _ in range(images)],
         "step": step,
         "counter": torch.tensor([3]) if split else None,
     }
@@ -62,7 +62,7 @@ def draw_boxes(rng: random.Random) -> Arguments:
         "smallest": smallest,
         "largest": largest,
         "seed": drawn["seed"],
-        "images": drawn["streams"],
+        "identities": drawn["identities"],
         "step": drawn["step"],
         "counter": drawn["counter"],
         "device": torch.device("cpu"),
