@@ -12,7 +12,7 @@ from fvfast.evaluation.metrics import transferability
 from fvfast.models import LoadedModel
 from fvfast.ops.phase_to_image import phase_to_image
 from fvfast.preconditioning import to_valid_grayscale, to_valid_rgb
-from fvfast.run import loop, room
+from fvfast.run import loop, memory_checks
 from fvfast.run.results import joined
 from fvfast.run.score_table import ScoreTable, joined_scores
 
@@ -161,8 +161,8 @@ def test_crops_in_sixteen_bits_take_half_the_memory(model, monkeypatch):
     def free_bytes(count, _device):
         needed.append(count)
 
-    monkeypatch.setattr(room, "free_bytes", free_bytes)
-    monkeypatch.setattr(room, "SMALL", 0)
+    monkeypatch.setattr(memory_checks, "free_bytes", free_bytes)
+    monkeypatch.setattr(memory_checks, "SMALL", 0)
     for precision in (None, "bfloat16"):
         maco(objective(model), **SHORT, nb_crops=100, precision=precision)
     assert needed[0] - needed[1] == 2 * 100 * 3 * 12 * 12 * 2
@@ -185,7 +185,7 @@ def test_a_batch_size_beyond_all_images(model):
 @pytest.mark.parametrize("call", [maco, maco_batch, optimize])
 def test_small_runs_are_not_refused(model, call, monkeypatch):
     """What a system says is free may be less than what it gives."""
-    monkeypatch.setattr(room, "available_memory", lambda _device: 0)
+    monkeypatch.setattr(memory_checks, "available_memory", lambda _device: 0)
     assert call(objective(model), **SHORT)[0][-1].isfinite().all()
 
 

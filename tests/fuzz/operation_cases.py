@@ -1,4 +1,4 @@
-"""Random valid arguments for every operation of ``torch.ops.fvfast``, and for minimal filtering.
+"""Random valid arguments for each operation of ``torch.ops.fvfast``, and for Winograd convolutions.
 
 Each function of `CASES` makes the arguments of the operation of its name, in the schema's order.
 What is random about contents is well conditioned, so that kernels and references must agree.

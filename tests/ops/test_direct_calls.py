@@ -310,7 +310,7 @@ def run_winograd(function, arguments):
         ("limits", lambda: (0.0, 1e300)),
     ],
 )
-def test_minimal_filtering_names_what_does_not_fit(argument, make):
+def test_winograd_names_what_does_not_fit(argument, make):
     with pytest.raises(
         (TypeError, ValueError),
         match=rf"^winograd_convolution\(\): {argument}: expected .*, got ",
@@ -320,7 +320,7 @@ def test_minimal_filtering_names_what_does_not_fit(argument, make):
 
 @pytest.mark.cpu_only
 @pytest.mark.parametrize("argument", ["images", "weight", "bias", "term"])
-def test_minimal_filtering_of_a_negated_view(argument):
+def test_winograd_of_a_negated_view(argument):
     arguments = winograd()
     expected = run_winograd(winograd_convolution_reference, arguments)
     arguments[argument] = torch._neg_view(-arguments[argument])
@@ -329,7 +329,7 @@ def test_minimal_filtering_of_a_negated_view(argument):
 
 
 @pytest.mark.cpu_only
-def test_minimal_filtering_of_weights_with_gaps():
+def test_winograd_of_weights_with_gaps():
     arguments = winograd()
     expected = run_winograd(winograd_convolution_reference, arguments)
     arguments["weight"] = torch.stack((arguments["weight"],) * 2, -1)[..., 0]
