@@ -14,6 +14,7 @@ from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.modules.module import register_module_forward_hook
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 
 import fvfast.engine
 from fvfast import Objective, maco, maco_batch, optimize
@@ -521,14 +522,35 @@ def test_the_scale_of_gradients_follows_the_score(network):
     assert scales[1] == scales[0] * 2**20
 
 
-def test_networks_whose_memory_cannot_be_read_still_run(network, work, monkeypatch):
-    def unreadable(_tensors):
-        raise RuntimeError("Attempted to access the data pointer on an invalid python storage.")
+class WithoutMemory(torch.Tensor):
+    """A tensor whose values another one has, as quantized weights and shards have theirs."""
 
-    monkeypatch.setattr("fvfast.engine.rewrite.kept_forms.contents", unreadable)
-    first = picture(network)
-    assert torch.equal(picture(network), first)
+    @staticmethod
+    def __new__(cls, values):
+        return torch.Tensor._make_wrapper_subclass(cls, values.shape, dtype=values.dtype)
+
+    def __init__(self, values):
+        self.values = values
+
+    @classmethod
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+        args, kwargs = tree_map_only(cls, lambda tensor: tensor.values, (args, kwargs or {}))
+        result = func(*args, **kwargs)
+        return cls(result) if func is torch.ops.aten.detach.default else result
+
+
+def test_networks_whose_memory_cannot_be_read_still_run(network, work):
+    """Their weights are cast in each run, as nothing tells whether they are what they were."""
+    values = network[3].weight.detach()
+    network[3].weight = nn.Parameter(WithoutMemory(values))
+    first = picture(network, precision="bfloat16")
+    assert torch.equal(picture(network, precision="bfloat16"), first)
     assert work.choices == 2
+    values.mul_(-1)  # the parameter has another version for no change of these
+    changed = picture(network, precision="bfloat16")
+    assert not torch.equal(changed, first)
+    fvfast.engine.clear()
+    assert torch.equal(picture(network, precision="bfloat16"), changed)
 
 
 def test_the_first_replay_of_a_run_is_compared():
