@@ -1,11 +1,14 @@
-"""Runs of MaCo whose start, boxes and crops a test gives or records."""
+"""Runs whose start, boxes, crops or CUDA graphs a test gives or records."""
 
 import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from fvfast.engine.graphs.cuda_graph import CudaGraphs
+from fvfast.engine.rewrite.kept_forms import FormStore
 from fvfast.parametrizations.phase import Phase
 from fvfast.run.maco_settings import MacoSettings
+from fvfast.run.run import Run
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,3 +59,20 @@ def golden_settings(golden, phases, crop):
         start=start,
         crops={"draw": draw, "crop": noisy},
     )
+
+
+def graphs_by(capture):
+    """A store of forms whose passes are all captured, on any device, by a stand-in for a graph."""
+    return FormStore(CudaGraphs(why_not=lambda *_, **__: "", capture=capture))
+
+
+def drawn_with(store, objective, settings, *, device=None):
+    """Images (N, C, H, W) of all combinations, and scores (N, steps); forms are in a store."""
+    run = Run(objective, settings, progress=False, device=device, forms=store)
+    ascent = run.draw(range(len(objective.combination_names)))
+    return ascent.images[-1], ascent.scores
+
+
+def maco_with(store, objective, **settings):
+    """What `maco` draws: an image (C, H, W)."""
+    return drawn_with(store, objective, MacoSettings(**settings))[0][0]

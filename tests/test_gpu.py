@@ -17,13 +17,15 @@ from test_golden_run import assert_close, objectives
 from fvfast import Objective, maco
 from fvfast.cli.network import describe_engine
 from fvfast.engine.captures import CAPTURES
-from fvfast.engine.graphs import cuda_graph
+from fvfast.engine.graphs.cuda_graph import EAGER_PASSES, CudaGraphs, capture_pass
+from fvfast.engine.rewrite.kept_forms import FormStore
 from fvfast.models import LoadedModel
 from fvfast.ops import inject_noise, random_crops
 from fvfast.ops._kernels import native_status, runs_on
 from fvfast.ops.boxes import draw_boxes
 from fvfast.ops.phase_ascent import phase_ascent_, render_phase
 from fvfast.ops.phase_update import fake_sums
+from fvfast.run.maco_settings import MacoSettings
 from fvfast.run.run import Run
 
 
@@ -298,37 +300,32 @@ def test_the_golden_run(golden):
 
 
 class Spy:
-    """Counts the passes of an engine that were replays of a graph."""
+    """Captures passes as usual, and counts replays."""
 
-    def __init__(self, monkeypatch):
+    def __init__(self):
         self.replays = 0
-        capture = cuda_graph.capture_pass
 
-        def counted(run, views):
-            replay = capture(run, views)
+    def __call__(self, run, views):
+        replay = capture_pass(run, views)
 
-            def call(views):
-                self.replays += 1
-                return replay(views)
+        def call(views):
+            self.replays += 1
+            return replay(views)
 
-            return call
-
-        monkeypatch.setattr(cuda_graph, "capture_pass", counted)
+        return call
 
 
-def run_of(network, **settings):
-    scores = []
-    image, transparency = maco(
+def run_of(network, capture=capture_pass, **settings):
+    """Scores, image and transparency of a run."""
+    run = Run(
         Objective.neuron(network, -1, 3, input_shape=INPUT),
-        nb_steps=8,
-        nb_crops=4,
-        custom_shape=SIZES[0],
-        device="cuda",
-        callback=lambda report: scores.append(report.scores),
+        MacoSettings(nb_steps=8, nb_crops=4, custom_shape=SIZES[0], **settings),
         progress=False,
-        **settings,
+        device="cuda",
+        forms=FormStore(CudaGraphs(capture=capture)),
     )
-    return torch.cat(scores).cpu(), image, transparency
+    ascent = run.draw([0])
+    return ascent.scores[0], ascent.images[-1][0], ascent.transparencies[-1][0]
 
 
 @pytest.mark.parametrize("precision", [None, "bfloat16", "float16"])
@@ -336,9 +333,9 @@ def test_passes_are_replayed_from_a_graph(network, monkeypatch, precision):
     monkeypatch.setenv("FVFAST_CUDA_GRAPH", "0")
     expected = run_of(network, precision=precision)
     monkeypatch.delenv("FVFAST_CUDA_GRAPH")
-    spy = Spy(monkeypatch)
-    actual = run_of(network, precision=precision)
-    assert spy.replays == 1 + 8 - cuda_graph.EAGER_PASSES
+    spy = Spy()
+    actual = run_of(network, spy, precision=precision)
+    assert spy.replays == 1 + 8 - EAGER_PASSES
     for mine, its in zip(actual, expected, strict=True):
         # The same kernels in the same order; those that add atomically differ by rounding.
         assert_close(mine, its, 1e-4 if precision is None else 3e-2)
@@ -358,8 +355,8 @@ class LooksAtItsInput(torch.nn.Module):
 
 def test_what_cannot_be_captured_runs_without_a_graph(network, monkeypatch):
     model = LooksAtItsInput(network).eval()
-    spy = Spy(monkeypatch)
-    actual = run_of(model)
+    spy = Spy()
+    actual = run_of(model, spy)
     assert spy.replays == 0
     assert CAPTURES.failure == ""  # the rehearsal found it
     assert torch.cuda.get_sync_debug_mode() == 0

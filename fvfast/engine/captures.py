@@ -86,6 +86,16 @@ class Captures:
                 torch.cuda.empty_cache()
 
     @contextlib.contextmanager
+    def as_in_a_new_process(self) -> Iterator[None]:
+        """Forget streams and failures for the length of a ``with`` block, for who plays a GPU."""
+        before = self.failure, self._streams
+        self.failure, self._streams = "", {}
+        try:
+            yield
+        finally:
+            self.failure, self._streams = before
+
+    @contextlib.contextmanager
     def _the_last_where_it_fails(self, graph: torch.cuda.CUDAGraph) -> Iterator[None]:
         try:
             yield

@@ -9,7 +9,7 @@ import torch
 
 from fvfast.engine.borrowing.randomness import drawn_from
 from fvfast.engine.borrowing.state import preserved
-from fvfast.engine.graphs.cuda_graph import Pass, can_be_captured, why_not_captured
+from fvfast.engine.graphs.cuda_graph import CudaGraphs, Pass
 from fvfast.engine.graphs.repeated_pass import PartScorer, RepeatedPass, kind_of
 from fvfast.engine.memory import free_memory
 from fvfast.engine.network.preprocessing import check_preprocess
@@ -36,6 +36,8 @@ class Engine:
         Makes the function that scores images ``first`` to ``last`` (exclusive).
     name
         Of the first objective, for messages.
+    graphs
+        What captures passes.
     runs_user_code
         Whether the scores call functions of the user.
     seed
@@ -50,6 +52,7 @@ class Engine:
         scorer: PartScorer,
         name: str,
         *,
+        graphs: CudaGraphs,
         runs_user_code: bool,
         seed: int = 0,
     ) -> None:
@@ -57,6 +60,7 @@ class Engine:
         self.plan = plan
         self.running = form.running
         self.runs_user_code = runs_user_code
+        self._graphs = graphs
         self._form = form
         self._scorer = scorer
         self._name = name
@@ -118,9 +122,7 @@ class Engine:
         """How the last kind of passes ran, for people."""
         if self._repeated:
             return self._repeated[-1].status
-        obstacle = why_not_captured(
-            self.tapped.model, self._device, runs_user_code=self.runs_user_code
-        )
+        obstacle = self._obstacle(self._device)
         return f"without a CUDA graph: {obstacle}" if obstacle else "not yet"
 
     def close(self) -> None:
@@ -135,16 +137,20 @@ class Engine:
             return self._pass(passes, views, count, join_activations)
 
         model = self.tapped.model
-        if not can_be_captured(model, device, runs_user_code=self.runs_user_code):
+        if self._obstacle(device):
             return functools.partial(run, self._passes)
         kind = kind_of(self._scorer(0, count))
         if kind is not None:
             kind = (kind, count, join_activations, self.plan.gradient_scale)
         assert model is not None  # there would be nothing to capture
-        repeated = self._form.repeated_pass(model, kind)
+        repeated = self._form.repeated_pass(model, kind, self._graphs.capture)
         repeated.begin(self._scorer, self._make_passes, run)
         self._repeated.append(repeated)
         return repeated
+
+    def _obstacle(self, device: torch.device) -> str:
+        """Say why no pass is captured on a device; empty where they may be."""
+        return self._graphs.why_not(self.tapped.model, device, runs_user_code=self.runs_user_code)
 
     def _make_passes(self, scorer: PartScorer) -> Passes:
         return Passes(scorer, self._name, self.plan.views_per_pass, self.plan.gradient_scale)
@@ -186,7 +192,9 @@ def running_engine(
         Whether the scores call functions of the user.
     """
     form = KeptForm(tapped.model, plan, Running(tapped.model, plan.form, plan.convolutions))
-    with _installed(tapped, form, plan, scorer, name, runs_user_code=runs_user_code) as engine:
+    with _installed(
+        tapped, form, plan, scorer, name, graphs=CudaGraphs(), runs_user_code=runs_user_code
+    ) as engine:
         yield engine
 
 
@@ -242,8 +250,9 @@ def kept_engine(
         free_memory(views.device)
         plan = plan.for_run(first, views.device)
     with _installed(
-        tapped, form, plan, scorer, name, runs_user_code=runs_user_code, seed=seed
-    ) as engine:
+        tapped, form, plan, scorer, name,
+        graphs=store.graphs, runs_user_code=runs_user_code, seed=seed,
+    ) as engine:  # fmt: skip
         yield engine
     # Not after an exception, which may have left anything half done.
     if model is not None and key is not None and form.can_be_kept:
@@ -257,12 +266,10 @@ def _installed(
     plan: Plan,
     scorer: PartScorer,
     name: str,
-    *,
-    runs_user_code: bool,
-    seed: int = 0,
+    **settings: Any,
 ) -> Iterator[Engine]:
     with form.running.installed(tapped.model):
-        engine = Engine(tapped, form, plan, scorer, name, runs_user_code=runs_user_code, seed=seed)
+        engine = Engine(tapped, form, plan, scorer, name, **settings)
         try:
             yield engine
         finally:

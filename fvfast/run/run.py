@@ -37,6 +37,9 @@ class Run:
         The method and its settings.
     progress, callback, device
         See `fvfast.maco`.
+    forms
+        Where forms of the network are kept. Default: what all runs share, or, as functions of the
+        user may change with what they refer to, a store of this run.
 
     Attributes
     ----------
@@ -52,6 +55,7 @@ class Run:
         progress: bool = True,
         callback: Callback | None = None,
         device: torch.device | str | None = None,
+        forms: FormStore | None = None,
     ) -> None:
         if not isinstance(objective, Objective):
             raise TypeError(f"objective must be an Objective, got {type(objective).__name__}.")
@@ -66,8 +70,9 @@ class Run:
         self.shape = settings.image_shape(objective)
         self.views = settings.views(self.shape, self._view_size)
         self._parametrize: Parametrize | None = None
-        # What functions of the user do may change with what they refer to.
-        self._forms = FormStore() if objective.runs_user_code else SHARED
+        if forms is None:
+            forms = FormStore() if objective.runs_user_code else SHARED
+        self._forms = forms
         self._has_started = False
 
     def prepare(

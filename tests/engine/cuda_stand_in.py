@@ -8,12 +8,10 @@ inputs and outputs are.
 import contextlib
 import weakref
 
+import pytest
 import torch
 
-from fvfast.engine import captures as captures_module
-from fvfast.engine import memory
-from fvfast.engine.captures import Captures
-from fvfast.engine.graphs import cuda_graph, rehearsal
+from fvfast.engine.captures import CAPTURES
 
 GPU = torch.device("cuda", 0)
 ERROR = 2  # the mode of torch.cuda.set_sync_debug_mode
@@ -81,7 +79,8 @@ class CudaStandIn:
         self.emptied = 0  # times the allocator's cache was
         self.begin_fails = self.replay_fails = False
 
-    def install(self, patch):
+    @contextlib.contextmanager
+    def installed(self):
         """Put it in the place of torch's."""
         gpu = self
 
@@ -102,15 +101,13 @@ class CudaStandIn:
             "set_sync_debug_mode": self.set_sync_mode,
             "is_current_stream_capturing": lambda: self.graph is not None,
         }
-        for name, value in cuda.items():
-            patch.setattr(torch.cuda, name, value)
-        # The processor's tensors pass for those of a GPU.
-        patch.setattr(torch.Tensor, "device", property(lambda _tensor: GPU))
-        patch.setattr(torch.Tensor, "record_stream", lambda _tensor, _stream: None)
-        captures = Captures()
-        for module in (captures_module, cuda_graph, memory, rehearsal):
-            patch.setattr(module, "CAPTURES", captures)
-        return captures
+        with pytest.MonkeyPatch.context() as patch, CAPTURES.as_in_a_new_process():
+            for name, value in cuda.items():
+                patch.setattr(torch.cuda, name, value)
+            # The processor's tensors pass for those of a GPU.
+            patch.setattr(torch.Tensor, "device", property(lambda _tensor: GPU))
+            patch.setattr(torch.Tensor, "record_stream", lambda _tensor, _stream: None)
+            yield
 
     @contextlib.contextmanager
     def on_stream(self, stream):

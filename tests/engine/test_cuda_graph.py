@@ -11,30 +11,32 @@ import threading
 import pytest
 import torch
 from engine.cuda_stand_in import GPU, CudaStandIn
+from injected_runs import drawn_with, graphs_by
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
 
-import fvfast.engine.engine as engine_module
-import fvfast.engine.graphs.repeated_pass as repeated_pass_module
-from fvfast import Objective, maco, optimize
+from fvfast import Objective
 from fvfast.cli.network import describe_float32, describe_graph
 from fvfast.engine.borrowing.state import borrowed
+from fvfast.engine.captures import CAPTURES
 from fvfast.engine.engine import running_engine
 from fvfast.engine.exact_float32 import exact_float32
 from fvfast.engine.graphs.cuda_graph import (
     EAGER_PASSES,
     GraphedPass,
-    can_be_captured,
     why_not_captured,
 )
 from fvfast.engine.graphs.rehearsal import WaitWatch, is_only_thread
 from fvfast.engine.passes import Passes
 from fvfast.engine.rewrite.forms import Form
+from fvfast.engine.rewrite.kept_forms import FormStore
 from fvfast.engine.rewrite.plan import Plan
 from fvfast.engine.rewrite.recording import record_convolutions
+from fvfast.run.maco_settings import MacoSettings
+from fvfast.run.optimize_settings import OptimizeSettings
 
 INPUT = (3, 20, 20)
-SHORT = {"nb_steps": 6, "custom_shape": (32, 32), "progress": False}
+STEPS = {"nb_steps": 6, "custom_shape": (32, 32)}
 
 
 def square(views):
@@ -181,34 +183,26 @@ def hooked(register):
     ],
 )
 def test_hooks_want_python_in_every_pass(network, change):
-    assert can_be_captured_on_its_device(network)
+    assert obstacle(network) == ""
     change(network)
-    assert not can_be_captured_on_its_device(network)
+    assert "hooks" in obstacle(network)
 
 
 def test_hooks_on_all_modules_do_too(network):
     handle = register_module_forward_hook(lambda *_: None)
     try:
-        assert not can_be_captured_on_its_device(network)
+        assert "hooks" in obstacle(network)
     finally:
         handle.remove()
-    assert can_be_captured_on_its_device(network)
+    assert obstacle(network) == ""
 
 
-def can_be_captured_on_its_device(model, **settings):
+def obstacle(model, device=GPU, *, runs_user_code=False, moved=True):
+    """Why a network is not captured, where the processor's tensors pass for those of a GPU."""
     with pytest.MonkeyPatch.context() as patch:
-        # The processor's tensors pass for those of a GPU.
-        patch.setattr(torch.Tensor, "device", property(lambda _tensor: GPU))
-        return can_be_captured(model, GPU, **{"runs_user_code": False, **settings})
-
-
-def test_what_is_captured(network, monkeypatch):
-    assert not can_be_captured(network, torch.device("cpu"), runs_user_code=False)
-    assert not can_be_captured(network, GPU, runs_user_code=False)  # the network is not there
-    assert not can_be_captured(None, GPU, runs_user_code=False)
-    assert not can_be_captured_on_its_device(network, runs_user_code=True)
-    monkeypatch.setenv("FVFAST_CUDA_GRAPH", "0")
-    assert not can_be_captured_on_its_device(network)
+        if moved:
+            patch.setattr(torch.Tensor, "device", property(lambda _tensor: GPU))
+        return why_not_captured(model, device, runs_user_code=runs_user_code)
 
 
 def objectives(network):
@@ -237,40 +231,27 @@ def test_functions_of_the_user_are_known(network, name):
     assert (objective + objectives(network)["a layer"][0]).runs_user_code is expected
 
 
-@pytest.mark.parametrize("draw", [maco, optimize])
-def test_runs_are_the_same(monkeypatch, network, draw):
+@pytest.mark.parametrize("settings", [MacoSettings, OptimizeSettings])
+def test_runs_are_the_same(network, settings):
     """Both loops use what a pass returns before the next one overwrites it."""
     objective = Objective.neuron(network, "7", 1, input_shape=INPUT)
-    scores = []
-
-    def picture(**settings):
-        scores.append([])
-        results = draw(
-            objective, **SHORT, callback=lambda report: scores[-1].append(report.scores), **settings
-        )
-        return torch.as_tensor(results[0][-1])
-
-    expected = picture()
     recorder = Recorder()
-    monkeypatch.setattr(engine_module, "can_be_captured", lambda *_, **__: True)
-    monkeypatch.setattr(repeated_pass_module, "GraphedPass", lambda run: GraphedPass(run, recorder))
-    assert torch.equal(picture(), expected)
-    assert all(map(torch.equal, *scores))
-    assert recorder.replays == 1 + SHORT["nb_steps"] - EAGER_PASSES
+    expected = drawn_with(FormStore(), objective, settings(**STEPS))
+    replayed = drawn_with(graphs_by(recorder), objective, settings(**STEPS))
+    assert all(map(torch.equal, replayed, expected))  # images and scores
+    assert recorder.replays == 1 + STEPS["nb_steps"] - EAGER_PASSES
 
 
-def test_the_warm_up_has_a_graph_of_its_own(monkeypatch):
+def test_the_warm_up_has_a_graph_of_its_own():
     """Its ReLUs have other gradients."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 18 * 18, 3))
     objective = Objective.neuron(model.eval(), 3, 1, input_shape=INPUT)
     recorder = Recorder()
-    settings = {**SHORT, "warmup_steps": 5, "transformations": None}
-    expected, _ = optimize(objective, **settings)
-    monkeypatch.setattr(engine_module, "can_be_captured", lambda *_, **__: True)
-    monkeypatch.setattr(repeated_pass_module, "GraphedPass", lambda run: GraphedPass(run, recorder))
-    images, _ = optimize(objective, **settings)
-    assert torch.equal(images[-1], expected[-1])
+    settings = OptimizeSettings(**STEPS, warmup_steps=5, transformations=None)
+    images, _ = drawn_with(graphs_by(recorder), objective, settings)
+    expected, _ = drawn_with(FormStore(), objective, settings)
+    assert torch.equal(images, expected)
     assert recorder.captures == 2
 
 
@@ -330,10 +311,10 @@ def test_a_pass_that_counts_is_not_captured():
 
 
 @pytest.fixture(params=[(2, 11), (2, 14)], ids=["torch 2.11", "torch 2.14"])
-def gpu(request, monkeypatch):
+def gpu(request):
     gpu = CudaStandIn(request.param)
-    gpu.state = gpu.install(monkeypatch)
-    return gpu
+    with gpu.installed():
+        yield gpu
 
 
 @pytest.fixture(params=["alone", "beside another thread"])
@@ -478,7 +459,7 @@ def test_a_capture_that_fails_meanwhile_in_another_thread(gpu):
 
     def late(views):
         if gpu.stream is not gpu.default_stream:
-            gpu.state.failure = "of another thread"
+            CAPTURES.failure = "of another thread"
         return gpu.launch(square, views)
 
     run = GraphedPass(late)
@@ -504,7 +485,7 @@ def test_what_fails_without_breaking_the_capture(gpu, error):
     else:
         run_passes(run)
         assert run.obstacle == "in the capture"
-    assert gpu.state.failure == ""
+    assert CAPTURES.failure == ""
     assert_as_before(gpu)
     assert out_of_memory_recovery(gpu) == 1
     another = GraphedPass(lambda views: gpu.launch(square, views))
@@ -540,10 +521,10 @@ def test_other_threads_wait_for_the_end_of_a_capture(gpu, what):
 
     def work():
         if what == "empty the cache":
-            gpu.state.empty_cache()
+            CAPTURES.empty_cache()
             done.append(what)
         else:
-            with gpu.state.on_stream(GPU):
+            with CAPTURES.on_stream(GPU):
                 done.append(what)
 
     other = threading.Thread(target=work)
@@ -660,27 +641,19 @@ def test_passes_do_not_wait(network, name, form):
 
 
 def test_why_nothing_is_captured(network, monkeypatch):
-    def why(device, model=network, **settings):
-        return why_not_captured(model, device, **{"runs_user_code": False, **settings})
-
-    assert why(torch.device("cpu")) == "there are none on cpu"
-    assert why(GPU) == "the network's tensors are on cpu, not all on cuda:0"
-    assert "function of the user" in why(GPU, runs_user_code=True)
-    assert "function of the user" in why(GPU, model=None)
+    assert obstacle(network, torch.device("cpu")) == "there are none on cpu"
+    assert obstacle(network, moved=False) == "the network's tensors are on cpu, not all on cuda:0"
+    assert "function of the user" in obstacle(network, runs_user_code=True)
+    assert "function of the user" in obstacle(None)
+    assert obstacle(network) == ""
     monkeypatch.setenv("FVFAST_CUDA_GRAPH", "0")
-    assert "FVFAST_CUDA_GRAPH=0" in why(GPU)
-    monkeypatch.delenv("FVFAST_CUDA_GRAPH")
-    monkeypatch.setattr(torch.Tensor, "device", property(lambda _tensor: GPU))
-    assert why(GPU) == ""
-    network[0].register_forward_hook(lambda *_: None)
-    assert "hooks" in why(GPU)
+    assert "FVFAST_CUDA_GRAPH=0" in obstacle(network)
 
 
 def described(network, gpu):
     """What info says of a network that becomes one on a GPU."""
     objective = Objective.layer(network, -1, input_shape=INPUT)
-    with pytest.MonkeyPatch.context() as patch, borrowed(network):
-        gpu.install(patch)
+    with gpu.installed(), borrowed(network):
         tapped, scorer, (name,), _ = objective.compile()  # its targets are there too
         return describe_graph(tapped, Plan(), scorer, views_of(0), name)
 

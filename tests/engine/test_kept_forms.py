@@ -1,31 +1,41 @@
 """Forms stay with a network between calls, as long as it is what it was."""
 
-import collections
 import contextlib
 import copy
 import gc
+import logging
 import warnings
 import weakref
 
 import pytest
 import torch
+from injected_runs import graphs_by, maco_with
 from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.modules.module import register_module_forward_hook
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 
 import fvfast.engine
-import fvfast.engine.engine as engine_module
-import fvfast.engine.graphs.repeated_pass as repeated_pass_module
-import fvfast.engine.rewrite.forms as forms_module
 from fvfast import Objective, maco, maco_batch, optimize
-from fvfast.engine.graphs.cuda_graph import EAGER_PASSES, GraphedPass
+from fvfast.engine.graphs.cuda_graph import EAGER_PASSES
 from fvfast.engine.graphs.repeated_pass import RepeatedPass
 from fvfast.engine.memory import free_memory
-from fvfast.engine.rewrite.kept_forms import KEPT_FORMS, KEPT_PASSES, SHARED, KeptForm
-from fvfast.engine.rewrite.plan import Plan, Planner
+from fvfast.engine.rewrite.kept_forms import (
+    KEPT_FORMS,
+    KEPT_PASSES,
+    SHARED,
+    FormStore,
+    KeptForm,
+)
+from fvfast.engine.rewrite.plan import Plan
+from fvfast.run.batches import draw_batches
+from fvfast.run.maco_settings import MacoSettings
+from fvfast.run.run import Run
 
 INPUT = (3, 20, 20)
-SHORT = {"nb_steps": EAGER_PASSES + 2, "nb_crops": 3, "custom_shape": (32, 32), "progress": False}
+STEPS = {"nb_steps": EAGER_PASSES + 2, "nb_crops": 3, "custom_shape": (32, 32)}
+SHORT = {**STEPS, "progress": False}
 
 
 @pytest.fixture(autouse=True)
@@ -35,23 +45,36 @@ def nothing_kept():
     fvfast.engine.clear()
 
 
+class Work:
+    """Counts choices of a form: the log says each."""
+
+    def __init__(self, caplog):
+        caplog.set_level(logging.INFO, "fvfast.engine.rewrite.kept_forms")
+        self._caplog = caplog
+
+    @property
+    def choices(self):
+        return sum(record.msg.startswith("chose the form") for record in self._caplog.records)
+
+
 @pytest.fixture
-def work(monkeypatch):
-    """Counts choices of a form, and convolutions that are folded."""
-    counts = collections.Counter()
-    plan, freeze = Planner.plan, forms_module.freeze
+def work(caplog):
+    return Work(caplog)
 
-    def counted_plan(self, precision):
-        counts["choices"] += 1
-        return plan(self, precision)
 
-    def counted_freeze(*args, **settings):
-        counts["folded"] += 1
-        return freeze(*args, **settings)
+class Folds(TorchDispatchMode):
+    """Counts convolutions of a network that are folded, which begins with weights in float64."""
 
-    monkeypatch.setattr(Planner, "plan", counted_plan)
-    monkeypatch.setattr(forms_module, "freeze", counted_freeze)
-    return counts
+    def __init__(self, network):
+        super().__init__()
+        self._shapes = [one.weight.shape for one in network if isinstance(one, nn.Conv2d)]
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func is torch.ops.aten._to_copy.default and kwargs.get("dtype") == torch.float64:
+            self.count += args[0].shape in self._shapes
+        return func(*args, **kwargs)
 
 
 class FrozenReplay:
@@ -75,21 +98,16 @@ class FrozenReplay:
         return replay
 
 
-@pytest.fixture
-def graphs(monkeypatch):
-    replay = FrozenReplay()
-    monkeypatch.setattr(engine_module, "can_be_captured", lambda *_, **__: True)
-    monkeypatch.setattr(repeated_pass_module, "GraphedPass", lambda run: GraphedPass(run, replay))
-    return replay
-
-
 def channels(model, ids=(0, 1), layer="3", **settings):
     return Objective.channel(model, layer, list(ids), input_shape=INPUT, **settings)
 
 
+def neuron(model, unit=1):
+    return Objective.neuron(model, "7", unit, input_shape=INPUT)
+
+
 def picture(model, unit=1, **settings):
-    objective = Objective.neuron(model, "7", unit, input_shape=INPUT)
-    return maco(objective, **{**SHORT, **settings})[0]
+    return maco(neuron(model, unit), **{**SHORT, **settings})[0]
 
 
 def picture_of_a_copy(model, unit=1, **settings):
@@ -99,21 +117,22 @@ def picture_of_a_copy(model, unit=1, **settings):
 
 def test_the_second_call_chooses_and_folds_nothing(network, work):
     first = picture(network)
-    done = work.copy()
-    assert done["choices"] == 1
-    assert done["folded"] > 0
-    assert torch.equal(picture(network), first)
-    other = picture(network, unit=2)
-    assert work == done
+    assert work.choices == 1
+    with Folds(network) as folds:
+        assert torch.equal(picture(network), first)
+        other = picture(network, unit=2)
+    assert work.choices == 1
+    assert folds.count == 0
     assert torch.equal(other, picture_of_a_copy(network, unit=2))
     assert not torch.equal(other, first)
 
 
-def test_a_form_is_folded_once(network, work):
+def test_a_form_is_folded_once(network):
     """The weights of the trial that was chosen are those of the run."""
     convolutions = sum(isinstance(module, nn.Conv2d) for module in network)
-    picture(network)
-    assert work["folded"] == convolutions
+    with Folds(network) as folds:
+        picture(network)
+    assert folds.count == convolutions
 
 
 @pytest.mark.parametrize("draw", [maco, optimize])
@@ -121,10 +140,10 @@ def test_both_calls_share_what_is_kept(network, work, draw):
     objective = Objective.neuron(network, "7", 1, input_shape=INPUT)
     settings = {"nb_steps": 2, "custom_shape": (32, 32), "progress": False}
     draw(objective, **settings)
-    assert work["choices"] == 1
+    assert work.choices == 1
     maco(objective, **settings)
     optimize(objective, **settings)
-    assert work["choices"] == 1
+    assert work.choices == 1
 
 
 def in_place(change):
@@ -186,9 +205,9 @@ CHANGES = {
 def test_a_changed_network_is_met_anew(network, work, change):
     before = picture(network)
     CHANGES[change](network)
-    choices = work["choices"]
+    choices = work.choices
     after = picture(network)
-    assert work["choices"] == choices + 1
+    assert work.choices == choices + 1
     assert torch.equal(after, picture_of_a_copy(network))
     assert not torch.equal(after, before)
 
@@ -197,11 +216,11 @@ def test_another_type_is_met_anew(network, work):
     picture(network)
     network.double()
     after = picture(network)
-    assert work["choices"] == 2
+    assert work.choices == 2
     assert torch.equal(after, picture_of_a_copy(network))
     network.float().half()
     assert torch.equal(picture(network), picture_of_a_copy(network))
-    assert work["choices"] == 2 + 3
+    assert work.choices == 2 + 3
 
 
 def test_a_hook_sees_every_pass_of_the_next_call(network, work):
@@ -209,7 +228,7 @@ def test_a_hook_sees_every_pass_of_the_next_call(network, work):
     seen = []
     network[0].register_forward_hook(lambda _m, _i, output: seen.append(output.isnan().any()))
     picture(network)
-    assert work["choices"] == 2
+    assert work.choices == 2
     assert len(seen) >= SHORT["nb_steps"]
     assert not any(seen)
 
@@ -221,7 +240,7 @@ def test_a_hook_on_all_modules_counts(network, work):
         picture(network)
     finally:
         handle.remove()
-    assert work["choices"] == 2
+    assert work.choices == 2
 
 
 @pytest.mark.parametrize(
@@ -243,7 +262,7 @@ def test_other_runs_have_forms_of_their_own(network, work, other):
     settings = dict(other)
     make = settings.pop("objective", lambda m: Objective.neuron(m, "7", 1, input_shape=INPUT))
     drawn = maco(make(network), **SHORT, **settings)[0]
-    assert work["choices"] == 2
+    assert work.choices == 2
     assert torch.equal(drawn, maco(make(copy.deepcopy(network)), **SHORT, **settings)[0])
 
 
@@ -268,7 +287,7 @@ def test_a_method_is_the_same_function_each_time(network, work):
 
     first = draw()
     assert torch.equal(draw(), first)
-    assert work["choices"] == 1
+    assert work.choices == 1
     normalization.scale = 3.0
     assert not torch.equal(draw(), first)
 
@@ -284,7 +303,7 @@ def test_functions_of_the_user_are_met_anew(network, work):
     maco(objective, **SHORT)
     reads[0] = "first"
     drawn = maco(objective, **SHORT)[0]
-    assert work["choices"] == 2
+    assert work.choices == 2
     fresh = maco(Objective.from_callable(network, score, input_shape=INPUT), **SHORT)[0]
     assert torch.equal(drawn, fresh)
 
@@ -292,20 +311,20 @@ def test_functions_of_the_user_are_met_anew(network, work):
 def test_a_batch_chooses_once(network, work):
     objective = channels(network, [*range(16)] * 4)
     batch = maco_batch(objective, **SHORT, batch_size=4)
-    assert work["choices"] == 1
+    assert work.choices == 1
     assert len(batch.names) == 64
 
 
-def test_batches_share_a_captured_pass(network, work, graphs):
+def test_batches_share_a_captured_pass(network, work):
     objective = channels(network, [*range(11)])
-    captured = maco_batch(objective, **SHORT, batch_size=4)
+    graphs = FrozenReplay()
+    run = Run(objective, MacoSettings(**STEPS), progress=False, forms=graphs_by(graphs))
+    captured = draw_batches(run, batch_size=4)
     assert graphs.captures == 2  # of four images, and of the three that are left
     # The first of both kinds begins with passes as they are; the second of four replays all.
     assert graphs.replays >= SHORT["nb_steps"]
-    assert work["choices"] == 1
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine_module, "can_be_captured", lambda *_, **__: False)
-        expected = maco_batch(objective, **SHORT, batch_size=4)
+    assert work.choices == 1
+    expected = maco_batch(objective, **SHORT, batch_size=4)  # on the processor: without a graph
     # The operations are the same ones in the same order.
     assert torch.equal(captured.images, expected.images)
     assert torch.equal(captured.scores, expected.scores)
@@ -322,16 +341,18 @@ def test_batches_share_a_captured_pass(network, work, graphs):
         lambda m, n: channels(m, [n]) * 2 - Objective.layer(m, "4", input_shape=INPUT),
     ],
 )
-def test_a_captured_pass_turns_to_other_targets(network, graphs, make):
+def test_a_captured_pass_turns_to_other_targets(network, make):
+    graphs = FrozenReplay()
+    store = graphs_by(graphs)
     for unit in (1, 2, 3):
-        drawn = maco(make(network, unit), **SHORT)[0]
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(engine_module, "can_be_captured", lambda *_, **__: False)
-            assert torch.equal(drawn, maco(make(copy.deepcopy(network), unit), **SHORT)[0])
+        drawn = maco_with(store, make(network, unit), **STEPS)
+        assert torch.equal(drawn, maco(make(copy.deepcopy(network), unit), **SHORT)[0])
     assert graphs.captures == 1
 
 
-def test_other_kinds_of_scores_are_captured_apart(network, graphs):
+def test_other_kinds_of_scores_are_captured_apart(network):
+    graphs = FrozenReplay()
+    store = graphs_by(graphs)
     for objective in (
         channels(network, [1]),
         channels(network, [1], multiplier=2.0),
@@ -341,34 +362,35 @@ def test_other_kinds_of_scores_are_captured_apart(network, graphs):
         Objective.layer(network, "3", reducer="mean", input_shape=INPUT),
     ):
         captures = graphs.captures
-        drawn = maco(objective, **SHORT)[0]
+        drawn = maco_with(store, objective, **STEPS)
         assert graphs.captures == captures + 1
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(engine_module, "can_be_captured", lambda *_, **__: False)
-            assert torch.equal(drawn, maco(objective, **SHORT)[0])
+        assert torch.equal(drawn, maco(objective, **SHORT)[0])
 
 
-def test_a_captured_pass_goes_when_weights_move(network, graphs):
+def test_a_captured_pass_goes_when_weights_move(network):
     """Its weights are read where they lay."""
-    picture(network)
+    graphs = FrozenReplay()
+    store = graphs_by(graphs)
+    maco_with(store, neuron(network), **STEPS)
     network[7].weight.data = network[7].weight.data.clone()
-    picture(network)
+    maco_with(store, neuron(network), **STEPS)
     assert graphs.captures == 2
 
 
 @pytest.mark.parametrize("captured", [False, True])
-def test_nothing_is_kept_for_a_network_that_is_gone(network, request, captured):
-    if captured:
-        request.getfixturevalue("graphs")
+def test_nothing_is_kept_for_a_network_that_is_gone(network, captured):
+    graphs = FrozenReplay()
+    store = graphs_by(graphs) if captured else FormStore()
     model = copy.deepcopy(network)
     weights = [weakref.ref(parameter) for parameter in model.parameters()]
-    picture(model)
-    assert len(SHARED) == 1
+    maco_with(store, neuron(model), **STEPS)
+    assert graphs.captures == captured
+    assert len(store) == 1
     gone = weakref.ref(model)
     del model
     gc.collect()  # networks and objectives of the test are circles
     assert gone() is None
-    assert len(SHARED) == 0
+    assert len(store) == 0
     assert not any(weight() is not None for weight in weights)
 
 
@@ -402,7 +424,7 @@ def test_what_is_kept_can_be_freed(network, work, release):
     assert not any(weight() is not None for weight in weights)
     assert len(SHARED) == 0
     assert torch.equal(picture(network), first)
-    assert work["choices"] == 2
+    assert work.choices == 2
 
 
 def test_the_forms_used_last_are_kept(network, work):
@@ -410,11 +432,11 @@ def test_the_forms_used_last_are_kept(network, work):
     for model in models:
         picture(model)
     assert len(SHARED) == KEPT_FORMS
-    choices = work["choices"]
+    choices = work.choices
     picture(models[-1])
-    assert work["choices"] == choices
+    assert work.choices == choices
     picture(models[0])
-    assert work["choices"] == choices + 1
+    assert work.choices == choices + 1
 
 
 def test_the_captured_passes_used_last_are_kept(network):
@@ -457,12 +479,12 @@ def test_a_call_within_a_call(network, work):
             inner.append(picture(network, unit=2))
 
     outer = picture(network, callback=draw)
-    assert work["choices"] == 2  # the form of the outer call is in use
+    assert work.choices == 2  # the form of the outer call is in use
     assert torch.equal(outer, picture_of_a_copy(network))
     assert torch.equal(inner[0], picture_of_a_copy(network, unit=2))
-    choices = work["choices"]
+    choices = work.choices
     picture(network)
-    assert work["choices"] == choices
+    assert work.choices == choices
 
 
 def test_a_callback_that_changes_weights_between_batches(network, work):
@@ -472,7 +494,7 @@ def test_a_callback_that_changes_weights_between_batches(network, work):
 
     objective = channels(network, [1, 1])
     batch = maco_batch(objective, **SHORT, batch_size=1, on_result=train)
-    assert work["choices"] == 2
+    assert work.choices == 2
     with torch.no_grad():
         network[3].weight.mul_(-1)
     expected = maco(channels(copy.deepcopy(network), [1]), **SHORT)[0]
@@ -500,14 +522,35 @@ def test_the_scale_of_gradients_follows_the_score(network):
     assert scales[1] == scales[0] * 2**20
 
 
-def test_networks_whose_memory_cannot_be_read_still_run(network, work, monkeypatch):
-    def unreadable(_tensors):
-        raise RuntimeError("Attempted to access the data pointer on an invalid python storage.")
+class WithoutMemory(torch.Tensor):
+    """A tensor whose values another one has, as quantized weights and shards have theirs."""
 
-    monkeypatch.setattr("fvfast.engine.rewrite.kept_forms.contents", unreadable)
-    first = picture(network)
-    assert torch.equal(picture(network), first)
-    assert work["choices"] == 2
+    @staticmethod
+    def __new__(cls, values):
+        return torch.Tensor._make_wrapper_subclass(cls, values.shape, dtype=values.dtype)
+
+    def __init__(self, values):
+        self.values = values
+
+    @classmethod
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+        args, kwargs = tree_map_only(cls, lambda tensor: tensor.values, (args, kwargs or {}))
+        result = func(*args, **kwargs)
+        return cls(result) if func is torch.ops.aten.detach.default else result
+
+
+def test_networks_whose_memory_cannot_be_read_still_run(network, work):
+    """Their weights are cast in each run, as nothing tells whether they are what they were."""
+    values = network[3].weight.detach()
+    network[3].weight = nn.Parameter(WithoutMemory(values))
+    first = picture(network, precision="bfloat16")
+    assert torch.equal(picture(network, precision="bfloat16"), first)
+    assert work.choices == 2
+    values.mul_(-1)  # the parameter has another version for no change of these
+    changed = picture(network, precision="bfloat16")
+    assert not torch.equal(changed, first)
+    fvfast.engine.clear()
+    assert torch.equal(picture(network, precision="bfloat16"), changed)
 
 
 def test_the_first_replay_of_a_run_is_compared():
@@ -518,8 +561,7 @@ def test_the_first_replay_of_a_run_is_compared():
     def run(views):
         return views.flatten(1).sum(1) * factor[0], factor[0] * torch.ones_like(views)
 
-    one = RepeatedPass()
-    one._graphed = GraphedPass(lambda views: one._run(views), replay)
+    one = RepeatedPass(replay)
 
     def draw():
         one.begin(lambda *_: None, lambda _: None, lambda _passes, views: run(views))

@@ -71,8 +71,12 @@ def contents(tensors: Iterable[torch.Tensor | None]) -> Hashable:
 def _checksum(tensor: torch.Tensor) -> int:
     values = tensor.detach().cpu().contiguous()
     # Not through numpy: torch would refuse ever after to resize the memory that it shares.
-    size = values.numel() * values.element_size()
-    return zlib.crc32((ctypes.c_char * size).from_address(values.data_ptr())) if size else 0
+    size, address = values.numel() * values.element_size(), values.data_ptr()
+    if size == 0:
+        return 0
+    if address == 0:  # of a subclass, where torch does not raise the error itself
+        raise RuntimeError(f"a {type(tensor).__name__} has no memory that can be read.")
+    return zlib.crc32((ctypes.c_char * size).from_address(address))
 
 
 def identity(function: Callable[..., Any] | None) -> Hashable:

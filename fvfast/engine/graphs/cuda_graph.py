@@ -5,10 +5,12 @@ in every pass: hooks of the user, functions of the user in the objective. What i
 compared with a pass of its own before it is used.
 """
 
+import dataclasses
 import logging
 import math
 import os
 from collections.abc import Callable
+from typing import TypeAlias
 
 import torch
 from torch import nn
@@ -38,12 +40,10 @@ UNSTEADY = 4.0
 MOST = 0.1
 """Largest difference of a replay however much two passes differ."""
 
+Capture: TypeAlias = Callable[[Pass, torch.Tensor], Pass]
+"""Makes what replays a pass, from the pass and views like those that it will have."""
+
 _log = logging.getLogger(__name__)
-
-
-def can_be_captured(model: nn.Module | None, device: torch.device, *, runs_user_code: bool) -> bool:
-    """Whether passes through a network may be captured; see `why_not_captured`."""
-    return not why_not_captured(model, device, runs_user_code=runs_user_code)
 
 
 def why_not_captured(model: nn.Module | None, device: torch.device, *, runs_user_code: bool) -> str:
@@ -94,7 +94,7 @@ class GraphedPass:
     run
         One pass.
     capture
-        Makes a graph of a pass: `capture_pass`, but for tests.
+        Makes a graph of a pass. Default: `capture_pass`.
 
     Attributes
     ----------
@@ -106,9 +106,7 @@ class GraphedPass:
         Why there is none and will be none; empty otherwise.
     """
 
-    def __init__(
-        self, run: Pass, capture: Callable[[Pass, torch.Tensor], Pass] | None = None
-    ) -> None:
+    def __init__(self, run: Pass, capture: Capture | None = None) -> None:
         self.run = run
         self.passes = 0
         self.replay: Pass | None = None
@@ -240,6 +238,22 @@ def capture_pass(run: Pass, views: torch.Tensor) -> Pass:
         return scores.clone(), gradient
 
     return replay
+
+
+@dataclasses.dataclass(frozen=True)
+class CudaGraphs:
+    """Whether passes are captured, and by what.
+
+    Attributes
+    ----------
+    why_not
+        Says why passes through a network are not captured, as `why_not_captured` does.
+    capture
+        Makes a graph of a pass, as `capture_pass` does.
+    """
+
+    why_not: Callable[..., str] = why_not_captured
+    capture: Capture = capture_pass
 
 
 def _kind(views: torch.Tensor) -> tuple[object, ...]:

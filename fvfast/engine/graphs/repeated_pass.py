@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from fvfast.engine.graphs.cuda_graph import GraphedPass
+from fvfast.engine.graphs.cuda_graph import Capture, GraphedPass, capture_pass
 from fvfast.engine.passes import Passes, Scorer
 
 PartScorer = Callable[[int, int], Scorer]
@@ -24,9 +24,14 @@ class RepeatedPass:
     A captured pass reads its targets where they lay when it was captured. So the scorers of the
     first run stay, and turn to the targets of each later one. Between two runs nothing here holds
     on to the network.
+
+    Parameters
+    ----------
+    capture
+        Makes a graph of the pass.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, capture: Capture = capture_pass) -> None:
         self._scorers: dict[tuple[int, int], Any] = {}  # those of no kind serve one run only
         self._run: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]] | None = None
         owner = weakref.ref(self)  # a circle would keep the graph's memory
@@ -37,7 +42,7 @@ class RepeatedPass:
             assert one._run is not None, "the pass belongs to no run"
             return one._run(views)
 
-        self._graphed = GraphedPass(run)
+        self._graphed = GraphedPass(run, capture)
 
     @property
     def is_in_use(self) -> bool:

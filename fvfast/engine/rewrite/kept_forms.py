@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from fvfast.engine.borrowing.fingerprint import addresses, contents, identity, structure
+from fvfast.engine.graphs.cuda_graph import Capture, CudaGraphs, capture_pass
 from fvfast.engine.graphs.repeated_pass import RepeatedPass
 from fvfast.engine.locks import free_after_fork
 from fvfast.engine.memory import when_memory_is_needed
@@ -95,16 +96,18 @@ class KeptForm:
             return False
         return same_convolutions(convolutions, self.plan.convolutions)
 
-    def repeated_pass(self, model: nn.Module, kind: Hashable) -> RepeatedPass:
+    def repeated_pass(
+        self, model: nn.Module, kind: Hashable, capture: Capture = capture_pass
+    ) -> RepeatedPass:
         """Return a pass for a kind of scores, captured or to be captured; None: of no kind."""
         if kind is None:
-            return RepeatedPass()
+            return RepeatedPass(capture)
         now = addresses(model)
         if now != self._addresses:
             # Captured passes read their weights there.
             self._passes.clear()
             self._addresses = now
-        found = self._passes.pop(kind, None) or RepeatedPass()
+        found = self._passes.pop(kind, None) or RepeatedPass(capture)
         idle = [key for key, one in self._passes.items() if not one.is_in_use]
         for key in idle[: max(0, len(self._passes) + 1 - KEPT_PASSES)]:
             del self._passes[key]
@@ -133,9 +136,16 @@ class KeptForm:
 
 
 class FormStore:
-    """Forms by network; those of a network go when it does."""
+    """Forms by network; those of a network go when it does.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    graphs
+        What captures the passes that are kept with a form.
+    """
+
+    def __init__(self, graphs: CudaGraphs = CudaGraphs()) -> None:  # noqa: B008 (frozen)
+        self.graphs = graphs
         self._forms: weakref.WeakKeyDictionary[nn.Module, dict[Hashable, KeptForm]] = (
             weakref.WeakKeyDictionary()
         )
@@ -200,4 +210,5 @@ def choose_form(
 ) -> KeptForm:
     """Choose how to run a network; see `fvfast.engine.rewrite.plan.make_plan`."""
     plan, running = Planner(tapped, scorer, views, name).plan(precision)
+    _log.info("chose the form in which the network runs for %s: %s", name, plan.form)
     return KeptForm(tapped.model, plan, running)
