@@ -57,7 +57,7 @@ class RoundingConvolutions(TorchDispatchMode):
 
 @pytest.fixture
 def convolutions(monkeypatch):
-    """Neither oneDNN's own operations nor minimal filtering, which a GPU has not."""
+    """Neither oneDNN's own operations nor Winograd's: a GPU has neither."""
     monkeypatch.setattr(frozen_convolution, "_has_fused_operation", lambda _images: False)
     with RoundingConvolutions() as mode:
         yield mode

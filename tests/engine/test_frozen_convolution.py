@@ -203,7 +203,7 @@ def test_a_processor_with_matrix_units_takes_that_way(monkeypatch):
 
 @pytest.fixture
 def filtered(monkeypatch):
-    """The shapes of the images that minimal filtering was called with."""
+    """The shapes of the images that the Winograd convolution was called with."""
     if not has_winograd_kernel(torch.zeros(1)):
         pytest.skip("there is no kernel for this processor")
     shapes = []
@@ -218,7 +218,7 @@ def filtered(monkeypatch):
 
 @pytest.mark.parametrize("padding", [0, 1, 2, (0, 2)])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_minimal_filtering(padding, activation, filtered):
+def test_winograd(padding, activation, filtered):
     for bias, channels in itertools.product((True, False), ((40, 48), (64, 31))):
         filtered.clear()
         Case(*channels, padding=padding, activation=activation, bias=bias).check()
@@ -245,7 +245,7 @@ def test_other_convolutions_are_not_filtered(settings, filtered):
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_a_term_with_minimal_filtering(activation, filtered):
+def test_a_term_with_winograd(activation, filtered):
     case = Case(40, 48, padding=1, activation=activation)
     term = torch.randn_like(case.gradient)
 

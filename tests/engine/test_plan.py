@@ -668,7 +668,7 @@ def test_a_plan_describes_itself(network):
         rows["joined"]
         == "2 convolutions with 1 batch normalizations, 0 sums, 2 ReLUs and 0 paddings"
     )
-    assert "minimal filtering" not in rows  # too few channels
+    assert "Winograd" not in rows  # too few channels
 
 
 @pytest.mark.skipif(not has_winograd_kernel(torch.zeros(1)), reason="no kernel for the processor")
@@ -680,5 +680,5 @@ def test_a_plan_tells_which_convolutions_are_filtered():
     ).eval()  # fmt: skip
     objective = objective_of(network, "6")
     rows = dict(plan_of(objective).describe())
-    assert rows["minimal filtering"] == "2 convolutions of 3 x 3"
-    assert "minimal filtering" not in dict(plan_of(objective, "bfloat16").describe())
+    assert rows["Winograd"] == "2 convolutions of 3 x 3"
+    assert "Winograd" not in dict(plan_of(objective, "bfloat16").describe())

@@ -1,4 +1,4 @@
-"""Random valid arguments for every operation of ``torch.ops.fvfast``, and for minimal filtering.
+"""Random valid arguments for every operation of ``torch.ops.fvfast``, and for Winograd's.
 
 Each function of `CASES` makes the arguments of the operation of its name, in the schema's order.
 What is random about contents is well conditioned, so that kernels and references must agree.
@@ -94,14 +94,14 @@ def crop_gradient(rng: random.Random) -> Arguments:
     pixels = [rng.choice(LENGTHS), rng.choice(LENGTHS)]
     size = [rng.choice(LENGTHS), rng.choice(LENGTHS)]
     dtype = rng.choice(REAL)
-    alpha = numbers(rng, [images, channels, *pixels], dtype) if rng.random() < 0.6 else None
+    transparency = numbers(rng, [images, channels, *pixels], dtype) if rng.random() < 0.6 else None
     return {
         "gradient": numbers(rng, [images * crops, channels, *size], rng.choice(FLOATING)),
         "boxes": boxes(rng, images, crops),
         "image_height": pixels[0],
         "image_width": pixels[1],
         "dtype": dtype,
-        "alpha": alpha,
+        "transparency": transparency,
     }
 
 

@@ -1,4 +1,4 @@
-"""Calls every operation of ``torch.ops.fvfast``, and minimal filtering, with random arguments.
+"""Calls every operation of ``torch.ops.fvfast``, and Winograd convolutions, with random arguments.
 
     python tests/fuzz/run_operations.py MODULE COUNT PROGRESS [OPERATION [NUMBER]]
 

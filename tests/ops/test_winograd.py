@@ -1,4 +1,4 @@
-"""Convolutions by minimal filtering, against those of torch in float64."""
+"""Winograd convolutions, against those of torch in float64."""
 
 import itertools
 import math
@@ -230,15 +230,15 @@ IMAGES, OUT, WEIGHT = torch.zeros(2, 5, 6, 4), torch.zeros(2, 5, 6, 8), torch.ze
         ({"sizes": (2, 5, 6)}, "sizes: expected 4"),
         ({"sizes": (2, -5, 6, 4)}, "sizes: expected sizes >= 0"),
         ({"sizes": (2, 5, 6, 0)}, "sizes: expected at least one input"),
-        ({"sizes": (2, 0, 6, 4)}, "sizes: expected images of 3 x 3 pixels"),
+        ({"sizes": (2, 0, 6, 4)}, "sizes: expected images of at least 3 x 3 pixels"),
         ({"sizes": (2**30, 2**30, 6, 4)}, "at most 2\\^48 elements"),
         ({"outputs": -1}, "outputs: expected a number >= 0, got -1"),
         ({"outputs": 2**47}, "at most 2\\^48 elements"),
         ({"outputs": 2**63 - 1}, "outputs: expected at most 2\\^48, got more"),
         ({"padding": (3, 1)}, "padding: expected 0 to 2, got 3"),
         ({"padding": (1, -1)}, "padding: expected 0 to 2, got -1"),
-        ({"limits": (1.0, 0.0)}, "limits: expected a lower and an upper one"),
-        ({"limits": (math.nan, 0.0)}, "limits: expected a lower and an upper one"),
+        ({"limits": (1.0, 0.0)}, "limits: expected a lower limit and an upper one"),
+        ({"limits": (math.nan, 0.0)}, "limits: expected a lower limit and an upper one"),
         ({"images": NONE}, "images: expected an address"),
         ({"weights": NONE}, "weights: expected an address"),
         ({"out": NONE}, "out: expected an address"),
