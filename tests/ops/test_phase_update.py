@@ -254,7 +254,7 @@ def test_bad_arguments_are_named(failure, argument, got, change):
         phase_update_(**arguments)
 
 
-ARRAYS = ("phase", "gradient", "momentum", "square", "sums", "scratch")
+ARRAYS = ("phase", "gradient", "exp_avg", "exp_avg_sq", "sums", "scratch")
 
 
 @pytest.mark.cpu_only
@@ -308,7 +308,7 @@ def test_rates_may_lie_on_the_device():
     table = torch.tensor([[9.0] * 3, numbers, [9.0] * 3], dtype=torch.float64)
     counter = torch.tensor(1)
     sums = torch.empty(2, found.module.UPDATE_PARTS, 2, dtype=torch.float64)
-    names = ("phase", "gradient", "momentum", "square")
+    names = ("phase", "gradient", "exp_avg", "exp_avg_sq")
     found.module.phase_update(
         **{name: buffer(tensor) for name, tensor in zip(names, state, strict=True)},
         sums=buffer(sums),
