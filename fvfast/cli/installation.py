@@ -68,10 +68,10 @@ def waiting_advice(threads: int, cores: int, busy: float | None) -> str:
     if busy is None or threads < 2 or threads + busy <= cores + 0.5 or policy.lower() == "passive":
         return ""
     return (
-        f"{threads} threads on {cores} cores with a load of {busy:.1f}: threads that wait for others "
-        "keep their cores busy, too, and a step may take many times as long. This command lets "
-        "them sleep; for your own programs, set OMP_WAIT_POLICY=PASSIVE before Python starts, or "
-        "use fewer threads (OMP_NUM_THREADS)"
+        f"{threads} threads on {cores} cores with a load of {busy:.1f}: threads that wait for "
+        "others keep their cores busy, too, and a step may take many times as long. This command "
+        "lets them sleep; for your own programs, set OMP_WAIT_POLICY=PASSIVE before Python starts, "
+        "or use fewer threads (OMP_NUM_THREADS)"
     )
 
 
