@@ -383,6 +383,10 @@ def test_the_package_runs_as_a_module():
         [sys.executable, "-m", "fvfast", "--version"], capture_output=True, text=True, check=True
     )
     assert result.stdout == invoke("--version").stdout
+
+
+@pytest.mark.thorough
+def test_the_module_tells_of_mistakes_as_the_command_does():
     result = subprocess.run(
         [sys.executable, "-m", "fvfast", "maco"], capture_output=True, text=True, check=False
     )

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from selection import thorough
 
 from fvfast.ops import inject_noise, random_crops
 from fvfast.ops._kernels import kernels_for, native_status
@@ -344,7 +345,7 @@ def test_an_extreme_box_reads_nothing_it_should_not():
     assert torch.equal(gradient, torch.zeros_like(gradient))
 
 
-@pytest.mark.parametrize("noise", [{}, NOISE])
+@pytest.mark.parametrize("noise", [thorough({}), NOISE])
 def test_gradcheck(noise):
     images = random(1, 2, 4, 5, dtype=torch.float64).requires_grad_()
     boxes = boxes_of(1)[:, ::2]
@@ -409,7 +410,7 @@ def test_nothing_to_do(shape):
     assert torch.equal(transparency, torch.zeros_like(transparency))
 
 
-@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("channels_last", [thorough(False), True])
 def test_opcheck(channels_last):
     operations = torch.ops.fvfast
     images, boxes = random(2, 3, 8, 9), boxes_of(2)
@@ -426,7 +427,7 @@ def test_opcheck(channels_last):
 
 @pytest.mark.cpu_only
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("gradient", [False, True])
+@pytest.mark.parametrize("gradient", [thorough(False), True])
 def test_compiles_without_graph_breaks(gradient):
     def squared(images, boxes, transparency, step):
         noise = {**NOISE, "step": step}
