@@ -1,7 +1,7 @@
 """Says before a run that the memory does not hold it, not in the middle of one."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -18,23 +18,29 @@ its transparency.
 _OF_A_VIEW = 2
 """Of each view: itself and its gradient. What the network keeps of one is found out in the run."""
 
+Available = Callable[[torch.device], int | None]
+"""Says how many bytes are free on a device, or None."""
 
 SMALL = 2**28
 """Bytes that are never refused: what is said to be free may be less than what the system gives."""
 
 
-def missing_room(needed: int, device: torch.device) -> int | None:
+def missing_room(
+    needed: int, device: torch.device, available: Available = available_memory
+) -> int | None:
     """Return what is free where it does not hold what is needed; None where it does, or may."""
-    return None if needed <= SMALL else free_bytes(needed, device)
+    return None if needed <= SMALL else free_bytes(needed, device, available)
 
 
-def free_bytes(needed: int, device: torch.device) -> int | None:
+def free_bytes(
+    needed: int, device: torch.device, available: Available = available_memory
+) -> int | None:
     """Return what is free, where that is less than what is needed and known; None otherwise."""
-    free = available_memory(device)
+    free = available(device)
     if free is None or needed <= free:
         return None
     free_memory(device)
-    free = available_memory(device)
+    free = available(device)
     return None if free is None or needed <= free else free
 
 
@@ -46,6 +52,7 @@ def check_room(
     views: int,
     view_shape: Sequence[int],
     view_dtype: torch.dtype = torch.float32,
+    available: Available = available_memory,
 ) -> None:
     """Refuse a run that cannot fit the memory.
 
@@ -63,6 +70,8 @@ def check_room(
         Of each image.
     view_dtype
         The smallest type that they may have.
+    available
+        Says what is free.
 
     Raises
     ------
@@ -71,7 +80,7 @@ def check_room(
     """
     of_images = images * _OF_AN_IMAGE * math.prod(image_shape) * torch.float32.itemsize
     of_views = images * views * _OF_A_VIEW * math.prod(view_shape) * view_dtype.itemsize
-    free = missing_room(of_images + of_views, device)
+    free = missing_room(of_images + of_views, device, available)
     if free is not None:
         raise torch.OutOfMemoryError(
             f"{function}: {gibibytes(of_images)} for {images} x {_sizes(image_shape)} pixels and "
