@@ -32,7 +32,9 @@ class _Header(NamedTuple):
     length: int
 
 
-def read_arrays(path: Path, names: Iterable[str]) -> NDArray[Any] | dict[str, NDArray[Any]]:
+def read_arrays(
+    path: Path, names: Iterable[str], largest: int = LARGEST
+) -> NDArray[Any] | dict[str, NDArray[Any]]:
     """Read the array of a ``.npy`` file, or those of an ``.npz`` file that have these names.
 
     Parameters
@@ -41,6 +43,8 @@ def read_arrays(path: Path, names: Iterable[str]) -> NDArray[Any] | dict[str, ND
         Path of the file; its content tells which of the two it is.
     names
         Arrays that are read, where they are there; others are left alone.
+    largest
+        Bytes that they may take together.
 
     Raises
     ------
@@ -48,25 +52,25 @@ def read_arrays(path: Path, names: Iterable[str]) -> NDArray[Any] | dict[str, ND
         The file cannot be opened.
     ValueError
         It is no regular file, is damaged, holds an array of something else than numbers or texts,
-        or its arrays would take more than `LARGEST` bytes.
+        or its arrays would take more than that.
     """
     with _ShortReads(open_regular(path)) as file:
         if not file.peek().startswith(b"PK"):
             size = os.fstat(file.fileno()).st_size
-            array, _ = _read_array(file, size, path, LARGEST)
+            array, _ = _read_array(file, size, path, largest)
             return array
         with _telling_damage(path):
             archive = zipfile.ZipFile(file)
         with archive:
-            return _read_members(archive, names, path)
+            return _read_members(archive, names, path, largest)
 
 
 def _read_members(
-    archive: zipfile.ZipFile, names: Iterable[str], path: Path
+    archive: zipfile.ZipFile, names: Iterable[str], path: Path, largest: int
 ) -> dict[str, NDArray[Any]]:
     listed = archive.namelist()
     found = [name for name in names if f"{name}.npy" in listed]
-    arrays, left = {}, LARGEST
+    arrays, taken = {}, 0
     for name in found:
         what = f"{path}, array {name!r},"
         if listed.count(f"{name}.npy") > 1:
@@ -81,15 +85,14 @@ def _read_members(
         with _telling_damage(path):
             member = archive.open(info)
         with member:
-            arrays[name], taken = _read_array(member, info.file_size, what, left)
-        left -= taken
+            arrays[name], taken = _read_array(member, info.file_size, what, largest, taken)
     return arrays
 
 
 def _read_array(
-    file: IO[bytes], size: int, what: Path | str, largest: int
+    file: IO[bytes], size: int, what: Path | str, largest: int, before: int = 0
 ) -> tuple[NDArray[Any], int]:
-    """Read an array; return it, and how many bytes of the largest it takes."""
+    """Read an array; return it, and the bytes that it takes with those before it."""
     with _telling_damage(what):
         header = _read_header(file)
     if header.dtype.kind not in _KINDS or header.dtype.hasobject:
@@ -97,9 +100,9 @@ def _read_array(
     count = math.prod(header.shape)
     # Magnitudes become float32, whatever they are.
     taken = count * max(header.dtype.itemsize, 4)
-    if taken > largest:
+    if before + taken > largest:
         raise ValueError(
-            f"{what} takes {taken / 2**30:.1f} GiB; expected at most {LARGEST / 2**30:.1f} GiB."
+            f"{what} takes {taken / 2**30:.1f} GiB; expected at most {largest / 2**30:.1f} GiB."
         )
     values = size - header.length
     if min(header.shape, default=0) < 0 or count * header.dtype.itemsize != values:
@@ -109,7 +112,7 @@ def _read_array(
         )
     with _telling_damage(what), _no_warnings():
         file.seek(0)
-        return np.lib.format.read_array(file, allow_pickle=False), taken
+        return np.lib.format.read_array(file, allow_pickle=False), before + taken
 
 
 def _read_header(file: IO[bytes]) -> _Header:
