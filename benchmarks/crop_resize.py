@@ -37,7 +37,7 @@ def main() -> None:
         return torch.ops.fvfast.crop_gradient(crops, boxes, *IMAGE[2:], torch.float32, alpha)
 
     for box_size in (0.5, 0.05):
-        boxes = draw_boxes(box_size, CROPS, seed=0, images=[0], step=0)
+        boxes = draw_boxes(box_size, CROPS, seed=0, identities=[0], step=0)
         native: dict[str, Callable[[], object]] = {
             "crop": lambda boxes=boxes: random_crops(images, boxes, SIZE),
             "crop_noise": lambda boxes=boxes: random_crops(images, boxes, SIZE, std=0.1),

@@ -13,7 +13,7 @@ from fvfast.ops._kernels import native_status
 from fvfast.ops.reference.noise import inject_noise_reference
 
 SHAPE = (1, 32, 3, 224, 224)
-KEY: dict[str, Any] = {"seed": 1, "streams": [0], "step": 0}
+KEY: dict[str, Any] = {"seed": 1, "identities": [0], "step": 0}
 
 
 def main() -> None:

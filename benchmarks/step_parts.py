@@ -38,7 +38,7 @@ class Part:
 def parts_of_a_step(scene: Scene) -> list[Part]:
     """Return the operations of one step of a scene whose network is removed."""
     size, low_high = scene.image_size, scene.values_range
-    noise: dict[str, Any] = {"std": scene.noise, "seed": 0, "streams": [0], "step": 0}
+    noise: dict[str, Any] = {"std": scene.noise, "seed": 0, "identities": [0], "step": 0}
     magnitude = Spectrum.natural().magnitude(size, size)
     phase = torch.randn(1, *magnitude.shape)
     slope = torch.zeros_like(phase)
@@ -46,7 +46,7 @@ def parts_of_a_step(scene: Scene) -> list[Part]:
     image, spectrum, statistics = torch.ops.fvfast.phase_to_image(
         magnitude, phase, *low_high, size, None
     )
-    boxes = draw_boxes(scene.box_size, scene.crops, seed=0, images=[0], step=0)
+    boxes = draw_boxes(scene.box_size, scene.crops, seed=0, identities=[0], step=0)
     crops = random_crops(image, boxes, scene.model_size, **noise)
     score = LayerScore().for_targets([None])
     values = crops.clone().requires_grad_()
@@ -67,7 +67,7 @@ def parts_of_a_step(scene: Scene) -> list[Part]:
         ),
         Part(
             "boxes",
-            lambda: draw_boxes(scene.box_size, scene.crops, seed=0, images=[0], step=0),
+            lambda: draw_boxes(scene.box_size, scene.crops, seed=0, identities=[0], step=0),
             FLOAT * boxes.numel(),
         ),
         Part(

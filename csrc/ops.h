@@ -32,12 +32,12 @@ enum class Purpose : uint32_t {
 //   center = 0.5 + center_spread * normal
 //   side   = box_size + spread * deviation, clamped; normal, or uniform in [-1, 1)
 struct BoxParams {
-  float* boxes;             // (images, crops, 4), contiguous
-  int64_t images;           // >= 0
-  int64_t crops;            // of each image, 0 <= crops <= 2^32
-  const uint32_t* streams;  // the identity of each image, (images,)
-  bool normal;              // the deviation of the side
-  float box_size;           // these are finite
+  float* boxes;                // (images, crops, 4), contiguous
+  int64_t images;              // >= 0
+  int64_t crops;               // of each image, 0 <= crops <= 2^32
+  const uint32_t* identities;  // the identity of each image, (images,)
+  bool normal;                 // the deviation of the side
+  float box_size;              // these are finite
   float spread, center_spread;
   float smallest, largest;  // smallest <= largest
   uint64_t seed;            // the Philox key
@@ -48,7 +48,7 @@ struct BoxParams {
 // out = images + std * normal + uniform_width * uniform, with uniform in [-0.5, 0.5).
 //
 // The elements of one image are numbered in row-major order, whatever its strides. That number, the
-// stream, the step and the seed determine the noise of an element.
+// identity, the step and the seed determine the noise of an element.
 struct NoiseParams {
   const void* images;               // sizes[0] images of any shape
   void* out;                        // the same sizes; may be `images` itself, with the same strides
@@ -57,7 +57,7 @@ struct NoiseParams {
   int64_t sizes[kMaxDims];          // sizes[0] counts the images
   int64_t image_strides[kMaxDims];  // in elements
   int64_t out_strides[kMaxDims];    // in elements
-  const uint32_t* streams;          // the identity of each image, (sizes[0],)
+  const uint32_t* identities;       // the identity of each image, (sizes[0],)
   double std;                       // of the normal noise: finite, >= 0
   double uniform_width;             // of the uniform noise: finite, >= 0
   uint64_t seed;                    // the Philox key
@@ -79,9 +79,9 @@ struct CropParams {
   DType box_dtype;     // float32 or float64
   DType out_dtype;     // any
   int64_t batch, crops, channels, image_height, image_width, height, width;
-  int64_t image_strides[4];  // in elements
-  int64_t out_strides[5];    // in elements
-  const uint32_t* streams;   // as in NoiseParams, from here on; no noise where both scales are 0
+  int64_t image_strides[4];    // in elements
+  int64_t out_strides[5];      // in elements
+  const uint32_t* identities;  // as in NoiseParams, from here on; no noise where both scales are 0
   double std;
   double uniform_width;
   uint64_t seed;
@@ -259,7 +259,7 @@ struct PhaseUpdateParams {
   const PhaseImageGradientParams* unfinished;
 };
 
-// Minimal filtering F(2 x 2, 3 x 3): the points at which a tile of pixels is multiplied by weights,
+// Winograd convolutions F(2 x 2, 3 x 3): the points at which a tile of pixels is multiplied by weights,
 // and the number of outputs whose weights lie together.
 constexpr int kWinogradPoints = 16;
 constexpr int kWinogradPanel = 32;
@@ -296,8 +296,8 @@ void winograd_convolution(const WinogradParams& params);
 int64_t crop_gradient_scratch(const CropGradientParams& params);
 }  // namespace cpu
 
-// Pointers in a struct are addresses on the device, except for `streams`, which are copied into the
-// arguments of a kernel. Launchers return when the work is queued, restore the current device,
+// Pointers in a struct are addresses on the device, except for `identities`, which are copied into
+// the arguments of a kernel. Launchers return when the work is queued, restore the current device,
 // and throw std::runtime_error if CUDA refuses.
 namespace cuda {
 

@@ -186,10 +186,6 @@ def maco_batch(
     ----------
     objective
         An objective with any number of combinations.
-    optimizer, maco_dataset, nb_steps, noise_intensity, box_size, nb_crops, values_range, \
-custom_shape, seed, progress, callback, device, learning_rate, \
-preset, precision, regularizers
-        See `maco`.
     batch_size
         Images optimized at a time. Default: as many as make 64 crops, at least one. A callback
         sees one batch at a time, and ending a run ends its batch only. Fewer of its crops than that
@@ -201,6 +197,8 @@ preset, precision, regularizers
         Whether to keep the images and return them, 6 MB for each of 512 x 512. False needs
         ``on_result``, which then is the only one to have them: the memory that a run takes does not
         grow with the number of images.
+    others
+        As in `maco`.
 
     Returns
     -------

@@ -39,7 +39,7 @@ from fvfast.ops._kernels import native_status
 assert pathlib.Path({folder!r}) in pathlib.Path(fvfast.__file__).parents, fvfast.__file__
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    out = inject_noise(torch.zeros(1, 8), 1.0, seed=0, streams=[0], step=0)
+    out = inject_noise(torch.zeros(1, 8), 1.0, seed=0, identities=[0], step=0)
 assert out.isfinite().all() and out.unique().numel() == 8
 status = native_status()
 print(status.available, status.reason)

@@ -294,6 +294,15 @@ def test_a_spectrum_of_ones_own_images(tmp_path):
     assert own != natural
 
 
+@pytest.mark.parametrize("option", ["--gray", "--grey"])
+def test_a_spectrum_of_gray_images(tmp_path, option):
+    (tmp_path / "photos").mkdir()
+    for index in range(2):
+        Image.new("RGB", (24, 24), (90 * index, 20, 60)).save(tmp_path / "photos" / f"{index}.png")
+    invoke("spectrum", "photos", option, "--size", 16, "--no-progress")
+    assert Spectrum.from_file("spectrum.npz").channels == 1
+
+
 def test_layers_lists_index_name_type_and_shape():
     output = invoke("layers", "tiny_network:make").stdout
     rows = [re.split(r"\s*[│┃]\s*", line)[1:-1] for line in output.splitlines() if "│" in line]

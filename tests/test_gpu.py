@@ -43,7 +43,7 @@ def why_not():
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "none")
 
-SEED, STREAMS = 0x1234_5678_9ABC_DEF0, [3, 2**32 - 1]
+SEED, IDENTITIES = 0x1234_5678_9ABC_DEF0, [3, 2**32 - 1]
 RANGE = (-1.0, 2.0)
 CROPS, CROP = 5, 20
 INPUT = (3, 20, 20)  # of the fixture network
@@ -100,9 +100,9 @@ class Step:
         rendered = render_phase(self.magnitude, self.phase, RANGE, self.width, phase_sums=self.sums)
         image = rendered.image.requires_grad_()
         key = {"seed": SEED, "step": self.counter}
-        self.boxes = draw_boxes(0.4, CROPS, images=STREAMS, device=self.device, **key)
+        self.boxes = draw_boxes(0.4, CROPS, identities=IDENTITIES, device=self.device, **key)
         self.crops = random_crops(
-            image, self.boxes, CROP, std=0.1, streams=STREAMS, alpha=self.alpha, **key
+            image, self.boxes, CROP, std=0.1, identities=IDENTITIES, alpha=self.alpha, **key
         )
         score = self.crops.square().mean()  # its gradient depends on the boxes and the noise
         (gradient,) = torch.autograd.grad(score, image)
@@ -148,7 +148,7 @@ def test_a_captured_step_draws_anew_in_each_replay(device, size):
         assert_same_bits(captured.copy(), eager.copy())
         assert torch.equal(captured.boxes, eager.boxes)
         assert torch.equal(captured.crops, eager.crops)
-        expected = draw_boxes(0.4, CROPS, seed=SEED, images=STREAMS, step=number)
+        expected = draw_boxes(0.4, CROPS, seed=SEED, identities=IDENTITIES, step=number)
         assert torch.equal(captured.boxes.cpu(), expected)
         seen.append(captured.boxes.clone())
     assert captured.counter.item() == 4
@@ -187,7 +187,7 @@ def test_the_operations_do_not_wait_for_the_device(device, size):
 
     def run():
         step()
-        inject_noise(step.alpha, 0.1, seed=SEED, streams=STREAMS, step=step.counter)
+        inject_noise(step.alpha, 0.1, seed=SEED, identities=IDENTITIES, step=step.counter)
 
     for _ in range(3):
         run()
@@ -231,12 +231,18 @@ def test_on_a_device_that_is_not_the_current_one():
 @pytest.mark.parametrize("step", [0, 2**32 - 1])
 def test_the_same_seed_gives_the_same_bits_everywhere(device, step):
     key = {"seed": SEED, "step": step}
-    boxes = [draw_boxes(0.3, 999, images=STREAMS, device=one, **key) for one in ("cpu", device)]
+    boxes = [
+        draw_boxes(0.3, 999, identities=IDENTITIES, device=one, **key) for one in ("cpu", device)
+    ]
     assert torch.equal(boxes[0], boxes[1].cpu())
     # On zeros it is a random integer times a power of two: exact, so all bits count.
     noise = [
         inject_noise(
-            torch.zeros(2, 3, 31, 7, device=one), 0.0, uniform_width=1.0, streams=STREAMS, **key
+            torch.zeros(2, 3, 31, 7, device=one),
+            0.0,
+            uniform_width=1.0,
+            identities=IDENTITIES,
+            **key,
         )
         for one in ("cpu", device)
     ]

@@ -431,7 +431,7 @@ def test_objective_can_be_used_again(objective):
 
 def test_boxes_follow_their_distribution():
     count = 20_000
-    boxes = draw_boxes(0.4, count, seed=1, images=[0], step=0)[0]
+    boxes = draw_boxes(0.4, count, seed=1, identities=[0], step=0)[0]
     sides = boxes[:, 2] - boxes[:, 0]
     centers = (boxes[:, :2] + boxes[:, 2:]) / 2
     assert torch.allclose(boxes[:, 3] - boxes[:, 1], sides, atol=1e-6)
@@ -441,11 +441,11 @@ def test_boxes_follow_their_distribution():
         assert abs(float(values.mean()) - mean) < error
         assert abs(float(values.std()) - deviation) < error
     uniform = draw_boxes(
-        0.4, count, seed=1, images=[0], step=0, distribution=BoxDistribution("uniform", 0.1)
+        0.4, count, seed=1, identities=[0], step=0, distribution=BoxDistribution("uniform", 0.1)
     )[0]
     sides = uniform[:, 2] - uniform[:, 0]
     assert 0.3 - 1e-6 <= sides.min() < 0.301 < 0.499 < sides.max() <= 0.5 + 1e-6
-    smallest = draw_boxes(0.0, count, seed=1, images=[0], step=0)[0]
+    smallest = draw_boxes(0.0, count, seed=1, identities=[0], step=0)[0]
     assert torch.allclose((smallest[:, 2] - smallest[:, 0]).min(), torch.tensor(0.05), atol=1e-6)
 
 

@@ -19,13 +19,13 @@ RANGE = (-1.0, 2.0)
 
 
 def phase(identities):
-    magnitude, start = init_maco_buffer(SIZE, seed=3, images=identities)
+    magnitude, start = init_maco_buffer(SIZE, seed=3, identities=identities)
     return Phase(magnitude, start, None, RANGE, SIZE[1])
 
 
 def phase_by_autograd(identities):
     """As with an optimizer of the user's."""
-    magnitude, start = init_maco_buffer(SIZE, seed=3, images=identities)
+    magnitude, start = init_maco_buffer(SIZE, seed=3, identities=identities)
     return Phase(magnitude, start, torch.optim.Adam, RANGE, SIZE[1])
 
 

@@ -184,10 +184,10 @@ def test_buffers_fit_the_parametrization(height, width, channels):
 def test_phase_belongs_to_the_seed_and_the_image():
     size = (9, 13)  # 3 * 9 * 7 numbers: an odd count
     _, alone = init_maco_buffer(size, seed=5)
-    _, batch = init_maco_buffer(size, seed=5, images=(7, 0, 3))
+    _, batch = init_maco_buffer(size, seed=5, identities=(7, 0, 3))
     assert batch.shape == (3, 3, 9, 7)
     assert torch.equal(batch[1], alone)
-    assert torch.equal(init_maco_buffer(size, seed=5, images=(3,))[1][0], batch[2])
+    assert torch.equal(init_maco_buffer(size, seed=5, identities=(3,))[1][0], batch[2])
     different = [*batch, init_maco_buffer(size, seed=6)[1]]
     for a, b in itertools.combinations(different, 2):
         assert (a != b).float().mean() > 0.99
@@ -323,7 +323,7 @@ def test_fourier_buffer_belongs_to_the_seed_and_the_image():
     assert buffer.shape == (2, 3, 2, 9, 7)
     assert buffer.is_contiguous()
     assert buffer.std().item() == pytest.approx(0.5, rel=0.1)
-    assert torch.equal(fft_image((1, 2, 9, 13), 0.5, seed=1, images=(2,))[:, 0], buffer[:, 2])
+    assert torch.equal(fft_image((1, 2, 9, 13), 0.5, seed=1, identities=(2,))[:, 0], buffer[:, 2])
     assert not torch.equal(buffer[:, 0], buffer[:, 1])
     assert not torch.equal(buffer[0], buffer[1])
     assert not torch.equal(fft_image(shape, 0.5, seed=2), buffer)
@@ -342,7 +342,7 @@ def test_fourier_gradient():
         (lambda: fft_2d_freq(0, 4), "width and height are 0 and 4"),
         (lambda: get_fft_scale(4, -1), "width and height are 4 and -1"),
         (lambda: fft_image((3, 8, 8)), r"shape is \(3, 8, 8\); expected \(N, C, H, W\)"),
-        (lambda: fft_image((2, 3, 8, 8), images=(1,)), "images has 1 identities"),
+        (lambda: fft_image((2, 3, 8, 8), identities=(1,)), "identities has 1 elements; expected 2"),
         (
             lambda: fft_to_rgb((1, 3, 8, 8), torch.zeros(2, 1, 3, 8, 4), torch.ones(8, 5)),
             r"buffer and fft_scale have shapes \(2, 1, 3, 8, 4\)",

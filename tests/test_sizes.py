@@ -15,9 +15,9 @@ from fvfast.ops.phase_to_image import phase_to_image
 from fvfast.preconditioning import to_valid_grayscale, to_valid_rgb
 from fvfast.run.loop import Gradients, run_ascent
 from fvfast.run.maco_settings import MacoSettings
+from fvfast.run.memory_checks import check_run_fits, gibibytes
 from fvfast.run.optimize_settings import OptimizeSettings
 from fvfast.run.results import joined
-from fvfast.run.room import check_room, gibibytes
 from fvfast.run.score_table import ScoreTable, joined_scores
 
 INPUT = (3, 12, 12)
@@ -194,7 +194,7 @@ def test_small_runs_are_not_refused():
     """What a system says is free may be less than what it gives."""
 
     def check(images):
-        check_room(
+        check_run_fits(
             "maco", torch.device("cpu"), images, (3, 16, 16), 2, (3, 12, 12),
             available=lambda _device: 0,
         )  # fmt: skip

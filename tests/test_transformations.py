@@ -1,5 +1,6 @@
 """Transformations: what they do to a batch, what they draw, and bad input."""
 
+import functools
 import math
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from fvfast import transformations as t
+from fvfast.transformations.random_transformations import resize_to
 
 
 @pytest.fixture(autouse=True)
@@ -255,3 +257,100 @@ def test_images_that_are_too_small_are_refused():
 def test_one_image_without_a_batch_is_refused(transform):
     with pytest.raises(ValueError, match=r"expected \(N, C, H, W\)"):
         transform(torch.zeros(3, 32, 32))
+
+
+def one_by_one(functions, batch):
+    """Each transformation alone: a pass over the pixels for each."""
+    for function in functions:
+        batch = function(batch)
+    return batch
+
+
+CHAINS = {
+    "standard": [
+        t.pad(8), t.random_jitter(4), t.random_jitter(8), t.random_scale((0.9, 0.95)),
+        t.random_blur((1.0, 1.1)), t.random_jitter(2), t.random_flip(), resize_to((23, 17)),
+    ],
+    "border": [t.pad(3, 0.7), t.random_scale((0.7, 1.4)), t.pad(2, -1.0), t.random_blur((1, 2), 4)],
+    "flips": [
+        t.random_flip(True, True), t.random_jitter(5), t.random_scale((1.2, 1.5)), t.random_flip(),
+        t.random_jitter(3), t.random_flip(False, True), t.random_blur((0.5, 0.6), 3),
+    ],
+    "outside": [t.pad(40), t.random_jitter(75), t.random_scale((1.5, 2.0)), t.random_blur()],
+    "function": [
+        t.random_jitter(2), t.random_scale(), lambda batch: batch**2, t.random_blur(), t.pad(1, 2.0)
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 24, 24), (3, 3, 37, 41), (5, 2, 26, 90)])
+@pytest.mark.parametrize("chain", CHAINS)
+def test_a_chain_is_its_transformations_one_by_one(chain, shape):
+    """Drawn alike, images and gradients, in float64: 30 sums of numbers below 10."""
+    composed = t.compose_transformations(CHAINS[chain])
+    for seed in range(10):
+        batches, results, states = [], [], []
+        for apply in (composed, functools.partial(one_by_one, CHAINS[chain])):
+            torch.manual_seed(seed)
+            batch = images(*shape).requires_grad_()
+            result = apply(batch)
+            (result**2).sum().backward()
+            batches.append(batch.grad)
+            results.append(result.detach())
+            states.append(torch.random.get_rng_state())
+        torch.testing.assert_close(*results, rtol=1e-12, atol=1e-13)
+        torch.testing.assert_close(*batches, rtol=1e-12, atol=1e-11)
+        assert torch.equal(*states)
+
+
+def test_a_chain_in_float32_differs_from_float64_by_rounding():
+    """The weights are made in float64, so each pixel has the error of two dot products."""
+    composed = t.compose_transformations(CHAINS["standard"])
+    batch = images(2, 3, 200, 200)
+    torch.manual_seed(0)
+    exact = composed(batch)
+    torch.manual_seed(0)
+    single = composed(batch.float())
+    assert single.dtype == torch.float32
+    # Weights sum to at most 1 and pixels are below 1; some 20 of them add up in each product.
+    torch.testing.assert_close(single.double(), exact, rtol=0, atol=40 * 2**-24)
+
+
+def test_half_precision_is_rounded_once():
+    composed = t.compose_transformations(CHAINS["standard"])
+    batch = images(1, 3, 64, 64).bfloat16()
+    torch.manual_seed(0)
+    exact = composed(batch.double())
+    torch.manual_seed(0)
+    half = composed(batch)
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.double(), exact, rtol=2**-8, atol=1e-6)
+
+
+def test_a_chain_of_crops_copies_pixels():
+    """Nothing is multiplied, so any type is as it was, and infinities stay where they are."""
+    batch = torch.arange(2 * 30 * 30).reshape(2, 1, 30, 30)
+    composed = t.compose_transformations([t.pad(2, 7), t.random_jitter(4), t.random_flip()])
+    torch.manual_seed(1)
+    expected = one_by_one([t.pad(2, 7), t.random_jitter(4), t.random_flip()], batch)
+    torch.manual_seed(1)
+    assert torch.equal(composed(batch), expected)
+
+
+def test_composed_chains_are_one_chain():
+    inner = t.compose_transformations([t.random_jitter(2), t.random_blur()])
+    outer = t.compose_transformations([t.random_scale(), inner])
+    batch = images(2, 3, 20, 20)
+    torch.manual_seed(2)
+    expected = one_by_one([t.random_scale(), t.random_jitter(2), t.random_blur()], batch)
+    torch.manual_seed(2)
+    torch.testing.assert_close(outer(batch), expected, rtol=1e-12, atol=1e-13)
+
+
+def test_a_chain_says_which_part_was_wrong():
+    composed = t.compose_transformations([t.random_scale((0.5, 0.5)), t.random_jitter(30)])
+    with pytest.raises(ValueError, match="random_jitter: delta is 30 and the images are 20 x 25"):
+        composed(images(1, 3, 40, 50))
+    wrong = t.compose_transformations([lambda batch: batch[0], t.random_jitter(1)])
+    with pytest.raises(ValueError, match=r"random_jitter: .*expected \(N, C, H, W\)"):
+        wrong(images(1, 3, 40, 50))

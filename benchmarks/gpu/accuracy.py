@@ -113,7 +113,11 @@ class Comparison:
 def boxes(comparison: Comparison) -> None:
     """Check boxes of each size."""
     distribution = BoxDistribution()
-    key = {**comparison.key(), "images": comparison.identities, "device": comparison.place.device}
+    key = {
+        **comparison.key(),
+        "identities": comparison.identities,
+        "device": comparison.place.device,
+    }
     for box in BOX_SIZES:
         with poisoned():
             actual = draw_boxes(box, comparison.sizes.crops, distribution=distribution, **key)
@@ -130,7 +134,7 @@ def noise(comparison: Comparison) -> None:
     for dtype, memory_format in CROP_FORMATS:
         shape = (sizes.images, sizes.channels, sizes.crop, sizes.crop)
         images = comparison.normal(*shape).to(dtype).contiguous(memory_format=memory_format)
-        key = {**comparison.key(), "streams": comparison.identities}
+        key = {**comparison.key(), "identities": comparison.identities}
         with poisoned():
             actual = tests.noisy(images, **key)
         exact = tests.noisy(images.double(), function=inject_noise_reference, **key)
@@ -143,14 +147,14 @@ def crops(comparison: Comparison) -> None:
     tests, sizes = tests_of("random_crops"), comparison.sizes
     size, image_size = (sizes.crop, sizes.crop), (sizes.image, sizes.image)
     images = comparison.normal(*comparison.shape)
-    key = {**comparison.key(), "streams": comparison.identities, "std": NOISE}
+    key = {**comparison.key(), "identities": comparison.identities, "std": NOISE}
     key["uniform_width"] = NOISE
     # Made once: so many numbers take the CPU longer than all the rest takes the device.
     count = sizes.images * sizes.crops
     cotangent = comparison.normal(count, sizes.channels, *size, number=1)
     for box in BOX_SIZES:
         drawn = draw_boxes(
-            box, sizes.crops, images=comparison.identities, device=images.device,
+            box, sizes.crops, identities=comparison.identities, device=images.device,
             **comparison.key(),
         )  # fmt: skip
         for dtype, memory_format in CROP_FORMATS:

@@ -30,7 +30,7 @@ def fvfast_step(work: Work) -> Step:
         rendered = render_phase(work.magnitude, work.phase, RANGE, sizes.image, phase_sums=sums[-1])
         image = rendered.image.requires_grad_()
         boxes = draw_boxes(
-            work.box, sizes.crops, seed=SEED, images=work.streams, step=work.step,
+            work.box, sizes.crops, seed=SEED, identities=work.identities, step=work.step,
             device=work.phase.device,
         )  # fmt: skip
         crops = random_crops(image, boxes, sizes.crop, alpha=work.alpha, **work.crops, **work.noise)
@@ -66,7 +66,12 @@ def reference_step(work: Work, transform: Callable[[Any], Any] = lambda function
     @transform
     def augment(image: torch.Tensor, number: torch.Tensor) -> torch.Tensor:
         boxes = draw_boxes_reference(
-            work.box, sizes.crops, seed=SEED, images=work.streams, step=number, device=image.device
+            work.box,
+            sizes.crops,
+            seed=SEED,
+            identities=work.identities,
+            step=number,
+            device=image.device,
         )
         noise = {**work.noise, "step": number}
         return random_crops_reference(image, boxes, (sizes.crop, sizes.crop), **work.crops, **noise)

@@ -26,7 +26,7 @@ DTYPES = (*REAL, torch.bfloat16, torch.float16)
 
 def normal(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
     """Numbers that are made on the CPU and copied: no other kernel has a part in them."""
-    numbers = draw_normal(shape, seed=0, purpose=Purpose.BUFFER, images=[0])[0]
+    numbers = draw_normal(shape, seed=0, purpose=Purpose.BUFFER, identities=[0])[0]
     return numbers.to(dtype).to(device)
 
 
@@ -59,7 +59,7 @@ def run_crops(device: torch.device, image_dtype: torch.dtype, crop_dtype: torch.
         for box_dtype, (height, width) in itertools.product(REAL, ((9, 12), (40, 21))):
             image = normal((2, channels, 17, 70), device, image_dtype).requires_grad_()
             # On the CPU, so that their float64 is not made by another kernel.
-            boxes = draw_boxes(0.5, 3, seed=1, images=[0, 1], step=0).to(box_dtype).to(device)
+            boxes = draw_boxes(0.5, 3, seed=1, identities=[0, 1], step=0).to(box_dtype).to(device)
             crops = random_crops(
                 image, boxes, (height, width), std=0.1, dtype=crop_dtype,
                 memory_format=memory_format,
@@ -73,7 +73,7 @@ def run_noise(device: torch.device, dtype: torch.dtype) -> None:
     """Noise on memory that follows itself, and on every second element."""
     for width, stride in ((64, 1), (33, 1), (33, 2)):
         images = normal((2, 3, 5, width * stride), device, dtype)[..., ::stride]
-        inject_noise(images, 0.1, seed=1, streams=[0, 1], step=0)
+        inject_noise(images, 0.1, seed=1, identities=[0, 1], step=0)
 
 
 def run_every_kernel(place: Place) -> None:
@@ -104,7 +104,9 @@ def run_every_kernel(place: Place) -> None:
 
 def _draw(device: torch.device, step: int | torch.Tensor, shape: str) -> None:
     distribution = BoxDistribution(shape)
-    draw_boxes(0.3, 130, seed=1, images=[0, 5], step=step, distribution=distribution, device=device)
+    draw_boxes(
+        0.3, 130, seed=1, identities=[0, 5], step=step, distribution=distribution, device=device
+    )
 
 
 def main() -> None:

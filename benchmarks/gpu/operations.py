@@ -69,7 +69,7 @@ def phase_parts(work: Work) -> list[Part]:
         Part(
             "boxes",
             lambda: draw_boxes(
-                work.box, sizes.crops, seed=SEED, images=work.streams, step=work.step,
+                work.box, sizes.crops, seed=SEED, identities=work.identities, step=work.step,
                 device=phase.device,
             ),
             needed["boxes_kernel"],
@@ -89,7 +89,7 @@ def crop_parts(work: Work) -> list[Part]:
     needed = sizes.kernel_bytes(work.crops["dtype"])
     image = torch.ones_like(work.alpha)
     boxes = draw_boxes(
-        work.box, sizes.crops, seed=SEED, images=work.streams, step=0, device=image.device
+        work.box, sizes.crops, seed=SEED, identities=work.identities, step=0, device=image.device
     )
 
     def cropped(settings: dict[str, object]) -> Callable[[], object]:

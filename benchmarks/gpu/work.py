@@ -119,7 +119,7 @@ class Work:
     box: float
 
     @property
-    def streams(self) -> list[int]:
+    def identities(self) -> list[int]:
         """Identities of the images."""
         return list(range(self.sizes.images))
 
@@ -133,7 +133,7 @@ class Work:
     @property
     def noise(self) -> dict[str, Any]:
         """The noise, as the operations take it."""
-        return {"std": NOISE, "seed": SEED, "streams": self.streams, "step": self.step}
+        return {"std": NOISE, "seed": SEED, "identities": self.identities, "step": self.step}
 
 
 def make_work(
@@ -156,7 +156,10 @@ def make_work(
     """
 
     def normal(*shape: int) -> torch.Tensor:
-        return draw_normal(shape, seed=SEED, purpose=Purpose.BUFFER, images=[0], device=device)[0]
+        (numbers,) = draw_normal(
+            shape, seed=SEED, purpose=Purpose.BUFFER, identities=[0], device=device
+        )
+        return numbers
 
     magnitude = Spectrum.natural().magnitude(sizes.image, sizes.image).to(device)
     phase = normal(sizes.images, *magnitude.shape)

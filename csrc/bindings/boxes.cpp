@@ -32,11 +32,11 @@ bool is_normal(const std::string& function, const std::string& shape) {
 
 void draw_boxes(const Buffer& boxes, int64_t crops, double box_size, const std::string& shape,
                 double spread, double center_spread, double smallest, double largest,
-                const std::vector<int64_t>& streams, uint64_t seed, int64_t step,
+                const std::vector<int64_t>& identities, uint64_t seed, int64_t step,
                 const Buffer& counter, const TargetArgument& target) {
   const std::string name = "draw_boxes";
   BoxParams params{};
-  params.images = static_cast<int64_t>(streams.size());
+  params.images = static_cast<int64_t>(identities.size());
   params.crops = crops;
   // The number of a box is a 32-bit word of the counter.
   if (crops < 0 || crops > int64_t{1} << 32) {
@@ -54,8 +54,8 @@ void draw_boxes(const Buffer& boxes, int64_t crops, double box_size, const std::
     reject(name, "largest", "a number >= smallest, " + std::to_string(smallest),
            std::to_string(largest));
   }
-  const std::vector<uint32_t> words = streams_of(name, streams, params.images);
-  params.streams = words.data();
+  const std::vector<uint32_t> words = identities_of(name, identities, params.images);
+  params.identities = words.data();
   params.seed = seed;
   params.step = word_of(name, "step", step);
   params.counter = counter_of(name, counter, target);
@@ -71,9 +71,9 @@ void draw_boxes(const Buffer& boxes, int64_t crops, double box_size, const std::
 void bind_boxes(py::module_& module) {
   module.def("draw_boxes", &draw_boxes, py::kw_only(), py::arg("boxes"), py::arg("crops"),
              py::arg("box_size"), py::arg("shape"), py::arg("spread"), py::arg("center_spread"),
-             py::arg("smallest"), py::arg("largest"), py::arg("streams"), py::arg("seed"),
+             py::arg("smallest"), py::arg("largest"), py::arg("identities"), py::arg("seed"),
              py::arg("step"), py::arg("counter"), py::arg("target"),
-             "Random boxes, float32 (images, crops, 4) as y1, x1, y2, x2, one image per stream.");
+             "Random boxes, float32 (images, crops, 4) as y1, x1, y2, x2, one image per identity.");
 }
 
 }  // namespace fvfast

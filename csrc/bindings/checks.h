@@ -55,15 +55,17 @@ inline uint32_t word_of(const std::string& function, const std::string& argument
 }
 
 // The identities of `count` images.
-inline std::vector<uint32_t> streams_of(const std::string& function,
-                                        const std::vector<int64_t>& streams, int64_t count) {
-  if (streams.size() != static_cast<size_t>(count)) {
-    reject(function, "streams", std::to_string(count) + " integers, one for each image",
-           std::to_string(streams.size()));
+inline std::vector<uint32_t> identities_of(const std::string& function,
+                                           const std::vector<int64_t>& identities, int64_t count) {
+  if (identities.size() != static_cast<size_t>(count)) {
+    reject(function, "identities", std::to_string(count) + " integers, one for each image",
+           std::to_string(identities.size()));
   }
   std::vector<uint32_t> words;
-  words.reserve(streams.size());
-  for (const int64_t stream : streams) words.push_back(word_of(function, "streams", stream));
+  words.reserve(identities.size());
+  for (const int64_t identity : identities) {
+    words.push_back(word_of(function, "identities", identity));
+  }
   return words;
 }
 

@@ -82,7 +82,7 @@ int64_t scratch_of(const std::string& name, const CropGradientParams& params) {
 void crop_resize(const Buffer& images, const Buffer& boxes, const Buffer& out,
                  const std::string& image_dtype, const std::string& box_dtype,
                  const std::string& out_dtype, const Sizes& sizes, const Strides& image_strides,
-                 const Strides& out_strides, const std::vector<int64_t>& streams, double std,
+                 const Strides& out_strides, const std::vector<int64_t>& identities, double std,
                  double uniform_width, uint64_t seed, int64_t step, const Buffer& counter,
                  const TargetArgument& target) {
   const std::string name = "crop_resize";
@@ -95,8 +95,8 @@ void crop_resize(const Buffer& images, const Buffer& boxes, const Buffer& out,
   copy_strides(name, "out_strides", out_strides, 5, params.out_strides);
   params.std = scale_of(name, "std", std);
   params.uniform_width = scale_of(name, "uniform_width", uniform_width);
-  const std::vector<uint32_t> words = streams_of(name, streams, params.batch);
-  params.streams = words.data();
+  const std::vector<uint32_t> words = identities_of(name, identities, params.batch);
+  params.identities = words.data();
   params.seed = seed;
   params.step = word_of(name, "step", step);
   params.counter = counter_of(name, counter, target);
@@ -170,9 +170,9 @@ void crop_gradient(const Buffer& gradient, const Buffer& boxes, const Buffer& im
 void bind_crop(py::module_& module) {
   module.def("crop_resize", &crop_resize, py::kw_only(), py::arg("images"), py::arg("boxes"),
              py::arg("out"), py::arg("image_dtype"), py::arg("box_dtype"), py::arg("out_dtype"),
-             py::arg("sizes"), py::arg("image_strides"), py::arg("out_strides"), py::arg("streams"),
-             py::arg("std"), py::arg("uniform_width"), py::arg("seed"), py::arg("step"),
-             py::arg("counter"), py::arg("target"),
+             py::arg("sizes"), py::arg("image_strides"), py::arg("out_strides"),
+             py::arg("identities"), py::arg("std"), py::arg("uniform_width"), py::arg("seed"),
+             py::arg("step"), py::arg("counter"), py::arg("target"),
              "Crops of images, with noise. Sizes are "
              "(batch, crops, channels, "
              "image_height, image_width, height, width).");

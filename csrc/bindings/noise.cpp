@@ -16,7 +16,7 @@ namespace {
 
 void inject_noise(const Buffer& images, const Buffer& out, const std::string& dtype,
                   const std::vector<int64_t>& sizes, const std::vector<int64_t>& image_strides,
-                  const std::vector<int64_t>& out_strides, const std::vector<int64_t>& streams,
+                  const std::vector<int64_t>& out_strides, const std::vector<int64_t>& identities,
                   double std, double uniform_width, uint64_t seed, int64_t step,
                   const Buffer& counter, const TargetArgument& target) {
   const std::string name = "inject_noise";
@@ -37,8 +37,8 @@ void inject_noise(const Buffer& images, const Buffer& out, const std::string& dt
   if (elements > int64_t{1} << 34) reject(name, "sizes", "at most 2^34 elements per image", "more");
   copy_strides(name, "image_strides", image_strides, sizes.size(), params.image_strides);
   copy_strides(name, "out_strides", out_strides, sizes.size(), params.out_strides);
-  const std::vector<uint32_t> stream_words = streams_of(name, streams, sizes[0]);
-  params.streams = stream_words.data();
+  const std::vector<uint32_t> identity_words = identities_of(name, identities, sizes[0]);
+  params.identities = identity_words.data();
   params.std = scale_of(name, "std", std);
   params.uniform_width = scale_of(name, "uniform_width", uniform_width);
   params.seed = seed;
@@ -59,7 +59,7 @@ void inject_noise(const Buffer& images, const Buffer& out, const std::string& dt
 void bind_noise(py::module_& module) {
   module.def("inject_noise", &inject_noise, py::kw_only(), py::arg("images"), py::arg("out"),
              py::arg("dtype"), py::arg("sizes"), py::arg("image_strides"), py::arg("out_strides"),
-             py::arg("streams"), py::arg("std"), py::arg("uniform_width"), py::arg("seed"),
+             py::arg("identities"), py::arg("std"), py::arg("uniform_width"), py::arg("seed"),
              py::arg("step"), py::arg("counter"), py::arg("target"),
              "out = images + std * normal + uniform_width * uniform; strides count elements.");
 }

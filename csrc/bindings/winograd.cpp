@@ -1,4 +1,4 @@
-// The binding of convolutions by minimal filtering.
+// The binding of Winograd convolutions.
 #include <pybind11/stl.h>
 
 #include <functional>

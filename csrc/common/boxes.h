@@ -10,9 +10,9 @@
 
 namespace fvfast {
 
-FVFAST_HOST_DEVICE void draw_box(const BoxParams& params, uint32_t stream, uint32_t step,
+FVFAST_HOST_DEVICE void draw_box(const BoxParams& params, uint32_t identity, uint32_t step,
                                  int64_t crop, float box[4]) {
-  uint32_t words[4] = {static_cast<uint32_t>(crop), step, stream,
+  uint32_t words[4] = {static_cast<uint32_t>(crop), step, identity,
                        static_cast<uint32_t>(Purpose::kBox)};
   philox4x32(words, static_cast<uint32_t>(params.seed), static_cast<uint32_t>(params.seed >> 32));
   float row, column, deviation;

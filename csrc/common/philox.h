@@ -1,7 +1,7 @@
 // Counter-based random numbers: Philox4x32-10.
 //
 // Source: J. Salmon, M. Moraes, R. Dror, D. Shaw, "Parallel random numbers: as easy as 1, 2, 3"
-// (SC 2011). The counter of four consecutive elements is (element / 4, step, stream, purpose) and
+// (SC 2011). The counter of four consecutive elements is (element / 4, step, identity, purpose) and
 // the key is the seed, on every device: see fvfast/ops/philox.py.
 #pragma once
 

@@ -25,14 +25,14 @@ struct Dim {
   int64_t image_stride;
   int64_t out_stride;
   int64_t element_stride;  // to the number of the element within its image
-  int64_t stream_stride;   // to the index of the image
+  int64_t index_stride;    // to the index of the image in the batch
 };
 
 struct Position {
   int64_t image;
   int64_t out;
   int64_t element;
-  int64_t stream;
+  int64_t index;
 };
 
 // The images as a set of rows: one inner dimension, and the outer ones in the order of memory.
@@ -119,7 +119,7 @@ class RowWalk {
     position_.image += steps * dim.image_stride;
     position_.out += steps * dim.out_stride;
     position_.element += steps * dim.element_stride;
-    position_.stream += steps * dim.stream_stride;
+    position_.index += steps * dim.index_stride;
   }
 
   const Rows& rows_;
@@ -147,7 +147,7 @@ FVFAST_HOST_DEVICE void noise_tile(const Task& task, const Position& position, i
   using Real = typename Element::Real;
   const NoiseParams& params = *task.params;
   const Dim& row = task.rows.row;
-  const PhiloxBlock philox(params.seed, params.step, params.streams[position.stream]);
+  const PhiloxBlock philox(params.seed, params.step, params.identities[position.index]);
   const Real std = static_cast<Real>(params.std);
   const Real uniform_width = static_cast<Real>(params.uniform_width);
   const Storage* images = static_cast<const Storage*>(params.images) + position.image;

@@ -27,7 +27,7 @@ FVFAST_TARGET_AVX512 void philox_words_avx512(const PhiloxBlock& block, Purpose 
   for (int odd = 0; odd < 2; ++odd) {
     counter[odd][0] = _mm512_add_epi64(even, _mm512_set1_epi64(odd));
     counter[odd][1] = _mm512_set1_epi64(block.step);
-    counter[odd][2] = _mm512_set1_epi64(block.stream);
+    counter[odd][2] = _mm512_set1_epi64(block.identity);
     counter[odd][3] = _mm512_set1_epi64(static_cast<uint32_t>(purpose));
   }
 #pragma GCC unroll 10
@@ -62,7 +62,7 @@ FVFAST_TARGET_AVX2 void philox_words_avx2(const PhiloxBlock& block, Purpose purp
     for (int odd = 0; odd < 2; ++odd) {
       counter[odd][0] = _mm256_add_epi64(even, _mm256_set1_epi64x(odd));
       counter[odd][1] = _mm256_set1_epi64x(block.step);
-      counter[odd][2] = _mm256_set1_epi64x(block.stream);
+      counter[odd][2] = _mm256_set1_epi64x(block.identity);
       counter[odd][3] = _mm256_set1_epi64x(static_cast<uint32_t>(purpose));
     }
 #pragma GCC unroll 10

@@ -18,10 +18,11 @@ using BlockWords = uint32_t[4][kLanes];
 // What the counters of a block share.
 struct PhiloxBlock {
   uint32_t step;
-  uint32_t stream;
+  uint32_t identity;
   uint64_t keys[kPhiloxRounds][2];  // of each round
 
-  PhiloxBlock(uint64_t seed, uint32_t step_, uint32_t stream_) : step(step_), stream(stream_) {
+  PhiloxBlock(uint64_t seed, uint32_t step_, uint32_t identity_)
+      : step(step_), identity(identity_) {
     for (uint32_t round = 0; round < kPhiloxRounds; ++round) {
       keys[round][0] = static_cast<uint32_t>(seed) + round * kPhiloxKeyStep0;
       keys[round][1] = static_cast<uint32_t>(seed >> 32) + round * kPhiloxKeyStep1;
@@ -46,7 +47,7 @@ FVFAST_HOST_DEVICE void philox_words(const PhiloxBlock& block, Purpose purpose, 
     philox_words_avx2(block, purpose, first, words);
   } else {
     for (uint32_t lane = 0; lane < kLanes; ++lane) {
-      uint32_t counter[4] = {first + lane, block.step, block.stream,
+      uint32_t counter[4] = {first + lane, block.step, block.identity,
                              static_cast<uint32_t>(purpose)};
       philox4x32(counter, static_cast<uint32_t>(block.keys[0][0]),
                  static_cast<uint32_t>(block.keys[0][1]));

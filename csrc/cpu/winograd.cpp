@@ -1,5 +1,5 @@
-// Convolutions of 3 x 3 taps by minimal filtering, F(2 x 2, 3 x 3): 16 multiplications in place of
-// 36 for each 2 x 2 outputs.
+// Winograd convolutions F(2 x 2, 3 x 3), of 3 x 3 taps: 16 multiplications in place of 36 for each
+// 2 x 2 outputs.
 // Source: A. Lavin and S. Gray, "Fast Algorithms for Convolutional Neural Networks" (CVPR 2016).
 //
 // A tile is 2 x 2 outputs, made from 4 x 4 pixels. Some tiles at a time are transformed to 16

@@ -13,12 +13,12 @@ namespace fvfast::cuda {
 constexpr int kBoxThreads = 128;
 
 __global__ void __launch_bounds__(kBoxThreads)
-    boxes_kernel(const BoxParams params, const Streams streams) {
+    boxes_kernel(const BoxParams params, const Identities identities) {
   const int64_t crop = int64_t{blockIdx.x} * kBoxThreads + threadIdx.x;
   if (crop >= params.crops) return;
   const uint32_t step = current_step(params.step, params.counter);
   float box[4];
-  draw_box(params, streams.words[blockIdx.y], step, crop, box);
+  draw_box(params, identities.words[blockIdx.y], step, crop, box);
   float* out = params.boxes + 4 * (int64_t{blockIdx.y} * params.crops + crop);
   if (reinterpret_cast<uintptr_t>(out) % sizeof(float4) == 0) {
     *reinterpret_cast<float4*>(out) = make_float4(box[0], box[1], box[2], box[3]);
@@ -31,12 +31,12 @@ void draw_boxes(const BoxParams& params, const Target& target) {
   if (params.crops == 0) return;
   const DeviceGuard guard(target, "draw_boxes");
   const unsigned blocks = grid_x(divided_up(params.crops, kBoxThreads), "draw_boxes");
-  for (int64_t first = 0; first < params.images; first += kStreamsPerLaunch) {
-    const int64_t count = std::min<int64_t>(kStreamsPerLaunch, params.images - first);
+  for (int64_t first = 0; first < params.images; first += kIdentitiesPerLaunch) {
+    const int64_t count = std::min<int64_t>(kIdentitiesPerLaunch, params.images - first);
     BoxParams part = params;
     part.boxes += 4 * first * params.crops;
     boxes_kernel<<<dim3(blocks, static_cast<unsigned>(count)), kBoxThreads, 0, stream_of(target)>>>(
-        part, streams_from(params.streams, first, count));
+        part, identities_from(params.identities, first, count));
     check_launch("draw_boxes");
   }
 }

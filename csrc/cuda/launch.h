@@ -52,16 +52,16 @@ inline cudaStream_t stream_of(const Target& target) {
 
 // Identities travel in the arguments of a kernel rather than in a copy to the device, which a
 // captured graph could not replay. More images than this take several launches.
-constexpr int kStreamsPerLaunch = 256;
+constexpr int kIdentitiesPerLaunch = 256;
 
-struct Streams {
-  uint32_t words[kStreamsPerLaunch];
+struct Identities {
+  uint32_t words[kIdentitiesPerLaunch];
 };
 
-inline Streams streams_from(const uint32_t* streams, int64_t first, int64_t count) {
-  Streams result{};
-  for (int64_t i = 0; i < std::min<int64_t>(count, kStreamsPerLaunch); ++i) {
-    result.words[i] = streams[first + i];
+inline Identities identities_from(const uint32_t* identities, int64_t first, int64_t count) {
+  Identities result{};
+  for (int64_t i = 0; i < std::min<int64_t>(count, kIdentitiesPerLaunch); ++i) {
+    result.words[i] = identities[first + i];
   }
   return result;
 }

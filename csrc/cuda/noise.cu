@@ -49,7 +49,7 @@ static NoiseDims dims_of(const NoiseParams& params) {
 
 template <typename Element>
 __global__ void __launch_bounds__(kNoiseThreads)
-    noise_kernel(const NoiseParams params, const NoiseDims dims, const Streams streams) {
+    noise_kernel(const NoiseParams params, const NoiseDims dims, const Identities identities) {
   using Storage = typename Element::Storage;
   using Real = typename Element::Real;
   constexpr int kWords = static_cast<int>(sizeof(Storage));  // of four elements
@@ -59,7 +59,7 @@ __global__ void __launch_bounds__(kNoiseThreads)
   if (first >= dims.elements) return;
   const NoiseSource<Real> source(params.std, params.uniform_width, params.seed,
                                  current_step(params.step, params.counter),
-                                 streams.words[blockIdx.y]);
+                                 identities.words[blockIdx.y]);
   Real noise[4];
   source.group(static_cast<uint32_t>(group), noise);
   const Storage* images =
@@ -102,14 +102,14 @@ void launch_noise(const NoiseParams& params, const Target& target) {
   const NoiseDims dims = dims_of(params);
   const int64_t groups = divided_up(dims.elements, 4);
   const unsigned blocks = grid_x(divided_up(groups, kNoiseThreads), "inject_noise");
-  for (int64_t first = 0; first < params.sizes[0]; first += kStreamsPerLaunch) {
-    const int64_t count = std::min<int64_t>(kStreamsPerLaunch, params.sizes[0] - first);
+  for (int64_t first = 0; first < params.sizes[0]; first += kIdentitiesPerLaunch) {
+    const int64_t count = std::min<int64_t>(kIdentitiesPerLaunch, params.sizes[0] - first);
     NoiseParams part = params;
     part.images = static_cast<const Storage*>(params.images) + first * params.image_strides[0];
     part.out = static_cast<Storage*>(params.out) + first * params.out_strides[0];
     noise_kernel<Element>
         <<<dim3(blocks, static_cast<unsigned>(count)), kNoiseThreads, 0, stream_of(target)>>>(
-            part, dims, streams_from(params.streams, first, count));
+            part, dims, identities_from(params.identities, first, count));
     check_launch("inject_noise");
   }
 }

@@ -16,16 +16,16 @@ struct NoiseSource {
   Real uniform_width;
   uint32_t key0, key1;
   uint32_t step;
-  uint32_t stream;
+  uint32_t identity;
 
   __device__ NoiseSource(double std_, double uniform_width_, uint64_t seed, uint32_t step_,
-                         uint32_t stream_)
+                         uint32_t identity_)
       : std(static_cast<Real>(std_)),
         uniform_width(static_cast<Real>(uniform_width_)),
         key0(static_cast<uint32_t>(seed)),
         key1(static_cast<uint32_t>(seed >> 32)),
         step(step_),
-        stream(stream_) {}
+        identity(identity_) {}
 
   // Whether there is any noise.
   __device__ bool any() const { return std > 0 || uniform_width > 0; }
@@ -33,7 +33,7 @@ struct NoiseSource {
   // The noise of the elements 4 counter, ..., 4 counter + 3. A scale of 0 costs nothing.
   __device__ void group(uint32_t counter, Real noise[4]) const {
     if (std > 0) {
-      uint32_t words[4] = {counter, step, stream, static_cast<uint32_t>(Purpose::kNormalNoise)};
+      uint32_t words[4] = {counter, step, identity, static_cast<uint32_t>(Purpose::kNormalNoise)};
       philox4x32(words, key0, key1);
       normal_pair(words[0], words[1], &noise[0], &noise[1]);
       normal_pair(words[2], words[3], &noise[2], &noise[3]);
@@ -42,7 +42,7 @@ struct NoiseSource {
       for (int i = 0; i < 4; ++i) noise[i] = 0;
     }
     if (uniform_width > 0) {
-      uint32_t words[4] = {counter, step, stream, static_cast<uint32_t>(Purpose::kUniformNoise)};
+      uint32_t words[4] = {counter, step, identity, static_cast<uint32_t>(Purpose::kUniformNoise)};
       philox4x32(words, key0, key1);
       for (int i = 0; i < 4; ++i) {
         noise[i] += uniform_width * (to_uniform<Real>(words[i]) - Real(0.5));

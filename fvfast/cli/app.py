@@ -1,7 +1,9 @@
 """The console command ``fvfast``."""
 
+import dataclasses
 import functools
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,27 +16,19 @@ from fvfast.cli.arguments import (
     MOST_CROPS,
     ambiguous_layers,
     check_finite_option,
-    parse_range,
-    parse_size,
 )
 from fvfast.cli.installation import choose_device, describe_device, describe_installation
 from fvfast.cli.network import describe_engine, describe_network
 from fvfast.cli.options import (
     BatchOption,
-    ChannelAxisOption,
-    ChannelOption,
-    ClassOption,
     DeviceOption,
-    LayerOption,
     ModelName,
-    NeuronOption,
     OutOption,
     OverwriteOption,
     PrecisionOption,
     ProgressOption,
     RangeOption,
     SeedOption,
-    WholeLayerOption,
     default_of,
     shown,
     size_option,
@@ -42,7 +36,7 @@ from fvfast.cli.options import (
 )
 from fvfast.cli.output import check_output, say
 from fvfast.cli.rendering import Outcome, Pictures, Rendering
-from fvfast.cli.requests import Target
+from fvfast.cli.requests import Target, takes_target
 from fvfast.cli.stopping import StopRequest
 from fvfast.cli.terminal import console, friendly_errors, plain, print_error, run_program
 from fvfast.engine.network.layers import trace_layers
@@ -58,6 +52,7 @@ from fvfast.run.maco_settings import MacoSettings
 from fvfast.run.optimize_settings import OptimizeSettings
 from fvfast.run.presets import PresetName
 from fvfast.run.provenance import weights_digest
+from fvfast.run.settings import Settings
 from fvfast.spectrum import FOLDER_SIZE, Spectrum
 
 DEFAULT_PRESET: PresetName = default_of(maco, "preset")
@@ -107,18 +102,14 @@ def main(
 
 
 @app.command("maco")
+@takes_target
 def maco_command(
     context: typer.Context,
     model: ModelName,
-    layer: LayerOption = None,
-    channel: ChannelOption = None,
-    neuron: NeuronOption = None,
-    classes: ClassOption = None,
-    whole_layer: WholeLayerOption = False,
-    channel_axis: ChannelAxisOption = None,
+    target: Target,
     out: OutOption = Path("pictures"),
-    steps: Annotated[int | None, steps_option(maco)] = None,
-    crops: Annotated[
+    nb_steps: Annotated[int | None, steps_option(maco)] = None,
+    nb_crops: Annotated[
         int | None,
         typer.Option(
             "--crops",
@@ -128,7 +119,7 @@ def maco_command(
             show_default=shown(maco, "nb_crops"),
         ),
     ] = None,
-    noise: Annotated[
+    noise_intensity: Annotated[
         float | None,
         typer.Option(
             "--noise",
@@ -138,7 +129,7 @@ def maco_command(
             show_default=shown(maco, "noise_intensity"),
         ),
     ] = None,
-    size: Annotated[str | None, size_option(default_of(maco, "custom_shape"))] = None,
+    custom_shape: Annotated[Any, size_option(default_of(maco, "custom_shape"))] = None,
     values_range: RangeOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = None,
@@ -162,28 +153,14 @@ def maco_command(
     progress: ProgressOption = True,
 ) -> None:
     """Draw units with MaCo: the magnitudes of natural images, optimized phases."""
-    target = Target(layer, channel, neuron, classes, whole_layer, channel_axis)
-    # Only what is given: the preset has values for the rest.
-    chosen = _given(
-        nb_steps=steps,
-        nb_crops=crops,
-        noise_intensity=noise,
-        custom_shape=_size(size),
-        values_range=_range(values_range),
-    )
+    chosen = _given(MacoSettings, locals())
     with friendly_errors(context.obj) as stop:
         check_writable(out)
         magnitudes = Spectrum.natural() if spectrum is None else Spectrum.from_file(spectrum)
         loaded = load_model(model)
         where = choose_device(device)
         # The network's range, not the preset's.
-        chosen = {
-            "values_range": loaded.values_range,
-            "seed": seed,
-            "preset": preset,
-            "precision": precision,
-            **chosen,
-        }
+        chosen = {"values_range": loaded.values_range, **chosen}
 
         def run(objective: Objective) -> Pictures:
             made = maco_batch(
@@ -222,21 +199,17 @@ def maco_command(
 
 
 @app.command("optimize")
+@takes_target
 def optimize_command(
     context: typer.Context,
     model: ModelName,
-    layer: LayerOption = None,
-    channel: ChannelOption = None,
-    neuron: NeuronOption = None,
-    classes: ClassOption = None,
-    whole_layer: WholeLayerOption = False,
-    channel_axis: ChannelAxisOption = None,
+    target: Target,
     out: OutOption = Path("pictures"),
-    steps: Annotated[int | None, steps_option(optimize)] = None,
-    fft: Annotated[
+    nb_steps: Annotated[int | None, steps_option(optimize)] = None,
+    use_fft: Annotated[
         bool, typer.Option("--fft/--pixels", help="Optimize Fourier coefficients or pixels.")
     ] = True,
-    size: Annotated[str | None, size_option(default_of(optimize, "custom_shape"))] = None,
+    custom_shape: Annotated[Any, size_option(default_of(optimize, "custom_shape"))] = None,
     values_range: RangeOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = None,
@@ -246,19 +219,12 @@ def optimize_command(
     progress: ProgressOption = True,
 ) -> None:
     """Draw units with Fourier (or pixel) feature visualization."""
-    target = Target(layer, channel, neuron, classes, whole_layer, channel_axis)
-    chosen = _given(
-        nb_steps=steps,
-        use_fft=fft,
-        custom_shape=_size(size),
-        values_range=_range(values_range),
-        seed=seed,
-    )
+    chosen = _given(OptimizeSettings, locals())
     with friendly_errors(context.obj) as stop:
         check_writable(out)
         loaded = load_model(model)
         where = choose_device(device)
-        chosen = {"values_range": loaded.values_range, "precision": precision, **chosen}
+        chosen = {"values_range": loaded.values_range, **chosen}
 
         def run(objective: Objective) -> Pictures:
             scores: list[torch.Tensor] = []
@@ -332,9 +298,9 @@ def spectrum(
     context: typer.Context,
     folder: Annotated[Path, typer.Argument(help="Folder of images, with its subfolders.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")] = Path("spectrum.npz"),
-    size: Annotated[str | None, size_option(FOLDER_SIZE)] = None,
+    size: Annotated[Any, size_option(FOLDER_SIZE)] = None,
     gray: Annotated[
-        bool, typer.Option("--gray", "--gray", help="Read the images in gray.")
+        bool, typer.Option("--gray", "--grey", help="Read the images in gray.")
     ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the file if there is one.")
@@ -342,7 +308,6 @@ def spectrum(
     progress: ProgressOption = True,
 ) -> None:
     """Measure the magnitudes of your own images, for `fvfast maco --spectrum`."""
-    height_and_width = _size(size)
     with friendly_errors(context.obj) as stop:
         if out.is_dir():
             raise IsADirectoryError(
@@ -357,7 +322,7 @@ def spectrum(
         check_writable(check_replaceable(out).parent)
         remove_unfinished(check_replaceable(out).parent)
         measured = Spectrum.from_images(
-            folder, size=height_and_width, progress=progress, channels=1 if gray else 3
+            folder, size=size, progress=progress, channels=1 if gray else 3
         )
         with stop.later():
             measured.save(out)
@@ -450,16 +415,10 @@ def _spectrum_settings(magnitudes: Spectrum, path: Path | None) -> dict[str, str
     return {"spectrum": f"{magnitudes}, {digest:08x}", "spectrum_file": str(path)}
 
 
-def _given(**options: Any) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
-
-
-def _size(text: str | None) -> tuple[int, int] | None:
-    return None if text is None else parse_size(text)
-
-
-def _range(text: str | None) -> tuple[float, float] | None:
-    return None if text is None else parse_range(text)
+def _given(settings: type[Settings], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of a command's arguments that are settings and were given."""
+    names = [field.name for field in dataclasses.fields(settings)]
+    return {name: arguments[name] for name in names if arguments.get(name) is not None}
 
 
 def _times(shape: tuple[int, ...]) -> str:

@@ -45,7 +45,7 @@ def describe_engine(
     )
     low, high = loaded.values_range
     views = draw_normal(
-        (PROBE_VIEWS, *loaded.input_shape), seed=0, purpose=Purpose.BUFFER, images=[0]
+        (PROBE_VIEWS, *loaded.input_shape), seed=0, purpose=Purpose.BUFFER, identities=[0]
     )
     views = (low + (high - low) * views.squeeze(0).sigmoid()).to(device)
     with torch.inference_mode(False), borrowed(loaded.model, device):

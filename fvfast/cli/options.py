@@ -7,7 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from fvfast.cli.arguments import LARGEST_SEED, MOST_STEPS, MOST_TOGETHER
+from fvfast.cli.arguments import (
+    LARGEST_SEED,
+    MOST_STEPS,
+    MOST_TOGETHER,
+    parse_range,
+    parse_size,
+)
 from fvfast.engine.precision import PrecisionName
 
 ModelName = Annotated[
@@ -18,51 +24,6 @@ ModelName = Annotated[
         "random weights), or path.to.module:factory.",
         show_default=False,
     ),
-]
-LayerOption = Annotated[
-    str | None,
-    typer.Option(
-        "--layer",
-        "-l",
-        metavar="NAME_OR_INDEX",
-        help="Layer to read, by name or index, as `fvfast layers MODEL` lists them; -1 is the "
-        "last layer. Where a number may be both, name:3 or index:3. Default for --class: the last "
-        "layer.",
-        show_default=False,
-    ),
-]
-ChannelOption = Annotated[
-    str | None,
-    typer.Option("--channel", "-c", metavar="IDS", help="Channels, such as 3,5-9."),
-]
-NeuronOption = Annotated[
-    str | None,
-    typer.Option(
-        "--neuron",
-        "-n",
-        metavar="IDS",
-        help="Neurons, such as 0-9 (flat, in the order of the output's axes, as `fvfast layers` "
-        "shows them).",
-    ),
-]
-ChannelAxisOption = Annotated[
-    int | None,
-    typer.Option(
-        "--channel-axis",
-        help="Axis of the channels in the layer's output, without the batch; -1 is the last.",
-        show_default="what the layers around tell, as in `fvfast layers`",
-    ),
-]
-ClassOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--class",
-        metavar="NAME",
-        help='Class, by name ("coffee mug") or index. May be repeated.',
-    ),
-]
-WholeLayerOption = Annotated[
-    bool, typer.Option("--whole-layer", help="Maximize the mean square of the whole layer.")
 ]
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures.")]
 OverwriteOption = Annotated[
@@ -105,10 +66,11 @@ BatchOption = Annotated[
     typer.Option("--batch-size", min=1, max=MOST_TOGETHER, help="Pictures optimized together."),
 ]
 RangeOption = Annotated[
-    str | None,
+    Any,
     typer.Option(
         "--values-range",
         metavar="LOW,HIGH",
+        parser=parse_range,
         help="Lowest and highest value of the images that the network takes, for a factory that "
         "returns a plain module.",
         show_default="the network's own",
@@ -134,6 +96,7 @@ def size_option(default: tuple[int, int]) -> Any:
     return typer.Option(
         "--size",
         metavar="SIZE",
+        parser=parse_size,
         help="512, or HEIGHTxWIDTH.",
         show_default=str(height) if height == width else f"{height}x{width}",
     )

@@ -1,17 +1,41 @@
 """The pictures that a command line asks for: of which units, and what each is called."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Annotated, Any
 
 import typer
 
-from fvfast.cli.arguments import parse_ids, parse_layer
+from fvfast.cli.arguments import parse_layer
+from fvfast.cli.units import UNIT_KINDS, Source, UnitKind
 from fvfast.engine.network.layers import trace_layers
 from fvfast.models import LoadedModel
 from fvfast.objectives import Objective
 
 LAST_LAYER = -1
+
+LayerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--layer",
+        "-l",
+        metavar="NAME_OR_INDEX",
+        help="Layer to read, by name or index, as `fvfast layers MODEL` lists them; -1 is the "
+        "last layer. Where a number may be both, name:3 or index:3. Default for --class: the last "
+        "layer.",
+        show_default=False,
+    ),
+]
+ChannelAxisOption = Annotated[
+    int | None,
+    typer.Option(
+        "--channel-axis",
+        help="Axis of the channels in the layer's output, without the batch; -1 is the last.",
+        show_default="what the layers around tell, as in `fvfast layers`",
+    ),
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,44 +68,34 @@ class Target:
     ----------
     layer
         Name or index of a layer; None where it was not given.
-    channels, neurons
-        Lists of numbers such as ``3,5-9``.
-    classes
-        Names or indices of classes; None where they were not given.
-    whole_layer
-        Whether to maximize the mean square of the layer.
     channel_axis
         Axis of the channels in the layer's output; None for what the network tells.
+    values
+        Values of the options of `UNIT_KINDS` that were given, by name.
     """
 
     layer: str | None
-    channels: str | None
-    neurons: str | None
-    classes: Sequence[str] | None
-    whole_layer: bool
-    channel_axis: int | None = None
+    channel_axis: int | None
+    values: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        kinds = {
-            "--channel": self.channels is not None,
-            "--neuron": self.neurons is not None,
-            "--class": bool(self.classes),
-            "--whole-layer": self.whole_layer,
-        }
-        given = [option for option, used in kinds.items() if used]
+        given = [kind.flag for kind in UNIT_KINDS if kind.name in self.values]
         if len(given) != 1:
+            flags = ", ".join(kind.flag for kind in UNIT_KINDS)
             raise typer.BadParameter(
-                f"expected one of {', '.join(kinds)}; got {' and '.join(given) or 'none'}."
+                f"expected one of {flags}; got {' and '.join(given) or 'none'}."
             )
-        if self.channel_axis is not None and self.channels is None:
+        if self.channel_axis is not None and self.kind.name != "channel":
             raise typer.BadParameter("--channel-axis says where the channels of --channel are.")
-        if self.layer is None and not self.classes:
+        if self.layer is None and self.kind.needs_layer:
             raise typer.BadParameter(
                 f"{given[0]} needs --layer NAME_OR_INDEX; `fvfast layers MODEL` lists them."
             )
-        for ids in (self.channels, self.neurons):
-            if ids is not None:
-                parse_ids(ids)
+
+    @property
+    def kind(self) -> UnitKind:
+        """The kind of units that was asked for."""
+        return next(kind for kind in UNIT_KINDS if kind.name in self.values)
 
     def request(self, loaded: LoadedModel) -> Request:
         """Return the pictures of a network.
@@ -91,56 +105,64 @@ class Target:
         ValueError
             The model has no such layer, class, channel or neuron.
         """
-        layer: str | int = LAST_LAYER
-        if self.layer is not None:
-            layer = parse_layer(
-                self.layer, trace_layers(loaded.model, loaded.input_shape, loaded.preprocess)
-            )
-        feeding: dict[str, Any] = {
-            "input_shape": loaded.input_shape,
-            "preprocess": loaded.preprocess,
-        }
-        if self.whole_layer:
-            whole = Objective.layer(loaded.model, layer, **feeding)
-            described = {"layer": whole.layers[0].name, "whole_layer": True}
-            return Request(
-                whole.combination_names, [described], loaded.input_shape[0], lambda _: whole
-            )
-        kind, ids = self._units(loaded)
+        kind = self.kind
+        source = Source(loaded, self._layer(loaded), self.channel_axis)
+        units = kind.units(self.values[kind.name], loaded)
 
         def objective(positions: Sequence[int]) -> Objective:
-            chosen = [ids[position] for position in positions]
-            if kind == "channel":
-                return Objective.channel(
-                    loaded.model, layer, chosen, channel_axis=self.channel_axis, **feeding
-                )
-            names = [_class_name(loaded, index) for index in chosen] if kind == "class" else None
-            return Objective.neuron(loaded.model, layer, chosen, names=names, **feeding)
+            return kind.objective(source, [units[position] for position in positions])
 
-        everything = objective(range(len(ids)))
+        everything = objective(range(len(units)))
         name = everything.layers[0].name
         return Request(
             everything.combination_names,
-            [{"layer": name, kind: index} for index in ids],
+            [{"layer": name, kind.name: unit} for unit in units],
             loaded.input_shape[0],
             objective,
         )
 
-    def _units(self, loaded: LoadedModel) -> tuple[str, list[int]]:
-        """Return what is drawn, and its numbers."""
-        if self.channels is not None:
-            return "channel", parse_ids(self.channels)
-        if self.neurons is not None:
-            return "neuron", parse_ids(self.neurons)
-        return "class", list(dict.fromkeys(map(loaded.class_index, self.classes or ())))
+    def _layer(self, loaded: LoadedModel) -> str | int:
+        if self.layer is None:
+            return LAST_LAYER
+        traced = trace_layers(loaded.model, loaded.input_shape, loaded.preprocess)
+        return parse_layer(self.layer, traced)
+
+
+def takes_target(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `Target` in the place of its parameter ``target``."""
+    options = {
+        "layer": LayerOption,
+        **{kind.parameter: kind.option for kind in UNIT_KINDS},
+        "channel_axis": ChannelAxisOption,
+    }
+
+    @functools.wraps(command)
+    def with_options(**given: Any) -> None:
+        layer, channel_axis = given.pop("layer"), given.pop("channel_axis")
+        values = {kind.name: given.pop(kind.parameter) for kind in UNIT_KINDS}
+        # An option that may be repeated is empty where it was not given.
+        values = {name: value for name, value in values.items() if value not in (None, [])}
+        command(target=Target(layer, channel_axis, values), **given)
+
+    parameters: list[inspect.Parameter] = []
+    for parameter in inspect.signature(command).parameters.values():
+        if parameter.name != "target":
+            parameters.append(parameter)
+            continue
+        parameters += [
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
+            )
+            for name, annotation in options.items()
+        ]
+    keyword_only = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in parameters]
+    # What Typer reads.
+    with_options.__signature__ = inspect.Signature(keyword_only)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {one.name: one.annotation for one in parameters}
+    return with_options
 
 
 def chunks(positions: Sequence[int], size: int) -> Iterator[Sequence[int]]:
     """Parts of up to ``size`` positions, in their order."""
     for start in range(0, len(positions), size):
         yield positions[start : start + size]
-
-
-def _class_name(loaded: LoadedModel, index: int) -> str:
-    known = loaded.categories is not None and index < len(loaded.categories)
-    return loaded.categories[index] if loaded.categories and known else f"class {index}"

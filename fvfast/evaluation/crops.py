@@ -51,7 +51,7 @@ def evaluation_boxes(count: int = EVALUATION_CROPS, seed: int = 0) -> torch.Tens
         LARGEST_SIDE,
         count - 1,
         seed=check_seed(seed),
-        images=[0],
+        identities=[0],
         step=0,
         distribution=BoxDistribution(spread=0.0),
     )[0]

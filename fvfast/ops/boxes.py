@@ -65,7 +65,7 @@ def draw_boxes_reference(
     nb_crops: int,
     *,
     seed: int,
-    images: Sequence[int],
+    identities: Sequence[int],
     step: int | torch.Tensor,
     distribution: BoxDistribution | None = None,
     device: torch.device | str = "cpu",
@@ -75,7 +75,7 @@ def draw_boxes_reference(
 
     Parameters
     ----------
-    box_size, nb_crops, seed, images, step, distribution, device
+    box_size, nb_crops, seed, identities, step, distribution, device
         See `draw_boxes`.
     dtype
         float32 or float64, of the arithmetic and of the boxes.
@@ -87,7 +87,12 @@ def draw_boxes_reference(
     """
     distribution = distribution or BoxDistribution()
     words = random_words(
-        4 * nb_crops, seed=seed, purpose=Purpose.BOX, images=images, step=step, device=device
+        4 * nb_crops,
+        seed=seed,
+        purpose=Purpose.BOX,
+        identities=identities,
+        step=step,
+        device=device,
     ).unflatten(1, (nb_crops, 4))  # (N, K, 4)
     normal = to_normal(words, dtype)
     centers = 0.5 + distribution.center_spread * normal[..., :2]  # (N, K, 2)
@@ -104,7 +109,7 @@ def draw_boxes_reference(
 _library = torch.library.Library("fvfast", "FRAGMENT")
 _library.define(
     "draw_boxes(float box_size, SymInt nb_crops, str shape, float spread, float center_spread, "
-    "float smallest, float largest, SymInt seed, SymInt[] images, SymInt step, "
+    "float smallest, float largest, SymInt seed, SymInt[] identities, SymInt step, "
     "Tensor? counter, Device device) -> Tensor"
 )
 
@@ -118,7 +123,7 @@ def _draw(
     smallest: float,
     largest: float,
     seed: int,
-    images: Sequence[int],
+    identities: Sequence[int],
     step: int,
     counter: torch.Tensor | None,
     device: torch.device,
@@ -129,12 +134,12 @@ def _draw(
             box_size,
             nb_crops,
             seed=seed,
-            images=images,
+            identities=identities,
             step=whole_step(step, counter),
             distribution=BoxDistribution(shape, spread, center_spread, smallest, largest),
             device=device,
         )
-    boxes = torch.empty(len(images), nb_crops, 4, dtype=torch.float32, device=device)
+    boxes = torch.empty(len(identities), nb_crops, 4, dtype=torch.float32, device=device)
     on_device = kernels.target is not None
     kernels.module.draw_boxes(
         boxes=buffer(boxes),
@@ -145,7 +150,7 @@ def _draw(
         center_spread=center_spread,
         smallest=smallest,
         largest=largest,
-        streams=images,
+        identities=identities,
         seed=seed % 2**64,
         step=step if on_device else known_step(step, counter),
         counter=buffer(counter if on_device else None),
@@ -155,8 +160,8 @@ def _draw(
 
 
 def _fake(_box_size: float, nb_crops: int, *arguments: Any) -> torch.Tensor:
-    *_, images, _step, _counter, device = arguments
-    return torch.empty(len(images), nb_crops, 4, dtype=torch.float32, device=device)
+    *_, identities, _step, _counter, device = arguments
+    return torch.empty(len(identities), nb_crops, 4, dtype=torch.float32, device=device)
 
 
 def _check_distribution(
@@ -185,7 +190,7 @@ def _check(
     smallest: float,
     largest: float,
     _seed: int,
-    images: Sequence[int],
+    identities: Sequence[int],
     step: int,
     counter: torch.Tensor | None,
     device: torch.device,
@@ -193,8 +198,8 @@ def _check(
     check_float32(operation, "box_size", box_size)
     if not 0 <= nb_crops <= WORD:
         reject(operation, "nb_crops", "an integer in [0, 2^32]", nb_crops)
-    check_elements(operation, "nb_crops", (len(images), nb_crops, 4))
-    check_words(operation, "images", images, len(images))
+    check_elements(operation, "nb_crops", (len(identities), nb_crops, 4))
+    check_words(operation, "identities", identities, len(identities))
     distribution = BoxDistribution(shape, spread, center_spread, smallest, largest)
     _check_distribution(operation, distribution, prefix="")
     check_step(operation, step, counter, device)
@@ -230,7 +235,7 @@ def draw_boxes(
     nb_crops: int,
     *,
     seed: int,
-    images: Sequence[int],
+    identities: Sequence[int],
     step: int | torch.Tensor,
     distribution: BoxDistribution | None = None,
     device: torch.device | str = "cpu",
@@ -246,7 +251,7 @@ def draw_boxes(
         Mean side.
     nb_crops
         Boxes per image.
-    seed, images, step, device
+    seed, identities, step, device
         See `fvfast.ops.philox.random_words`.
     distribution
         Default: that of Xplique, N(box size, 0.05) clamped to [0.05, 1], centers N(0.5, 0.15).
@@ -273,7 +278,7 @@ def draw_boxes(
         distribution.smallest,
         distribution.largest,
         signed(seed),
-        list(images),
+        list(identities),
         number,
         counter,
         torch.device(device),

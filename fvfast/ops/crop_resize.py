@@ -19,7 +19,7 @@ def random_crops(
     std: float = 0.0,
     uniform_width: float | None = None,
     seed: int = 0,
-    streams: Sequence[int] | None = None,
+    identities: Sequence[int] | None = None,
     step: int | torch.Tensor = 0,
     dtype: torch.dtype | None = None,
     memory_format: torch.memory_format = torch.contiguous_format,
@@ -40,9 +40,9 @@ def random_crops(
         (N, K, 4) as (y1, x1, y2, x2) in fractions of the image: floating point, finite.
     size
         Side length of the crops, or (height, width), in pixels.
-    std, uniform_width, seed, streams, step
+    std, uniform_width, seed, identities, step
         See `fvfast.ops.inject_noise`. Without `std` and `uniform_width` there is no noise.
-        `streams` are 0, 1, ... if None.
+        `identities` are 0, 1, ... if None.
     dtype
         Type of the crops: that of `images` if None.
     memory_format
@@ -72,7 +72,7 @@ def random_crops(
         expected = "torch.contiguous_format or torch.channels_last"
         reject("random_crops", "memory_format", expected, memory_format)
     uniform_width = std if uniform_width is None else uniform_width
-    words = list(range(*images.shape[:1])) if streams is None else list(streams)
+    words = list(range(*images.shape[:1])) if identities is None else list(identities)
     number, counter = split_step("random_crops", step)
     noise = NoiseArguments(float(std), float(uniform_width), signed(seed), words, number, counter)
     arguments = (height, width, dtype, memory_format == torch.channels_last, *noise)

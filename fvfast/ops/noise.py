@@ -30,7 +30,7 @@ _MOST_DIMENSIONS = 16  # of the kernels
 
 _library = torch.library.Library("fvfast", "FRAGMENT")
 NOISE_SCHEMA = (
-    "float std, float uniform_width, SymInt seed, SymInt[] streams, SymInt step, Tensor? counter"
+    "float std, float uniform_width, SymInt seed, SymInt[] identities, SymInt step, Tensor? counter"
 )
 _library.define(f"inject_noise(Tensor images, {NOISE_SCHEMA}) -> Tensor")
 _library.define(f"inject_noise_(Tensor(a!) images, {NOISE_SCHEMA}) -> ()")
@@ -42,7 +42,7 @@ class NoiseArguments(NamedTuple):
     std: float
     uniform_width: float
     seed: int
-    streams: Sequence[int]
+    identities: Sequence[int]
     step: int
     counter: torch.Tensor | None  # added to the step
 
@@ -52,7 +52,7 @@ class NoiseArguments(NamedTuple):
             "std": self.std,
             "uniform_width": self.uniform_width,
             "seed": self.seed,
-            "streams": self.streams,
+            "identities": self.identities,
             "step": whole_step(self.step, self.counter),
         }
 
@@ -64,7 +64,7 @@ class NoiseArguments(NamedTuple):
             "std": self.std,
             "uniform_width": self.uniform_width,
             "seed": self.seed % 2**64,
-            "streams": self.streams,
+            "identities": self.identities,
             "step": self.step if on_device else known_step(self.step, self.counter),
             "counter": buffer(counter),
             "target": kernels.target,
@@ -126,7 +126,7 @@ def check_noise(
     """Raise ValueError unless the noise of some images, of so many elements each, can be drawn."""
     check_scale(operation, "std", arguments.std)
     check_scale(operation, "uniform_width", arguments.uniform_width)
-    check_words(operation, "streams", arguments.streams, images)
+    check_words(operation, "identities", arguments.identities, images)
     check_step(operation, arguments.step, arguments.counter, device)
     if arguments.std > 0 or arguments.uniform_width > 0:
         check_numbered(operation, "images", elements)
@@ -206,14 +206,14 @@ def _arguments(
     std: float,
     uniform_width: float | None,
     seed: int,
-    streams: Sequence[int],
+    identities: Sequence[int],
     step: int | torch.Tensor,
 ) -> NoiseArguments:
     """Bring the arguments into the types of the schema; the operation checks them."""
     require_tensor(function, "images", images)
     number, counter = split_step(function, step)
     width = float(std if uniform_width is None else uniform_width)
-    return NoiseArguments(float(std), width, signed(seed), list(streams), number, counter)
+    return NoiseArguments(float(std), width, signed(seed), list(identities), number, counter)
 
 
 def inject_noise(
@@ -221,7 +221,7 @@ def inject_noise(
     std: float,
     *,
     seed: int,
-    streams: Sequence[int],
+    identities: Sequence[int],
     step: int | torch.Tensor,
     uniform_width: float | None = None,
 ) -> torch.Tensor:
@@ -229,7 +229,7 @@ def inject_noise(
 
     ``images + std * normal + uniform_width * uniform``, where `normal` is standard normal and
     `uniform` is uniform in [-0.5, 0.5). The noise of an element depends on the seed, the step, the
-    stream of its image and its row-major index within the image, and on nothing else: not on the
+    identity of its image and its row-major index within the image, and on nothing else: not on the
     device, the memory format, the batch, or the number of threads.
 
     Parameters
@@ -241,7 +241,7 @@ def inject_noise(
         Standard deviation of the normal noise, in units of `images`: finite, >= 0.
     seed
         Any integer; its lowest 64 bits count.
-    streams
+    identities
         The identity of each image: N integers in [0, 2^32).
     step
         The optimization step, in [0, 2^32): each draws anew. An int64 tensor of one element is read
@@ -260,14 +260,14 @@ def inject_noise(
     TypeError
         If `images` is not a tensor of a supported type.
     ValueError
-        If another argument is out of range, or there is not one stream for each image.
+        If another argument is out of range, or there is not one identity for each image.
 
     Notes
     -----
     Numbers come from Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
     SC 2011), normal ones through the Box-Muller transform, |normal| <= 5.77.
     """
-    arguments = _arguments("inject_noise", images, std, uniform_width, seed, streams, step)
+    arguments = _arguments("inject_noise", images, std, uniform_width, seed, identities, step)
     if torch.is_grad_enabled() and images.requires_grad:
         return _InjectNoise.apply(images, *arguments)
     return torch.ops.fvfast.inject_noise(images, *arguments)
@@ -278,7 +278,7 @@ def inject_noise_(
     std: float,
     *,
     seed: int,
-    streams: Sequence[int],
+    identities: Sequence[int],
     step: int | torch.Tensor,
     uniform_width: float | None = None,
 ) -> torch.Tensor:
@@ -291,7 +291,7 @@ def inject_noise_(
     TypeError, ValueError
         As `inject_noise`, and ValueError if elements of `images` share memory (expanded tensors).
     """
-    arguments = _arguments("inject_noise_", images, std, uniform_width, seed, streams, step)
+    arguments = _arguments("inject_noise_", images, std, uniform_width, seed, identities, step)
     # torch.compile tracks changes in place itself, and cannot trace mark_dirty without a gradient.
     if torch.compiler.is_compiling() and not (torch.is_grad_enabled() and images.requires_grad):
         torch.ops.fvfast.inject_noise_(images, *arguments)

@@ -68,7 +68,7 @@ def random_words(
     *,
     seed: int,
     purpose: Purpose,
-    images: Sequence[int],
+    identities: Sequence[int],
     step: int | torch.Tensor = 0,
     device: torch.device | str = "cpu",
 ) -> torch.Tensor:
@@ -83,7 +83,7 @@ def random_words(
     purpose, step
         What the words are for, and the optimization step in [0, 2^32): a number, or an int64
         scalar on the device.
-    images
+    identities
         The identity of each image, in [0, 2^32): see `image_identity`.
     device
         Where the words are computed. They are the same everywhere.
@@ -91,13 +91,13 @@ def random_words(
     Returns
     -------
     words
-        int64 tensor (len(images), count), values in [0, 2^32).
+        int64 tensor (len(identities), count), values in [0, 2^32).
     """
     blocks = torch.arange((count + 3) // 4, dtype=torch.int64, device=device)
     counter = (
         blocks[None, :],
         torch.as_tensor(step, device=device),
-        torch.tensor(list(images), dtype=torch.int64, device=device)[:, None],
+        torch.tensor(list(identities), dtype=torch.int64, device=device)[:, None],
         torch.tensor(int(purpose), device=device),
     )
     words = philox4x32(counter, (seed & _MASK, (seed >> 32) & _MASK))
@@ -167,11 +167,11 @@ def draw_normal(
     *,
     seed: int,
     purpose: Purpose,
-    images: Sequence[int],
+    identities: Sequence[int],
     step: int = 0,
     device: torch.device | str = "cpu",
 ) -> torch.Tensor:
-    """Draw standard normal numbers of a shape for each image: float32 (len(images), *shape).
+    """Draw standard normal numbers of a shape for each image: float32 (len(identities), *shape).
 
     Parameters are those of `random_words`.
     """
@@ -180,7 +180,7 @@ def draw_normal(
         count + count % 2,  # normal numbers come in pairs
         seed=seed,
         purpose=purpose,
-        images=images,
+        identities=identities,
         step=step,
         device=device,
     )

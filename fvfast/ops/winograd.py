@@ -1,4 +1,4 @@
-"""Convolutions of 3 x 3 taps by minimal filtering: 16 multiplications where there were 36.
+"""Winograd convolutions of 3 x 3 taps: 16 multiplications where there were 36.
 
 F(2 x 2, 3 x 3): a tile of 2 x 2 outputs is ``A^T ((G g G^T) * (B^T d B)) A``, for taps g and the
 4 x 4 pixels d that the tile is made from. On the processor only; on a GPU cuDNN does the same.

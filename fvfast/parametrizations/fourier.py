@@ -52,7 +52,7 @@ class FourierCoefficients(Differentiated):
         optimizer: OptimizerSpec,
         device: torch.device,
     ) -> None:
-        buffer = fft_image(shape, std, seed=seed, images=identities)
+        buffer = fft_image(shape, std, seed=seed, identities=identities)
         super().__init__(buffer.transpose(0, 1).contiguous().to(device), to_valid, optimizer)
         self._shape = shape
         self._scale = get_fft_scale(shape[3], shape[2], decay).to(device)
@@ -119,7 +119,7 @@ def fft_image(
     std: float = 0.01,
     *,
     seed: int = 0,
-    images: Sequence[int] | None = None,
+    identities: Sequence[int] | None = None,
     device: torch.device | str = "cpu",
 ) -> torch.Tensor:
     """Random first buffer of the Fourier parametrization.
@@ -132,9 +132,9 @@ def fft_image(
         Standard deviation of the normal numbers.
     seed
         The same seed gives the same buffer on every device.
-    images
-        N identities, integers in [0, 2^32): an image's buffer is a function of its identity and
-        the seed, not of the batch. Default: 0 to N - 1.
+    identities
+        N integers in [0, 2^32): an image's buffer is a function of its identity and the seed, not
+        of the batch. Default: 0 to N - 1.
     device
         Where the buffer is put.
 
@@ -146,18 +146,18 @@ def fft_image(
     Raises
     ------
     ValueError
-        If ``shape`` is not (N, C, H, W) or ``images`` does not have N identities.
+        If ``shape`` is not (N, C, H, W) or ``identities`` does not have N elements.
     """
     batch, channels, height, width = _image_shape(shape, "fft_image")
-    images = range(batch) if images is None else images
-    if len(images) != batch:
+    identities = range(batch) if identities is None else identities
+    if len(identities) != batch:
         raise ValueError(
-            f"fft_image: images has {len(images)} identities and shape asks for {batch} images; "
-            "expected one identity per image."
+            f"fft_image: identities has {len(identities)} elements; expected {batch}, one for each "
+            "image of the shape."
         )
     buffer_shape = (2, channels, height, width // 2 + 1)
     numbers = draw_normal(
-        buffer_shape, seed=seed, purpose=Purpose.BUFFER, images=images, device=device
+        buffer_shape, seed=seed, purpose=Purpose.BUFFER, identities=identities, device=device
     )
     return (numbers * std).transpose(0, 1).contiguous()
 

@@ -123,7 +123,7 @@ def init_maco_buffer(
     *,
     channels: int | None = None,
     seed: int = 0,
-    images: Sequence[int] | None = None,
+    identities: Sequence[int] | None = None,
     distribution: str = "normal",
     device: torch.device | str = "cpu",
     progress: bool = True,
@@ -145,9 +145,9 @@ def init_maco_buffer(
         C. Default: the data set's number of channels, and 3 without a data set.
     seed
         The same seed gives the same phase on every device.
-    images
-        Identities of the images, integers in [0, 2^32): an image's phase is a function of its
-        identity and the seed, not of the batch. Default: one image, identity 0, no batch dimension.
+    identities
+        One for each image, integers in [0, 2^32): an image's phase is a function of its identity
+        and the seed, not of the batch. Default: one image, identity 0, no batch dimension.
     distribution
         "normal" (Xplique, Horama): N(0, std^2). "uniform" (the MaCo paper): std * U(-pi, pi).
     device
@@ -160,7 +160,7 @@ def init_maco_buffer(
     magnitude
         (C, H, W // 2 + 1), float32.
     phase
-        (C, H, W // 2 + 1), or (len(images), C, H, W // 2 + 1) where ``images`` is given; float32.
+        (C, H, W // 2 + 1), or (len(identities), C, H, W // 2 + 1) where ``identities`` are given.
 
     Raises
     ------
@@ -179,14 +179,14 @@ def init_maco_buffer(
         channels = spectrum.channels or 3
     magnitude = spectrum.magnitude(height, width, channels)
 
-    identities = (0,) if images is None else images
+    drawn_for = (0,) if identities is None else identities
     if distribution == "normal":
         phase = draw_normal(
-            magnitude.shape, seed=seed, purpose=Purpose.PHASE, images=identities, device=device
+            magnitude.shape, seed=seed, purpose=Purpose.PHASE, identities=drawn_for, device=device
         )
     elif distribution == "uniform":
         words = random_words(
-            magnitude.numel(), seed=seed, purpose=Purpose.PHASE, images=identities, device=device
+            magnitude.numel(), seed=seed, purpose=Purpose.PHASE, identities=drawn_for, device=device
         )
         phase = ((to_uniform(words) * 2 - 1) * math.pi).unflatten(1, magnitude.shape)
     else:
@@ -194,4 +194,4 @@ def init_maco_buffer(
             f"init_maco_buffer: distribution is {distribution!r}; expected 'normal' or 'uniform'."
         )
     phase = phase * std
-    return magnitude.to(device), phase[0] if images is None else phase
+    return magnitude.to(device), phase[0] if identities is None else phase

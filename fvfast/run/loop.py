@@ -14,7 +14,7 @@ from fvfast._shared.messages import printable, shortened, warn_user
 from fvfast.engine.borrowing.interrupts import let_interrupts_through, opened
 from fvfast.engine.memory import available_memory, reused_memory
 from fvfast.parametrizations.base import Parametrization
-from fvfast.run.room import Available, free_bytes, gibibytes
+from fvfast.run.memory_checks import Available, free_bytes, gibibytes
 from fvfast.run.score_table import ScoreTable
 
 _LABEL = 60  # characters of a name beside a progress bar

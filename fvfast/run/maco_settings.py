@@ -20,11 +20,8 @@ from fvfast.spectrum import Spectrum, SpectrumSource
 class MacoSettings(Settings):
     """What a MaCo picture depends on beside its objective.
 
-    Attributes
-    ----------
-    maco_dataset, noise_intensity, box_size, nb_crops, learning_rate, preset
-        See `fvfast.maco`. A preset only says how boxes, phases and noise are distributed here: its
-        values of the other settings are those of `with_preset`.
+    Each field is the argument of `fvfast.maco` with its name. A preset only says how boxes, phases
+    and noise are distributed here: its values of the other settings are those of `with_preset`.
     """
 
     maco_dataset: SpectrumSource = None
@@ -88,7 +85,7 @@ class MacoSettings(Settings):
 
         def phases(identities: Sequence[int], device: torch.device) -> Phase:
             magnitude, phase = init_maco_buffer(
-                (height, width), spectrum, channels=channels, seed=self.seed, images=identities,
+                (height, width), spectrum, channels=channels, seed=self.seed, identities=identities,
                 distribution=find_preset(self.preset).phase, device=device,
             )  # fmt: skip
             return Phase(magnitude, phase, self.optimizer, self.values_range, width)

@@ -24,10 +24,7 @@ from fvfast.transformations import (
 class OptimizeSettings(Settings):
     """What a picture of `fvfast.optimize` depends on beside its objective.
 
-    Attributes
-    ----------
-    use_fft, fft_decay, std, image_normalizer, transformations, warmup_steps
-        See `fvfast.optimize`.
+    Each field is the argument of `fvfast.optimize` with its name.
     """
 
     use_fft: bool = True

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 
 from fvfast.engine.passes import is_out_of_memory
-from fvfast.run.room import gibibytes, missing_room
+from fvfast.run.memory_checks import gibibytes, insufficient_memory
 from fvfast.run.score_table import joined_scores
 
 _ADVICE = "pass on_result= to take each batch when it is finished, and keep=False to keep none."
@@ -66,7 +66,7 @@ class MacoResults:
         rows = count if keep else 0
         size = 2 * torch.float32.itemsize * rows * math.prod(image_shape)
         what = f"{count} images of {' x '.join(map(str, image_shape))} with their transparencies"
-        free = missing_room(size, torch.device("cpu"))
+        free = insufficient_memory(size, torch.device("cpu"))
         if free is not None:
             raise torch.OutOfMemoryError(
                 f"{what} take {gibibytes(size)}, but {gibibytes(free)} are free: {_ADVICE}"

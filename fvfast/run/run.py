@@ -22,7 +22,7 @@ from fvfast.parametrizations.base import Parametrization
 from fvfast.parametrizations.optimizers import set_learning_rate
 from fvfast.regularizers import Regularizer
 from fvfast.run.loop import Ascent, Callback, Gradients, run_ascent
-from fvfast.run.room import check_kept_images, check_room
+from fvfast.run.memory_checks import check_kept_images, check_run_fits
 from fvfast.run.settings import Parametrize, Settings
 
 
@@ -96,7 +96,7 @@ class Run:
         """
         function = function or self.settings.function
         device = self.device or model_device(self.objective.model)
-        check_room(
+        check_run_fits(
             function, device, images, self.shape, self.settings.views_per_image,
             (self.shape[0], *self._view_size), self.settings.smallest_view_type,
         )  # fmt: skip

@@ -24,11 +24,11 @@ class ScoreTable:
 
     def append(self, scores: torch.Tensor) -> None:
         """Add the scores (N,) of a step."""
-        room = self._table.shape[1]
-        if self._steps == room:
+        capacity = self._table.shape[1]
+        if self._steps == capacity:
             # Twice as many, so that each score is copied twice at most, on the average.
-            grown = scores.new_empty(self._count, max(_FIRST_STEPS, 2 * room))
-            grown[:, :room] = self._table
+            grown = scores.new_empty(self._count, max(_FIRST_STEPS, 2 * capacity))
+            grown[:, :capacity] = self._table
             self._table = grown
         self._table[:, self._steps] = scores
         self._steps += 1

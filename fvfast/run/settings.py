@@ -31,12 +31,8 @@ class Settings(abc.ABC):
     """What a picture depends on beside its objective: a recipe.
 
     Made of what a user gives, and checked then: a wrong value is refused before any work. A method
-    has a subclass, with the fields that it adds.
-
-    Attributes
-    ----------
-    optimizer, nb_steps, regularizers, values_range, custom_shape, seed, precision
-        See `fvfast.maco`.
+    has a subclass, with the fields that it adds. Each field is the argument of `fvfast.maco` or
+    `fvfast.optimize` with its name, and is described there.
 
     Raises
     ------

@@ -11,7 +11,8 @@ from fvfast.ops.boxes import BoxDistribution, draw_boxes
 from fvfast.ops.crop_resize import random_crops
 from fvfast.ops.noise import inject_noise
 from fvfast.run.schedules import Schedule
-from fvfast.transformations import Transformation, resize
+from fvfast.transformations import Transformation, compose_transformations, resize
+from fvfast.transformations.random_transformations import resize_to
 
 
 class Views(Protocol):
@@ -95,7 +96,7 @@ class Crops:
             "std": intensity * self.normal_noise,
             "uniform_width": intensity * self.uniform_noise,
             "seed": self.seed,
-            "streams": identities,
+            "identities": identities,
             "step": step,
         }
         if self.nb_crops == 0:
@@ -103,7 +104,7 @@ class Crops:
                 images.register_hook(functools.partial(_add_absolute, transparency))
             return inject_noise(resize(images, self.size), **noise)
         boxes = self.draw(
-            self.box_size_at(step), self.nb_crops, seed=self.seed, images=identities, step=step,
+            self.box_size_at(step), self.nb_crops, seed=self.seed, identities=identities, step=step,
             distribution=self.boxes, device=images.device,
         )  # fmt: skip
         return self.crop(
@@ -129,6 +130,11 @@ class TransformedImages:
 
     are_functions: ClassVar[bool] = False
 
+    @functools.cached_property
+    def _view(self) -> Transformation:
+        """The transformation and the resizing as one."""
+        return compose_transformations([self.transformation, resize_to(self.size)])
+
     def __call__(
         self,
         images: torch.Tensor,
@@ -140,7 +146,7 @@ class TransformedImages:
         memory_format: torch.memory_format = torch.contiguous_format,  # noqa: ARG002
     ) -> torch.Tensor:
         """Return views (N, C, h, w) of images (N, C, H, W)."""
-        return resize(self.transformation(images), self.size)
+        return self._view(images)
 
 
 def _add_absolute(transparency: torch.Tensor, gradient: torch.Tensor) -> None:

@@ -57,7 +57,7 @@ class RoundingConvolutions(TorchDispatchMode):
 
 @pytest.fixture
 def convolutions(monkeypatch):
-    """Neither oneDNN's own operations nor minimal filtering, which a GPU has not."""
+    """Neither oneDNN's own operations nor Winograd's, which are for the CPU only."""
     monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
     with RoundingConvolutions() as mode:
         yield mode

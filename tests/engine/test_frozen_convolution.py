@@ -217,22 +217,22 @@ def test_a_processor_with_matrix_units_takes_that_way(monkeypatch, has_units):
 
 
 @pytest.fixture
-def filtered():
-    """The shapes of the images that minimal filtering is called with."""
+def winograd_shapes():
+    """The shapes of the images that the Winograd convolution is called with."""
     if not has_winograd_kernel(torch.zeros(1)):
         pytest.skip("there is no kernel for this processor")
-    with Watched(torch.ops.fvfast.winograd_convolution.default) as filtering:
-        yield filtering.shapes
+    with Watched(torch.ops.fvfast.winograd_convolution.default) as convolutions:
+        yield convolutions.shapes
 
 
 @pytest.mark.parametrize("padding", [0, 1, 2, (0, 2)])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_minimal_filtering(padding, activation, filtered):
+def test_winograd(padding, activation, winograd_shapes):
     for bias, channels in itertools.product((True, False), ((40, 48), (64, 31))):
-        filtered.clear()
+        winograd_shapes.clear()
         Case(*channels, padding=padding, activation=activation, bias=bias).check()
         # Only with channels last: forward, and back.
-        assert [shape[1] for shape in filtered] == list(channels)
+        assert [shape[1] for shape in winograd_shapes] == list(channels)
 
 
 @pytest.mark.parametrize(
@@ -248,13 +248,13 @@ def test_minimal_filtering(padding, activation, filtered):
         {"inputs": 16},
     ],
 )
-def test_other_convolutions_are_not_filtered(settings, filtered):
+def test_other_convolutions_do_not_use_winograd(settings, winograd_shapes):
     Case(**{"inputs": 40, "outputs": 40, **settings}).check()
-    assert not filtered
+    assert not winograd_shapes
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_a_term_with_minimal_filtering(activation, filtered):
+def test_a_term_with_winograd(activation, winograd_shapes):
     case = Case(40, 48, padding=1, activation=activation)
     term = torch.randn_like(case.gradient)
 
@@ -272,7 +272,7 @@ def test_a_term_with_minimal_filtering(activation, filtered):
         return run(lambda images, added: ACTIVATIONS[activation](convolve(images) + added), dtype)
 
     ours = run(case.frozen(torch.float32, torch.channels_last), torch.float32)
-    assert len(filtered) == 2
+    assert len(winograd_shapes) == 2
     for mine, its, right in zip(ours, plain(torch.float32), plain(torch.float64), strict=True):
         assert_as_exact(mine, its, right)
 

@@ -683,11 +683,11 @@ def test_a_plan_describes_itself(network):
         rows["joined"]
         == "2 convolutions with 1 batch normalizations, 0 sums, 2 ReLUs and 0 paddings"
     )
-    assert "minimal filtering" not in rows  # too few channels
+    assert "Winograd" not in rows  # too few channels
 
 
 @pytest.mark.skipif(not has_winograd_kernel(torch.zeros(1)), reason="no kernel for the processor")
-def test_a_plan_tells_which_convolutions_are_filtered():
+def test_a_plan_counts_its_winograd_convolutions():
     torch.manual_seed(0)
     network = nn.Sequential(
         nn.Conv2d(3, 32, 3, stride=2), nn.ReLU(), nn.Conv2d(32, 48, 3, padding=1),
@@ -695,5 +695,5 @@ def test_a_plan_tells_which_convolutions_are_filtered():
     ).eval()  # fmt: skip
     objective = objective_of(network, "6")
     rows = dict(plan_of(objective).describe())
-    assert rows["minimal filtering"] == "2 convolutions of 3 x 3"
-    assert "minimal filtering" not in dict(plan_of(objective, "bfloat16").describe())
+    assert rows["Winograd"] == "2 convolutions of 3 x 3"
+    assert "Winograd" not in dict(plan_of(objective, "bfloat16").describe())

@@ -40,7 +40,7 @@ ON_CPU = {"counter": NOWHERE, "target": None}  # what else a function takes that
 def noise(rng: random.Random, images: int) -> Arguments:
     return {
         **ON_CPU,
-        "streams": [rng.choice([0, WORD - 1, rng.randrange(WORD)]) for _ in range(images)],
+        "identities": [rng.choice([0, WORD - 1, rng.randrange(WORD)]) for _ in range(images)],
         "std": scale(rng),
         "uniform_width": scale(rng),
         "seed": rng.randrange(2**64),
@@ -267,7 +267,7 @@ def draw_boxes(rng: random.Random, memory: Memory) -> Arguments:
         "center_spread": scale(rng),
         "smallest": rng.choice([0.05, -1.0]),
         "largest": rng.choice([0.05, 1.0]),
-        **{name: noise(rng, images)[name] for name in ("streams", "seed", "step")},
+        **{name: noise(rng, images)[name] for name in ("identities", "seed", "step")},
         **ON_CPU,
     }
 

@@ -1,4 +1,4 @@
-"""Random valid arguments for every operation of ``torch.ops.fvfast``, and for minimal filtering.
+"""Random valid arguments for each operation of ``torch.ops.fvfast``, and for Winograd convolutions.
 
 Each function of `CASES` makes the arguments of the operation of its name, in the schema's order.
 What is random about contents is well conditioned, so that kernels and references must agree.
@@ -37,7 +37,7 @@ def noise(rng: random.Random, images: int) -> Arguments:
         "std": rng.choice([0.0, 0.08, 1.5]),
         "uniform_width": rng.choice([0.0, 0.08, 1.5]),
         "seed": rng.randrange(-(2**63), 2**63),
-        "streams": [rng.choice([0, WORD - 1, rng.randrange(WORD)]) for _ in range(images)],
+        "identities": [rng.choice([0, WORD - 1, rng.randrange(WORD)]) for _ in range(images)],
         "step": step,
         "counter": torch.tensor([3]) if split else None,
     }
@@ -62,7 +62,7 @@ def draw_boxes(rng: random.Random) -> Arguments:
         "smallest": smallest,
         "largest": largest,
         "seed": drawn["seed"],
-        "images": drawn["streams"],
+        "identities": drawn["identities"],
         "step": drawn["step"],
         "counter": drawn["counter"],
         "device": torch.device("cpu"),

@@ -1,4 +1,4 @@
-"""Calls every operation of ``torch.ops.fvfast``, and minimal filtering, with random arguments.
+"""Calls every operation of ``torch.ops.fvfast``, and Winograd convolutions, with random arguments.
 
     python tests/fuzz/run_operations.py MODULE COUNT PROGRESS [OPERATION [NUMBER]]
 
@@ -58,9 +58,9 @@ def reference(name: str, arguments: Arguments) -> Any:
             float(value) if key in fractions_of(name) and isinstance(value, int) else value
             for key, value in arguments.items()
         ]
-        box_size, nb_crops, *distribution, seed, images, step, counter, device = values
+        box_size, nb_crops, *distribution, seed, identities, step, counter, device = values
         return boxes.draw_boxes_reference(
-            box_size, nb_crops, seed=seed, images=images, device=device,
+            box_size, nb_crops, seed=seed, identities=identities, device=device,
             step=philox.whole_step(step, counter),
             distribution=boxes.BoxDistribution(*distribution),
         )  # fmt: skip

@@ -82,7 +82,7 @@ def test_ncu_stand_in_refuses_what_ncu_does_not_know():
     ("name", "short"),
     [
         ("void fvfast::cuda::crop_kernel<float, 3>(int)", "crop_kernel"),
-        ("_ZN6fvfast4cuda12boxes_kernelENS0_7StreamsEi", "boxes_kernel"),
+        ("_ZN6fvfast4cuda12boxes_kernelENS0_10IdentitiesEi", "boxes_kernel"),
         ("columns_kernel<float, (bool)1>(int)", "columns_kernel"),
         ("columns_kernel", "columns_kernel"),
     ],

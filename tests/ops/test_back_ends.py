@@ -8,7 +8,7 @@ from fvfast.ops._kernels import kernels_for, native, runs_on, use_emulated
 from fvfast.ops._memory import buffer
 from fvfast.ops.boxes import BoxDistribution, draw_boxes
 
-KEY = {"seed": 0x1234_5678_9ABC_DEF0, "streams": [3, 2**32 - 1], "step": 7}
+KEY = {"seed": 0x1234_5678_9ABC_DEF0, "identities": [3, 2**32 - 1], "step": 7}
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def on_cpu(function):
 def test_boxes_have_the_same_bits(own_device, shape, step):
     def draw(device):
         return draw_boxes(
-            0.3, 999, seed=KEY["seed"], images=KEY["streams"], step=step,
+            0.3, 999, seed=KEY["seed"], identities=KEY["identities"], step=step,
             distribution=BoxDistribution(shape, 0.07), device=device,
         )  # fmt: skip
 
@@ -69,9 +69,11 @@ def test_a_step_may_lie_on_the_device():
     key = {**KEY, "step": torch.tensor(7)}
     images = torch.zeros(2, 3, 5, 7)
     boxes = draw_boxes(
-        0.3, 4, seed=1, images=KEY["streams"], step=torch.tensor([7]), device=images.device
+        0.3, 4, seed=1, identities=KEY["identities"], step=torch.tensor([7]), device=images.device
     )
-    expected = draw_boxes(0.3, 4, seed=1, images=KEY["streams"], step=7, device=images.device)
+    expected = draw_boxes(
+        0.3, 4, seed=1, identities=KEY["identities"], step=7, device=images.device
+    )
     assert torch.equal(boxes, expected)
     assert torch.equal(inject_noise(images, 0.5, **key), inject_noise(images, 0.5, **KEY))
     crops = [random_crops(images, boxes, 5, std=0.5, **chosen) for chosen in (key, KEY)]
@@ -97,7 +99,7 @@ def test_the_emulated_module_works_for_one_device_alone(backend):
     with pytest.raises(RuntimeError, match=r"draw_boxes\(\): CUDA: invalid device ordinal"):
         module.draw_boxes(
             boxes=buffer(torch.zeros(1, 4)), crops=1, box_size=0.5, shape="normal", spread=0.0,
-            center_spread=0.0, smallest=0.0, largest=1.0, streams=[0], seed=0, step=0,
+            center_spread=0.0, smallest=0.0, largest=1.0, identities=[0], seed=0, step=0,
             counter=(0, 0), target=(1, 0),
         )  # fmt: skip
 

@@ -11,7 +11,7 @@ from fvfast.ops._memory import buffer
 from fvfast.ops.boxes import BoxDistribution, draw_boxes, draw_boxes_reference
 from fvfast.ops.philox import Purpose, random_words, to_uniform
 
-KEY = {"seed": 0x1234_5678_9ABC_DEF0, "images": [3, 2**32 - 1], "step": 7}
+KEY = {"seed": 0x1234_5678_9ABC_DEF0, "identities": [3, 2**32 - 1], "step": 7}
 
 
 def key():
@@ -50,7 +50,7 @@ def assert_right(box_size, nb_crops, distribution, **key):
     )
     assert actual.dtype == torch.float32
     assert actual.is_contiguous()
-    assert actual.shape == (len(key["images"]), nb_crops, 4)
+    assert actual.shape == (len(key["identities"]), nb_crops, 4)
     if actual.numel():
         error = (actual.double() - expected).abs().max().item()
         assert error <= tolerance(distribution, box_size)
@@ -63,10 +63,10 @@ def test_boxes_are_those_of_the_reference(distribution, box_size):
 
 
 @pytest.mark.compiled
-@pytest.mark.parametrize(("images", "nb_crops"), [([], 4), ([1, 2], 0), ([], 0), ([5], 1)])
-def test_few_and_no_boxes(images, nb_crops):
+@pytest.mark.parametrize(("identities", "nb_crops"), [([], 4), ([1, 2], 0), ([], 0), ([5], 1)])
+def test_few_and_no_boxes(identities, nb_crops):
     for distribution in DISTRIBUTIONS:
-        assert_right(0.25, nb_crops, distribution, **{**key(), "images": images})
+        assert_right(0.25, nb_crops, distribution, **{**key(), "identities": identities})
 
 
 def test_words_are_those_of_the_counter():
@@ -87,7 +87,7 @@ def test_the_lowest_64_bits_of_any_seed_count(seed):
 
 
 @pytest.mark.parametrize(
-    "change", [{"seed": 1}, {"seed": KEY["seed"] + 2**32}, {"step": 8}, {"images": [4, 5]}]
+    "change", [{"seed": 1}, {"seed": KEY["seed"] + 2**32}, {"step": 8}, {"identities": [4, 5]}]
 )
 def test_seed_step_and_image_each_change_the_boxes(change):
     assert (
@@ -97,8 +97,10 @@ def test_seed_step_and_image_each_change_the_boxes(change):
 
 def test_an_image_alone_equals_itself_in_a_batch():
     batch = draw_boxes(0.25, 7, **key())
-    for index, image in enumerate(KEY["images"]):
-        assert torch.equal(draw_boxes(0.25, 7, **{**key(), "images": [image]})[0], batch[index])
+    for index, identity in enumerate(KEY["identities"]):
+        assert torch.equal(
+            draw_boxes(0.25, 7, **{**key(), "identities": [identity]})[0], batch[index]
+        )
 
 
 @pytest.mark.cpu_only
@@ -146,8 +148,8 @@ def test_opcheck():
         ("box_size", "inf", {"box_size": math.inf}),
         ("nb_crops", "-1", {"nb_crops": -1}),
         ("nb_crops", "4294967297", {"nb_crops": 2**32 + 1}),
-        ("images", "-1", {"images": [-1]}),
-        ("images", "4294967296", {"images": [2**32]}),
+        ("identities", "-1", {"identities": [-1]}),
+        ("identities", "4294967296", {"identities": [2**32]}),
         ("step", "-1", {"step": -1}),
         ("step", "4294967296", {"step": 2**32}),
         ("distribution.shape", "cauchy", BoxDistribution("cauchy")),
@@ -184,8 +186,8 @@ def test_bad_arguments_are_named(argument, got, change):
         ("smallest", {"smallest": math.nan}),
         ("largest", {"largest": math.inf}),
         ("largest", {"largest": 0.01}),
-        ("streams", {"streams": [2**32]}),
-        ("streams", {"streams": [-1]}),
+        ("identities", {"identities": [2**32]}),
+        ("identities", {"identities": [-1]}),
         ("step", {"step": -1}),
         ("counter", {"counter": (64, 1)}),
     ],
@@ -201,7 +203,7 @@ def test_native_module_checks_for_itself(argument, change):
         "center_spread": 0.15,
         "smallest": 0.05,
         "largest": 1.0,
-        "streams": [0],
+        "identities": [0],
         "seed": 0,
         "step": 0,
         "counter": (0, 0),

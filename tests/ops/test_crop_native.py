@@ -34,7 +34,7 @@ def crop(**changes):
         "sizes": SIZES,
         "image_strides": IMAGES.stride(),
         "out_strides": CROPS.stride(),
-        "streams": [0],
+        "identities": [0],
         "std": 1.0,
         "uniform_width": 1.0,
         "seed": 0,
@@ -84,7 +84,7 @@ BAD_SIZES = [
 @pytest.mark.parametrize("sizes", BAD_SIZES, ids=str)
 @pytest.mark.parametrize("function", [crop, gradient])
 def test_sizes(function, sizes):
-    changes = {"streams": [0] * min(max(sizes[0], 0), 9)} if function is crop else {}
+    changes = {"identities": [0] * min(max(sizes[0], 0), 9)} if function is crop else {}
     with pytest.raises(ValueError, match=r"\(\): sizes: expected .*, got"):
         function(sizes=sizes, **changes)
     with pytest.raises(ValueError, match=r"\(\): sizes: expected .*, got"):
@@ -125,8 +125,8 @@ def test_scratch_of_which_there_cannot_be_enough():
         ("out", {"out_strides": [0, 2**50, 20, 5, 1]}),
         ("out", {"out": (IMAGES.data_ptr() + 4, 120)}),
         ("out", {"out": (IMAGES.data_ptr() - 4, 120)}),
-        ("streams", {"streams": []}),
-        ("streams", {"streams": [2**32]}),
+        ("identities", {"identities": []}),
+        ("identities", {"identities": [2**32]}),
         ("std", {"std": math.nan}),
         ("uniform_width", {"uniform_width": -1.0}),
         ("step", {"step": -1}),
@@ -177,6 +177,6 @@ def test_gradients(argument, change):
     "sizes", [(0, 2, 3, 8, 9, 4, 5), (1, 0, 3, 8, 9, 4, 5), (1, 2, 0, 8, 9, 4, 5)], ids=str
 )
 def test_nothing_to_do_reads_no_memory(sizes):
-    crop(sizes=sizes, images=NONE, boxes=NONE, out=NONE, streams=[0] * sizes[0])
+    crop(sizes=sizes, images=NONE, boxes=NONE, out=NONE, identities=[0] * sizes[0])
     gradient(sizes=sizes, gradient=NONE, boxes=NONE, image_gradient=NONE, alpha=NONE, scratch=NONE)
     assert native().crop_gradient_scratch(image_dtype="float32", sizes=sizes) == 0

@@ -12,7 +12,14 @@ import torch
 from fvfast.ops.reference.winograd import winograd_convolution_reference
 from fvfast.ops.winograd import winograd_convolution
 
-NOISE = {"std": 0.0, "uniform_width": 0.0, "seed": 1, "streams": [0, 1], "step": 0, "counter": None}
+NOISE = {
+    "std": 0.0,
+    "uniform_width": 0.0,
+    "seed": 1,
+    "identities": [0, 1],
+    "step": 0,
+    "counter": None,
+}
 RATES = {
     "beta1": 0.9, "beta2": 0.999, "gradient_rate": 0.1, "momentum_rate": 0.1, "correction": 0.5,
     "epsilon": 1e-7,
@@ -47,8 +54,8 @@ def inject_noise():
 def draw_boxes():
     return {
         "box_size": 0.25, "nb_crops": 4, "shape": "normal", "spread": 0.05, "center_spread": 0.15,
-        "smallest": 0.05, "largest": 1.0, "seed": 1, "images": [0, 1], "step": 0, "counter": None,
-        "device": torch.get_default_device(),
+        "smallest": 0.05, "largest": 1.0, "seed": 1, "identities": [0, 1], "step": 0,
+        "counter": None, "device": torch.get_default_device(),
     }  # fmt: skip
 
 
@@ -130,12 +137,12 @@ BAD = [
     ("crop_resize", "height", lambda: -1),
     ("crop_resize", "width", lambda: 2**62),
     ("crop_resize", "dtype", lambda: torch.int8),
-    ("crop_resize", "streams", lambda: [0]),
-    ("crop_resize", "streams", lambda: [0, 2**32]),
+    ("crop_resize", "identities", lambda: [0]),
+    ("crop_resize", "identities", lambda: [0, 2**32]),
     ("crop_resize", "step", lambda: -1),
     ("crop_resize", "std", lambda: math.nan),
     ("crop_resize", "counter", lambda: torch.zeros(1)),
-    ("inject_noise", "streams", list),
+    ("inject_noise", "identities", list),
     ("inject_noise", "counter", lambda: shrunk(torch.zeros(1, dtype=torch.int64))),
     ("inject_noise", "images", lambda: random(2, 3).to_sparse()),
     ("inject_noise", "images", lambda: torch.zeros(2, 1).expand(2, 2**40)),
@@ -143,7 +150,7 @@ BAD = [
     ("inject_noise_", "images", lambda: torch._neg_view(random(2, 3))),
     ("inject_noise_", "uniform_width", lambda: -1.0),
     ("draw_boxes", "nb_crops", lambda: 2**40),
-    ("draw_boxes", "images", lambda: [-1]),
+    ("draw_boxes", "identities", lambda: [-1]),
     ("draw_boxes", "box_size", lambda: 1e300),
     ("draw_boxes", "shape", lambda: "cauchy"),
     ("draw_boxes", "counter", lambda: torch.zeros(2, dtype=torch.int64)),
@@ -303,7 +310,7 @@ def run_winograd(function, arguments):
         ("limits", lambda: (0.0, 1e300)),
     ],
 )
-def test_minimal_filtering_names_what_does_not_fit(argument, make):
+def test_winograd_names_what_does_not_fit(argument, make):
     with pytest.raises(
         (TypeError, ValueError),
         match=rf"^winograd_convolution\(\): {argument}: expected .*, got ",
@@ -313,7 +320,7 @@ def test_minimal_filtering_names_what_does_not_fit(argument, make):
 
 @pytest.mark.cpu_only
 @pytest.mark.parametrize("argument", ["images", "weight", "bias", "term"])
-def test_minimal_filtering_of_a_negated_view(argument):
+def test_winograd_of_a_negated_view(argument):
     arguments = winograd()
     expected = run_winograd(winograd_convolution_reference, arguments)
     arguments[argument] = torch._neg_view(-arguments[argument])
@@ -322,7 +329,7 @@ def test_minimal_filtering_of_a_negated_view(argument):
 
 
 @pytest.mark.cpu_only
-def test_minimal_filtering_of_weights_with_gaps():
+def test_winograd_of_weights_with_gaps():
     arguments = winograd()
     expected = run_winograd(winograd_convolution_reference, arguments)
     arguments["weight"] = torch.stack((arguments["weight"],) * 2, -1)[..., 0]

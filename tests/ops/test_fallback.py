@@ -27,7 +27,7 @@ images = torch.zeros(1, 8)
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     status = _kernels.native_status()
-    results = [inject_noise(images, 1.0, seed=1, streams=[0], step=0) for _ in range(2)]
+    results = [inject_noise(images, 1.0, seed=1, identities=[0], step=0) for _ in range(2)]
     torch.ops.fvfast.inject_noise_(images, 1.0, 1.0, 1, [0], 0, None)
 assert torch.equal(results[0], results[1]) and torch.equal(results[0], images)
 assert not status.available and {reason!r} in status.reason, status

@@ -29,12 +29,12 @@ def images_of(*shape, dtype=torch.float32):
     return numbers.to(torch.get_default_device(), dtype)
 
 
-def streams_of(count):
+def identities_of(count):
     return [3 + 1000 * index for index in range(count)]
 
 
 def noisy(images, std=0.5, function=inject_noise, **changes):
-    arguments = {**KEY, "streams": streams_of(images.shape[0]), **changes}
+    arguments = {**KEY, "identities": identities_of(images.shape[0]), **changes}
     return function(images, std, **arguments)
 
 
@@ -199,14 +199,14 @@ def test_any_number_of_threads_gives_the_same_bits(dtype, layout):
 def test_an_image_alone_equals_itself_in_a_batch():
     images = images_of(5, 3, 31, 31)
     batch = noisy(images)
-    for index, stream in enumerate(streams_of(5)):
-        assert torch.equal(noisy(images[index : index + 1], streams=[stream])[0], batch[index])
+    for index, identity in enumerate(identities_of(5)):
+        assert torch.equal(noisy(images[index : index + 1], identities=[identity])[0], batch[index])
 
 
 @pytest.mark.parametrize(
-    "change", [{"seed": 1}, {"seed": KEY["seed"] + 2**32}, {"step": 8}, {"streams": [4]}]
+    "change", [{"seed": 1}, {"seed": KEY["seed"] + 2**32}, {"step": 8}, {"identities": [4]}]
 )
-def test_seed_step_and_stream_each_change_the_noise(change):
+def test_seed_step_and_identity_each_change_the_noise(change):
     images = torch.zeros(1, 4096)
     # Equal numbers are possible, as they have 24 bits each; two in a row of them are not expected.
     assert (noisy(images) == noisy(images, **change)).sum() < 4
@@ -222,7 +222,7 @@ def test_the_lowest_64_bits_of_any_seed_count(seed):
 @pytest.mark.parametrize("extreme", [0, 2**32 - 1])
 def test_extreme_words_of_the_counter(extreme):
     images = images_of(1, 100)
-    changes = {"streams": [extreme], "step": extreme}
+    changes = {"identities": [extreme], "step": extreme}
     assert_right(noisy(images, **changes), images, **changes)
 
 
@@ -248,7 +248,7 @@ def test_statistics():
 @pytest.mark.parametrize(("std", "uniform_width"), [(0.0, 1.0), (1.0, 0.0), (0.3, 0.7)])
 def test_normal_and_uniform_noise_have_scales_of_their_own(std, uniform_width):
     images = images_of(2, 1000)
-    arguments = {**KEY, "streams": [0, 1], "uniform_width": uniform_width}
+    arguments = {**KEY, "identities": [0, 1], "uniform_width": uniform_width}
     expected = inject_noise_reference(images.double(), std, **arguments)
     error = (inject_noise(images, std, **arguments).double() - expected).abs().max().item()
     assert error <= tolerance(torch.float32, 1.0)
@@ -315,9 +315,9 @@ BAD = [
     (ValueError, "std", "nan", {"std": math.nan}),
     (ValueError, "std", "inf", {"std": math.inf}),
     (ValueError, "uniform_width", "-1.0", {"uniform_width": -1.0}),
-    (ValueError, "streams", "got 2", {"streams": [1, 2]}),
-    (ValueError, "streams", "4294967296", {"streams": [2**32]}),
-    (ValueError, "streams", "-1", {"streams": [-1]}),
+    (ValueError, "identities", "got 2", {"identities": [1, 2]}),
+    (ValueError, "identities", "4294967296", {"identities": [2**32]}),
+    (ValueError, "identities", "-1", {"identities": [-1]}),
     (ValueError, "step", "-1", {"step": -1}),
     (ValueError, "step", "4294967296", {"step": 2**32}),
 ]
@@ -327,7 +327,7 @@ BAD = [
 @pytest.mark.parametrize("function", [inject_noise, inject_noise_])
 @pytest.mark.parametrize(("error", "argument", "got", "change"), BAD)
 def test_bad_arguments_are_named(function, error, argument, got, change):
-    arguments = {"images": torch.zeros(1, 3), "std": 1.0, "streams": [0], **KEY, **change}
+    arguments = {"images": torch.zeros(1, 3), "std": 1.0, "identities": [0], **KEY, **change}
     with pytest.raises(error, match=rf"{function.__name__}\(\): {argument}: expected .*{got}"):
         function(**arguments)
 
@@ -358,8 +358,8 @@ def test_expanded_images_cannot_change_in_place():
         ("out", {"out_strides": [3, 2**62]}),
         ("out", {"out_strides": [3, 0]}),
         ("out", {"out_strides": [3, 2]}),  # overlaps the images, and is not in place
-        ("streams", {"streams": [1, 2]}),
-        ("streams", {"streams": [2**32]}),
+        ("identities", {"identities": [1, 2]}),
+        ("identities", {"identities": [2**32]}),
         ("std", {"std": math.nan}),
         ("uniform_width", {"uniform_width": -1.0}),
         ("step", {"step": -1}),
@@ -375,7 +375,7 @@ def test_native_module_checks_for_itself(argument, change):
         "sizes": [1, 3],
         "image_strides": [3, 1],
         "out_strides": [3, 1],
-        "streams": [0],
+        "identities": [0],
         "std": 1.0,
         "uniform_width": 1.0,
         "seed": 0,

@@ -50,7 +50,7 @@ def boxes_of(count):
     return BOXES.to(torch.get_default_device()).expand(count, -1, -1)
 
 
-def streams_of(count):
+def identities_of(count):
     return [3 + 1000 * index for index in range(count)]
 
 
@@ -163,7 +163,7 @@ def test_the_size_of_a_run(memory_format):
 @pytest.mark.parametrize("image_dtype", [torch.float32, torch.float64], ids=str)
 def test_types(image_dtype, dtype, memory_format):
     images, boxes = random(2, 3, 23, 19, dtype=image_dtype), boxes_of(2)
-    arguments = {**NOISE, "streams": streams_of(2)}
+    arguments = {**NOISE, "identities": identities_of(2)}
     crops = random_crops(
         images, boxes, (17, 35), **arguments, dtype=dtype, memory_format=memory_format
     )
@@ -262,12 +262,14 @@ def test_any_number_of_threads_gives_the_same_bits(memory_format):
 
 def test_a_batch_equals_its_images_alone():
     images, boxes = random(5, 3, 31, 30), BOXES[:5, None].expand(-1, 3, -1) + 0.01
-    batch = random_crops(images, boxes, 17, **NOISE, streams=streams_of(5)).unflatten(0, (5, 3))
+    batch = random_crops(images, boxes, 17, **NOISE, identities=identities_of(5)).unflatten(
+        0, (5, 3)
+    )
     incoming = random(15, 3, 17, 17, seed=1)
     gradients = gradient_of(incoming, boxes, (31, 30), torch.float32)
-    for n, stream in enumerate(streams_of(5)):
+    for n, identity in enumerate(identities_of(5)):
         one = slice(n, n + 1)
-        alone = random_crops(images[one], boxes[one], 17, **NOISE, streams=[stream])
+        alone = random_crops(images[one], boxes[one], 17, **NOISE, identities=[identity])
         assert torch.equal(alone, batch[n])
         gradient = gradient_of(incoming[3 * n : 3 * n + 3], boxes[one], (31, 30), torch.float32)
         assert torch.equal(gradient[0], gradients[n])
@@ -276,7 +278,7 @@ def test_a_batch_equals_its_images_alone():
 @pytest.mark.parametrize("memory_format", FORMATS, ids=str)
 def test_noise_is_that_of_inject_noise(memory_format):
     images, boxes = random(2, 3, 31, 30), boxes_of(2)
-    key = {**NOISE, "streams": streams_of(2)}
+    key = {**NOISE, "identities": identities_of(2)}
     fused = random_crops(images, boxes, (33, 35), **key, memory_format=memory_format)
     quiet = random_crops(images, boxes, (33, 35)).unflatten(0, boxes.shape[:2])
     apart = inject_noise(quiet, key.pop("std"), **key).flatten(0, 1)
@@ -289,7 +291,7 @@ def test_either_noise_alone(std, uniform_width):
     images, boxes = torch.zeros(1, 3, 4, 4), boxes_of(1)
     key = {"std": std, "uniform_width": uniform_width, "seed": 1, "step": 2}
     crops = random_crops(images, boxes, 5, **key)
-    assert_crops(crops, images, boxes, (5, 5), **key, streams=[0])
+    assert_crops(crops, images, boxes, (5, 5), **key, identities=[0])
     assert crops.std() > 0.2
 
 
@@ -519,8 +521,8 @@ BAD = [
     (ValueError, "memory_format", "preserve", {"memory_format": torch.preserve_format}),
     (ValueError, "std", "-1.0", {"std": -1.0}),
     (ValueError, "uniform_width", "nan", {"uniform_width": math.nan}),
-    (ValueError, "streams", "2", {"streams": [1, 2]}),
-    (ValueError, "streams", "4294967296", {"streams": [2**32]}),
+    (ValueError, "identities", "2", {"identities": [1, 2]}),
+    (ValueError, "identities", "4294967296", {"identities": [2**32]}),
     (ValueError, "step", "-1", {"step": -1}),
     (TypeError, "alpha", "list", {"alpha": [1.0]}),
     (TypeError, "alpha", "float64", {"alpha": torch.zeros(1, 3, 4, 4, dtype=torch.float64)}),

@@ -13,7 +13,7 @@ from fvfast.ops.reference.noise import inject_noise_reference
 from fvfast.ops.reference.phase import phase_to_image_reference
 
 RANGE = (-1.0, 2.0)
-KEY = {"seed": 5, "streams": [3], "step": 7}
+KEY = {"seed": 5, "identities": [3], "step": 7}
 
 
 def normal(*shape, seed=0):
@@ -42,7 +42,7 @@ def test_phase_to_image(size):
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
 def test_boxes_and_crops(memory_format):
     images = normal(1, 3, 12, 12)
-    boxes = draw_boxes(0.5, 2, seed=5, images=[3], step=7, device=images.device)
+    boxes = draw_boxes(0.5, 2, seed=5, identities=[3], step=7, device=images.device)
     crops = random_crops(images, boxes, 8, std=0.5, memory_format=memory_format, **KEY)
     noise = {"std": 0.5, "uniform_width": 0.5, **KEY}
     expected = random_crops_reference(images, boxes, (8, 8), dtype=torch.float32, **noise)

@@ -1,4 +1,4 @@
-"""Convolutions by minimal filtering, against those of torch in float64."""
+"""Winograd convolutions, against those of torch in float64."""
 
 import itertools
 import math

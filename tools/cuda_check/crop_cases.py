@@ -61,7 +61,7 @@ FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channel
 
 
 def _boxes(crops: int, side: float = 0.25) -> torch.Tensor:
-    return draw_boxes(side, crops, seed=SEED, images=[0], step=0)
+    return draw_boxes(side, crops, seed=SEED, identities=[0], step=0)
 
 
 def run_boxes(_: Replay, crops: int) -> Sequence[Floor]:
@@ -73,7 +73,7 @@ def run_boxes(_: Replay, crops: int) -> Sequence[Floor]:
 def run_noise(_: Replay, crops: int) -> Sequence[Floor]:
     """Noise on crops: read once, written once."""
     images = torch.rand(1, crops, CHANNELS, CROP, CROP)
-    inject_noise(images, 0.5, seed=SEED, streams=[0], step=0)
+    inject_noise(images, 0.5, seed=SEED, identities=[0], step=0)
     return [Floor("noise_kernel", 2 * images.nbytes, images.numel())]
 
 

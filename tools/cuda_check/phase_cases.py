@@ -157,8 +157,8 @@ def launches_of_a_step(module: types.ModuleType, crops: int) -> int:
             before = launches()
             rendered = render_phase(magnitude, phase, RANGE, IMAGE, phase_sums=sums)
             image = rendered.image.requires_grad_()
-            boxes = draw_boxes(0.25, crops, seed=SEED, images=[0], step=step)
-            noise = {"std": 0.5, "seed": SEED, "streams": [0], "step": step}
+            boxes = draw_boxes(0.25, crops, seed=SEED, identities=[0], step=step)
+            noise = {"std": 0.5, "seed": SEED, "identities": [0], "step": step}
             views = random_crops(image, boxes, CROP, alpha=alpha, **noise)
             (gradient,) = torch.autograd.grad(views, image, torch.ones_like(views))
             sums = phase_ascent_(

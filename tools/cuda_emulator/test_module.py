@@ -40,7 +40,7 @@ def draw_boxes(module, target):
         center_spread=0.15,
         smallest=0.05,
         largest=1.0,
-        streams=[3, 2**32 - 1],
+        identities=[3, 2**32 - 1],
         seed=77,
         step=5,
         counter=(0, 0),

@@ -126,7 +126,7 @@ struct UnitNoise {
       : params(params_),
         unit(unit_),
         any(params.std > 0 || params.uniform_width > 0),
-        philox(params.seed, params.step, any ? params.streams[unit.image] : 0),
+        philox(params.seed, params.step, any ? params.identities[unit.image] : 0),
         rows_at_once(unit.columns == params.width
                          ? static_cast<int>(std::max<int64_t>(1, kNoise / unit.columns))
                          : 1) {}

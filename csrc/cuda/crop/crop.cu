@@ -110,7 +110,7 @@ __device__ __forceinline__ void make_rows(const ThreadPlace& thread, const CropP
 
 template <typename Real, typename Element, int kGroup>
 __global__ void __launch_bounds__(kCropThreads, CropMemory<Real, Element, kGroup>::kBlocks)
-    crop_kernel(const CropParams params, const CropTiling tiling, const Streams streams) {
+    crop_kernel(const CropParams params, const CropTiling tiling, const Identities identities) {
   using Memory = CropMemory<Real, Element, kGroup>;
   __shared__ alignas(16) Real ring[Memory::kRing];
   __shared__ alignas(16) unsigned char buffers[kCropWarps * Memory::kBuffer];
@@ -141,7 +141,7 @@ __global__ void __launch_bounds__(kCropThreads, CropMemory<Real, Element, kGroup
   const int64_t first_element = tile.first_element(params);
   const NoiseSource<Real> noise(params.std, params.uniform_width, params.seed,
                                 current_step(params.step, params.counter),
-                                streams.words[tile.image]);
+                                identities.words[tile.image]);
   unsigned char* buffer = buffers + thread.warp * Memory::kBuffer;
   const RingReader<Real> reader = {ring,
                                    layout.pitch,
@@ -202,15 +202,15 @@ void launch_crop_kernel(const CropParams& params, bool dense, const Target& targ
   CropTiling tiling = tiling_of<CropMemory<Real, Element, kGroup>, kGroup>(params, dense);
   const unsigned blocks = grid_x(
       int64_t{tiling.column_tiles} * tiling.row_tiles * (params.channels / kGroup), "crop_resize");
-  for (int64_t first = 0; first < params.batch; first += kStreamsPerLaunch) {
-    const int64_t count = std::min<int64_t>(kStreamsPerLaunch, params.batch - first);
+  for (int64_t first = 0; first < params.batch; first += kIdentitiesPerLaunch) {
+    const int64_t count = std::min<int64_t>(kIdentitiesPerLaunch, params.batch - first);
     const CropParams part = from_image<Real, Element>(params, first);
-    const Streams streams = streams_from(params.streams, first, count);
+    const Identities identities = identities_from(params.identities, first, count);
     for (int64_t crop = 0; crop < params.crops; crop += kGridYz) {
       tiling.first_crop = crop;
       const dim3 grid(blocks, grid_yz(params.crops - crop), static_cast<unsigned>(count));
       crop_kernel<Real, Element, kGroup>
-          <<<grid, kCropThreads, 0, stream_of(target)>>>(part, tiling, streams);
+          <<<grid, kCropThreads, 0, stream_of(target)>>>(part, tiling, identities);
       check_launch("crop_resize");
     }
   }

@@ -234,5 +234,6 @@ def _can_be_copied(parameters: dict[int, nn.Parameter]) -> bool:
             needed[parameter.device] += parameter.numel() * parameter.itemsize
     free = {device: available_memory(device) for device in needed}
     return all(
-        room is None or needed[device] <= COPIED_SHARE * room for device, room in free.items()
+        available is None or needed[device] <= COPIED_SHARE * available
+        for device, available in free.items()
     )

@@ -18,8 +18,11 @@ FEW_CHANNELS = 4
 register goes to each pixel for them."""
 
 WINOGRAD_CHANNELS = 32
-"""Harmonic mean of the input and output channels from which minimal filtering is faster: it saves
-multiplications in proportion to their product, and transforms in proportion to their sum."""
+"""Harmonic mean of input and output channels from which a Winograd convolution is faster.
+
+It saves multiplications in proportion to the product of the two numbers, and adds transforms in
+proportion to their sum.
+"""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -74,7 +77,7 @@ class FrozenConvolution:
 
     def forward(self, images: torch.Tensor, term: torch.Tensor | None = None) -> torch.Tensor:
         """Compute the output without a way back."""
-        if self.has_minimal_filter and _is_plain(images) and (term is None or _is_plain(term)):
+        if self.uses_winograd and _is_plain(images) and (term is None or _is_plain(term)):
             return winograd_convolution(
                 images, self._winograd_weight, self.bias, outputs=len(self.weight),
                 padding=self.padding, term=term, limits=_LIMITS[self.activation],
@@ -106,7 +109,7 @@ class FrozenConvolution:
         """Gradient with respect to images of a shape, from that of the output before activation."""
         if self._is_strided_on_few_channels and gradient.device.type == "cpu":
             return self._backward_by_shuffle(gradient, shape)
-        if self.has_minimal_filter and _is_plain(gradient):
+        if self.uses_winograd and _is_plain(gradient):
             (pad_y, pad_x), inputs = self.padding, self.weight.shape[1]
             return winograd_convolution(
                 gradient, self._winograd_gradient_weight, None, outputs=inputs,
@@ -154,7 +157,7 @@ class FrozenConvolution:
         return weight.contiguous(memory_format=_format_of(self.weight))
 
     @functools.cached_property
-    def has_minimal_filter(self) -> bool:
+    def uses_winograd(self) -> bool:
         """Whether images with channels last are convolved by `fvfast.ops.winograd`."""
         outputs, inputs = self.weight.shape[:2]
         plain = self.stride == self.dilation == (1, 1) and self.groups == 1
@@ -258,7 +261,7 @@ _LIMITS: dict[Activation, tuple[float, float] | None] = {
 
 
 def _is_plain(images: torch.Tensor) -> bool:
-    """Whether images are as minimal filtering takes them."""
+    """Whether images have the type and memory format that the Winograd kernel takes."""
     last = images.is_contiguous(memory_format=torch.channels_last)
     return last and images.dtype == torch.float32
 

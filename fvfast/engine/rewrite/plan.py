@@ -105,18 +105,18 @@ class Plan:
                     f"{sums} sums, {activations} ReLUs and {paddings} paddings",
                 )
             )
-        if filtered := self._count_minimal_filters():
-            rows.append(("minimal filtering", f"{filtered} convolutions of 3 x 3"))
+        if count := self._count_winograd():
+            rows.append(("Winograd", f"{count} convolutions of 3 x 3"))
         if self.views_per_pass is not None:
             rows.append(("views per pass that fit the memory", str(self.views_per_pass)))
         return rows + [("left out", note) for note in self.notes]
 
-    def _count_minimal_filters(self) -> int:
+    def _count_winograd(self) -> int:
         if not self.form.joined:
             return 0
         dtype, last = self.form.dtype, self.form.channels_last
         frozen = (freeze(entry, dtype=dtype, channels_last=last) for entry in self.convolutions)
-        return sum(convolution.has_minimal_filter for convolution in frozen)
+        return sum(convolution.uses_winograd for convolution in frozen)
 
 
 def make_plan(

@@ -184,7 +184,7 @@ def random_crops_reference(
     std: float = 0.0,
     uniform_width: float | None = None,
     seed: int = 0,
-    streams: Sequence[int] | None = None,
+    identities: Sequence[int] | None = None,
     step: int | torch.Tensor = 0,
     dtype: torch.dtype | None = None,
     memory_format: torch.memory_format = torch.contiguous_format,
@@ -192,8 +192,8 @@ def random_crops_reference(
     """Crop, resize and add noise: see `fvfast.ops.random_crops`."""
     crops = crop_and_resize_reference(images, boxes, size)
     if std > 0 or (uniform_width or 0.0) > 0:
-        streams = range(len(images)) if streams is None else streams
+        identities = range(len(images)) if identities is None else identities
         crops = inject_noise_reference(
-            crops, std, seed=seed, streams=streams, step=step, uniform_width=uniform_width
+            crops, std, seed=seed, identities=identities, step=step, uniform_width=uniform_width
         )
     return crops.flatten(0, 1).to(dtype or images.dtype).contiguous(memory_format=memory_format)

@@ -12,7 +12,7 @@ def inject_noise_reference(
     std: float,
     *,
     seed: int,
-    streams: Sequence[int],
+    identities: Sequence[int],
     step: int | torch.Tensor,
     uniform_width: float | None = None,
 ) -> torch.Tensor:
@@ -24,7 +24,7 @@ def inject_noise_reference(
         Floating-point tensor (N, ...).
     std
         Standard deviation of the normal noise, >= 0.
-    seed, streams, step
+    seed, identities, step
         What the noise depends on: any integer, N integers, and an integer, the latter in [0, 2^32).
     uniform_width
         Width of the interval of the uniform noise, >= 0; `std` if None.
@@ -44,7 +44,7 @@ def inject_noise_reference(
             words_per_image,
             seed=seed,
             purpose=purpose,
-            images=streams,
+            identities=identities,
             step=step,
             device=images.device,
         )

@@ -1,4 +1,4 @@
-"""Minimal filtering in plain PyTorch."""
+"""Winograd convolutions in plain PyTorch."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Says before a run that the memory does not hold it, not in the middle of one."""
+"""Checks that the memory suffices for a run before the run begins."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -8,34 +8,34 @@ import torch
 from fvfast.engine.memory import available_memory, free_memory
 
 _OF_AN_IMAGE = 5
-"""Tensors as large as an image that a run has of each, at least.
+"""The least number of tensors of an image's size that a run holds for each image.
 
-What is optimized, as it was before the step, and two averages of its gradient, each of which takes
-half as much as the image with MaCo and as much otherwise; the image, its gradient and, with MaCo,
-its transparency.
+The state, its values before the step, and two averages of its gradient: each takes half as much as
+the image with MaCo, and as much otherwise. Then the image, its gradient and, with MaCo, its
+transparency.
 """
 
 _OF_A_VIEW = 2
-"""Of each view: itself and its gradient. What the network keeps of one is found out in the run."""
+"""Tensors for each view: itself and its gradient. The run measures what the network keeps."""
 
 Available = Callable[[torch.device], int | None]
-"""Says how many bytes are free on a device, or None."""
+"""Tells how many bytes are free on a device; None if that is unknown."""
 
 SMALL = 2**28
-"""Bytes that are never refused: what is said to be free may be less than what the system gives."""
+"""Requests of up to this many bytes are never refused: the system may give more than it reports."""
 
 
-def missing_room(
+def insufficient_memory(
     needed: int, device: torch.device, available: Available = available_memory
 ) -> int | None:
-    """Return what is free where it does not hold what is needed; None where it does, or may."""
+    """Return the free bytes if they are fewer than needed; None if they suffice, or may suffice."""
     return None if needed <= SMALL else free_bytes(needed, device, available)
 
 
 def free_bytes(
     needed: int, device: torch.device, available: Available = available_memory
 ) -> int | None:
-    """Return what is free, where that is less than what is needed and known; None otherwise."""
+    """Return the free bytes if they are known and fewer than needed; None otherwise."""
     free = available(device)
     if free is None or needed <= free:
         return None
@@ -44,7 +44,7 @@ def free_bytes(
     return None if free is None or needed <= free else free
 
 
-def check_room(
+def check_run_fits(
     function: str,
     device: torch.device,
     images: int,
@@ -63,24 +63,24 @@ def check_room(
     device
         Where it runs.
     images
-        Images that are optimized together.
+        Number of images that are optimized together.
     image_shape, view_shape
         (C, H, W).
     views
-        Of each image.
+        Number of views of each image.
     view_dtype
-        The smallest type that they may have.
+        The smallest type that the views may have.
     available
-        Says what is free.
+        Tells how many bytes are free.
 
     Raises
     ------
     torch.OutOfMemoryError
-        With the memory that it would take at least, and what is free.
+        Less memory is free than the run needs at least.
     """
     of_images = images * _OF_AN_IMAGE * math.prod(image_shape) * torch.float32.itemsize
     of_views = images * views * _OF_A_VIEW * math.prod(view_shape) * view_dtype.itemsize
-    free = missing_room(of_images + of_views, device, available)
+    free = insufficient_memory(of_images + of_views, device, available)
     if free is not None:
         raise torch.OutOfMemoryError(
             f"{function}: {gibibytes(of_images)} for {images} x {_sizes(image_shape)} pixels and "
@@ -100,22 +100,22 @@ def check_kept_images(
     function
         What the message begins with.
     save_every, nb_steps
-        Of the run.
+        Settings of the run.
     images
-        Images that are optimized together.
+        Number of images that are optimized together.
     shape
         (C, H, W).
     each
-        Tensors that are kept of each: the image, perhaps its transparency.
+        Tensors that are kept of each image: the image, perhaps its transparency.
 
     Raises
     ------
     torch.OutOfMemoryError
-        With the memory that it would take, and what is free.
+        Less memory is free than the images take.
     """
     times = -(-nb_steps // save_every)
     needed = times * images * each * math.prod(shape) * torch.float32.itemsize
-    free = missing_room(needed, torch.device("cpu"))
+    free = insufficient_memory(needed, torch.device("cpu"))
     if free is not None:
         raise torch.OutOfMemoryError(
             f"{function}: save_every={save_every} keeps {times * images} images of "

@@ -1,22 +1,11 @@
-"""Random transformations of a batch of images, which make the result robust.
+"""The random transformations that users call, and the numbers that each draws."""
 
-Each function returns a function (N, C, H, W) -> (N, C, H', W') that draws anew at each call from
-PyTorch's global generator of the CPU, whatever the images' device. Crops, scales and blurs are
-drawn once per call for the whole batch, flips once per image.
-
-Source: C. Olah, A. Mordvintsev, L. Schubert, "Feature Visualization" (Distill, 2017); names,
-argument order and numbers follow Xplique 2.0.
-"""
-
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
-from torch.nn import functional
 
-from fvfast._shared.checks import check_images
-
-Transformation = Callable[[torch.Tensor], torch.Tensor]
-"""Function from images (N, C, H, W) to images (N, C, H', W')."""
+from fvfast.transformations.chains import RandomSteps, Transformation, compose_transformations
+from fvfast.transformations.steps import Blur, Crop, Flip, Pad, Resize
 
 # A Gaussian much narrower than a pixel is a point, and its kernel would be 0 / 0 for even sizes.
 _SMALLEST_SIGMA = 0.1
@@ -37,32 +26,6 @@ def _ordered_range(
 
 def _uniform(low: float, high: float) -> float:
     return low + (high - low) * torch.rand((), dtype=torch.float32, device="cpu").item()
-
-
-def resize(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Resize as tf.image.resize does by default: bilinear, half-pixel centers, no antialiasing.
-
-    Parameters
-    ----------
-    images
-        (N, C, H, W), floating point.
-    size
-        (H', W') of the result, each at least 1.
-
-    Returns
-    -------
-    images
-        (N, C, H', W').
-
-    Raises
-    ------
-    ValueError
-        If the images have another shape or a size is below 1.
-    """
-    check_images(images, "resize")
-    if len(size) != 2 or min(size) < 1:
-        raise ValueError(f"resize: size is {tuple(size)}; expected (height, width), each >= 1.")
-    return functional.interpolate(images, size, mode="bilinear", align_corners=False)
 
 
 def random_blur(
@@ -93,21 +56,12 @@ def random_blur(
     if kernel_size < 1:
         raise ValueError(f"random_blur: kernel_size is {kernel_size}; expected at least 1.")
     positions = torch.arange(kernel_size, dtype=torch.float64, device="cpu") - (kernel_size - 1) / 2
-    before = (kernel_size - 1) // 2
-    after = kernel_size - 1 - before
 
-    def blur(images: torch.Tensor) -> torch.Tensor:
-        check_images(images, "random_blur")
+    def draw(_count: int, height: int, width: int) -> tuple[list[Blur], tuple[int, int]]:
         kernel = (-0.5 * (positions / _uniform(low, high)) ** 2).exp()
-        kernel = (kernel / kernel.sum()).to(images)
-        # One plane per channel, and one axis after the other, since the Gaussian is a product.
-        planes = images.flatten(0, 1)[:, None]  # (N * C, 1, H, W)
-        planes = functional.pad(planes, (before, after, before, after))
-        planes = functional.conv2d(planes, kernel[None, None, :, None])
-        planes = functional.conv2d(planes, kernel[None, None, None, :])
-        return planes.reshape(images.shape)
+        return [Blur(kernel / kernel.sum())], (height, width)
 
-    return blur
+    return RandomSteps("random_blur", draw)
 
 
 def random_blur_grayscale(
@@ -155,19 +109,18 @@ def random_jitter(delta: int = 6) -> Transformation:
     if delta < 0:
         raise ValueError(f"random_jitter: delta is {delta}; expected at least 0.")
 
-    def jitter(images: torch.Tensor) -> torch.Tensor:
-        check_images(images, "random_jitter")
-        height, width = images.shape[2] - delta, images.shape[3] - delta
-        if height < 1 or width < 1:
+    def draw(_count: int, height: int, width: int) -> tuple[list[Crop], tuple[int, int]]:
+        size = height - delta, width - delta
+        if min(size) < 1:
             raise ValueError(
-                f"random_jitter: delta is {delta} and the images are {images.shape[2]} x "
-                f"{images.shape[3]}; expected images larger than delta in both directions. Use "
-                "larger images, a smaller delta or no transformations."
+                f"random_jitter: delta is {delta} and the images are {height} x {width}; expected "
+                "images larger than delta in both directions. Use larger images, a smaller delta "
+                "or no transformations."
             )
         top, left = torch.randint(0, delta + 1, (2,), device="cpu").tolist()
-        return images[:, :, top : top + height, left : left + width]
+        return [Crop((top, left), size)], size
 
-    return jitter
+    return RandomSteps("random_jitter", draw)
 
 
 def random_scale(scale_range: tuple[float, float] = (0.95, 1.05)) -> Transformation:
@@ -193,18 +146,26 @@ def random_scale(scale_range: tuple[float, float] = (0.95, 1.05)) -> Transformat
     if low == 0:
         raise ValueError(f"random_scale: scale_range is {(low, high)}; expected factors above 0.")
 
-    def scale(images: torch.Tensor) -> torch.Tensor:
-        check_images(images, "random_scale")
+    def draw(_count: int, height: int, width: int) -> tuple[list[Resize], tuple[int, int]]:
         factor = _uniform(low, high)
-        height, width = int(images.shape[2] * factor), int(images.shape[3] * factor)
-        if height < 1 or width < 1:
+        size = int(height * factor), int(width * factor)
+        if min(size) < 1:
             raise ValueError(
-                f"random_scale: the factor {factor:.3f} leaves nothing of images of "
-                f"{images.shape[2]} x {images.shape[3]}; expected larger images or factors."
+                f"random_scale: the factor {factor:.3f} leaves nothing of images of {height} x "
+                f"{width}; expected larger images or factors."
             )
-        return resize(images, (height, width))
+        return [Resize(size)], size
 
-    return scale
+    return RandomSteps("random_scale", draw)
+
+
+def resize_to(size: tuple[int, int]) -> Transformation:
+    """Resize, as a part of a chain: see `fvfast.transformations.resize`."""
+
+    def draw(_count: int, _height: int, _width: int) -> tuple[list[Resize], tuple[int, int]]:
+        return [Resize(size)], size
+
+    return RandomSteps("resize", draw)
 
 
 def random_flip(horizontal: bool = True, vertical: bool = False) -> Transformation:
@@ -222,17 +183,15 @@ def random_flip(horizontal: bool = True, vertical: bool = False) -> Transformati
     flip
         (N, C, H, W) -> (N, C, H, W).
     """
-    dimensions = [3] * horizontal + [2] * vertical
+    axes = [1] * horizontal + [0] * vertical
 
-    def flip(images: torch.Tensor) -> torch.Tensor:
-        check_images(images, "random_flip")
-        for dimension in dimensions:
-            chances = torch.rand(len(images), 1, 1, 1, dtype=torch.float32, device="cpu")
-            mirrored = (chances < 0.5).to(images.device)
-            images = torch.where(mirrored, images.flip(dimension), images)
-        return images
+    def draw(count: int, height: int, width: int) -> tuple[list[Flip], tuple[int, int]]:
+        flips = [
+            Flip(axis, torch.rand(count, dtype=torch.float32, device="cpu") < 0.5) for axis in axes
+        ]
+        return flips, (height, width)
 
-    return flip
+    return RandomSteps("random_flip", draw)
 
 
 def pad(size: int = 6, pad_value: float = 0.0) -> Transformation:
@@ -258,45 +217,10 @@ def pad(size: int = 6, pad_value: float = 0.0) -> Transformation:
     if size < 0:
         raise ValueError(f"pad: size is {size}; expected at least 0.")
 
-    def pad_images(images: torch.Tensor) -> torch.Tensor:
-        check_images(images, "pad")
-        return functional.pad(images, (size, size, size, size), value=pad_value)
+    def draw(_count: int, height: int, width: int) -> tuple[list[Pad], tuple[int, int]]:
+        return [Pad(size, pad_value)], (height + 2 * size, width + 2 * size)
 
-    return pad_images
-
-
-def compose_transformations(transformations: Sequence[Transformation]) -> Transformation:
-    """Apply transformations one after the other.
-
-    Parameters
-    ----------
-    transformations
-        Functions (N, C, H, W) -> (N, C, H', W'), first to last. None at all is the identity.
-
-    Returns
-    -------
-    transformation
-        The chain of them.
-
-    Raises
-    ------
-    TypeError
-        If one of them cannot be called.
-    """
-    functions = tuple(transformations)
-    for function in functions:
-        if not callable(function):
-            raise TypeError(
-                f"compose_transformations: {function!r} is not a function of images; expected "
-                "functions such as random_jitter(6)."
-            )
-
-    def composed(images: torch.Tensor) -> torch.Tensor:
-        for function in functions:
-            images = function(images)
-        return images
-
-    return composed
+    return RandomSteps("pad", draw)
 
 
 def generate_standard_transformations(size: int, channels: int = 3) -> Transformation:
