@@ -13,9 +13,9 @@ import pytest
 import torch
 from unprivileged import unprivileged
 
-from fvfast.files import arrays as array_files
 from fvfast.spectrum import Spectrum
 from fvfast.spectrum import file as spectrum_file
+from fvfast.spectrum.file import read_spectrum, write_spectrum
 
 SHAPE = (1, 6, 4)
 VALUES = np.arange(24, dtype=np.float32).reshape(SHAPE)
@@ -297,10 +297,11 @@ def test_sizes_are_known_before_anything_is_unpacked(
     assert 0 < most <= 2**10
 
 
-def test_arrays_that_are_large_together_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(array_files, "LARGEST", 4000)
-    half = np.zeros(600, np.float32)
-    assert "takes 0.0 GiB" in refusal(tmp_path, archive(image_count=half, kind=half))
+def test_arrays_that_are_large_together_are_refused(tmp_path):
+    """Each of them, with 4 bytes for a value, is not."""
+    many = np.zeros(60 * 2**20, np.uint8)
+    message = refusal(tmp_path, archive(image_count=many, kind=many))
+    assert "array 'kind', takes 0.2 GiB; expected at most 0.4 GiB" in message
 
 
 def test_long_lists_of_members_are_refused(tmp_path):
@@ -318,17 +319,15 @@ def test_headers_of_any_length_are_not_unpacked(tmp_path):
     assert "EOF: reading array header" in refusal(tmp_path, archive(magnitude=long))
 
 
-def test_what_is_saved_can_be_read(tmp_path, monkeypatch):
-    spectrum = load(tmp_path, npy(np.ones((2, 32, 32), np.float32)))
+def test_what_is_saved_can_be_read(tmp_path):
+    path = tmp_path / "a.npz"
+    load(tmp_path, npy(np.ones((2, 32, 32), np.float32))).save(path)
+    content = read_spectrum(path)
     limit = 2 * 32 * 32 * 4 + spectrum_file._BESIDE
-    for module in (array_files, spectrum_file):
-        monkeypatch.setattr(module, "LARGEST", limit)
-    spectrum.save(tmp_path / "a.npz")
-    assert Spectrum.from_file(tmp_path / "a.npz").channels == 2
-    for module in (array_files, spectrum_file):
-        monkeypatch.setattr(module, "LARGEST", limit - 1)
+    write_spectrum(path, content, limit)
+    assert read_spectrum(path, limit).values.shape == (2, 32, 32)
     with pytest.raises(ValueError, match=r"Spectrum\.save: the spectrum has shape \(2, 32, 32\)"):
-        spectrum.save(tmp_path / "b.npz")
+        write_spectrum(tmp_path / "b.npz", content, limit - 1)
     assert not (tmp_path / "b.npz").exists()
 
 

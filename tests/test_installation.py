@@ -3,8 +3,8 @@
 import os
 
 import pytest
+import torch
 
-from fvfast.cli import installation
 from fvfast.cli.installation import busy_cores, describe_installation, usable_cores, waiting_advice
 
 
@@ -31,12 +31,13 @@ def test_advice_where_threads_exceed_free_cores(monkeypatch, threads, cores, bus
 
 
 def test_info_says_it(monkeypatch):
-    monkeypatch.setattr(installation, "busy_cores", lambda: 100.0)
-    monkeypatch.setattr(installation.torch, "get_num_threads", lambda: 4)
-    assert "PASSIVE" in dict(describe_installation())["waiting threads"]
-    monkeypatch.setattr(installation, "busy_cores", lambda: 0.0)
-    monkeypatch.setattr(installation, "usable_cores", lambda: 8)
-    assert "waiting threads" not in dict(describe_installation())
+    """On a machine of eight cores."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    for busy, is_said in ((100.0, True), (0.0, False)):
+        monkeypatch.setattr(os, "getloadavg", lambda busy=busy: (busy, 0.0, 0.0), raising=False)
+        rows = dict(describe_installation())
+        assert ("PASSIVE" in rows.get("waiting threads", "")) is is_said
 
 
 def test_the_machine_is_read():

@@ -1,6 +1,7 @@
 """Runs that end early, by the user or by numbers that are not finite, keep what they had."""
 
 import signal
+import sys
 
 import numpy as np
 import pytest
@@ -57,34 +58,29 @@ def test_interrupt_before_the_first_step(objective):
 
 @pytest.fixture
 def signal_after():
-    """Send SIGINT, once, when a function has returned."""
+    """Send SIGINT, once, when a function returns."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    with pytest.MonkeyPatch.context() as patch:
 
-        def after(owner, name):
-            function = getattr(owner, name)
-
-            def then_signal(*args, **settings):
-                result = function(*args, **settings)
-                patch.setattr(owner, name, function)
+    def after(function):
+        def watch(frame, event, _argument):
+            if event == "return" and frame.f_code is function.__code__:
+                sys.setprofile(None)
                 signal.raise_signal(signal.SIGINT)
-                return result
 
-            patch.setattr(owner, name, then_signal)
+        sys.setprofile(watch)
 
-        yield after
+    yield after
+    sys.setprofile(None)
     signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize(
-    ("owner", "name"),
-    [(loop._Loop, "finish"), (snapshot.Snapshot, "restore")],
+    "function",
+    [loop._Loop.finish, snapshot.Snapshot.restore],
     ids=["the images are fetched", "the network is put back"],
 )
 @pytest.mark.parametrize("call", [maco, maco_batch, optimize])
-def test_an_interrupt_after_the_last_step_takes_nothing_away(
-    network, signal_after, call, owner, name
-):
+def test_an_interrupt_after_the_last_step_takes_nothing_away(network, signal_after, call, function):
     objective = Objective.neuron(network, "7", 3, input_shape=INPUT)
     settings = {key: value for key, value in SHORT.items() if key != "nb_crops"}
     expected = call(objective, **settings)[0]
@@ -92,7 +88,7 @@ def test_an_interrupt_after_the_last_step_takes_nothing_away(
 
     def arm(report):
         if report.step == report.nb_steps - 1:
-            signal_after(owner, name)
+            signal_after(function)
 
     with pytest.warns(RuntimeWarning, match="interrupted after (the last step|1 of 1 images)"):
         found = call(objective, **settings, callback=arm)[0]
@@ -107,7 +103,7 @@ def test_an_interrupt_after_a_batch_waits_until_it_is_handed_over(network, signa
 
     def arm(report):
         if report.step == report.nb_steps - 1 and len(parts) == 1:
-            signal_after(loop._Loop, "finish")
+            signal_after(loop._Loop.finish)
 
     with pytest.warns(RuntimeWarning, match="interrupted after 2 of 4 images; on_result has had"):
         maco_batch(

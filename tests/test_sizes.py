@@ -1,6 +1,7 @@
 """Runs of any size: they take the memory of what they do, or are refused before the work."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -12,7 +13,10 @@ from fvfast.evaluation.metrics import transferability
 from fvfast.models import LoadedModel
 from fvfast.ops.phase_to_image import phase_to_image
 from fvfast.preconditioning import to_valid_grayscale, to_valid_rgb
-from fvfast.run import loop, memory_checks
+from fvfast.run.loop import Gradients, run_ascent
+from fvfast.run.maco_settings import MacoSettings
+from fvfast.run.memory_checks import check_run_fits, gibibytes
+from fvfast.run.optimize_settings import OptimizeSettings
 from fvfast.run.results import joined
 from fvfast.run.score_table import ScoreTable, joined_scores
 
@@ -120,22 +124,32 @@ def test_more_kept_images_than_the_memory_holds_are_refused(model, call):
         call(objective(model), **{**SHORT, "nb_steps": HUGE}, save_every=1)
 
 
-@pytest.mark.parametrize("call", [maco, optimize])
-def test_a_run_ends_when_the_memory_is_full_of_images(model, call, monkeypatch):
-    expected = call(objective(model), **SHORT, save_every=1)[0]
-    asked = []
+@pytest.mark.parametrize("settings", [MacoSettings, OptimizeSettings])
+def test_a_run_ends_when_the_memory_is_full_of_images(settings):
+    shape, cpu = (3, 16, 16), torch.device("cpu")
 
-    def free_bytes(needed, _device):
-        asked.append(needed)
-        return None if len(asked) < 2 else 0
+    def run(available=lambda _device: None):
+        variables = settings().parametrize(shape, progress=False)([0], cpu)
 
-    monkeypatch.setattr(loop, "free_bytes", free_bytes)
+        def gradients(_step):
+            with torch.enable_grad():
+                (gradient,) = torch.autograd.grad(variables.image().sum(), variables.source)
+            return Gradients(torch.ones(1), gradient)
+
+        transparency = torch.zeros(1, *shape) if settings.has_transparency else None
+        return run_ascent(
+            variables, gradients, variables.render, names=["x"], nb_steps=3, progress=False,
+            transparency=transparency, save_every=1, available=available,
+        ).images  # fmt: skip
+
+    tensors = 2 if settings.has_transparency else 1
+    needed = 2 * tensors * 3 * 16 * 16 * 4
+    # Enough after the first step; not after the second, nor when it has freed what can go.
+    answers = iter([needed, needed - 1, needed - 1])
     with pytest.warns(RuntimeWarning, match="step 1: the memory is full with 2 times .* GiB"):
-        found = call(objective(model), **SHORT, save_every=1, callback=lambda _report: None)[0]
+        found = run(lambda _device: next(answers))
     assert len(found) == 2
-    assert all(map(torch.equal, found, expected[:2]))
-    tensors = 2 if call is maco else 1
-    assert asked == [2 * tensors * 3 * 16 * 16 * 4] * 2
+    assert all(map(torch.equal, found, run()[:2]))
 
 
 @pytest.mark.parametrize("size", [10**6, 10**30])
@@ -155,17 +169,11 @@ def test_crops_that_no_memory_holds_are_refused(model, call, crops):
         call(objective(model), **SHORT, nb_crops=crops)
 
 
-def test_crops_in_sixteen_bits_take_half_the_memory(model, monkeypatch):
-    needed = []
-
-    def free_bytes(count, _device):
-        needed.append(count)
-
-    monkeypatch.setattr(memory_checks, "free_bytes", free_bytes)
-    monkeypatch.setattr(memory_checks, "SMALL", 0)
-    for precision in (None, "bfloat16"):
-        maco(objective(model), **SHORT, nb_crops=100, precision=precision)
-    assert needed[0] - needed[1] == 2 * 100 * 3 * 12 * 12 * 2
+@pytest.mark.parametrize(("precision", "size"), [(None, 4), ("bfloat16", 2)])
+def test_crops_in_sixteen_bits_take_half_the_memory(model, precision, size):
+    needed = gibibytes(10**9 * 2 * 3 * 12 * 12 * size)
+    with pytest.raises(torch.OutOfMemoryError, match=f"{re.escape(needed)} for {10**9} x"):
+        maco(objective(model), **SHORT, nb_crops=10**9, precision=precision)
 
 
 def test_a_batch_that_no_memory_holds_is_refused(model):
@@ -182,11 +190,18 @@ def test_a_batch_size_beyond_all_images(model):
     assert torch.equal(maco_batch(few, **SHORT, batch_size=10**30).images, expected.images)
 
 
-@pytest.mark.parametrize("call", [maco, maco_batch, optimize])
-def test_small_runs_are_not_refused(model, call, monkeypatch):
+def test_small_runs_are_not_refused():
     """What a system says is free may be less than what it gives."""
-    monkeypatch.setattr(memory_checks, "available_memory", lambda _device: 0)
-    assert call(objective(model), **SHORT)[0][-1].isfinite().all()
+
+    def check(images):
+        check_run_fits(
+            "maco", torch.device("cpu"), images, (3, 16, 16), 2, (3, 12, 12),
+            available=lambda _device: 0,
+        )  # fmt: skip
+
+    check(10)
+    with pytest.raises(torch.OutOfMemoryError, match="0 GiB are free"):
+        check(10**5)
 
 
 def test_files_that_were_read_are_free_memory(tmp_path):

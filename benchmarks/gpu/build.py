@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import build_native
@@ -42,18 +42,32 @@ def torch_facts(job: Job) -> Iterator[None]:
             job.records.fail("what torch says", f"exit status {status}: see {job.log.name}")
 
 
-def build_for_gpu(job: Job) -> None:
-    """Build the module in the source tree."""
+def build_for_gpu(
+    job: Job,
+    build: Callable[..., Path] = build_native.build_in_place,
+    folder: Path = FOLDER,
+) -> None:
+    """Build the module in the source tree.
+
+    Parameters
+    ----------
+    job
+        Whose records tell of it.
+    build
+        Builds for architectures, with what it makes on the way in a folder.
+    folder
+        That folder.
+    """
     architecture = gpu_architecture()
     began = time.monotonic()
     with job.records.attempt("the build"):
-        module = build_native.build_in_place([architecture], folder=FOLDER)
+        module = build([architecture], folder=folder)
         seconds = time.monotonic() - began
         job.records.add(
             "build", what=module.name, architecture=architecture, seconds=seconds,
             MB=module.stat().st_size / 1e6,
         )  # fmt: skip
-    record_objects(job, FOLDER)
+    record_objects(job, folder)
 
 
 def build_emulated(job: Job) -> None:

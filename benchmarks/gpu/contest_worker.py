@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.peers import gate
+from benchmarks.peers.gate import serve
 from benchmarks.peers.scene import Scene
 
 DEVICE = "cuda"
@@ -56,9 +56,7 @@ def device_memory() -> types.SimpleNamespace:
 def main() -> None:
     worker = importlib.import_module(sys.argv.pop(1))
     adapt(worker)
-    gate.memory = device_memory()
-    gate.finish_work = torch.cuda.synchronize
-    gate.serve(worker.prepare)
+    serve(worker.prepare, finish_work=torch.cuda.synchronize, memory=device_memory())
 
 
 if __name__ == "__main__":

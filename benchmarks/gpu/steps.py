@@ -160,9 +160,11 @@ class Watch:
     ----------
     place, counts
         Where, and how many steps.
+    profiler
+        Counts launches. Default: torch's.
     """
 
-    def __init__(self, place: Place, counts: Counts) -> None:
+    def __init__(self, place: Place, counts: Counts, profiler: Profiler | None = None) -> None:
         self.place = place
         self.counts = counts
         self.began = time.perf_counter()
@@ -171,7 +173,7 @@ class Watch:
         self.launches: Launches | None = None
         self.unseen = ""
         self.waits: collections.Counter[str] = collections.Counter()
-        self._profiler = Profiler(place)
+        self._profiler = Profiler(place) if profiler is None else profiler
         self._warnings: Any = None
         self._told: list[warnings.WarningMessage] = []
 

@@ -20,15 +20,15 @@ import time
 from collections.abc import Callable
 from typing import Any, TextIO
 
-from benchmarks.peers import memory
+from benchmarks.peers import memory as process_memory
 from benchmarks.peers.scene import Scene
 
 ENDLESS = 100_000
 """Steps to ask a library for: more than any contest takes, because the gate ends the run."""
 
 
-def finish_work() -> None:
-    """Wait for a device that still works on the steps of a turn; the processor does not."""
+def _nothing_to_finish() -> None:
+    """Return at once: a step on the processor is done when it has been taken."""
 
 
 class Finished(BaseException):
@@ -50,9 +50,23 @@ class Gate:
         Where JSON lines are read from and written to.
     versions
         What the first answer tells about the library.
+    finish_work
+        Waits for a device that still works on the steps of a turn.
+    memory
+        Has the functions of `benchmarks.peers.memory`, for the memory that is measured.
     """
 
-    def __init__(self, requests: TextIO, answers: TextIO, versions: dict[str, str]) -> None:
+    def __init__(
+        self,
+        requests: TextIO,
+        answers: TextIO,
+        versions: dict[str, str],
+        *,
+        finish_work: Callable[[], object] = _nothing_to_finish,
+        memory: Any = process_memory,
+    ) -> None:
+        self.finish_work = finish_work
+        self.memory = memory
         self.requests = requests
         self.answers = answers
         self.versions = versions
@@ -60,7 +74,7 @@ class Gate:
         self.steps = 0
         self.remaining = 0
         self.measures_memory = False
-        self.memory_before_run = memory.current()
+        self.memory_before_run = self.memory.current()
         self.wall = self.cpu = 0.0
         self._start_clock()
 
@@ -70,14 +84,14 @@ class Gate:
         if self.calls == 1:
             return
         if self.calls == 2:
-            finish_work()
+            self.finish_work()
             self._answer({**self.versions, "first_step_seconds": time.perf_counter() - self.wall})
         else:
             self.remaining -= 1
             if self.remaining > 0:
                 return
             # Only here: a library that runs ahead of the device may do so in all steps of a turn.
-            finish_work()
+            self.finish_work()
             self._answer(self._measurement())
         self._wait_for_request()
 
@@ -90,9 +104,9 @@ class Gate:
         self.measures_memory = request.get("memory", False)
         if self.measures_memory:
             # What the allocator merely keeps for later is not what a step needs.
-            memory.return_free_memory()
-            memory.reset_peak()
-            self.memory_between_steps = memory.current()
+            self.memory.return_free_memory()
+            self.memory.reset_peak()
+            self.memory_between_steps = self.memory.current()
         self._start_clock()
 
     def _start_clock(self) -> None:
@@ -102,7 +116,7 @@ class Gate:
     def _measurement(self) -> dict[str, Any]:
         wall, cpu = time.perf_counter() - self.wall, _cpu_seconds() - self.cpu
         if self.measures_memory:
-            peak = memory.peak()
+            peak = self.memory.peak()
             return {
                 "step_bytes": peak - self.memory_between_steps,
                 "run_bytes": peak - self.memory_before_run,
@@ -118,7 +132,9 @@ def _cpu_seconds() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def serve(prepare: Callable[[Scene], tuple[dict[str, str], Callable[[Gate], object]]]) -> None:
+def serve(
+    prepare: Callable[[Scene], tuple[dict[str, str], Callable[[Gate], object]]], **device: Any
+) -> None:
     """Run a worker on standard input and output until the input ends.
 
     Parameters
@@ -126,12 +142,14 @@ def serve(prepare: Callable[[Scene], tuple[dict[str, str], Callable[[Gate], obje
     prepare
         Loads the library and the network of a scene. Returns the versions of library and framework,
         and a function that runs the library, which must call the gate once per step.
+    device
+        ``finish_work`` and ``memory`` of a `Gate`, where it is not the processor that is timed.
     """
     # Libraries print; what they print must not get between the answers.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     versions, run = prepare(Scene.from_json(sys.stdin.readline()))
-    gate = Gate(sys.stdin, answers, {**versions, "python": platform.python_version()})
+    gate = Gate(sys.stdin, answers, {**versions, "python": platform.python_version()}, **device)
     try:
         run(gate)
     except Finished:

@@ -33,7 +33,9 @@ class _Header(NamedTuple):
     length: int
 
 
-def read_arrays(path: Path, names: Iterable[str]) -> NDArray[Any] | dict[str, NDArray[Any]]:
+def read_arrays(
+    path: Path, names: Iterable[str], largest: int = LARGEST
+) -> NDArray[Any] | dict[str, NDArray[Any]]:
     """Read the array of a ``.npy`` file, or the arrays of an ``.npz`` file with given names.
 
     Parameters
@@ -42,6 +44,8 @@ def read_arrays(path: Path, names: Iterable[str]) -> NDArray[Any] | dict[str, ND
         Path of the file; the content decides which of the two formats it is.
     names
         Names of the arrays to read. Names that are not in the file are skipped.
+    largest
+        Largest number of bytes that the arrays may take together.
 
     Raises
     ------
@@ -49,25 +53,25 @@ def read_arrays(path: Path, names: Iterable[str]) -> NDArray[Any] | dict[str, ND
         The file cannot be opened.
     ValueError
         It is not a regular file, is damaged, holds an array of anything but numbers or texts, or
-        its arrays would take more than `LARGEST` bytes.
+        its arrays would take more than ``largest`` bytes.
     """
     with _ShortReads(open_regular(path)) as file:
         if not file.peek().startswith(b"PK"):
             size = os.fstat(file.fileno()).st_size
-            array, _ = _read_array(file, size, path, LARGEST)
+            array, _ = _read_array(file, size, path, largest)
             return array
         with _telling_damage(path):
             archive = zipfile.ZipFile(file)
         with archive:
-            return _read_members(archive, names, path)
+            return _read_members(archive, names, path, largest)
 
 
 def _read_members(
-    archive: zipfile.ZipFile, names: Iterable[str], path: Path
+    archive: zipfile.ZipFile, names: Iterable[str], path: Path, largest: int
 ) -> dict[str, NDArray[Any]]:
     listed = archive.namelist()
     found = [name for name in names if f"{name}.npy" in listed]
-    arrays, left = {}, LARGEST
+    arrays, taken = {}, 0
     for name in found:
         what = f"{path}, array {name!r},"
         if listed.count(f"{name}.npy") > 1:
@@ -82,15 +86,14 @@ def _read_members(
         with _telling_damage(path):
             member = archive.open(info)
         with member:
-            arrays[name], taken = _read_array(member, info.file_size, what, left)
-        left -= taken
+            arrays[name], taken = _read_array(member, info.file_size, what, largest, taken)
     return arrays
 
 
 def _read_array(
-    file: IO[bytes], size: int, what: Path | str, largest: int
+    file: IO[bytes], size: int, what: Path | str, largest: int, before: int = 0
 ) -> tuple[NDArray[Any], int]:
-    """Read an array; return it and how many of the bytes in ``largest`` it takes."""
+    """Read an array; return it, and the bytes that it takes with those before it."""
     with _telling_damage(what):
         header = _read_header(file)
     if header.dtype.kind not in _KINDS or header.dtype.hasobject:
@@ -98,9 +101,9 @@ def _read_array(
     count = math.prod(header.shape)
     # Magnitudes of any type become float32.
     taken = count * max(header.dtype.itemsize, 4)
-    if taken > largest:
+    if before + taken > largest:
         raise ValueError(
-            f"{what} takes {taken / 2**30:.1f} GiB; expected at most {LARGEST / 2**30:.1f} GiB."
+            f"{what} takes {taken / 2**30:.1f} GiB; expected at most {largest / 2**30:.1f} GiB."
         )
     values = size - header.length
     if min(header.shape, default=0) < 0 or count * header.dtype.itemsize != values:
@@ -110,7 +113,7 @@ def _read_array(
         )
     with _telling_damage(what), _no_warnings():
         file.seek(0)
-        return np.lib.format.read_array(file, allow_pickle=False), taken
+        return np.lib.format.read_array(file, allow_pickle=False), before + taken
 
 
 def _read_header(file: IO[bytes]) -> _Header:

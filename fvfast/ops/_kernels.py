@@ -130,38 +130,40 @@ def kernels_for(device: torch.device) -> Kernels | None:
     if device.type != "cuda" or torch.version.cuda is None:
         return None
     index = torch.cuda.current_device() if device.index is None else device.index
-    if not _has_cuda_kernels(index):
+    if not has_cuda_kernels(index):
         return None
     return Kernels(native(), (index, torch.cuda.current_stream(index).cuda_stream))
 
 
 @functools.cache
-def _has_cuda_kernels(index: int) -> bool:
+def has_cuda_kernels(index: int) -> bool:
     """Whether kernels were compiled for a device; the first call warns if none were."""
     module = native()
     if module is None:
         return False
+    why_not = why_not_on(index, status_of(module))
+    if why_not:
+        warnings.warn(
+            "fvfast runs without its CUDA kernels and will be slow: the PyTorch reference is used "
+            f"instead. {why_not}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return not why_not
+
+
+def why_not_on(index: int, status: NativeStatus) -> str:
+    """Say why a CUDA device has no kernels, and what to do about it; empty where it has some."""
     capability = torch.cuda.get_device_capability(index)
-    if runs_on(capability, module.cuda_architectures):
-        return True
-    warnings.warn(
-        "fvfast runs without its CUDA kernels and will be slow: the PyTorch reference is used "
-        f"instead. {_why_not_on(torch.cuda.get_device_name(index), capability)}",
-        RuntimeWarning,
-        stacklevel=2,
-    )
-    return False
-
-
-def _why_not_on(name: str, capability: tuple[int, int]) -> str:
-    """Say why a device has no kernels, and what to do about it."""
-    status = native_status()
+    if runs_on(capability, status.cuda_architectures):
+        return ""
     if not status.cuda_architectures:
         return (
             f"The native module has none: {status.cuda_reason}\nOnce that is fixed, install fvfast "
             "again with FVFAST_CUDA=1, with which a build without CUDA kernels is an error."
         )
     major, minor = capability
+    name = torch.cuda.get_device_name(index)
     return (
         f"{name} has compute capability {major}.{minor}; the kernels were compiled for: "
         f"{status.cuda_architectures}. Install fvfast again with FVFAST_CUDA=1 and "
@@ -206,11 +208,24 @@ def native_status() -> NativeStatus:
     module, reason = _load()
     if module is None:
         return NativeStatus(False, reason, "", "", torch.get_num_threads(), "", reason)
+    return status_of(module)
+
+
+def status_of(module: Any, cuda_failure: Path = _CUDA_FAILURE_RECORD) -> NativeStatus:
+    """Describe a native module.
+
+    Parameters
+    ----------
+    module
+        That was loaded.
+    cuda_failure
+        Where its build has written why it left CUDA out.
+    """
     cuda_reason = ""
     if not module.cuda_architectures:
         cuda_reason = "left out when the native module was built"
-        if _CUDA_FAILURE_RECORD.exists():
-            cuda_reason = _CUDA_FAILURE_RECORD.read_text().strip()
+        if cuda_failure.exists():
+            cuda_reason = cuda_failure.read_text().strip()
     return NativeStatus(
         True,
         "",

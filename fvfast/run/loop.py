@@ -12,9 +12,9 @@ from tqdm.auto import tqdm
 
 from fvfast._shared.messages import printable, shortened, warn_user
 from fvfast.engine.borrowing.interrupts import let_interrupts_through, opened
-from fvfast.engine.memory import reused_memory
+from fvfast.engine.memory import available_memory, reused_memory
 from fvfast.parametrizations.base import Parametrization
-from fvfast.run.memory_checks import free_bytes, gibibytes
+from fvfast.run.memory_checks import Available, free_bytes, gibibytes
 from fvfast.run.score_table import ScoreTable
 
 _LABEL = 60  # characters of a name beside a progress bar
@@ -126,6 +126,7 @@ def run_ascent(
     progress: bool = True,
     callback: Callback | None = None,
     save_every: int | None = None,
+    available: Available = available_memory,
 ) -> Ascent:
     """Take up to ``nb_steps`` steps of gradient ascent.
 
@@ -145,6 +146,8 @@ def run_ascent(
         What the progress bar says. Default: the name, or the number of objectives.
     nb_steps, progress, callback, save_every
         See `fvfast.maco`.
+    available
+        Says how many bytes are free for the images that are kept.
 
     Returns
     -------
@@ -156,7 +159,7 @@ def run_ascent(
     RuntimeWarning
         A score or gradient is not finite, the gradient stays zero, or the run is interrupted.
     """
-    loop = _Loop(variables, render, names, nb_steps, transparency, callback, save_every)
+    loop = _Loop(variables, render, names, nb_steps, transparency, callback, save_every, available)
     bar = tqdm(
         total=nb_steps,
         desc=label
@@ -202,6 +205,7 @@ class _Loop:
         transparency: torch.Tensor | None,
         callback: Callback | None,
         save_every: int | None,
+        available: Available,
     ) -> None:
         self.state = variables.state
         self.ascend = variables.ascend
@@ -210,6 +214,7 @@ class _Loop:
         self.nb_steps = nb_steps
         self.callback = callback
         self.save_every = save_every
+        self.available = available
         self.result = Ascent()
         self.scores = ScoreTable(len(names))
         self.transparency = transparency
@@ -305,7 +310,9 @@ class _Loop:
         last = [images[-1] for images in (self.result.images, self.result.transparencies) if images]
         size = sum(images.numel() * images.itemsize for images in last)
         # The final ones, and as much for who goes on with them.
-        if step == self.nb_steps - 1 or free_bytes(2 * size, torch.device("cpu")) is None:
+        if step == self.nb_steps - 1:
+            return False
+        if free_bytes(2 * size, torch.device("cpu"), self.available) is None:
             return False
         warn_user(
             f"step {step}: the memory is full with {kept} times {gibibytes(size)} of save_every="

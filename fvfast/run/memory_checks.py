@@ -1,7 +1,7 @@
 """Checks that the memory suffices for a run before the run begins."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -18,22 +18,29 @@ transparency.
 _OF_A_VIEW = 2
 """Tensors for each view: itself and its gradient. The run measures what the network keeps."""
 
+Available = Callable[[torch.device], int | None]
+"""Tells how many bytes are free on a device; None if that is unknown."""
+
 SMALL = 2**28
 """Requests of up to this many bytes are never refused: the system may give more than it reports."""
 
 
-def insufficient_memory(needed: int, device: torch.device) -> int | None:
+def insufficient_memory(
+    needed: int, device: torch.device, available: Available = available_memory
+) -> int | None:
     """Return the free bytes if they are fewer than needed; None if they suffice, or may suffice."""
-    return None if needed <= SMALL else free_bytes(needed, device)
+    return None if needed <= SMALL else free_bytes(needed, device, available)
 
 
-def free_bytes(needed: int, device: torch.device) -> int | None:
+def free_bytes(
+    needed: int, device: torch.device, available: Available = available_memory
+) -> int | None:
     """Return the free bytes if they are known and fewer than needed; None otherwise."""
-    free = available_memory(device)
+    free = available(device)
     if free is None or needed <= free:
         return None
     free_memory(device)
-    free = available_memory(device)
+    free = available(device)
     return None if free is None or needed <= free else free
 
 
@@ -45,6 +52,7 @@ def check_run_fits(
     views: int,
     view_shape: Sequence[int],
     view_dtype: torch.dtype = torch.float32,
+    available: Available = available_memory,
 ) -> None:
     """Refuse a run that cannot fit the memory.
 
@@ -62,6 +70,8 @@ def check_run_fits(
         Number of views of each image.
     view_dtype
         The smallest type that the views may have.
+    available
+        Tells how many bytes are free.
 
     Raises
     ------
@@ -70,7 +80,7 @@ def check_run_fits(
     """
     of_images = images * _OF_AN_IMAGE * math.prod(image_shape) * torch.float32.itemsize
     of_views = images * views * _OF_A_VIEW * math.prod(view_shape) * view_dtype.itemsize
-    free = insufficient_memory(of_images + of_views, device)
+    free = insufficient_memory(of_images + of_views, device, available)
     if free is not None:
         raise torch.OutOfMemoryError(
             f"{function}: {gibibytes(of_images)} for {images} x {_sizes(image_shape)} pixels and "

@@ -62,8 +62,15 @@ class SpectrumFile:
     version: str
 
 
-def read_spectrum(path: Path) -> SpectrumFile:
+def read_spectrum(path: Path, largest: int = LARGEST) -> SpectrumFile:
     """Read an ``.npz`` of `write_spectrum` or a ``.npy`` array (C, H, W // 2 + 1).
+
+    Parameters
+    ----------
+    path
+        Path of the file.
+    largest
+        Bytes that its arrays may take.
 
     Raises
     ------
@@ -73,7 +80,7 @@ def read_spectrum(path: Path) -> SpectrumFile:
         The file is damaged, too large, is something else, or its values are no magnitudes.
     """
     try:
-        content = read_arrays(path, _KEYS)
+        content = read_arrays(path, _KEYS, largest)
     except ValueError as error:
         raise ValueError(f"Spectrum.from_file: {error}") from error
     if isinstance(content, np.ndarray):
@@ -138,8 +145,17 @@ def _entry(
     return array.tolist()
 
 
-def write_spectrum(path: Path, content: SpectrumFile) -> None:
+def write_spectrum(path: Path, content: SpectrumFile, largest: int = LARGEST) -> None:
     """Write a compressed ``.npz``; it appears under its name only when it is complete.
+
+    Parameters
+    ----------
+    path
+        Path of the file.
+    content
+        What is written.
+    largest
+        Bytes that `read_spectrum` will let its arrays take.
 
     Raises
     ------
@@ -147,10 +163,10 @@ def write_spectrum(path: Path, content: SpectrumFile) -> None:
         The spectrum is so large that `read_spectrum` would refuse the file.
     """
     taken = content.values.nbytes + _BESIDE
-    if taken > LARGEST:
+    if taken > largest:
         raise ValueError(
             f"Spectrum.save: the spectrum has shape {content.values.shape} and would take "
-            f"{taken / 2**30:.2f} GiB; expected at most {LARGEST / 2**30:.2f} GiB. Measure it at a "
+            f"{taken / 2**30:.2f} GiB; expected at most {largest / 2**30:.2f} GiB. Measure it at a "
             "smaller size."
         )
     with replacing(path) as file:

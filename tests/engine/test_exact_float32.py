@@ -3,6 +3,7 @@
 Some cannot be set back to what they were at first, so another process sets them.
 """
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -15,7 +16,6 @@ from engine.test_plan import objective_of, plan_of, views_of
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import fvfast.engine.rewrite.frozen_convolution as frozen_convolution
 from fvfast import maco
 from fvfast.engine.exact_float32 import exact_float32, tf32_settings
 from fvfast.engine.rewrite.plan import Planner
@@ -58,7 +58,7 @@ class RoundingConvolutions(TorchDispatchMode):
 @pytest.fixture
 def convolutions(monkeypatch):
     """Neither oneDNN's own operations nor Winograd's, which are for the CPU only."""
-    monkeypatch.setattr(frozen_convolution, "_has_fused_operation", lambda _images: False)
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
     with RoundingConvolutions() as mode:
         yield mode
 
@@ -75,36 +75,35 @@ def steep():
     return objective_of(model)
 
 
-def test_rounding_of_convolutions_hides_no_form(convolutions, steep, monkeypatch):
+class InTf32(Planner):
+    """Tries forms with the settings of the program."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.trial_context = contextlib.nullcontext
+
+
+def test_rounding_of_convolutions_hides_no_form(convolutions, steep):
     assert plan_of(steep, views=views_of() + 30).form.joined
     assert not all(convolutions.seen)
     assert tf32_is_on()
 
-    monkeypatch.setattr("fvfast.engine.rewrite.plan.exact_float32", _nothing)
-    plan = plan_of(steep, views=views_of() + 30)
+    plan = plan_of(steep, views=views_of() + 30, planner=InTf32)
     assert not plan.form.joined
     assert any("changes the outputs by" in note for note in plan.notes)
 
 
-class _nothing:  # noqa: N801 (in the place of a function)
-    def __enter__(self):
-        pass
+def test_the_faster_of_two_forms_is_timed_as_it_will_run(convolutions, steep):
+    timed = []
 
-    def __exit__(self, *_):
-        pass
+    class Watched(Planner):
+        def seconds_of(self, forms):
+            before = len(convolutions.seen)
+            seconds = super().seconds_of(forms)
+            timed.append((len(forms), convolutions.seen[before:]))
+            return seconds
 
-
-def test_the_faster_of_two_forms_is_timed_as_it_will_run(convolutions, steep, monkeypatch):
-    timed, time = [], Planner._time
-
-    def watched(planner, forms):
-        before = len(convolutions.seen)
-        seconds = time(planner, forms)
-        timed.append((len(forms), convolutions.seen[before:]))
-        return seconds
-
-    monkeypatch.setattr(Planner, "_time", watched)
-    plan_of(steep, precision="auto")
+    plan_of(steep, precision="auto", planner=Watched)
     ((count, seen),) = timed
     assert count > 1
     assert seen

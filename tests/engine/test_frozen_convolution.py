@@ -4,9 +4,10 @@ import itertools
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fvfast.engine.rewrite.frozen_convolution import FrozenConvolution
-from fvfast.ops.winograd import has_winograd_kernel, winograd_convolution
+from fvfast.ops.winograd import has_winograd_kernel
 
 FORMATS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}
 WAYS = [(torch.contiguous_format, False), (torch.channels_last, True)]
@@ -181,39 +182,47 @@ def test_depthwise_backward_pass_by_a_forward_pass(stride, size, memory_format):
             assert_as_exact(mine, theirs, exact)
 
 
-def test_a_processor_with_matrix_units_takes_that_way(monkeypatch):
-    module = "fvfast.engine.rewrite.frozen_convolution._prefers_forward"
-    monkeypatch.setattr(module, lambda _gradient: True)
-    calls = []
-    whole = FrozenConvolution._backward_by_forward
+class Watched(TorchDispatchMode):
+    """Notes the shape of what each call of an operation is given first."""
 
-    def counted(self, *arguments):
-        calls.append(1)
-        return whole(self, *arguments)
+    def __init__(self, operation):
+        super().__init__()
+        self._operation = operation
+        self.shapes = []
 
-    monkeypatch.setattr(FrozenConvolution, "_backward_by_forward", counted)
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is self._operation:
+            self.shapes.append(tuple(args[0].shape))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("has_units", [False, True])
+def test_a_processor_with_matrix_units_takes_that_way(monkeypatch, has_units):
+    """In bfloat16, of which it has no other kind of backward pass then."""
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has_units, raising=False)
+
+    def is_taken(**settings):
+        case = Case(**settings)
+        frozen = case.frozen(torch.bfloat16)
+        gradient = case.rounded(case.gradient, torch.bfloat16)
+        with Watched(torch.ops.aten.convolution_backward.default) as backward:
+            frozen.backward(gradient, case.images.shape)
+        return not backward.shapes
+
+    assert is_taken(inputs=6, outputs=6, groups=6, padding=1) is has_units
+    assert not is_taken(inputs=6, outputs=6, groups=6, padding=3)  # wider than the kernel reaches
+    assert not is_taken(inputs=6, outputs=6, groups=2)
+    assert not is_taken(inputs=1, outputs=1)
     Case(6, 6, groups=6, padding=1, activation="relu6").check()
-    assert calls
-    calls.clear()
-    Case(6, 6, groups=6, padding=3).check()  # wider than the kernel reaches
-    Case(6, 6, groups=2).check()
-    Case(1, 1).check()
-    assert not calls
 
 
 @pytest.fixture
-def winograd_shapes(monkeypatch):
-    """The shapes of the images that the Winograd convolution was called with."""
+def winograd_shapes():
+    """The shapes of the images that the Winograd convolution is called with."""
     if not has_winograd_kernel(torch.zeros(1)):
         pytest.skip("there is no kernel for this processor")
-    shapes = []
-
-    def counted(images, *arguments, **settings):
-        shapes.append(tuple(images.shape))
-        return winograd_convolution(images, *arguments, **settings)
-
-    monkeypatch.setattr("fvfast.engine.rewrite.frozen_convolution.winograd_convolution", counted)
-    return shapes
+    with Watched(torch.ops.fvfast.winograd_convolution.default) as convolutions:
+        yield convolutions.shapes
 
 
 @pytest.mark.parametrize("padding", [0, 1, 2, (0, 2)])

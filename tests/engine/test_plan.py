@@ -1,5 +1,7 @@
 import dataclasses
+import functools
 import warnings
+from typing import ClassVar
 
 import pytest
 import torch
@@ -7,13 +9,12 @@ import torch.nn.functional as F
 from engine.test_state import assert_same, fingerprint
 from torch import nn
 
-import fvfast.engine.rewrite.plan as plan_module
 from fvfast import Objective, maco, maco_batch
 from fvfast.engine.borrowing.state import borrowed
 from fvfast.engine.engine import running_engine
 from fvfast.engine.precision import PRECISIONS, check_precision, half_types
 from fvfast.engine.rewrite.forms import Form
-from fvfast.engine.rewrite.plan import PROBE_VIEWS, Planner, make_plan
+from fvfast.engine.rewrite.plan import PROBE_VIEWS, Planner
 from fvfast.ops.winograd import has_winograd_kernel
 
 INPUT = (3, 20, 20)
@@ -45,11 +46,13 @@ def views_of(count=3, seed=0):
     return torch.randn(count, *INPUT, generator=torch.Generator().manual_seed(seed))
 
 
-def plan_of(objective, precision=None, views=None):
+def plan_of(objective, precision=None, views=None, planner=Planner):
+    """A plan for an objective, as `make_plan` makes it, unless with another planner."""
     tapped, _, names, _ = objective.compile()
     with borrowed(objective.model):
         views = views_of() if views is None else views
-        return make_plan(tapped, objective.scorer([0]), views, names[0], precision)
+        plan, _ = planner(tapped, objective.scorer([0]), views, names[0]).plan(precision)
+        return plan
 
 
 def gradients(objective, plan, views=None):
@@ -277,39 +280,40 @@ def test_a_network_that_is_nan_in_its_own_type():
 # "auto"
 
 
-def timed(monkeypatch, seconds):
-    """Let forms take as long as a function says; returns the forms that were timed."""
-    asked = []
+def timed(half, own=1.0):
+    """Make planners by whose clock forms in 16 bits, and in the own type, take so many seconds.
 
-    def time(_self, runnings):
-        forms = [running.form for running in runnings]
-        asked.extend(forms)
-        return [seconds(form) for form in forms]
+    They add the forms that they time to ``asked``.
+    """
 
-    monkeypatch.setattr(Planner, "_time", time)
-    return asked
+    class Timed(Planner):
+        asked: ClassVar = []
+
+        def seconds_of(self, forms):
+            forms = [running.form for running in forms]
+            self.asked.extend(forms)
+            return [half if form.dtype else own for form in forms]
+
+    return Timed
 
 
-def test_auto_takes_the_fastest(network, monkeypatch):
+def test_auto_takes_the_fastest(network):
     objective = objective_of(network)
     brain = dataclasses.replace(JOINED, dtype=torch.bfloat16)
-    asked = timed(monkeypatch, lambda form: 1.0 if form.dtype else 3.0)
-    plan = plan_of(objective, "auto")
-    assert asked == [JOINED, brain]
+    planner = timed(1.0, 3.0)
+    plan = plan_of(objective, "auto", planner=planner)
+    assert planner.asked == [JOINED, brain]
     assert plan.form == brain
     assert plan.notes == ("torch.float32: takes 3.00 times as long",)
-    timed(monkeypatch, lambda form: 3.0 if form.dtype else 1.0)
-    plan = plan_of(objective, "auto")
+    plan = plan_of(objective, "auto", planner=timed(3.0, 1.0))
     assert plan.form == JOINED
     assert plan.notes == (f"{brain}: takes 3.00 times as long",)
 
 
-def test_auto_needs_a_gain_worth_its_rounding(network, monkeypatch):
+def test_auto_needs_a_gain_worth_its_rounding(network):
     objective = objective_of(network)
-    timed(monkeypatch, lambda form: 0.97 if form.dtype else 1.0)
-    assert plan_of(objective, "auto").form == JOINED
-    timed(monkeypatch, lambda form: 0.93 if form.dtype else 1.0)
-    assert plan_of(objective, "auto").form.dtype == torch.bfloat16
+    assert plan_of(objective, "auto", planner=timed(0.97)).form == JOINED
+    assert plan_of(objective, "auto", planner=timed(0.93)).form.dtype == torch.bfloat16
 
 
 def imprecise(_m, y):
@@ -327,17 +331,16 @@ def other_gradient(_m, y):
     ("function", "note"),
     [(imprecise, "changes the outputs by 30"), (other_gradient, "likeness of the gradients")],
 )
-def test_auto_takes_only_what_agrees(monkeypatch, function, note):
-    asked = timed(monkeypatch, lambda form: 1.0 if form.dtype else 3.0)
-    plan = plan_of(objective_of(Network(function), ""), "auto")
-    assert asked == [JOINED]
+def test_auto_takes_only_what_agrees(function, note):
+    planner = timed(1.0, 3.0)
+    plan = plan_of(objective_of(Network(function), ""), "auto", planner=planner)
+    assert planner.asked == [JOINED]
     assert plan.form == JOINED
     assert sum(note in line for line in plan.notes) == 2
 
 
-def test_auto_tries_autocast_where_a_cast_fails(monkeypatch):
-    timed(monkeypatch, lambda form: 1.0 if form.dtype else 3.0)
-    plan = plan_of(objective_of(refusing(), ""), "auto")
+def test_auto_tries_autocast_where_a_cast_fails():
+    plan = plan_of(objective_of(refusing(), ""), "auto", planner=timed(1.0, 3.0))
     assert plan.form.autocast
     assert plan.notes[0].startswith("joined convolutions, channels last, bfloat16: RuntimeError")
 
@@ -604,7 +607,12 @@ def test_parameters_on_several_devices_are_left_where_they_are():
 # Memory
 
 
-def test_views_per_pass_by_the_memory(monkeypatch):
+def with_memory(free):
+    """Make planners that find so many bytes free."""
+    return functools.partial(Planner, available=lambda _device: free)
+
+
+def test_views_per_pass_by_the_memory():
     """A network whose activations are known: nothing but what squares keep for their gradient."""
 
     def squares(_m, y):
@@ -617,35 +625,42 @@ def test_views_per_pass_by_the_memory(monkeypatch):
     image = 4 * 3 * 20 * 20
     kept = 3 * image  # the inputs of two squares, and that of the score's mean of squares
     for free, expected in ((100 * kept, 60), (10 * kept, 6), (kept, 1), (0, 1), (None, None)):
-        monkeypatch.setattr(plan_module, "available_memory", lambda _device, free=free: free)
-        assert plan_of(objective, views=views_of(4)).views_per_pass == expected
+        plan = plan_of(objective, views=views_of(4), planner=with_memory(free))
+        assert plan.views_per_pass == expected
 
 
-def test_parameters_are_no_activations(monkeypatch):
+def test_parameters_are_no_activations():
     """Neither are their copies in another type."""
     model = Network(lambda m, y: m.linear(y.flatten(1)), linear=nn.Linear(8 * 18 * 18, 400))
     objective = objective_of(model, "")
-    monkeypatch.setattr(plan_module, "available_memory", lambda _device: 10**8)
+    planner = with_memory(10**8)
     parameters = sum(4 * parameter.numel() for parameter in model.parameters())
-    own = plan_of(objective).views_per_pass
+    own = plan_of(objective, planner=planner).views_per_pass
     assert own > 10**8 / parameters
-    half = plan_of(objective, "bfloat16").views_per_pass
+    half = plan_of(objective, "bfloat16", planner=planner).views_per_pass
     assert half >= 1.5 * own
 
 
-def test_what_fits_the_memory_is_what_runs(network, monkeypatch):
+def test_what_fits_the_memory_is_what_runs(network):
     objective = Objective.neuron(network, "7", [1, 2, 3], input_shape=INPUT)
     sizes = []
     network[7].register_forward_hook(lambda _m, _i, output: sizes.append(len(output)))
-    expected = maco_batch(objective, **SHORT)
-    monkeypatch.setattr(plan_module, "available_memory", lambda _device: 0)
+    plan = plan_of(objective, planner=with_memory(0))
     sizes.clear()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        result = maco_batch(objective, **SHORT)
-    assert max(sizes) <= PROBE_VIEWS
-    assert set(sizes[-9:]) == {1}
-    assert (result.images - expected.images).abs().max() <= 1e-3
+        scores, gradient = gradients(objective, plan, views_of(9))
+    assert set(sizes) == {1}
+    expected = gradients(objective, dataclasses.replace(plan, views_per_pass=None), views_of(9))
+    torch.testing.assert_close((scores, gradient), expected)
+
+
+def test_a_kept_plan_asks_how_much_memory_is_free_now(network):
+    objective = objective_of(network, "7")
+    kept = plan_of(objective, planner=with_memory(0))
+    assert kept.views_per_pass == 1
+    now = kept.for_run(objective.scorer([0]), torch.device("cpu"))
+    assert now.views_per_pass > 1
 
 
 def test_no_more_views_than_there_are(network):

@@ -8,13 +8,12 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.peers import gate
 from benchmarks.peers.gate import Finished, Gate
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def take_turns(monkeypatch, requests, steps):
+def take_turns(requests, steps):
     """Let a library take steps without waiting; return the answers, and when it was waited for."""
     waited = []
 
@@ -22,10 +21,9 @@ def take_turns(monkeypatch, requests, steps):
         time.sleep(0.05)  # what the device still had to do
         waited.append(opened.calls)
 
-    monkeypatch.setattr(gate, "finish_work", finish)
     answers = io.StringIO()
     lines = io.StringIO("".join(json.dumps(request) + "\n" for request in requests))
-    opened = Gate(lines, answers, {})
+    opened = Gate(lines, answers, {}, finish_work=finish)
     try:
         for _ in range(steps):
             opened()
@@ -34,14 +32,14 @@ def take_turns(monkeypatch, requests, steps):
     return [json.loads(line) for line in answers.getvalue().splitlines()], waited
 
 
-def test_the_device_is_waited_for_at_the_end_of_a_turn_alone(monkeypatch):
-    answers, waited = take_turns(monkeypatch, [{"steps": 20}, {"steps": 5}], 100)
+def test_the_device_is_waited_for_at_the_end_of_a_turn_alone():
+    answers, waited = take_turns([{"steps": 20}, {"steps": 5}], 100)
     assert waited == [2, 22, 27]  # after the first step, and after each turn
     assert len(answers) == 3
 
 
-def test_the_wait_is_part_of_the_turn(monkeypatch):
-    answers, _ = take_turns(monkeypatch, [{"steps": 10}], 100)
+def test_the_wait_is_part_of_the_turn():
+    answers, _ = take_turns([{"steps": 10}], 100)
     assert answers[0]["first_step_seconds"] >= 0.05
     assert answers[1]["seconds"] >= 0.05 / 10
 

@@ -5,13 +5,13 @@ import gc
 import time
 import types
 import warnings
-from pathlib import Path
 
 import pytest
 import torch
 
 import build_native
-from benchmarks.gpu import build, machine
+from benchmarks.gpu import machine
+from benchmarks.gpu.build import build_for_gpu
 from benchmarks.gpu.job import Job
 from benchmarks.gpu.machine import UnusableError, gpu_architecture, query_gpu
 from benchmarks.gpu.operations import Meter
@@ -137,8 +137,8 @@ def test_waits_are_counted_where_they_are(monkeypatch):
 
     device = Device(monkeypatch)
     monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", set_mode)
-    watch = Watch(place(), Counts(warm_up=2, timed=3, watched=2, profiled=1))
-    monkeypatch.setattr(watch, "_profiler", types.SimpleNamespace(start=str, stop=lambda n: n))
+    profiler = types.SimpleNamespace(start=str, stop=lambda steps: steps)
+    watch = Watch(place(), Counts(warm_up=2, timed=3, watched=2, profiled=1), profiler)
     waits_before = []
     for step in range(watch.counts.total):
         waits_before.append(device.waits)
@@ -201,10 +201,11 @@ def test_a_driver_that_does_not_work(tmp_path, monkeypatch):
 
 
 def test_no_gpu_is_a_failure_of_the_first_stage(tmp_path, monkeypatch):
-    monkeypatch.setattr(machine, "query_gpu", lambda: "no driver")
+    monkeypatch.setenv("PATH", str(tmp_path))
     job = Job(Records(tmp_path, "machine"), tmp_path, False, False, time.monotonic() + 60)
     machine.run(job)
-    assert [r["message"] for r in read_records(tmp_path) if r["kind"] == "failure"] == ["no driver"]
+    (failure,) = (record for record in read_records(tmp_path) if record["kind"] == "failure")
+    assert failure["message"] == "nvidia-smi was not found: there is no NVIDIA driver"
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -219,12 +220,10 @@ def test_the_build_is_for_this_gpu(tmp_path, monkeypatch, fails):
             raise build_native.BuildError("error: no such header")
         return built
 
-    monkeypatch.setattr(build, "gpu_architecture", lambda: "90")
-    monkeypatch.setattr(build_native, "build_in_place", build_in_place)
-    monkeypatch.setattr(build, "FOLDER", Path(tmp_path, "objects"))
+    driver(tmp_path, monkeypatch, SMI)
     results = tmp_path / "results"
     job = Job(Records(results, "build"), results, False, False, time.monotonic() + 60)
-    build.build_for_gpu(job)
+    build_for_gpu(job, build_in_place, tmp_path / "objects")
     assert asked == [(["90"], tmp_path / "objects")]
     (record,) = read_records(results)
     if fails:

@@ -1,23 +1,28 @@
 """Without the native module the reference does the work, and says so once."""
 
 import os
+import shutil
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 import torch
 
-from fvfast.ops import _kernels
+import fvfast
+from fvfast.ops._kernels import has_cuda_kernels, native, status_of, why_not_on
 
 pytestmark = pytest.mark.cpu_only
 
 FALLBACK = """
+import sys
 import warnings
 import torch
 from fvfast.ops import _kernels
-{before}
 from fvfast.ops import inject_noise
+if {is_missing}:
+    sys.modules["fvfast._C"] = None  # makes its import fail
 images = torch.zeros(1, 8)
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
@@ -32,28 +37,33 @@ assert all({reason!r} in message for message in messages)
 """
 
 
-def run_without_native(before, reason, warnings, environment):
-    script = FALLBACK.format(before=before, reason=reason, warnings=warnings)
+def run_without_native(reason, warnings, folder, *, is_missing=False, **environment):
+    script = FALLBACK.format(reason=reason, warnings=warnings, is_missing=is_missing)
     finished = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", script],
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert finished.returncode == 0, finished.stderr
 
 
 def test_a_failed_build_falls_back_with_one_warning(tmp_path):
-    record = tmp_path / "record.txt"
-    record.write_text("the compiler was on holiday\n")
-    before = (
-        "import sys, pathlib\n"
-        "sys.modules['fvfast._C'] = None  # makes its import fail\n"
-        f"_kernels._FAILURE_RECORD = pathlib.Path({str(record)!r})"
+    package = tmp_path / "fvfast"
+    shutil.copytree(
+        Path(fvfast.__file__).parent, package, ignore=shutil.ignore_patterns("_C*", "__pycache__")
     )
-    run_without_native(before, "the compiler was on holiday", 1, dict(os.environ))
+    (package / "_build_failure.txt").write_text("the compiler was on holiday\n")
+    run_without_native(
+        "the compiler was on holiday", 1, tmp_path, is_missing=True, PYTHONPATH=str(tmp_path)
+    )
 
 
-def test_native_module_can_be_disabled_without_a_warning():
-    environment = {**os.environ, "FVFAST_DISABLE_NATIVE": "1"}
-    run_without_native("", "FVFAST_DISABLE_NATIVE", 0, environment)
+def test_native_module_can_be_disabled_without_a_warning(tmp_path):
+    environment = {"FVFAST_DISABLE_NATIVE": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    run_without_native("FVFAST_DISABLE_NATIVE", 0, tmp_path, **environment)
 
 
 @pytest.mark.parametrize(
@@ -61,6 +71,7 @@ def test_native_module_can_be_disabled_without_a_warning():
     [
         ("", "The native module has none: nvcc had no license\nOnce that is fixed, install fvfast"),
         ("86;90a", "capability 8.0; the kernels were compiled for: 86;90a. Install fvfast again"),
+        ("80", ""),
     ],
 )
 def test_a_gpu_without_kernels_hears_why(monkeypatch, tmp_path, architectures, said):
@@ -73,11 +84,16 @@ def test_a_gpu_without_kernels_hears_why(monkeypatch, tmp_path, architectures, s
         simd_level=lambda: "baseline",
         max_threads=lambda: 1,
     )
-    monkeypatch.setattr(_kernels, "_CUDA_FAILURE_RECORD", record)
-    monkeypatch.setattr(_kernels, "_load", lambda: (module, ""))
-    monkeypatch.setattr(_kernels, "native", lambda: module)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA A100")
-    with pytest.warns(RuntimeWarning, match="without its CUDA kernels") as warned:
-        assert not _kernels._has_cuda_kernels.__wrapped__(0)
-    assert said in str(warned[0].message)
+    why = why_not_on(0, status_of(module, record))
+    assert said in why
+    assert bool(why) is bool(said)
+
+
+@pytest.mark.skipif(native() is None, reason="the native module is not built")
+def test_the_first_use_of_a_gpu_without_kernels_warns(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (1, 0))  # older than any
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA G80")
+    with pytest.warns(RuntimeWarning, match="without its CUDA kernels and will be slow"):
+        assert not has_cuda_kernels.__wrapped__(0)

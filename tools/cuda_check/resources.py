@@ -68,8 +68,16 @@ def cuda_sources() -> list[Path]:
     return sorted((ROOT / "csrc" / "cuda").rglob("*.cu"))
 
 
-def compile_cubin(source: Path, architecture: str) -> Compiled:
-    """Compile one source for one architecture, unless nothing changed since the last time."""
+def compile_cubin(source: Path, architecture: str, cache: Path = CACHE) -> Compiled:
+    """Compile one source for one architecture, unless nothing changed since the last time.
+
+    Parameters
+    ----------
+    source, architecture
+        What, and for what, such as "80".
+    cache
+        Folder of what was compiled before.
+    """
     nvcc = build_native.find_cuda().nvcc
     flags = [flag for flag in build_native.cuda_source_flags(source) if "Werror" not in flag]
     flags.remove("all-warnings")  # numbers are wanted also where there are warnings
@@ -80,10 +88,10 @@ def compile_cubin(source: Path, architecture: str) -> Compiled:
     digest = hashlib.sha256(repr([command, build_native.ask_nvcc(nvcc, "--version")]).encode())
     for file in (Path(__file__), source, *sorted((ROOT / "csrc").rglob("*.h"))):
         digest.update(file.read_bytes())
-    folder = CACHE / f"{source.stem}-sm_{architecture}-{digest.hexdigest()[:16]}"
+    folder = cache / f"{source.stem}-sm_{architecture}-{digest.hexdigest()[:16]}"
     output = folder / "output.json"
     if not output.exists():
-        for stale in CACHE.glob(f"{source.stem}-sm_{architecture}-*"):
+        for stale in cache.glob(f"{source.stem}-sm_{architecture}-*"):
             shutil.rmtree(stale)
         folder.mkdir(parents=True)
         finished = subprocess.run(
@@ -185,6 +193,7 @@ def report(
     architectures: Sequence[str],
     launches: Mapping[str, Launch] | None = None,
     sources: Sequence[Path] | None = None,
+    cache: Path = CACHE,
 ) -> list[str]:
     """Print a table of all kernels, and return what is wrong with them.
 
@@ -196,10 +205,12 @@ def report(
         Typical launches, by the kernel's name without its template's arguments.
     sources
         CUDA sources; those of the project if not given.
+    cache
+        Folder of what was compiled before.
     """
     pairs = [(source, a) for source in sources or cuda_sources() for a in architectures]
     with ThreadPoolExecutor(PARALLEL) as pool:
-        compiled = list(pool.map(lambda pair: compile_cubin(*pair), pairs))
+        compiled = list(pool.map(lambda pair: compile_cubin(*pair, cache), pairs))
     names = readable(sorted({kernel.symbol for one in compiled for kernel in one.kernels}))
     table = Table(
         "kernel",

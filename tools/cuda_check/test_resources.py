@@ -160,9 +160,8 @@ template __global__ void copy_kernel<float4, 256>(const float4*, float4*);
 
 
 @pytest.fixture
-def source(tmp_path, monkeypatch):
-    """Writes a CUDA source, which is compiled apart from those of the project."""
-    monkeypatch.setattr(resources, "CACHE", tmp_path / "cache")
+def source(tmp_path):
+    """Writes a CUDA source, beside which is compiled: apart from those of the project."""
 
     def write(text):
         path = tmp_path / "kernels.cu"
@@ -172,9 +171,17 @@ def source(tmp_path, monkeypatch):
     return write
 
 
+def compiled(path):
+    return resources.compile_cubin(path, "80", path.parent / "cache")
+
+
+def report(path, launches=None):
+    return resources.report(["80"], launches, [path], path.parent / "cache")
+
+
 @needs_nvcc
 def test_local_memory_is_a_failure(source, capsys):
-    failures = resources.report(["80"], sources=[source(SPILLING)])
+    failures = report(source(SPILLING))
     text = "\n".join(failures)
     assert "kernels.cu for sm_80: spilling_kernel needs local memory" in text
     assert "ptxas warning" in text
@@ -188,12 +195,10 @@ def test_local_memory_is_a_failure(source, capsys):
 def test_the_report_has_registers_shared_memory_and_occupancy(source, capsys):
     path = source(CLEAN)
     launches = {"copy_kernel": resources.Launch(dynamic_bytes=30 * 1024)}
-    assert resources.report(["80"], launches, [path]) == []
+    assert report(path, launches) == []
     printed = capsys.readouterr().out
     (registers,) = {
-        kernel.registers
-        for kernel in resources.compile_cubin(path, "80").kernels
-        if kernel.static_bytes == 4096
+        kernel.registers for kernel in compiled(path).kernels if kernel.static_bytes == 4096
     }
     # Of 164 KiB, a block takes 30 + 4 + 1, so there are 4, and with 1 KiB instead of 4 there are 5.
     wide, narrow = (f"{registers}  50%", "62%")
@@ -206,16 +211,16 @@ def test_the_report_has_registers_shared_memory_and_occupancy(source, capsys):
 
 @needs_nvcc
 def test_a_source_that_does_not_compile_is_a_failure(source):
-    failures = resources.report(["80"], sources=[source("__global__ void kernel() { oops; }")])
+    failures = report(source("__global__ void kernel() { oops; }"))
     assert any('identifier "oops" is undefined' in failure for failure in failures)
 
 
 @needs_nvcc
 def test_a_source_is_compiled_again_when_it_changes(source):
-    first = resources.compile_cubin(source(CLEAN), "80")
+    first = compiled(source(CLEAN))
     written = first.cubin.stat().st_mtime_ns
-    assert resources.compile_cubin(source(CLEAN), "80").cubin.stat().st_mtime_ns == written
-    changed = resources.compile_cubin(source(CLEAN.replace("float4", "double")), "80")
+    assert compiled(source(CLEAN)).cubin.stat().st_mtime_ns == written
+    changed = compiled(source(CLEAN.replace("float4", "double")))
     assert changed.cubin != first.cubin
     assert not first.cubin.exists()  # what is stale goes
 
@@ -256,8 +261,7 @@ def test_the_width_of_compiled_code(source):
         disassembly.find_nvdisasm()
     except FileNotFoundError as error:
         pytest.skip(str(error))
-    compiled = resources.compile_cubin(source(CLEAN), "80")
-    counts = disassembly.count_accesses(disassembly.disassemble(compiled.cubin))
+    counts = disassembly.count_accesses(disassembly.disassemble(compiled(source(CLEAN)).cubin))
     names = resources.readable(list(counts))
     assert {names[symbol]: dict(count) for symbol, count in counts.items()} == {
         f"copy_kernel<{kind}, 256>": {(access, bits): 1 for access in ("LDG", "STS", "LDS", "STG")}

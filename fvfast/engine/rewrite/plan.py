@@ -84,7 +84,8 @@ class Plan:
     def for_run(self, scorer: Scorer, device: torch.device) -> "Plan":
         """Return the plan adapted to a score and to the memory that is free now."""
         scale = gradient_scale(scorer, self.scaled_outputs) if self.scaled_outputs else 1.0
-        views = 1 if self.takes_one_view else fitting_views(self.bytes_per_view, device)
+        free = available_memory(device)
+        views = 1 if self.takes_one_view else fitting_views(self.bytes_per_view, free)
         return dataclasses.replace(self, gradient_scale=scale, views_per_pass=views)
 
     def describe(self) -> list[tuple[str, str]]:
@@ -167,9 +168,8 @@ def record(tapped: TappedModel, scorer: Scorer, views: torch.Tensor) -> list[Con
     return record_convolutions(tapped.model, run)
 
 
-def fitting_views(bytes_per_view: float, device: torch.device) -> int | None:
+def fitting_views(bytes_per_view: float, free: int | None) -> int | None:
     """Count the views whose activations fit the free memory; None if that is unknown."""
-    free = available_memory(device)
     if free is None or bytes_per_view == 0:
         return None
     return max(1, int(MEMORY_SHARE * free / bytes_per_view))
@@ -242,10 +242,21 @@ class Planner:
         (B, C, h, w), views of one image.
     name
         Of the objective, for messages.
+    available
+        Says how many bytes are free on a device, or None.
     """
 
-    def __init__(self, tapped: TappedModel, scorer: Scorer, views: torch.Tensor, name: str) -> None:
+    def __init__(
+        self,
+        tapped: TappedModel,
+        scorer: Scorer,
+        views: torch.Tensor,
+        name: str,
+        *,
+        available: Callable[[torch.device], int | None] = available_memory,
+    ) -> None:
         self.tapped = tapped
+        self._available = available
         self.views = views[:PROBE_VIEWS].detach()
         self.passes = Passes(lambda _first, _last: scorer, name)
         self.convolutions: list[Convolution] = []
@@ -365,7 +376,7 @@ class Planner:
                     continue
                 candidates.append(trial)
                 break
-        seconds = self._time([trial.running for trial in candidates])
+        seconds = self.seconds_of([trial.running for trial in candidates])
         fastest = min(range(len(candidates)), key=seconds.__getitem__)
         if seconds[fastest] > GAIN * seconds[0]:
             fastest = 0
@@ -435,7 +446,7 @@ class Planner:
             outputs.append(scores)
         return outputs, gradient
 
-    def _time(self, forms: Sequence[Running], rounds: int = 3) -> list[float]:
+    def seconds_of(self, forms: Sequence[Running], rounds: int = 3) -> list[float]:
         """Measure the median seconds of a pass in each form, in turns; far slower ones once."""
         seconds: list[list[float]] = [[] for _ in forms]
         for _ in range(rounds if len(forms) > 1 else 0):
@@ -453,7 +464,8 @@ class Planner:
 
     def _views_per_pass(self, bytes_per_view: float) -> int | None:
         """Count the views that fit; no more than were left if memory ran out during the trials."""
-        counts = (fitting_views(bytes_per_view, self.views.device), self.passes.views_per_pass)
+        free = self._available(self.views.device)
+        counts = (fitting_views(bytes_per_view, free), self.passes.views_per_pass)
         return min((count for count in counts if count is not None), default=None)
 
     def _scale_in(self, form: Form) -> float:
