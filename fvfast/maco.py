@@ -95,7 +95,8 @@ def maco(
         `fvfast.Geometric`. Default: the optimizer's own.
     preset
         Values of the arguments that are left out: "xplique" (the defaults above), "fast" (fewer
-        steps and crops, larger boxes, noise and learning rate that fall), "horama", or "paper".
+        steps and crops, larger boxes, noise and learning rate that fall), "small" (the whole image
+        of 64 x 64 pixels, for networks with inputs up to that size), "horama", or "paper".
     precision
         Type in which the network runs: "float32", "bfloat16", "float16", or "auto", the fastest
         whose scores and gradients agree with the network's own type on the first views. Default:
@@ -127,6 +128,8 @@ def maco(
 
     Warns
     -----
+    UserWarning
+        The network takes small images, and is shown crops, which it may never have learned from.
     RuntimeWarning
         A score or gradient is not finite (the last finite image is returned), the gradient is zero,
         the memory is full with images of ``save_every``, or the run was interrupted.

@@ -270,7 +270,7 @@ def test_training_mode_is_told_once_and_at_the_users_line(network):
     network.train()
     objective = Objective.neuron(network, "7", [1, 2], input_shape=INPUT)
     with pytest.warns(UserWarning, match="training mode") as told:
-        maco_batch(objective, **SHORT, batch_size=1)
+        maco_batch(objective, **SHORT | {"nb_crops": 0}, batch_size=1)
     assert [warning.filename for warning in told] == [__file__]
 
 
@@ -371,7 +371,10 @@ def test_spectrum_from_tensors(objective):
         ({"noise_intensity": lambda _: float("nan")}, "noise_intensity"),
         ({"box_size": float("inf")}, "box_size"),
         ({"learning_rate": -1}, "learning_rate"),
-        ({"preset": "lucid"}, r"preset must be one of \['fast', 'horama', 'paper', 'xplique'\]"),
+        (
+            {"preset": "lucid"},
+            r"preset must be one of \['fast', 'horama', 'paper', 'small', 'xplique'\]",
+        ),
     ],
 )
 def test_mistakes_are_explained(objective, settings, message):

@@ -189,6 +189,7 @@ CASES = {
     "Preprocessing that returns something else": lambda: channel(
         plain(), preprocess=lambda x: {"pixel_values": x}
     ),
+    "Crops for a small network": lambda: maco(channel(plain()), **SHORT),
     "Statistics of the batch": lambda: channel(normalized(), "1"),
     "One image at a time": lambda: maco(channel(Rows().eval(), "head"), **SHORT),
     "Training mode": lambda: maco(channel(plain().train()), **SHORT),

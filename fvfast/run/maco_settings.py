@@ -15,6 +15,12 @@ from fvfast.run.settings import ImageShape, Parametrize, Settings
 from fvfast.run.views import Crops
 from fvfast.spectrum import Spectrum, SpectrumSource
 
+SMALL_INPUT = 64
+"""Side of the images from which on networks are usually trained on crops of all sizes."""
+
+LARGE_BOX = 0.8
+"""Mean side of boxes, as a fraction of the image, from which on crops are shifts of the image."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MacoSettings(Settings):
@@ -69,6 +75,22 @@ class MacoSettings(Settings):
     def views_per_image(self) -> int:
         """Crops of each image, or the image itself."""
         return max(self.nb_crops, 1)
+
+    def advice(self, view_size: tuple[int, int]) -> str:
+        """Say that a network with small inputs is shown crops; empty if it is not."""
+        at = self._schedule("box_size")
+        assert at is not None
+        first, last = at(0), at(self.nb_steps - 1)
+        if not self.nb_crops or min(view_size) >= SMALL_INPUT or (first + last) / 2 >= LARGE_BOX:
+            return ""
+        height, width = view_size
+        boxes = f"{first:.0%}" if first == last else f"{first:.0%} to {last:.0%}"
+        return (
+            f"{self.function}: the network takes images of {height} x {width}, and is shown crops "
+            f"of {boxes} of the image. Networks with inputs that small have "
+            'rarely learned from crops, and may not recognize the result. Use preset="small" or '
+            "nb_crops=0, which show the whole image."
+        )
 
     @property
     def smallest_view_type(self) -> torch.dtype:

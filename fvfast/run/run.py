@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from fvfast._shared.checks import check_callback
+from fvfast._shared.messages import warn_user
 from fvfast.engine.borrowing.interrupts import shielded, torch_state_kept
 from fvfast.engine.borrowing.randomness import SeededGenerators
 from fvfast.engine.borrowing.state import borrowed, model_device
@@ -105,6 +106,8 @@ class Run:
             check_kept_images(
                 function, save_every, self.settings.nb_steps, images, self.shape, each
             )
+        if advice := self.settings.advice(self._view_size):
+            warn_user(advice, UserWarning)
         self._parametrize = self.settings.parametrize(self.shape, progress=self.progress)
 
     def draw(self, combinations: Sequence[int], save_every: int | None = None) -> Ascent:

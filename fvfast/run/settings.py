@@ -118,6 +118,10 @@ class Settings(abc.ABC):
         """Type of the views; of those that may come about, the one that takes the least memory."""
         return torch.float32
 
+    def advice(self, view_size: tuple[int, int]) -> str:  # noqa: ARG002
+        """Say what does not suit a network that takes images (h, w); empty if nothing."""
+        return ""
+
     @abc.abstractmethod
     def parametrize(self, shape: ImageShape, *, progress: bool) -> Parametrize:
         """Return how the variables of images of this shape are made; may take long."""
