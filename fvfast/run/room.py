@@ -1,4 +1,4 @@
-"""Says before a run that the memory does not hold it, not in the middle of one."""
+"""Refuses a run that the memory does not hold before it starts, not in the middle."""
 
 import math
 from collections.abc import Sequence
@@ -7,29 +7,29 @@ import torch
 
 from fvfast.engine.memory import available_memory, free_memory
 
-_OF_AN_IMAGE = 5
+_TENSORS_PER_IMAGE = 5
 """Tensors as large as an image that a run has of each, at least.
 
-What is optimized, as it was before the step, and two averages of its gradient, each of which takes
+The state, a copy of it from before the step, and two averages of its gradient, each of which takes
 half as much as the image with MaCo and as much otherwise; the image, its gradient and, with MaCo,
 its transparency.
 """
 
-_OF_A_VIEW = 2
-"""Of each view: itself and its gradient. What the network keeps of one is found out in the run."""
+_TENSORS_PER_VIEW = 2
+"""The view and its gradient. What the network keeps of a view shows only in the run."""
 
 
 SMALL = 2**28
-"""Bytes that are never refused: what is said to be free may be less than what the system gives."""
+"""Bytes that are never refused: the system may give more than it says is free."""
 
 
 def missing_room(needed: int, device: torch.device) -> int | None:
-    """Return what is free where it does not hold what is needed; None where it does, or may."""
+    """Return the free bytes if they are too few; None if they suffice, or may."""
     return None if needed <= SMALL else free_bytes(needed, device)
 
 
 def free_bytes(needed: int, device: torch.device) -> int | None:
-    """Return what is free, where that is less than what is needed and known; None otherwise."""
+    """Return the free bytes if they are known and too few; None otherwise."""
     free = available_memory(device)
     if free is None or needed <= free:
         return None
@@ -47,7 +47,7 @@ def check_room(
     view_shape: Sequence[int],
     view_dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Refuse a run that cannot fit the memory.
+    """Raise OutOfMemoryError if a run cannot fit the memory.
 
     Parameters
     ----------
@@ -69,8 +69,8 @@ def check_room(
     torch.OutOfMemoryError
         With the memory that it would take at least, and what is free.
     """
-    of_images = images * _OF_AN_IMAGE * math.prod(image_shape) * torch.float32.itemsize
-    of_views = images * views * _OF_A_VIEW * math.prod(view_shape) * view_dtype.itemsize
+    of_images = images * _TENSORS_PER_IMAGE * math.prod(image_shape) * torch.float32.itemsize
+    of_views = images * views * _TENSORS_PER_VIEW * math.prod(view_shape) * view_dtype.itemsize
     free = missing_room(of_images + of_views, device)
     if free is not None:
         raise torch.OutOfMemoryError(
@@ -84,7 +84,7 @@ def check_room(
 def check_kept_images(
     function: str, save_every: int, nb_steps: int, images: int, shape: Sequence[int], each: int
 ) -> None:
-    """Refuse to keep more images of a run than the memory holds.
+    """Raise OutOfMemoryError if a run would keep more images than the memory holds.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def check_kept_images(
 
 
 def gibibytes(count: float) -> str:
-    """Write a number of bytes."""
+    """Write a number of bytes in GiB."""
     return f"{count / 2**30:.3g} GiB"
 
 

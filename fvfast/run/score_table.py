@@ -26,7 +26,7 @@ class ScoreTable:
         """Add the scores (N,) of a step."""
         room = self._table.shape[1]
         if self._steps == room:
-            # Twice as many, so that each score is copied twice at most, on the average.
+            # Doubling it copies each score at most twice, on average.
             grown = scores.new_empty(self._count, max(_FIRST_STEPS, 2 * room))
             grown[:, :room] = self._table
             self._table = grown
