@@ -271,12 +271,13 @@ def compose_transformations(transformations: Sequence[Transformation]) -> Transf
     Parameters
     ----------
     transformations
-        Functions (N, C, H, W) -> (N, C, H', W'), first to last. None at all is the identity.
+        Functions (N, C, H, W) -> (N, C, H', W'), first to last. An empty list changes
+        nothing.
 
     Returns
     -------
     transformation
-        The chain of them.
+        All of them, chained.
 
     Raises
     ------
