@@ -125,7 +125,7 @@ def checked_direction(vector: Any, layer: Layer, channel_axis: int) -> torch.Ten
             + (" A list holds several directions: pass one as a tensor." if scalar else "")
         )
     if not bool(torch.isfinite(direction).all()) or not bool(direction.any()):
-        raise ValueError(f"a direction of layer {layer.name!r} is zero or not finite.")
+        raise ValueError(f"a direction of layer {layer.name!r} must be finite and not zero.")
     if tuple(direction.shape) == layer.shape:
         return direction
     return direction.view(

@@ -155,9 +155,9 @@ def fft_image(
             f"fft_image: identities has {len(identities)} elements; expected {batch}, one for each "
             "image of the shape."
         )
-    image_shape = (2, channels, height, width // 2 + 1)
+    shape_of_one = (2, channels, height, width // 2 + 1)
     numbers = draw_normal(
-        image_shape, seed=seed, purpose=Purpose.STATE, identities=identities, device=device
+        shape_of_one, seed=seed, purpose=Purpose.STATE, identities=identities, device=device
     )
     return (numbers * std).transpose(0, 1).contiguous()
 

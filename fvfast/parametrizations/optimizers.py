@@ -65,7 +65,7 @@ class KerasNadam(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Update every tensor that has a gradient; a closure is not supported."""
         if closure is not None:
-            raise TypeError("KerasNadam.step() takes no closure.")
+            raise TypeError("KerasNadam.step() takes no closure: call it without one.")
         for group in self.param_groups:
             settings = {name: value for name, value in group.items() if name != "params"}
             for parameter in group["params"]:
@@ -174,9 +174,15 @@ def bind_optimizer(
     # A cast, because the base class wants defaults, unlike its subclasses.
     made = cast(Any, optimizer)([parameter])
     if not isinstance(made, torch.optim.Optimizer):
-        raise TypeError(f"the optimizer factory returned {type(made).__name__}, not an optimizer.")
+        raise TypeError(
+            f"optimizer must be a function that returns a torch optimizer, got one that returns "
+            f"{type(made).__name__}."
+        )
     if not any(tensor is parameter for group in made.param_groups for tensor in group["params"]):
-        raise TypeError("the optimizer factory must make an optimizer for the tensors it is given.")
+        raise TypeError(
+            "optimizer must be a function that makes an optimizer of the tensors it is given, got "
+            "one that makes an optimizer of others."
+        )
     _refuse_closures(made)
     return made
 

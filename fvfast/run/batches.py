@@ -10,7 +10,7 @@ from fvfast.run.results import MacoBatch, MacoResults
 from fvfast.run.run import Run
 
 VIEWS_PER_BATCH = 64
-"""Views that are optimized together by default."""
+"""Views of the images that are drawn together, by default."""
 
 OnResult = Callable[[MacoBatch], None]
 

@@ -76,7 +76,9 @@ class StepReport:
         """
         if self._images is None:
             if self._render is None:
-                raise RuntimeError("a report's images must be read during the callback.")
+                raise RuntimeError(
+                    "StepReport.images must be read during the callback: the run has gone on."
+                )
             self._images = self._render()
         return self._images
 
@@ -177,8 +179,8 @@ def run_ascent(
     except KeyboardInterrupt:
         loop.result.interrupted = True
         warn_user(
-            f"interrupted after {len(loop.scores)} of {nb_steps} steps: the images are what they "
-            "were then.",
+            f"interrupted after {len(loop.scores)} of {nb_steps} steps: the images after the last "
+            "of these are kept.",
             RuntimeWarning,
         )
     finally:

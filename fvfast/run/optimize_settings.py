@@ -77,7 +77,7 @@ class OptimizeSettings(Settings):
                 is_finite = bool(parametrization.pixels().isfinite().all())
             if not is_finite:
                 raise ValueError(
-                    f"the first image is not finite with std={self.std:g} and "
+                    f"optimize: the first image is not finite with std={self.std:g} and "
                     f"fft_decay={self.fft_decay:g}: make them smaller."
                 )
             return parametrization

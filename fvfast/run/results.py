@@ -79,7 +79,7 @@ class MacoResults:
             if not is_out_of_memory(error):
                 raise
             raise torch.OutOfMemoryError(
-                f"{what} take {gibibytes(size)}, which the system does not give: {_ADVICE}"
+                f"{what} take {gibibytes(size)}, which the system refuses: {_ADVICE}"
             ) from error
         self._scores: list[torch.Tensor] = []
         self._names: list[str] = []

@@ -53,7 +53,7 @@ class Geometric(Linear):
     def __post_init__(self) -> None:
         super().__post_init__()
         if min(self.first, self.last) == 0:
-            raise ValueError(f"a geometric schedule needs two positive values, got {self}.")
+            raise ValueError(f"Geometric: expected two positive values, got {self}.")
 
     def at(self, step: int, nb_steps: int) -> float:
         """Value of a step, from 0, of a run."""

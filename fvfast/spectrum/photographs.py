@@ -100,7 +100,7 @@ class PhotographFolder:
             )
         if channels not in CHANNELS:
             raise ValueError(
-                f"PhotographFolder: channels is {channels}; files are read as 3 (RGB) or 1 (gray). "
+                f"PhotographFolder: channels is {channels}; expected 3 (RGB) or 1 (gray). "
                 "Pass tensors for other channels."
             )
         self.size = size

@@ -88,8 +88,8 @@ class Spectrum:
         Raises
         ------
         ValueError
-            If the source is a folder and its files cannot be read with so many channels, or see
-            `from_images`.
+            If the source is a folder and its files cannot be read with this number of channels, or
+            as `from_images`.
         """
         if source is None:
             return cls.natural()
