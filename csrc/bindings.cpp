@@ -1,6 +1,5 @@
-// The Python module fvfast._C: whatever is not an op. The bindings of the ops are in bindings/,
-// their structs and launchers in ops.h, their kernels in cpu/ and cuda/, and what both share in
-// common/.
+// The Python module fvfast._C, except for the ops. The bindings of the ops are in bindings/, their
+// structs and launchers in ops.h, their kernels in cpu/ and cuda/, and what both share in common/.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 

@@ -89,9 +89,9 @@ struct CropParams {
   const int64_t* counter;
 };
 
-// The transpose of CropParams without noise: image_gradient[n] = sum over k of the
-// contributions of the gradient of crop k to each pixel. If there is a transparency, finite values
-// of |image_gradient| are added to it. The order of every sum depends on the sizes alone.
+// The transpose of CropParams without noise: image_gradient[n] = sum over k of what the
+// gradient of crop k contributes to each pixel. If there is a transparency, finite values of
+// |image_gradient| are added to it. The order of every sum depends on the sizes alone.
 struct CropGradientParams {
   const void* gradient;  // (batch, crops, channels, height, width)
   const void* boxes;     // as in CropParams
@@ -195,8 +195,7 @@ struct PhaseGradientParams {
 constexpr int kUpdateParts = 128;
 
 // Phase to image on CUDA in two kernels, with the transforms in shared memory: transform_fits() of
-// the sizes. The sums of a phase come in parts, which add up to those of
-// PhaseSpectrumParams.
+// the sizes. The sums of a phase come in parts, which add up to those of PhaseSpectrumParams.
 struct PhaseImageParams {
   const void* magnitude;           // (C, H, half), shared by the images
   const void* phase;               // (N, C, H, half)
@@ -233,10 +232,10 @@ struct PhaseImageGradientParams {
 };
 
 // One step of NAdam up the gradient, in place, and the sums that standardize the new phase:
-//   exp_avg = beta1 exp_avg + (1 - beta1) gradient
-//   exp_avg_sq   = beta2 exp_avg_sq + (1 - beta2) gradient^2
-//   phase   += (gradient_rate gradient + momentum_rate exp_avg) /
-//              (sqrt(exp_avg_sq / correction) + epsilon)
+//   exp_avg    = beta1 exp_avg + (1 - beta1) gradient
+//   exp_avg_sq = beta2 exp_avg_sq + (1 - beta2) gradient^2
+//   phase     += (gradient_rate gradient + momentum_rate exp_avg) /
+//                (sqrt(exp_avg_sq / correction) + epsilon)
 struct PhaseUpdateParams {
   void* phase;           // (N, elements), contiguous as all that follow
   const void* gradient;  // (N, elements), or null where there is an unfinished one

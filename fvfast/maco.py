@@ -79,8 +79,8 @@ def maco(
         input size.
     seed
         Any integer. The same seed gives the same image. The initial phase, the boxes and the noise
-        are functions of the seed, the objective's name and the step, so an image is also the same,
-        up to rounding, in a batch, with another number of threads and on another device.
+        are functions of the seed, the combination's name and the step, so an image is also the
+        same, up to rounding, in a batch, with another number of threads and on another device.
     progress
         Whether to show a progress bar.
     callback
@@ -117,14 +117,14 @@ def maco(
     ------
     ValueError
         Several combinations (see `maco_batch`), sizes, steps or ranges outside those above, a
-        spectrum with another number of channels than the model, a device that there is not, or a
+        spectrum with another number of channels than the model, a device that does not exist, or a
         score that does not depend on the image.
     TypeError
         An argument of another type.
     RuntimeError
         The device cannot be used: no driver, or a torch that is built without it.
     torch.OutOfMemoryError
-        The memory does not hold images and crops of this size, or so many.
+        The memory does not hold images and crops of this size, or this many of them.
 
     Warns
     -----
@@ -198,7 +198,7 @@ def maco_batch(
         last one is.
     keep
         Whether to keep the images and return them, 6 MB for each of 512 x 512. False needs
-        ``on_result``, which then is the only one to have them: the memory that a run takes does not
+        ``on_result``, which alone has them then: the memory that a run takes does not
         grow with the number of images.
     others
         As in `maco`.
@@ -207,14 +207,14 @@ def maco_batch(
     -------
     result
         Images, transparencies, names and scores. After an interrupt: of the images begun, which
-        ``on_result`` has had as well. With ``keep=False``: of no images, that is, of shape
+        ``on_result`` has been given as well. With ``keep=False``: of no images, that is, of shape
         (0, C, H, W) and (0, S), S the steps of the longest run.
 
     Raises
     ------
     ValueError, TypeError, RuntimeError
-        As `maco`. After the first batch, the exception's attribute ``finished`` is what would have
-        been returned.
+        As `maco`. After the first batch, the exception has an attribute ``finished``: what would
+        have been returned.
     """
     run = Run(
         objective, MacoSettings.of(locals()), progress=progress, callback=callback, device=device

@@ -80,7 +80,8 @@ def optimize(
     seed
         Any integer. The same seed gives the same images. Transformations draw from the global
         generators of torch, numpy or Python, which are seeded for the run's steps and put back
-        after each; they are shared by the batch, so an image alone sees other ones than in a batch.
+        after each. A batch shares them, so an image is transformed differently alone than in a
+        batch.
     progress, callback, device, precision
         See `fvfast.maco`.
 
@@ -99,7 +100,7 @@ def optimize(
     TypeError
         An argument of another type.
     torch.OutOfMemoryError
-        The memory does not hold images of this size, or so many.
+        The memory does not hold images of this size, or this many of them.
 
     References
     ----------

@@ -294,7 +294,10 @@ def test_preprocess_runs_before_the_model(network, images):
             lambda m: Objective.direction(m, "7", torch.ones(4, 10), input_shape=INPUT),
             r"list\(vectors\)",
         ),
-        (lambda m: Objective.direction(m, "7", torch.zeros(10), input_shape=INPUT), "zero or not"),
+        (
+            lambda m: Objective.direction(m, "7", torch.zeros(10), input_shape=INPUT),
+            "finite and not zero",
+        ),
         (lambda m: Objective.direction(m, "7", [1.0] * 10, input_shape=INPUT), "one as a tensor"),
         (lambda m: neuron(m, [0, 1], names=["one"]), "one name per target"),
         (lambda m: Objective.layer(m, "3", input_shape=(3, 20)), r"\(C, H, W\)"),

@@ -50,11 +50,11 @@ def make(request):
     return MADE[request.param]
 
 
-def take_step(variables, direction):
+def take_step(parametrization, direction):
     """One step toward images that look like a direction."""
-    score = (variables.image() * direction).sum()
-    (gradient,) = torch.autograd.grad(score, variables.source)
-    variables.ascend(gradient)
+    score = (parametrization.image() * direction).sum()
+    (gradient,) = torch.autograd.grad(score, parametrization.source)
+    parametrization.ascend(gradient)
 
 
 def test_every_parametrization_is_tested():
@@ -74,14 +74,14 @@ def test_every_parametrization_is_tested():
 
 
 def test_images_have_the_range_and_are_rendered_as_they_are(make):
-    variables = make(IDENTITIES)
-    rendered = variables.render()
+    parametrization = make(IDENTITIES)
+    rendered = parametrization.render()
     assert not rendered.requires_grad
     assert rendered.shape == (len(IDENTITIES), 3, *SIZE)
     assert rendered.min() >= RANGE[0]
     assert rendered.max() <= RANGE[1]
-    assert torch.equal(variables.image().detach(), rendered)
-    assert len(variables.state) == len(IDENTITIES)
+    assert torch.equal(parametrization.image().detach(), rendered)
+    assert len(parametrization.state) == len(IDENTITIES)
 
 
 def test_an_image_alone_is_what_it_is_in_a_batch(make):
@@ -96,21 +96,21 @@ def test_an_image_alone_is_what_it_is_in_a_batch(make):
 
 def test_steps_go_up(make):
     direction = torch.randn(1, 3, *SIZE, generator=torch.Generator().manual_seed(0))
-    variables = make(IDENTITIES)
-    before = (variables.render() * direction).sum((1, 2, 3))
+    parametrization = make(IDENTITIES)
+    before = (parametrization.render() * direction).sum((1, 2, 3))
     for _ in range(20):
-        take_step(variables, direction)
-    assert ((variables.render() * direction).sum((1, 2, 3)) > before).all()
+        take_step(parametrization, direction)
+    assert ((parametrization.render() * direction).sum((1, 2, 3)) > before).all()
 
 
 def test_an_image_can_be_put_back(make):
     """As a run does with one whose score is no longer finite."""
-    variables = make(IDENTITIES)
-    start, rendered = variables.state.detach().clone(), variables.render()
-    take_step(variables, torch.ones(1, 3, *SIZE).cumsum(3))
-    moved = variables.render()
+    parametrization = make(IDENTITIES)
+    start, rendered = parametrization.state.detach().clone(), parametrization.render()
+    take_step(parametrization, torch.ones(1, 3, *SIZE).cumsum(3))
+    moved = parametrization.render()
     with torch.no_grad():
-        variables.state[1:2] = start[1:2]
-    assert torch.allclose(variables.render()[1], rendered[1], atol=1e-6)
-    assert torch.allclose(variables.render()[::2], moved[::2], atol=1e-6)
-    assert not torch.allclose(variables.render()[::2], rendered[::2], atol=1e-3)
+        parametrization.state[1:2] = start[1:2]
+    assert torch.allclose(parametrization.render()[1], rendered[1], atol=1e-6)
+    assert torch.allclose(parametrization.render()[::2], moved[::2], atol=1e-6)
+    assert not torch.allclose(parametrization.render()[::2], rendered[::2], atol=1e-3)

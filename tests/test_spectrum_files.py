@@ -120,8 +120,8 @@ def test_damaged_files_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"size": np.array(6)}, "something else"),
-        ({"kind": np.array("nonsense")}, "something else"),
+        ({"size": np.array(6)}, "something other"),
+        ({"kind": np.array("nonsense")}, "something other"),
         ({"kind": np.array("closed form")}, "6 x 6"),
         ({"size": np.array((8, 6))}, "8 x 6"),
         ({"magnitude": np.ones((1, 6, 4), complex)}, "complex"),

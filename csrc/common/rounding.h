@@ -21,7 +21,7 @@ namespace fvfast {
 #endif
 #endif
 
-// a b, rounded to nearest, whatever is done with it.
+// The product a b, rounded to nearest, even where the result is added to something.
 FVFAST_HOST_DEVICE double rounded_product(double a, double b) {
 #if defined(__CUDA_ARCH__)
   return __dmul_rn(a, b);

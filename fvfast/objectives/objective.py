@@ -107,7 +107,7 @@ class Objective:
         preprocess: Preprocess | None = None,
     ) -> None:
         self.model = unwrap(model) if model is not None else None
-        # A function alone does not say what images it takes.
+        # A function alone does not tell the shape of its images.
         self._any_image_shape = model is None and input_shape is None
         self.image_shape = _checked_input_shape(input_shape, self.model)
         self.preprocess = preprocess
@@ -240,10 +240,10 @@ class Objective:
         Returns
         -------
         model_reconfigured
-            Maps images (N*K, C, H, W) to a list with the output of each sub-objective's layer.
+            Maps views (N*K, C, H, W) to a list with the output of each sub-objective's layer.
         objective_function
             Maps that list to float32 scores (N,): the weighted sum of the sub-objectives for each
-            combination, averaged over its K images, which stand next to each other in the batch.
+            combination, averaged over its K views, which stand next to each other in the batch.
         names
             The N names.
         input_shape
@@ -372,14 +372,14 @@ class Objective:
         Lucid, https://github.com/tensorflow/lucid/issues/116.
         """
 
-        def targets(found: Layer) -> tuple[list[torch.Tensor], Score, Names]:
+        def read_targets(found: Layer) -> tuple[list[torch.Tensor], Score, Names]:
             given = list(vectors) if isinstance(vectors, (list, tuple)) else [vectors]
             axis = find_channel_axis(found, channel_axis)
             directions = [checked_direction(vector, found, axis) for vector in given]
             default = [f"Direction#{found.name}_{i}" for i in range(len(directions))]
             return directions, DirectionScore(cossim_pow), default if names is None else names
 
-        return _on_layer(model, layer, multiplier, input_shape, preprocess, targets)
+        return _on_layer(model, layer, multiplier, input_shape, preprocess, read_targets)
 
     @staticmethod
     def channel(
@@ -407,9 +407,9 @@ class Objective:
         names
             Names of the channels; default "Channel#<layer>_<id>".
         channel_axis
-            Axis of the channels in the layer's output, without the batch. Default: what the layers
-            around tell, such as the first one for convolutions (C, H, W) and the last one for
-            linear layers and layer normalizations: tokens (T, C), or (H, W, C) of a Swin
+            Axis of the channels in the layer's output, without the batch. Default: inferred
+            from the layers around, such as the first one for convolutions (C, H, W) and the last
+            one for linear layers and layer normalizations: tokens (T, C), or (H, W, C) of a Swin
             transformer.
 
         Returns
@@ -420,11 +420,11 @@ class Objective:
         Raises
         ------
         ValueError
-            Unknown layer, an index out of range, or an output with three axes or more of which
-            nothing tells where the channels are.
+            Unknown layer, an index out of range, or an output with three axes or more whose axis of
+            channels cannot be inferred.
         """
 
-        def targets(found: Layer) -> tuple[list[tuple[int]], Score, Names]:
+        def read_targets(found: Layer) -> tuple[list[tuple[int]], Score, Names]:
             axis = find_channel_axis(found, channel_axis)
             ids = as_ids(channel_ids, "channel_ids")
             what = f"channel of layer {found.name!r} with output {found.shape}, on axis {axis}"
@@ -432,7 +432,7 @@ class Objective:
             default = [f"Channel#{found.name}_{index}" for index in ids]
             return channels, ElementScore((axis,)), default if names is None else names
 
-        return _on_layer(model, layer, multiplier, input_shape, preprocess, targets)
+        return _on_layer(model, layer, multiplier, input_shape, preprocess, read_targets)
 
     @staticmethod
     def neuron(
@@ -474,7 +474,7 @@ class Objective:
             Unknown layer, or an index out of range.
         """
 
-        def targets(found: Layer) -> tuple[list[tuple[int, ...]], Score, Names]:
+        def read_targets(found: Layer) -> tuple[list[tuple[int, ...]], Score, Names]:
             units = as_units(neurons_ids, len(found.shape))
             neurons = [neuron_coordinates(unit, found) for unit in units]
             default = [
@@ -484,7 +484,7 @@ class Objective:
             score = ElementScore(tuple(range(len(found.shape))))
             return neurons, score, default if names is None else names
 
-        return _on_layer(model, layer, multiplier, input_shape, preprocess, targets)
+        return _on_layer(model, layer, multiplier, input_shape, preprocess, read_targets)
 
     @staticmethod
     def from_callable(
@@ -544,15 +544,15 @@ def _on_layer(
     multiplier: float,
     input_shape: Sequence[int] | None,
     preprocess: Preprocess | None,
-    targets: Callable[[Layer], tuple[list[Any], Score, Names]],
+    read_targets: Callable[[Layer], tuple[list[Any], Score, Names]],
 ) -> Objective:
     """Build an objective with one sub-objective, whose targets depend on the layer's shape."""
     network = unwrap(model)
     shape = _checked_input_shape(input_shape, network)
     found = find_layer(network, layer, shape, preprocess)
-    masks, score, names = targets(found)
+    targets, score, names = read_targets(found)
     return Objective(
-        network, [found], [masks], [score], [multiplier], [names or []],
+        network, [found], [targets], [score], [multiplier], [names or []],
         input_shape=shape, preprocess=preprocess,
     )  # fmt: skip
 

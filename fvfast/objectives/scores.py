@@ -1,11 +1,11 @@
 """How the output of a layer becomes the score of an objective.
 
-A `Score` is told once which targets it scores (channels, neurons, directions, ...) and returns a
-function from a layer's output to one number per target. Targets are read by index: no mask of the
+A `Score` takes its targets once (channels, neurons, directions, ...) and returns a function, the
+scorer, from a layer's output to one number per target. Targets are read by index: no mask of the
 layer's shape is ever built.
 
-The output's batch holds the crops of all images, image after image: (N*K, ...) for N targets with K
-crops each. Scales are those of Xplique: means run over *all* elements of the layer, also those that
+The output's batch holds the views of all images, image after image: (N*K, ...) for N targets with K
+views each. Scales are those of Xplique: means run over *all* elements of the layer, also those that
 the target leaves out.
 """
 
@@ -28,8 +28,8 @@ class WeightedSum:
     Attributes
     ----------
     kind
-        Two functions of the same kind differ in the numbers that their targets are, and in nothing
-        else. None: that cannot be known.
+        Scorers of the same kind differ in nothing but the numbers that their targets are. None:
+        that cannot be known.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ class WeightedSum:
         return torch.stack(terms).sum(0)
 
     def turn_to(self, other: "WeightedSum") -> None:
-        """Take over the targets of a function of the same kind, into the same memory."""
+        """Copy the targets of a scorer of the same kind over this one's, in place."""
         for (_, mine), (_, its) in zip(self._terms, other._terms, strict=True):
             assert isinstance(mine, TargetScorer)  # all others have no kind
             assert isinstance(its, TargetScorer)
@@ -72,11 +72,11 @@ class Score(abc.ABC):
 
     @abc.abstractmethod
     def for_targets(self, targets: Sequence[Any]) -> Scorer:
-        """Return the function that scores these targets, one image per target."""
+        """Return the scorer of these targets, one image per target."""
 
 
 class TensorScore(Score):
-    """A score whose targets are numbers, so that one function can turn to other targets."""
+    """A score whose targets are numbers, so that one scorer can turn to other targets."""
 
     @property
     @abc.abstractmethod
@@ -92,7 +92,7 @@ class TensorScore(Score):
         """Score a layer's output (N*K, ...) for the targets (N, ...) that `encode` wrote."""
 
     def for_targets(self, targets: Sequence[Any]) -> "TargetScorer":
-        """Return the function that scores these targets, one image per target."""
+        """Return the scorer of these targets, one image per target."""
         return TargetScorer(self, targets)
 
 
@@ -102,8 +102,7 @@ class TargetScorer:
     Attributes
     ----------
     kind
-        Two functions of the same kind differ in the numbers that their targets are, and in nothing
-        else.
+        Scorers of the same kind differ in nothing but the numbers that their targets are.
 
     Parameters
     ----------
@@ -124,7 +123,7 @@ class TargetScorer:
         return self._score.score(output, self._targets.on(output.device))
 
     def turn_to(self, other: "TargetScorer") -> None:
-        """Take over the targets of a function of the same kind, into the same memory."""
+        """Copy the targets of a scorer of the same kind over this one's, in place."""
         self._targets.overwrite(other._targets)
 
 
@@ -151,7 +150,7 @@ class LayerScore(TensorScore):
         return self.reducer
 
     def encode(self, targets: Sequence[Any]) -> torch.Tensor:
-        """Count the targets, which carry nothing: (N, 0)."""
+        """Return an empty row for each target, (N, 0): a whole layer needs no more."""
         return torch.empty(len(targets), 0, device="cpu")
 
     def score(self, output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -170,7 +169,7 @@ class _MeanSquare(torch.autograd.Function):
     its gradient another, where autograd's own take six.
     """
 
-    ROW = 256  # elements, added up in float32 one after the other in a few lanes
+    ROW = 256  # elements that are added up in float32, in a few lanes
 
     @staticmethod
     def forward(ctx: Any, values: torch.Tensor) -> torch.Tensor:
@@ -233,7 +232,7 @@ class ElementScore(TensorScore):
 class DirectionScore(TensorScore):
     """Dot product times a power of the cosine similarity (`fvfast.losses.dot_cossim`).
 
-    The dot products are summed over an image's crops, as Xplique sums them over its batch; images
+    The dot products are summed over an image's views, as Xplique sums them over its batch; images
     do not interact.
 
     Parameters
@@ -278,15 +277,15 @@ class CallableScore(Score):
         self.dtype = dtype
 
     def for_targets(self, targets: Sequence[Callable[[torch.Tensor], torch.Tensor]]) -> Scorer:
-        """Score each image's crops with its function."""
+        """Score each image's views with its function."""
         functions = list(targets)
         lender = Lender()
 
         def score(images: torch.Tensor) -> torch.Tensor:
             with lender.lent(images.to(self.dtype)) as lent:
-                crops = _by_image(lent, len(functions))  # (N, K, C, H, W)
+                views = _by_image(lent, len(functions))  # (N, K, C, H, W)
                 return torch.stack(
-                    [_mean_score(f(crops[n]), crops.shape[1]) for n, f in enumerate(functions)]
+                    [_mean_score(f(views[n]), views.shape[1]) for n, f in enumerate(functions)]
                 )
 
         return score
@@ -307,7 +306,7 @@ class MaskScore(Score):
         self.func = func
 
     def for_targets(self, targets: Sequence[Any]) -> Scorer:
-        """Score each image's crops with its mask."""
+        """Score each image's views with its mask."""
         masks = [_OnDevice(torch.as_tensor(mask, device="cpu").detach()) for mask in targets]
 
         def score(output: torch.Tensor) -> torch.Tensor:
@@ -334,7 +333,7 @@ class _OnDevice:
         return self._copies[device]
 
     def overwrite(self, other: "_OnDevice") -> None:
-        """Take over the values of a tensor of the same shape, and keep the memory."""
+        """Copy the values of a tensor of the same shape over this one's, in place."""
         for copy in self._copies.values():
             copy.copy_(other._tensor)
 
@@ -343,14 +342,14 @@ def _by_image(output: torch.Tensor, count: int) -> torch.Tensor:
     """Split the batch by image: (N*K, ...) -> (N, K, ...)."""
     if output.shape[0] % count:
         raise ValueError(
-            f"a batch of {output.shape[0]} samples cannot be shared by {count} objectives: "
+            f"a batch of {output.shape[0]} samples cannot be shared by {count} combinations: "
             "expected a multiple."
         )
     return output.unflatten(0, (count, -1))
 
 
-def _mean_score(value: torch.Tensor | float | None, crops: int) -> torch.Tensor:
-    """Average what a user's function returned: a scalar, or one score per crop."""
+def _mean_score(value: torch.Tensor | float | None, views: int) -> torch.Tensor:
+    """Average what a user's function returned: a scalar, or one score per view."""
     if value is None:
         raise TypeError(
             "the score function returned None; expected a scalar or one score per image."
@@ -362,11 +361,11 @@ def _mean_score(value: torch.Tensor | float | None, crops: int) -> torch.Tensor:
             f"the score function returned complex numbers ({value.dtype}), which have no order; "
             "return torch.abs(...) or the real part of them."
         )
-    if value.ndim > 1 and value.numel() == crops:
+    if value.ndim > 1 and value.numel() == views:
         value = value.flatten()
-    if value.ndim > 1 or (value.ndim == 1 and len(value) != crops):
+    if value.ndim > 1 or (value.ndim == 1 and len(value) != views):
         raise ValueError(
-            f"the score function returned shape {tuple(value.shape)} for {crops} images; expected "
-            f"a scalar or one score per image, ({crops},)."
+            f"the score function returned shape {tuple(value.shape)} for {views} images; expected "
+            f"a scalar or one score per image, ({views},)."
         )
     return value.float().mean()

@@ -75,15 +75,15 @@ def neuron_coordinates(unit: int | tuple[int, ...], layer: Layer) -> tuple[int, 
 
 
 def find_channel_axis(layer: Layer, axis: int | None) -> int:
-    """Axis of the channels: the one given, else the one that the network tells.
+    """Axis of the channels: the one given, else the one inferred from the network.
 
-    Where it does not, outputs with one or two axes have the channels on the last one, as tokens
+    If none was inferred, outputs with one or two axes have the channels on the last one, as tokens
     (T, C) have.
 
     Raises
     ------
     ValueError
-        There is no such axis, or several may be meant.
+        There is no such axis, or several are possible.
     """
     shape = layer.shape
     if not shape:
@@ -108,7 +108,7 @@ def find_channel_axis(layer: Layer, axis: int | None) -> int:
 def checked_direction(vector: Any, layer: Layer, channel_axis: int) -> torch.Tensor:
     """Bring a direction into a shape that broadcasts to the layer's output."""
     try:
-        # Into the memory of the processor, wherever the program has its new tensors.
+        # On the CPU, whatever the default device is.
         direction = torch.as_tensor(vector, device="cpu").detach().float()
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(
@@ -125,7 +125,7 @@ def checked_direction(vector: Any, layer: Layer, channel_axis: int) -> torch.Ten
             + (" A list holds several directions: pass one as a tensor." if scalar else "")
         )
     if not bool(torch.isfinite(direction).all()) or not bool(direction.any()):
-        raise ValueError(f"a direction of layer {layer.name!r} is zero or not finite.")
+        raise ValueError(f"a direction of layer {layer.name!r} must be finite and not zero.")
     if tuple(direction.shape) == layer.shape:
         return direction
     return direction.view(

@@ -37,7 +37,7 @@ def _shapes(arguments: Iterable[tuple[str, Any]]) -> str:
 def _call_with_values(name: str, *arguments: Any) -> Any:
     """Call an operation with tensors whose memory holds their values.
 
-    Torch may negate or conjugate a tensor, or make it zero, only when it is read. Kernels do not.
+    Torch may negate a tensor, conjugate it or make it zero only when it is read; kernels do not.
     """
     resolved = list(arguments)
     for place, (declared, value) in enumerate(zip(_schema(name).arguments, arguments, strict=True)):

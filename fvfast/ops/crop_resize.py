@@ -186,7 +186,7 @@ def _check(images: torch.Tensor, boxes: torch.Tensor, height: int, width: int) -
             f"{boxes.dtype} {tuple(boxes.shape)}."
         )
     if not bool(torch.isfinite(boxes).all()):
-        raise ValueError("crop_and_resize: boxes must be finite.")
+        raise ValueError("crop_and_resize: boxes must be finite, got NaN or infinity.")
     if height < 1 or width < 1:
         raise ValueError(f"crop_and_resize: size must be at least 1, got ({height}, {width}).")
 

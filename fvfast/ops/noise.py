@@ -123,7 +123,7 @@ def _fake_(*_: Any) -> None:
 def check_noise(
     operation: str, arguments: NoiseArguments, images: int, elements: int, device: torch.device
 ) -> None:
-    """Raise ValueError unless the noise of some images, of so many elements each, can be drawn."""
+    """Raise ValueError unless noise can be drawn for some images of `elements` elements each."""
     check_scale(operation, "std", arguments.std)
     check_scale(operation, "uniform_width", arguments.uniform_width)
     check_words(operation, "identities", arguments.identities, images)

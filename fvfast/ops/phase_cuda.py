@@ -1,8 +1,8 @@
 """Phase to image and back on CUDA: the calls of the kernels.
 
 The transforms run inside the kernels where the height and the width are made of small primes and
-fit the shared memory of the device. For other sizes torch transforms, between the same
-kernels without their transforms.
+fit the shared memory of the device. For other sizes torch does the transforms, between versions of
+the kernels without them.
 """
 
 import math

@@ -188,7 +188,7 @@ def draw_normal(
 
 
 def image_identity(name: str) -> int:
-    """Identity of an image in the counter: a checksum (CRC-32) of its name.
+    """Identity of an image in the counter: a checksum (CRC-32) of its combination's name.
 
     It depends on nothing but the name, so an image draws the same numbers alone and in any batch,
     and images of different combinations draw different ones.

@@ -10,12 +10,12 @@ from fvfast.parametrizations.optimizers import OptimizerSpec, ascend, bind_optim
 
 
 class Parametrization(Protocol):
-    """The variables that N images are made of, and the optimizer that moves them.
+    """The state that N images are made of, and the optimizer that moves it.
 
     Attributes
     ----------
     state
-        (N, ...): the variables. A run puts single entries back to what they were before a step.
+        (N, ...): what is optimized. A run sets entries of single images back to earlier values.
     optimizer
         Bound to the state. A run sets its learning rate.
     """
@@ -24,7 +24,7 @@ class Parametrization(Protocol):
     optimizer: torch.optim.Optimizer
 
     def image(self) -> torch.Tensor:
-        """Return the images (N, C, H, W) of the state, of which a gradient will be taken."""
+        """Return the images (N, C, H, W) of the state, whose gradient will be asked for."""
         ...
 
     @property
@@ -66,7 +66,7 @@ class Differentiated(abc.ABC):
 
     @abc.abstractmethod
     def pixels(self) -> torch.Tensor:
-        """Return pixels (N, C, H, W) of any size of values, attached to the state."""
+        """Return unbounded pixels (N, C, H, W), attached to the state."""
 
     def image(self) -> torch.Tensor:
         """Return the images (N, C, H, W), attached to the state."""

@@ -25,15 +25,15 @@ class FourierCoefficients(Differentiated):
     shape
         (N, C, H, W) of the images.
     identities
-        Identities of the N images, which with the seed decide the first coefficients.
+        Identities of the N images, which with the seed decide the initial coefficients.
     seed
         Any integer.
     std
-        Standard deviation of the first coefficients.
+        Standard deviation of the initial coefficients.
     decay
         Power with which high frequencies are damped.
     to_valid
-        From what the inverse transform gives to images.
+        From the result of the inverse transform to images.
     optimizer
         See `fvfast.optimize`.
     device
@@ -52,8 +52,8 @@ class FourierCoefficients(Differentiated):
         optimizer: OptimizerSpec,
         device: torch.device,
     ) -> None:
-        buffer = fft_image(shape, std, seed=seed, identities=identities)
-        super().__init__(buffer.transpose(0, 1).contiguous().to(device), to_valid, optimizer)
+        initial = fft_image(shape, std, seed=seed, identities=identities)  # (2, N, ...)
+        super().__init__(initial.transpose(0, 1).contiguous().to(device), to_valid, optimizer)
         self._shape = shape
         self._scale = get_fft_scale(shape[3], shape[2], decay).to(device)
 
@@ -122,7 +122,7 @@ def fft_image(
     identities: Sequence[int] | None = None,
     device: torch.device | str = "cpu",
 ) -> torch.Tensor:
-    """Random first buffer of the Fourier parametrization.
+    """Random initial Fourier coefficients, Xplique's buffer.
 
     Parameters
     ----------
@@ -131,12 +131,12 @@ def fft_image(
     std
         Standard deviation of the normal numbers.
     seed
-        The same seed gives the same buffer on every device.
+        The same seed gives the same coefficients on every device.
     identities
-        N integers in [0, 2^32): an image's buffer is a function of its identity and the seed, not
-        of the batch. Default: 0 to N - 1.
+        N integers in [0, 2^32): an image's coefficients are a function of its identity and the
+        seed, not of the batch. Default: 0 to N - 1.
     device
-        Where the buffer is put.
+        Where the coefficients are put.
 
     Returns
     -------
@@ -155,15 +155,15 @@ def fft_image(
             f"fft_image: identities has {len(identities)} elements; expected {batch}, one for each "
             "image of the shape."
         )
-    buffer_shape = (2, channels, height, width // 2 + 1)
+    shape_of_one = (2, channels, height, width // 2 + 1)
     numbers = draw_normal(
-        buffer_shape, seed=seed, purpose=Purpose.STATE, identities=identities, device=device
+        shape_of_one, seed=seed, purpose=Purpose.STATE, identities=identities, device=device
     )
     return (numbers * std).transpose(0, 1).contiguous()
 
 
 def fft_to_rgb(shape: Sequence[int], buffer: torch.Tensor, fft_scale: torch.Tensor) -> torch.Tensor:
-    """Images of a Fourier buffer.
+    """Images of Fourier coefficients.
 
     Parameters
     ----------

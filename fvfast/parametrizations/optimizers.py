@@ -1,4 +1,4 @@
-"""Optimizers for gradient ascent: the default, and whatever form a user gives one in."""
+"""Optimizers for gradient ascent: the defaults, and those that users give in various forms."""
 
 import collections
 import inspect
@@ -65,7 +65,7 @@ class KerasNadam(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Update every tensor that has a gradient; a closure is not supported."""
         if closure is not None:
-            raise TypeError("KerasNadam.step() takes no closure.")
+            raise TypeError("KerasNadam.step() takes no closure: call it without one.")
         for group in self.param_groups:
             settings = {name: value for name, value in group.items() if name != "params"}
             for parameter in group["params"]:
@@ -120,12 +120,12 @@ class KerasNadam(torch.optim.Optimizer):
         )
 
 
-def known_sums(optimizer: torch.optim.Optimizer, variable: torch.Tensor) -> torch.Tensor | None:
-    """Return the sums of a tensor and of its squares, if an update left them and they hold."""
+def known_sums(optimizer: torch.optim.Optimizer, parameter: torch.Tensor) -> torch.Tensor | None:
+    """Return the sums of a tensor and its squares that an update left, if they still hold."""
     if not isinstance(optimizer, KerasNadam):
         return None
-    state = optimizer.state[variable]
-    return state["sums"] if state.get("sums_of_version") == variable._version else None
+    state = optimizer.state[parameter]
+    return state["sums"] if state.get("sums_of_version") == parameter._version else None
 
 
 def keras_nadam(parameters: list[torch.Tensor]) -> torch.optim.Optimizer:
@@ -140,7 +140,7 @@ def keras_adam(parameters: list[torch.Tensor], lr: float = 0.05) -> torch.optim.
 
 def bind_optimizer(
     optimizer: OptimizerSpec,
-    variable: torch.Tensor,
+    parameter: torch.Tensor,
     default: Callable[[list[torch.Tensor]], torch.optim.Optimizer],
 ) -> torch.optim.Optimizer:
     """Make an optimizer for one tensor from what the user gave.
@@ -151,7 +151,7 @@ def bind_optimizer(
         None for the default; a class; a function from a list of tensors to an optimizer; or an
         optimizer, of which the class and the settings of its first parameter group are used and
         which is itself left alone.
-    variable
+    parameter
         The tensor to optimize.
     default
         Builds the default optimizer.
@@ -159,7 +159,7 @@ def bind_optimizer(
     Returns
     -------
     optimizer
-        A new optimizer bound to the variable.
+        A new optimizer bound to the parameter.
 
     Raises
     ------
@@ -168,15 +168,21 @@ def bind_optimizer(
     """
     check_optimizer(optimizer)
     if optimizer is None:
-        return default([variable])
+        return default([parameter])
     if isinstance(optimizer, torch.optim.Optimizer):
-        return _rebound(optimizer, variable)
-    # Optimizer itself wants defaults, unlike its subclasses.
-    made = cast(Any, optimizer)([variable])
+        return _rebound(optimizer, parameter)
+    # A cast, because the base class wants defaults, unlike its subclasses.
+    made = cast(Any, optimizer)([parameter])
     if not isinstance(made, torch.optim.Optimizer):
-        raise TypeError(f"the optimizer factory returned {type(made).__name__}, not an optimizer.")
-    if not any(tensor is variable for group in made.param_groups for tensor in group["params"]):
-        raise TypeError("the optimizer factory must make an optimizer for the tensors it is given.")
+        raise TypeError(
+            f"optimizer must be a function that returns a torch optimizer, got one that returns "
+            f"{type(made).__name__}."
+        )
+    if not any(tensor is parameter for group in made.param_groups for tensor in group["params"]):
+        raise TypeError(
+            "optimizer must be a function that makes an optimizer of the tensors it is given, got "
+            "one that makes an optimizer of others."
+        )
     _refuse_closures(made)
     return made
 
@@ -201,25 +207,25 @@ def _refuse_closures(optimizer: torch.optim.Optimizer) -> None:
         )
 
 
-def _rebound(optimizer: torch.optim.Optimizer, variable: torch.Tensor) -> torch.optim.Optimizer:
+def _rebound(optimizer: torch.optim.Optimizer, parameter: torch.Tensor) -> torch.optim.Optimizer:
     """Copy an optimizer with all its settings, without its state, for another tensor."""
     bound = object.__new__(type(optimizer))  # copy.copy() drops what subclasses add
     bound.__dict__.update(optimizer.__dict__)
     # A learning rate scheduler wraps the step of the one optimizer it belongs to.
     bound.__dict__.pop("step", None)
     bound.state = collections.defaultdict(dict)
-    bound.param_groups = [{**optimizer.param_groups[0], "params": [variable]}]
+    bound.param_groups = [{**optimizer.param_groups[0], "params": [parameter]}]
     return bound
 
 
 def ascend(
-    optimizer: torch.optim.Optimizer, variable: torch.Tensor, gradient: torch.Tensor
+    optimizer: torch.optim.Optimizer, parameter: torch.Tensor, gradient: torch.Tensor
 ) -> None:
-    """Take one step up the gradient, whichever way the optimizer was told to go."""
+    """Take one step up the gradient, whether the optimizer minimizes or maximizes."""
     maximize = bool(optimizer.param_groups[0].get("maximize", False))
-    variable.grad = gradient if maximize else -gradient
+    parameter.grad = gradient if maximize else -gradient
     optimizer.step()
-    variable.grad = None
+    parameter.grad = None
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:

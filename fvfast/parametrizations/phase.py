@@ -24,8 +24,8 @@ from fvfast.spectrum import Spectrum, SpectrumSource
 class Phase:
     """The phases of N images under one magnitude.
 
-    With fvfast's own optimizer the way from the image's gradient to the next phase is one
-    operation; otherwise autograd and the optimizer take it.
+    With fvfast's own optimizer one operation goes from the image's gradient to the next phase;
+    otherwise autograd and the optimizer do.
 
     Parameters
     ----------
@@ -55,13 +55,13 @@ class Phase:
         self._values_range = values_range
         self._width = width
         self._rendered: RenderedPhase | None = None
-        self._graph: torch.Tensor | None = None  # the image with its way back, for autograd
+        self._graph: torch.Tensor | None = None  # the image with its graph, for autograd
         self._image: torch.Tensor | None = None
         # A subclass may have a step of its own.
         self._is_fused = type(self.optimizer) is KerasNadam and can_ascend(phase, values_range)
 
     def image(self) -> torch.Tensor:
-        """Return the images (N, C, H, W), as a tensor that gradients are taken of."""
+        """Return the images (N, C, H, W), whose gradient will be asked for."""
         if self._is_fused:
             self._rendered = render_phase(
                 self._magnitude, self.state, self._values_range, self._width,
@@ -95,8 +95,8 @@ class Phase:
         rendered, graph = self._rendered, self._graph
         self._rendered = self._graph = self._image = None
         if graph is not None:
-            (slope,) = torch.autograd.grad(graph, self.state, gradient)
-            ascend(self.optimizer, self.state, slope)
+            (phase_gradient,) = torch.autograd.grad(graph, self.state, gradient)
+            ascend(self.optimizer, self.state, phase_gradient)
         if rendered is None:
             return
 
@@ -128,7 +128,7 @@ def init_maco_buffer(
     device: torch.device | str = "cpu",
     progress: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Magnitude and first phase of MaCo.
+    """Magnitude and initial phase of MaCo.
 
     Parameters
     ----------
@@ -139,8 +139,8 @@ def init_maco_buffer(
         `Spectrum.natural()`. A `Spectrum`, or anything that `Spectrum.from_images` takes (measured
         at the images' size for tensors and at ``image_shape`` for a folder).
     std
-        Scale of the phase. Since the phase is standardized when it is used, only its gradient
-        feels the scale.
+        Scale of the phase. Since the phase is standardized when it is used, the scale changes only
+        its gradient.
     channels
         C. Default: the data set's number of channels, and 3 without a data set.
     seed

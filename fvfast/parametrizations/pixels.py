@@ -1,4 +1,4 @@
-"""Pixels as what is optimized, and the map from values of any size to images."""
+"""Pixels as what is optimized, and the map from unbounded values to images."""
 
 from collections.abc import Callable, Sequence
 
@@ -14,18 +14,18 @@ Normalizer = str | Callable[[torch.Tensor], torch.Tensor]
 
 
 class Pixels(Differentiated):
-    """The pixels of N images, of any size of values.
+    """The pixels of N images, unbounded.
 
     Parameters
     ----------
     shape
         (N, C, H, W).
     identities
-        Identities of the N images, which with the seed decide the first pixels.
+        Identities of the N images, which with the seed decide the initial pixels.
     seed
         Any integer.
     std
-        Standard deviation of the first pixels.
+        Standard deviation of the initial pixels.
     to_valid
         From pixels to images.
     optimizer

@@ -1,4 +1,4 @@
-"""Many pictures, a batch at a time: whatever ends them, those that are finished are not lost."""
+"""Draws many pictures, a batch at a time; whatever ends the run, finished ones are not lost."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from fvfast.run.results import MacoBatch, MacoResults
 from fvfast.run.run import Run
 
 VIEWS_PER_BATCH = 64
-"""Views that go through the model at once unless a user says otherwise."""
+"""Views of the images that are drawn together, by default."""
 
 OnResult = Callable[[MacoBatch], None]
 
@@ -63,7 +63,7 @@ def _draw_batch(
     batch = MacoBatch(ascent.images[-1], ascent.transparencies[-1], names, ascent.scores)
     results.add(batch)
     if on_result is not None:
-        # Also where an interrupt waits: the batch is there, and nobody else has it.
+        # Even if an interrupt is pending: the batch is finished, and nobody else has it.
         opened_at_once(on_result, batch)
     return ascent.interrupted
 
@@ -76,7 +76,7 @@ def _say_what_is_done(
         where = "these are returned" if keep else "on_result has had them"
         warn_user(f"interrupted {done}; {where}.", RuntimeWarning)
     else:
-        # Also of a class that takes no attributes.
+        # Unlike setattr(), this works for classes that refuse new attributes.
         object.__setattr__(error, "finished", results.whole())
         where = "the exception's attribute `finished` holds" if keep else "on_result has had"
         warn_user(f"failed {done}; {where} them.", RuntimeWarning)

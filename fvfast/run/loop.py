@@ -1,7 +1,7 @@
 """Gradient ascent on images: the loop that `maco` and `optimize` share.
 
-It loses nothing: an interrupt, a callback or a number that is not finite ends the run of the images
-concerned, and what they were at their last good step is kept.
+It loses nothing. An interrupt, a callback or a number that is not finite ends the run of the images
+concerned, and they are kept as they were after their last good step.
 """
 
 import dataclasses
@@ -39,7 +39,7 @@ class Gradients:
 
 
 class StepReport:
-    """What a callback is told after each step.
+    """What a callback receives after each step.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class StepReport:
     nb_steps
         Number of steps of the run.
     names
-        Names of the N objectives.
+        Names of the N combinations.
     scores
         (N,) scores of this step, computed before its update.
     """
@@ -72,16 +72,18 @@ class StepReport:
     def images(self) -> torch.Tensor:
         """The images (N, C, H, W) after this step.
 
-        Computed when first asked for, which must be during the callback: later they have moved on.
+        Computed when first read, which must be during the callback: afterwards the run goes on.
         """
         if self._images is None:
             if self._render is None:
-                raise RuntimeError("a report's images must be read during the callback.")
+                raise RuntimeError(
+                    "StepReport.images must be read during the callback: the run has gone on."
+                )
             self._images = self._render()
         return self._images
 
     def close(self) -> None:
-        """Forget how to compute the images: the run goes on."""
+        """Forget how to compute the images, because the run goes on."""
         self._render = None
 
 
@@ -115,7 +117,7 @@ class Ascent:
 
 
 def run_ascent(
-    variables: Parametrization,
+    parametrization: Parametrization,
     gradients: Callable[[int], Gradients],
     render: Callable[[], torch.Tensor],
     *,
@@ -132,18 +134,18 @@ def run_ascent(
 
     Parameters
     ----------
-    variables
+    parametrization
         What is optimized.
     gradients
         Computes one step's scores and gradients.
     render
-        Computes the images of the variables as they are.
+        Computes the images of the present state.
     names
-        Names of the N objectives, for messages.
+        Names of the N combinations, for messages.
     transparency
         (N, C, H, W), to which ``gradients`` adds the absolute gradient of the images; or None.
     label
-        What the progress bar says. Default: the name, or the number of objectives.
+        What the progress bar says. Default: the name, or the number of images.
     nb_steps, progress, callback, save_every
         See `fvfast.maco`.
     available
@@ -159,15 +161,13 @@ def run_ascent(
     RuntimeWarning
         A score or gradient is not finite, the gradient stays zero, or the run is interrupted.
     """
-    loop = _Loop(variables, render, names, nb_steps, transparency, callback, save_every, available)
+    loop = _Loop(
+        parametrization, render, names, nb_steps, transparency, callback, save_every, available
+    )
     bar = tqdm(
         total=nb_steps,
         desc=label
-        or (
-            shortened(printable(names[0]), _LABEL)
-            if len(names) == 1
-            else f"{len(names)} objectives"
-        ),
+        or (shortened(printable(names[0]), _LABEL) if len(names) == 1 else f"{len(names)} images"),
         unit="step",
         disable=not progress,
     )
@@ -184,8 +184,8 @@ def run_ascent(
     except KeyboardInterrupt:
         loop.result.interrupted = True
         warn_user(
-            f"interrupted after {len(loop.scores)} of {nb_steps} steps: the images are what they "
-            "were then.",
+            f"interrupted after {len(loop.scores)} of {nb_steps} steps: the images after the last "
+            "of these are kept.",
             RuntimeWarning,
         )
     finally:
@@ -198,7 +198,7 @@ class _Loop:
 
     def __init__(
         self,
-        variables: Parametrization,
+        parametrization: Parametrization,
         render: Callable[[], torch.Tensor],
         names: list[str],
         nb_steps: int,
@@ -207,8 +207,8 @@ class _Loop:
         save_every: int | None,
         available: Available,
     ) -> None:
-        self.state = variables.state
-        self.ascend = variables.ascend
+        self.state = parametrization.state
+        self.ascend = parametrization.ascend
         self.render = render
         self.names = names
         self.nb_steps = nb_steps
@@ -226,7 +226,7 @@ class _Loop:
 
     def take(self, step: int, gradients: Gradients) -> bool:
         """Update the images with one step's gradients; False ends the run."""
-        # One number that is not finite makes a sum not finite.
+        # A sum is not finite if one of its terms is not.
         finite = (gradients.scores + gradients.gradient.flatten(1).sum(1)).isfinite()
         self._stop(step, self.running & ~finite, "the score or its gradient")
         if not bool(self.running.any()):
@@ -249,7 +249,7 @@ class _Loop:
         return self.result
 
     def _stop(self, step: int, failed: torch.Tensor, what: str) -> None:
-        """End the run of some images and put them back to where they were last good."""
+        """End the run of some images, and put them back to their last good state."""
         if not bool(failed.any()):
             return
         indices = failed.nonzero().flatten().tolist()
@@ -305,18 +305,18 @@ class _Loop:
             report.close()
 
     def _is_full(self, step: int) -> bool:
-        """Whether the memory holds no more images, which ends the run before it loses all."""
+        """Whether the memory is too full for more images: then the run ends before it loses all."""
         kept = len(self.result.images)
         last = [images[-1] for images in (self.result.images, self.result.transparencies) if images]
         size = sum(images.numel() * images.itemsize for images in last)
-        # The final ones, and as much for who goes on with them.
+        # Room for the final images, and as much again for what the caller does with them.
         if step == self.nb_steps - 1:
             return False
         if free_bytes(2 * size, torch.device("cpu"), self.available) is None:
             return False
         warn_user(
-            f"step {step}: the memory is full with {kept} times {gibibytes(size)} of save_every="
-            f"{self.save_every}: the run ends here, and what is kept is returned.",
+            f"step {step}: the memory is full with {kept} times {gibibytes(size)} that save_every="
+            f"{self.save_every} has kept. The run ends here, and these images are returned.",
             RuntimeWarning,
         )
         return True

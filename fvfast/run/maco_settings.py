@@ -24,10 +24,10 @@ LARGE_BOX = 0.8
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MacoSettings(Settings):
-    """What a MaCo picture depends on beside its objective.
+    """What a MaCo picture depends on besides its objective.
 
-    Each field is the argument of `fvfast.maco` with its name. A preset only says how boxes, phases
-    and noise are distributed here: its values of the other settings are those of `with_preset`.
+    Each field is the argument of `fvfast.maco` with its name. Here, a preset only says how boxes,
+    phases and noise are distributed: `with_preset` fills in its values of the other settings.
     """
 
     maco_dataset: SpectrumSource = None
@@ -41,7 +41,9 @@ class MacoSettings(Settings):
     function: ClassVar[str] = "maco"
     has_transparency: ClassVar[bool] = True
     regularizes_views: ClassVar[bool] = False
-    _left_out: ClassVar[frozenset[str]] = frozenset({"maco_dataset"})  # told in another way
+    _left_out: ClassVar[frozenset[str]] = frozenset(
+        {"maco_dataset"}
+    )  # the command line records it itself
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -52,7 +54,7 @@ class MacoSettings(Settings):
 
     @classmethod
     def with_preset(cls, **given: Any) -> "MacoSettings":
-        """Make settings of what is given, and the values of the preset for the rest."""
+        """Make settings of the given values, and those of the preset for the rest."""
         preset = find_preset(given.get("preset", cls.preset))
         return cls(**preset.arguments_with(given))
 
@@ -98,9 +100,9 @@ class MacoSettings(Settings):
         return torch.float32 if self.precision in (None, "float32") else torch.bfloat16
 
     def parametrize(self, shape: ImageShape, *, progress: bool) -> Parametrize:
-        """Return how phases of images of this shape are made, with their magnitude measured."""
+        """Return a function that makes phases of this shape; measures their magnitude first."""
         channels, height, width = shape
-        # A folder of photographs may take long.
+        # Measuring a folder of photographs may take long.
         spectrum = opened(
             Spectrum.of, self.maco_dataset, (height, width), channels, progress=progress
         )

@@ -54,7 +54,7 @@ def check_run_fits(
     view_dtype: torch.dtype = torch.float32,
     available: Available = available_memory,
 ) -> None:
-    """Refuse a run that cannot fit the memory.
+    """Raise OutOfMemoryError if a run cannot fit the memory.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def check_run_fits(
 def check_kept_images(
     function: str, save_every: int, nb_steps: int, images: int, shape: Sequence[int], each: int
 ) -> None:
-    """Refuse to keep more images of a run than the memory holds.
+    """Raise OutOfMemoryError if a run would keep more images than the memory holds.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def check_kept_images(
 
 
 def gibibytes(count: float) -> str:
-    """Write a number of bytes."""
+    """Write a number of bytes in GiB."""
     return f"{count / 2**30:.3g} GiB"
 
 

@@ -22,7 +22,7 @@ from fvfast.transformations import (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizeSettings(Settings):
-    """What a picture of `fvfast.optimize` depends on beside its objective.
+    """What a picture of `fvfast.optimize` depends on besides its objective.
 
     Each field is the argument of `fvfast.optimize` with its name.
     """
@@ -52,34 +52,34 @@ class OptimizeSettings(Settings):
         _check_transformations(self.transformations)
 
     def parametrize(self, shape: ImageShape, *, progress: bool) -> Parametrize:  # noqa: ARG002
-        """Return how coefficients or pixels of images of this shape are made."""
+        """Return a function that makes coefficients or pixels of images of this shape."""
         to_valid = functools.partial(
             to_valid_rgb if shape[0] == 3 else to_valid_grayscale,
             normalizer=self.image_normalizer,
             values_range=self.values_range,
         )
 
-        def variables(identities: Sequence[int], device: torch.device) -> Parametrization:
+        def make(identities: Sequence[int], device: torch.device) -> Parametrization:
             common: dict[str, Any] = {
                 "shape": (len(identities), *shape), "identities": identities, "seed": self.seed,
                 "std": self.std, "to_valid": to_valid, "optimizer": self.optimizer,
                 "device": device,
             }  # fmt: skip
-            made = (
+            parametrization = (
                 FourierCoefficients(**common, decay=self.fft_decay)
                 if self.use_fft
                 else Pixels(**common)
             )
             with torch.no_grad():
-                is_finite = bool(made.pixels().isfinite().all())
+                is_finite = bool(parametrization.pixels().isfinite().all())
             if not is_finite:
                 raise ValueError(
-                    f"the first image is not finite with std={self.std:g} and "
+                    f"optimize: the first image is not finite with std={self.std:g} and "
                     f"fft_decay={self.fft_decay:g}: make them smaller."
                 )
-            return made
+            return parametrization
 
-        return variables
+        return make
 
     def views(self, shape: ImageShape, size: tuple[int, int]) -> TransformedImages:
         """Return the transformed images."""

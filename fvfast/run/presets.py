@@ -1,4 +1,4 @@
-"""Recipes of MaCo: sets of settings that go by a name."""
+"""Presets of MaCo: settings under a name."""
 
 import dataclasses
 import functools
@@ -18,7 +18,7 @@ R = TypeVar("R")
 PresetName = Literal["xplique", "horama", "paper", "fast", "small"]
 
 DEFAULT_BOX_SIZE = Linear(0.5, 0.05)
-"""Mean side of the boxes where nothing is said."""
+"""What box_size=None stands for."""
 
 FALLING_NOISE = Geometric(1, 1e-4)
 """What noise_intensity=None stands for, as in Xplique."""
@@ -26,7 +26,7 @@ FALLING_NOISE = Geometric(1, 1e-4)
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """Settings of one recipe.
+    """What the name of a preset stands for.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class Preset:
         """Return the arguments that a caller has given, and the preset's for those left out."""
         own = dict(self.arguments)
         if given.get("optimizer") is not None:
-            # Another optimizer's rates are not those of the caller's.
+            # A learning rate of the default optimizer says nothing about another one.
             own.pop("learning_rate", None)
         return {**own, **given}
 

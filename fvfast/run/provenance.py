@@ -15,7 +15,7 @@ def versions() -> dict[str, str]:
 
 
 def weights_digest(model: nn.Module) -> str:
-    """Eight digits that are others for a network of other weights, such as random ones.
+    """Make a digest of a network's weights: eight digits, different for other weights.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""What `fvfast.maco_batch` returns, and how it is put together without a second copy."""
+"""What `fvfast.maco_batch` returns, and how it is collected without a second copy."""
 
 import math
 from typing import NamedTuple
@@ -13,7 +13,7 @@ _ADVICE = "pass on_result= to take each batch when it is finished, and keep=Fals
 
 
 class MacoBatch(NamedTuple):
-    """Result of `fvfast.maco_batch` for N objectives.
+    """Result of `fvfast.maco_batch` for N combinations.
 
     Attributes
     ----------
@@ -24,8 +24,8 @@ class MacoBatch(NamedTuple):
     names
         The N names.
     scores
-        (N, S): the scores before each step's update. S is the number of steps of the image that
-        took most; NaN for steps that another one did not take.
+        (N, S): the scores before each step's update. S is the largest number of steps that an
+        image took; NaN for steps that it did not take.
     """
 
     images: torch.Tensor
@@ -35,7 +35,7 @@ class MacoBatch(NamedTuple):
 
 
 class MacoResults:
-    """The batches of a run, one after the other in memory that was set aside for all.
+    """The batches of a run, in memory that is allocated once for all of them.
 
     Joining them at the end would need the memory twice: 12 GB for 2048 images of 512 x 512.
 
@@ -51,12 +51,12 @@ class MacoResults:
     image_shape
         (C, H, W).
     keep
-        Whether to keep the images; otherwise they are counted only.
+        Whether to keep the images, or only to count them.
 
     Raises
     ------
     torch.OutOfMemoryError
-        The memory does not hold so many images.
+        The memory does not hold this many images.
     """
 
     def __init__(self, count: int, image_shape: tuple[int, int, int], *, keep: bool) -> None:
@@ -79,7 +79,7 @@ class MacoResults:
             if not is_out_of_memory(error):
                 raise
             raise torch.OutOfMemoryError(
-                f"{what} take {gibibytes(size)}, which the system does not give: {_ADVICE}"
+                f"{what} take {gibibytes(size)}, which the system refuses: {_ADVICE}"
             ) from error
         self._scores: list[torch.Tensor] = []
         self._names: list[str] = []
@@ -104,7 +104,7 @@ class MacoResults:
 
 
 def joined(parts: list[torch.Tensor]) -> torch.Tensor:
-    """Join tensors (N, ...) of one shape, and empty their list, so that none is there twice."""
+    """Join tensors (N, ...) of one shape; their list is emptied, so that none is kept twice."""
     if len(parts) == 1:
         return parts.pop()
     count = len(parts[0])

@@ -1,4 +1,4 @@
-"""One run of any method: its variables, its views, the network and the loop, put together."""
+"""One run of any method: parametrization, views, network and loop, put together."""
 
 import contextlib
 import functools
@@ -93,7 +93,7 @@ class Run:
         Raises
         ------
         torch.OutOfMemoryError
-            The memory does not hold so many images of this size.
+            The memory does not hold this many images of this size.
         """
         function = function or self.settings.function
         device = self.device or model_device(self.objective.model)
@@ -124,14 +124,14 @@ class Run:
         ):
             tapped, scorer, names, _ = self.objective.compile(combinations)
             identities = [image_identity(name) for name in names]
-            variables = self._parametrize(identities, device)
-            together = _Together(self, combinations, tapped, scorer, names, identities, variables)
-            with EngineAtFirstUse(together.start) as engine:
-                return together.take_all_steps(engine, save_every)
+            parametrization = self._parametrize(identities, device)
+            batch = _Batch(self, combinations, tapped, scorer, names, identities, parametrization)
+            with EngineAtFirstUse(batch.start) as engine:
+                return batch.take_all_steps(engine, save_every)
 
 
-class _Together:
-    """Images that are drawn together: what happens in each of their steps."""
+class _Batch:
+    """Images that are drawn together, and what happens in each of their steps."""
 
     def __init__(
         self,
@@ -141,7 +141,7 @@ class _Together:
         scorer: Scorer,
         names: list[str],
         identities: list[int],
-        variables: Parametrization,
+        parametrization: Parametrization,
     ) -> None:
         self._run = run
         self._settings = run.settings
@@ -150,12 +150,12 @@ class _Together:
         self._scorer = scorer
         self._names = names
         self._identities = identities
-        self._variables = variables
+        self._parametrization = parametrization
         self._learning_rate_at = run.settings.learning_rate_at
         if self._learning_rate_at is not None:
             # Here, so that an optimizer without one is refused before the first step.
-            set_learning_rate(variables.optimizer, self._learning_rate_at(0))
-        device = variables.state.device
+            set_learning_rate(parametrization.optimizer, self._learning_rate_at(0))
+        device = parametrization.state.device
         self._transparency = (
             torch.zeros((len(names), *run.shape), dtype=torch.float32, device=device)
             if self._settings.has_transparency
@@ -167,27 +167,27 @@ class _Together:
 
     def take_all_steps(self, engine: EngineAtFirstUse, save_every: int | None) -> Ascent:
         """Take the warm-up's steps, then those of the run."""
-        # The engine is handed on, not kept: it knows this object, and a circle of references would
-        # hold the network until the garbage collector comes.
+        # The engine is passed on, not kept: it refers to this object, and a cycle of references
+        # would hold the network until the garbage collector runs.
         warmup_steps = self._settings.warmup_steps
         if warmup_steps:
             warm = run_ascent(
-                self._variables, functools.partial(self._warm_gradients, engine), self._render,
-                names=self._names,
+                self._parametrization, functools.partial(self._warm_gradients, engine),
+                self._render, names=self._names,
                 nb_steps=warmup_steps, progress=self._run.progress, label="warm-up",
             )  # fmt: skip
             if warm.interrupted:
                 return warm
         return run_ascent(
-            self._variables, functools.partial(self._gradients, engine), self._render,
+            self._parametrization, functools.partial(self._gradients, engine), self._render,
             names=self._names,
             nb_steps=self._settings.nb_steps, transparency=self._transparency,
             progress=self._run.progress, callback=self._run.callback, save_every=save_every,
         )  # fmt: skip
 
     def start(self, views: torch.Tensor) -> contextlib.AbstractContextManager[Engine]:
-        """Return the engine, of which one view chooses the form."""
-        # Between the batches of one call nobody but a callback could change the network.
+        """Return the engine, whose form is chosen with one view."""
+        # Between the batches of one call only a callback could change the network.
         thorough, self._run._has_started = not self._run._has_started, True
         return kept_engine(
             self._tapped, views, self._scorer_of_part, self._names[0], self._settings.precision,
@@ -205,7 +205,7 @@ class _Together:
 
     def _render(self) -> torch.Tensor:
         with self._own_generators():
-            return self._variables.render()
+            return self._parametrization.render()
 
     def _warm_gradients(self, running: EngineAtFirstUse, step: int) -> Gradients:
         with open_relu_gradients():
@@ -214,15 +214,15 @@ class _Together:
     def _gradients(
         self, running: EngineAtFirstUse, step: int, *, join_activations: bool = True
     ) -> Gradients:
-        """Show the network the images as they are."""
+        """Compute scores and gradients of the images as they are."""
         with torch.enable_grad(), self._own_generators():
             if self._learning_rate_at is not None:
-                set_learning_rate(self._variables.optimizer, self._learning_rate_at(step))
-            engine, images, views = self._look(running, step)
+                set_learning_rate(self._parametrization.optimizer, self._learning_rate_at(step))
+            engine, images, views = self._make_views(running, step)
             scores, cotangent = engine.gradients(
                 views, len(self._names), join_activations=join_activations
             )
-            source = self._variables.source
+            source = self._parametrization.source
             if not self._settings.penalties:
                 (gradient,) = torch.autograd.grad(views, source, cotangent)
                 return Gradients(scores, gradient)
@@ -235,22 +235,22 @@ class _Together:
             (gradient,) = torch.autograd.grad(loss, source)
             return Gradients(scores, gradient)
 
-    def _look(
+    def _make_views(
         self, running: EngineAtFirstUse, step: int
     ) -> tuple[Engine, torch.Tensor, torch.Tensor]:
         """Return the engine, the images, and their views in a type that the engine takes."""
         make, identities = self._run.views, self._identities
         if not make.are_functions:
-            images = self._variables.image()
+            images = self._parametrization.image()
             views = make(images, identities, step, self._transparency)
             return running(views[:1]), images, views
         if not running.is_running:
             with torch.no_grad():
-                image = self._variables.render()[:1]
+                image = self._parametrization.render()[:1]
                 first = make(image, identities[:1], 0, torch.zeros_like(image))
             running(first)
         engine = running()
-        images = self._variables.image()
+        images = self._parametrization.image()
         views = make(
             images, identities, step, self._transparency,
             dtype=engine.views_dtype, memory_format=engine.views_format,

@@ -16,7 +16,7 @@ Schedule = Callable[[int], float]
 
 @dataclasses.dataclass(frozen=True)
 class Linear:
-    """Goes from one value to another in equal differences, over however many steps a run has.
+    """Goes from one value to another in equal differences, over all steps of a run.
 
     Attributes
     ----------
@@ -53,7 +53,7 @@ class Geometric(Linear):
     def __post_init__(self) -> None:
         super().__post_init__()
         if min(self.first, self.last) == 0:
-            raise ValueError(f"a geometric schedule needs two positive values, got {self}.")
+            raise ValueError(f"Geometric: expected two positive values, got {self}.")
 
     def at(self, step: int, nb_steps: int) -> float:
         """Value of a step, from 0, of a run."""
@@ -69,7 +69,7 @@ def _between(first: float, last: float, step: int, nb_steps: int) -> float:
         return float(last)
     width = float(last) - float(first)
     part = width / max(intervals, 1)
-    # A difference so small that its part is 0 is multiplied first.
+    # If the difference is so small that its part would be 0, multiply before dividing.
     return step * part + first if part else step / max(intervals, 1) * width + first
 
 
@@ -79,7 +79,7 @@ ScheduleSpec = float | Schedule | Linear | None
 def schedule_of(
     argument: str, value: ScheduleSpec, nb_steps: int, default: Linear | None = None
 ) -> Schedule:
-    """Value of each step.
+    """Return the function from a step to its value.
 
     Parameters
     ----------
@@ -97,12 +97,12 @@ def schedule_of(
     TypeError
         The value is none of these.
     ValueError
-        A number is negative or not finite; one that a function returns, in its step.
+        A number is negative or not finite; for one that a function returns, when that step comes.
     """
     value = default if value is None else value
     if isinstance(value, Linear):
         course = value
-        return lambda step: course.at(step, nb_steps)  # none is made of steps that are not taken
+        return lambda step: course.at(step, nb_steps)  # steps that are not taken cost nothing
     if is_number(value):
         constant = _checked(argument, value)
         return lambda _step: constant

@@ -23,15 +23,15 @@ ImageShape = tuple[int, int, int]
 """(C, H, W)."""
 
 Parametrize = Callable[[Sequence[int], torch.device], Parametrization]
-"""Makes the variables of images of some identities, on a device."""
+"""Makes the parametrization of images of some identities, on a device."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings(abc.ABC):
-    """What a picture depends on beside its objective: a recipe.
+    """What a picture depends on besides its objective.
 
-    Made of what a user gives, and checked then: a wrong value is refused before any work. A method
-    has a subclass, with the fields that it adds. Each field is the argument of `fvfast.maco` or
+    Made of what a user gives, and checked at once, so that a wrong value is refused before any
+    work. Each method has a subclass, with the fields that it adds. Each field is the argument of `fvfast.maco` or
     `fvfast.optimize` with its name, and is described there.
 
     Raises
@@ -69,14 +69,14 @@ class Settings(abc.ABC):
 
     @classmethod
     def of(cls: type[S], arguments: Mapping[str, Any]) -> S:
-        """Make settings of those of a function's arguments that are settings."""
+        """Make settings of the arguments of a function, of which some may be no settings."""
         names = [field.name for field in dataclasses.fields(cls)]
         return cls(**{name: arguments[name] for name in names if name in arguments})
 
     def described(self) -> dict[str, Any]:
         """Return all settings, ready for JSON, for the record that goes with a picture.
 
-        Functions by their names, the default optimizer as "default".
+        Functions appear by name, the default optimizer as "default".
         """
         values = {
             field.name: getattr(self, field.name)
@@ -115,7 +115,7 @@ class Settings(abc.ABC):
 
     @property
     def smallest_view_type(self) -> torch.dtype:
-        """Type of the views; of those that may come about, the one that takes the least memory."""
+        """Type of the views; if several are possible, the one that takes the least memory."""
         return torch.float32
 
     def advice(self, view_size: tuple[int, int]) -> str:  # noqa: ARG002
@@ -124,14 +124,14 @@ class Settings(abc.ABC):
 
     @abc.abstractmethod
     def parametrize(self, shape: ImageShape, *, progress: bool) -> Parametrize:
-        """Return how the variables of images of this shape are made; may take long."""
+        """Return what makes the parametrization of images of this shape; may take long."""
 
     @abc.abstractmethod
     def views(self, shape: ImageShape, size: tuple[int, int]) -> Views:
-        """Return what makes views of this size of images of this shape."""
+        """Return the maker of views of this size of images of this shape."""
 
     def _set(self, **values: Any) -> None:
-        """Put a checked value in the place of the one that was given."""
+        """Replace given values by checked ones."""
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
@@ -149,7 +149,7 @@ def _as_regularizers(regularizers: Any) -> list[Regularizer]:
 
 
 def _plain(value: Any) -> Any:
-    """Return what JSON can say of a value."""
+    """Return a value as JSON can hold it; functions by their names."""
     try:
         return json.loads(json.dumps(value))
     except TypeError:

@@ -18,12 +18,12 @@ from fvfast.transformations.random_transformations import resize_to
 class Views(Protocol):
     """Makes the views of N images, K of each.
 
-    A view is a function of the image, its identity and the step, or global generators decide.
+    A view depends on the image, its identity and the step alone, or on global generators, too.
     """
 
     @property
     def are_functions(self) -> bool:
-        """Whether they are functions, so that making some more changes nothing."""
+        """Whether they depend on no global generator, so that making more views changes nothing."""
         ...
 
     def __call__(
@@ -64,7 +64,7 @@ class Crops:
     seed
         Any integer.
     draw, crop
-        `draw_boxes` and `random_crops`, or what takes their place.
+        `draw_boxes` and `random_crops`, or functions that replace them.
     """
 
     size: tuple[int, int]
@@ -150,5 +150,5 @@ class TransformedImages:
 
 
 def _add_absolute(transparency: torch.Tensor, gradient: torch.Tensor) -> None:
-    """Add an absolute gradient; what is not finite adds nothing."""
+    """Add an absolute gradient; values that are not finite add nothing."""
     transparency.add_(gradient.abs().nan_to_num(0, 0, 0))

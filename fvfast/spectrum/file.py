@@ -22,7 +22,7 @@ _KEYS = (
     "size",
     "skipped_count",
 )
-_BESIDE = 2**12  # bytes, more than all but the magnitudes take
+_BESIDE = 2**12  # bytes, more than everything but the magnitudes takes
 
 
 class Kind(Enum):
@@ -35,7 +35,7 @@ class Kind(Enum):
 
 @dataclasses.dataclass(frozen=True)
 class SpectrumFile:
-    """Content of a file.
+    """The content of a file.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ def read_spectrum(path: Path, largest: int = LARGEST) -> SpectrumFile:
     OSError
         There is no such file, or it cannot be opened.
     ValueError
-        The file is damaged, too large, is something else, or its values are no magnitudes.
+        The file is damaged, too large, something else, or its values are not magnitudes.
     """
     try:
         content = read_arrays(path, _KEYS, largest)
@@ -97,7 +97,7 @@ def read_spectrum(path: Path, largest: int = LARGEST) -> SpectrumFile:
 def _plain(array: NDArray[Any], path: Path) -> SpectrumFile:
     values = _checked(array, path)
     if values.shape[2] <= 4 < values.shape[0]:
-        raise _refused(array, path, "np.moveaxis(array, -1, 0) brings the channels to front.")
+        raise _refused(array, path, "np.moveaxis(array, -1, 0) brings the channels to the front.")
     return SpectrumFile(
         kind=Kind.BILINEAR,
         values=values,
@@ -126,21 +126,21 @@ def _measured(arrays: Mapping[str, NDArray[Any]], path: Path) -> SpectrumFile:
             raise ValueError(
                 f"of {made.image_count} images and {made.skipped_count} that were skipped"
             )
-    except (ValueError, SystemError) as error:  # the latter for text that is no Unicode
+    except (ValueError, SystemError) as error:  # the latter for text that is not Unicode
         raise ValueError(
-            f"Spectrum.from_file: {path} holds something else than a spectrum ({error}); expected "
+            f"Spectrum.from_file: {path} holds something other than a spectrum ({error}); expected "
             "a file that Spectrum.save wrote."
         ) from error
     if made.kind is Kind.NATURAL or values.shape[1:] != (height, width // 2 + 1):
-        raise _refused(values, path, f"It is said to be of {height} x {width} pixels.")
+        raise _refused(values, path, f"Its entry 'size' says {height} x {width} pixels.")
     return made
 
 
 def _entry(
-    arrays: Mapping[str, NDArray[Any]], key: str, kinds: str, shape: tuple[int, ...] = ()
+    arrays: Mapping[str, NDArray[Any]], key: str, dtype_kinds: str, shape: tuple[int, ...] = ()
 ) -> Any:
     array = arrays[key]
-    if array.dtype.kind not in kinds or array.shape != shape:
+    if array.dtype.kind not in dtype_kinds or array.shape != shape:
         raise ValueError(f"{key!r} is of {array.dtype} and of shape {array.shape}")
     return array.tolist()
 

@@ -185,14 +185,14 @@ def mean_magnitude(
     size
         (H, W) to which the images are cropped and resized; None for the first image's.
     of_logits
-        Whether all values are in [0, 1]; None where that is seen at the end only, so that both are
-        measured until then.
+        Whether all values are in [0, 1]; None if only the end shows that, so that both are measured
+        until then.
 
     Raises
     ------
     ValueError
-        If there are no images, they are no finite floating point numbers, or their number of
-        channels changes.
+        If there are no images, their values are not finite floating point numbers, or their number
+        of channels changes.
     """
     logits, plain = _MagnitudeSum(), _MagnitudeSum()
     for batch in batches:

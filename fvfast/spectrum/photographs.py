@@ -1,4 +1,4 @@
-"""Reading a folder of photographs as batches of equally large tensors."""
+"""Reading a folder of photographs as batches of tensors of one size."""
 
 import itertools
 import os
@@ -44,9 +44,9 @@ class PhotographFolder:
     asked for, and resized.
 
     Files that cannot be decoded are skipped, and named at the end: damaged ones, links that lead
-    nowhere, pixels of more than 8 bits, other formats than AVIF, BMP, GIF, JPEG, JPEG 2000, PNG,
-    PPM, TIFF and WebP whatever their names say, and images that take more than 0.75 GiB to decode.
-    That many bytes are also what the images that are decoded at the same time take together. Of
+    nowhere, pixels of more than 8 bits, formats other than AVIF, BMP, GIF, JPEG, JPEG 2000, PNG,
+    PPM, TIFF and WebP, whatever the names of the files say, and images that take more than 0.75 GiB
+    to decode. That is also the most that the images decoded at the same time may take together. Of
     several frames or pages the first one is read.
 
     Parameters
@@ -100,7 +100,7 @@ class PhotographFolder:
             )
         if channels not in CHANNELS:
             raise ValueError(
-                f"PhotographFolder: channels is {channels}; files are read as 3 (RGB) or 1 (gray). "
+                f"PhotographFolder: channels is {channels}; expected 3 (RGB) or 1 (gray). "
                 "Pass tensors for other channels."
             )
         self.size = size

@@ -28,7 +28,7 @@ from fvfast.spectrum.natural import (
 from fvfast.spectrum.photographs import CHANNELS, PhotographFolder
 
 FOLDER_SIZE = (512, 512)
-"""(H, W) at which a folder is measured unless told otherwise."""
+"""(H, W) at which a folder is measured by default."""
 
 
 class Spectrum:
@@ -88,8 +88,8 @@ class Spectrum:
         Raises
         ------
         ValueError
-            If the source is a folder and its files cannot be read with so many channels, or see
-            `from_images`.
+            If the source is a folder and its files cannot be read with this number of channels, or
+            as `from_images`.
         """
         if source is None:
             return cls.natural()
@@ -138,8 +138,8 @@ class Spectrum:
         channels
             3 to read a folder's files as RGB, 1 for gray. Tensors bring their own.
         parzen_window
-            Let `magnitude` apply the window of the natural spectrum, which takes the highest
-            frequencies out: the square root of a Parzen window for each axis, 0 at half a cycle per
+            Let `magnitude` apply the window of the natural spectrum, which removes the highest
+            frequencies: the square root of a Parzen window for each axis, 0 at half a cycle per
             pixel.
 
         Returns
@@ -156,8 +156,8 @@ class Spectrum:
         TypeError
             If the iterable gives something other than tensors.
         ValueError
-            If there are no images, their values are not finite or no floating point numbers, or
-            their number of channels changes.
+            If there are no images, their values are not finite floating point numbers, or their
+            number of channels changes.
 
         Warns
         -----
@@ -204,7 +204,7 @@ class Spectrum:
             If there is no such file, or it cannot be opened.
         ValueError
             If the file is neither of the two or damaged, takes more than 0.4 GiB unpacked, or its
-            values are no magnitudes: complex, negative, not finite, or of another shape.
+            values are not magnitudes: complex, negative, not finite, or of another shape.
         """
         content = read_spectrum(Path(path))
         spectrum = cls()

@@ -107,8 +107,8 @@ template <typename Real>
 FVFAST_HOST_DEVICE void deinterleave(const Real* mixed, int channels, int columns,
                                      Real (*lines)[2 * kColumns]) {
   if (channels == 3) {
-    for (int x = 0; x < columns;
-         ++x) {  // constant strides: the compiler deinterleaves whole vectors
+    // Constant strides: the compiler deinterleaves whole vectors.
+    for (int x = 0; x < columns; ++x) {
       lines[0][x] = mixed[3 * x];
       lines[1][x] = mixed[3 * x + 1];
       lines[2][x] = mixed[3 * x + 2];

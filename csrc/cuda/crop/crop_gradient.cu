@@ -1,6 +1,6 @@
-// The gradient of cropping with respect to the image, as a gather: a block adds up
-// the contributions of all crops to a tile of the image, in a fixed order. There are no atomics,
-// and the bits are the same in every run.
+// The gradient of cropping with respect to the image, as a gather: a block adds up the
+// contributions of all crops to a tile of the image, in a fixed order. There are no atomics, and
+// the bits are the same in every run.
 //
 // Like the crop it is separable. For each box that reaches the tile (reach.h), in pieces of a crop:
 //
@@ -11,8 +11,7 @@
 //     sums in registers, which are written once, at the end (gather.h).
 //
 // Traffic: the image's gradient and the transparency once. The gradient of a crop once, except for
-// samples between two tiles, which both tiles need: 9/8 of the rows, and a sector at each end of a
-// row.
+// samples between two tiles, which both need: 9/8 of the rows, and a sector at each end of a row.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>

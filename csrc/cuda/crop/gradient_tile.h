@@ -28,8 +28,7 @@ struct GradientTiling {
   unsigned column_tiles;
   int64_t first_group;  // of channels, and of images: those of the blocks (., 0, 0)
   int64_t first_image;
-  bool interleaved;  // the channels of a group and the columns of a crop follow one another in
-                     // memory
+  bool interleaved;  // the channels of a group follow one another in memory, column by column
   int align;  // elements at multiples of which packs of 16 bytes start; 0: rows have no packs
 };
 
