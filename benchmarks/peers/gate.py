@@ -1,14 +1,14 @@
-"""The worker's side of a contest: stops a library between two steps and times the steps.
+"""The worker's side of a contest: stops a library between two steps, and times the steps.
 
-A worker reads one scene, starts its library and then answers requests until its input ends. All are
-JSON lines:
+A worker reads one scene, starts its library, and answers requests until its input ends. All
+messages are lines of JSON:
 
     in   the scene
     out  {"library": ..., "framework": ..., "python": ..., "first_step_seconds": ...}
     in   {"steps": 4}                  out  {"seconds": ..., "cpu_seconds": ...}, per step
     in   {"steps": 4, "memory": true}  out  {"step_bytes": ..., "run_bytes": ...}
 
-Needs nothing but the standard library: it runs in the environments of all libraries.
+This module needs only the standard library, because it runs in the environments of all libraries.
 """
 
 import json
@@ -24,11 +24,11 @@ from benchmarks.peers import memory
 from benchmarks.peers.scene import Scene
 
 ENDLESS = 100_000
-"""Steps to ask a library for: more than any contest takes, because the gate ends the run."""
+"""Number of steps to ask a library for. No contest takes as many: the gate ends the run."""
 
 
 def finish_work() -> None:
-    """Wait for a device that still works on the steps of a turn; the processor does not."""
+    """Wait until the device has finished the steps of a turn. On the CPU nothing is to be done."""
 
 
 class Finished(BaseException):
@@ -39,17 +39,17 @@ class Finished(BaseException):
 
 
 class Gate:
-    """Is called by a library once per step, always at the same point of its loop.
+    """A function that a library calls once per step, always at the same point of its loop.
 
-    From one call to the next is exactly one whole step, wherever that point is. The first call
-    comes before the first step has done its work, the second one after.
+    From one call to the next exactly one step passes, wherever that point is. The first call comes
+    before the first step has done its work, the second call after it.
 
     Parameters
     ----------
     requests, answers
-        Where JSON lines are read from and written to.
+        Streams from which JSON lines are read, and to which they are written.
     versions
-        What the first answer tells about the library.
+        What the first answer says about the library.
     """
 
     def __init__(self, requests: TextIO, answers: TextIO, versions: dict[str, str]) -> None:
@@ -76,7 +76,7 @@ class Gate:
             self.remaining -= 1
             if self.remaining > 0:
                 return
-            # Only here: a library that runs ahead of the device may do so in all steps of a turn.
+            # Only at the end of a turn: until then a library may run ahead of the device.
             finish_work()
             self._answer(self._measurement())
         self._wait_for_request()
@@ -89,7 +89,7 @@ class Gate:
         self.steps = self.remaining = request["steps"]
         self.measures_memory = request.get("memory", False)
         if self.measures_memory:
-            # What the allocator merely keeps for later is not what a step needs.
+            # A step does not need the memory that the allocator merely keeps for later.
             memory.return_free_memory()
             memory.reset_peak()
             self.memory_between_steps = memory.current()
@@ -127,7 +127,7 @@ def serve(prepare: Callable[[Scene], tuple[dict[str, str], Callable[[Gate], obje
         Loads the library and the network of a scene. Returns the versions of library and framework,
         and a function that runs the library, which must call the gate once per step.
     """
-    # Libraries print; what they print must not get between the answers.
+    # Libraries print to standard output: keep that apart from the answers.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     versions, run = prepare(Scene.from_json(sys.stdin.readline()))

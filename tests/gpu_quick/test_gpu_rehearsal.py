@@ -100,7 +100,7 @@ def test_every_stage_ends_without_a_failure(rehearsal):
 def test_what_is_left_out_is_known(rehearsal):
     folder, _ = rehearsal
     left_out = {r["what"].split(",")[0] for r in read_records(folder) if r["kind"] == "left out"}
-    assert left_out <= {"the GPU", "launches", "the plan of the build"}
+    assert left_out <= {"the GPU", "launches", "the commands of the build"}
 
 
 def test_every_operation_is_compared(rehearsal):
