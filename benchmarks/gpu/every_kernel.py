@@ -1,7 +1,7 @@
 """Runs every CUDA kernel of fvfast on small arrays; for compute-sanitizer.
 
-Run with ``python -m benchmarks.gpu.every_kernel [--rehearse]``. It does not check results: the tests
-do. It prints each part that has run, so that the output of a killed run shows how far it came.
+Run with ``python -m benchmarks.gpu.every_kernel [--rehearse]``. It checks no results: the tests do.
+It prints each part that has run, so that the output of a killed run shows how far it came.
 """
 
 import argparse
