@@ -1,6 +1,6 @@
-"""How the native module is compiled and linked: compilers, flags and the file that ninja runs.
+"""Compiles and links the native module: finds the compilers, and writes the file that ninja runs.
 
-setup.py says which environment variables there are. Without pip and setuptools, in a source tree:
+The environment variables are described in setup.py. In a source tree, without pip and setuptools:
 
     python build_native.py [--architectures "80;90"] [--folder FOLDER]
 """
@@ -20,25 +20,25 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 WARNINGS = ["-Wall", "-Wextra"]
-# Neither of the last two changes a value: they let the compiler turn sqrt and selections into
-# vector code, which it may not do while errno and floating-point traps must be kept.
+# The last two flags change no result. They allow vector code for sqrt and selections, which keeping
+# errno and floating-point traps would forbid.
 OPTIMIZATION = ["-O3", "-DNDEBUG", "-fno-math-errno", "-fno-trapping-math"]
 
-# Architectures of the GPUs since 2018. Newer ones compile the PTX of the newest.
+# Architectures of the GPUs since 2018. Newer GPUs compile the PTX of the last one.
 ARCHITECTURES = ("75", "80", "86", "90", "100", "120")
-# "90": machine code of compute capability 9.0, and of later ones of the same major number. "90a":
-# with the features of 9.0 alone; "100f": with those of its family, which is its major number.
+# "90": machine code for compute capability 9.0 and later ones with the same major number. "90a":
+# with features that only 9.0 has. "100f": with features of its family, that is, its major number.
 ARCHITECTURE = r"[1-9]\d+[af]?"
-# The host's compiler does not know nvcc's "#pragma unroll". Code is never generated for "the GPU of
-# this machine", so a warning about old architectures is no news.
+# The host compiler does not know nvcc's "#pragma unroll". Old architectures are built on purpose,
+# so nvcc need not warn about them.
 CUDA_WARNINGS = [
     *("-Werror", "all-warnings", "-Wno-deprecated-gpu-targets"),
     *("-Xcompiler", "-Wall,-Wextra,-Wno-unknown-pragmas"),
 ]
-# Sources whose results must have the same bits on every processor: no multiplication is fused with
-# an addition.
+# Sources whose results must have the same bits on every processor: in these, no multiplication is
+# fused with an addition.
 BIT_EQUAL = {"boxes"}
-# Why there is no module, or no CUDA part: files of the package, which `fvfast info` shows.
+# Files in the package that say why there is no module, or no CUDA part; `fvfast info` shows them.
 FAILURE_RECORD = "_build_failure.txt"
 CUDA_FAILURE_RECORD = "_cuda_failure.txt"
 
@@ -56,7 +56,7 @@ class Cuda:
 
 
 def compiler_command() -> list[str]:
-    """Return the C++ compiler, with the arguments that CXX may carry."""
+    """Return the C++ compiler, with any arguments that CXX contains."""
     return shlex.split(os.environ.get("CXX", "")) or ["c++"]
 
 
@@ -73,21 +73,21 @@ def compiles(compiler: list[str], flags: list[str], text: str) -> bool:
 
 
 def openmp_flags(compiler: list[str]) -> list[str]:
-    """Return ``-fopenmp`` where the compiler and its linker have it."""
+    """Return ``-fopenmp`` if the compiler and its linker support it."""
     program = "#include <omp.h>\nint main() { return omp_get_max_threads() < 1; }\n"
     return ["-fopenmp"] if compiles(compiler, ["-fopenmp"], program) else []
 
 
 def python_includes(compiler: list[str]) -> list[str]:
-    """Return the folders of the headers of Python.
+    """Return the folders with Python's headers.
 
     Raises
     ------
     BuildError
-        There are none: many systems have them in a package of their own.
+        Python.h is missing: on many systems it comes in a separate package.
     """
     folders = list(dict.fromkeys(sysconfig.get_path(name) for name in ("include", "platinclude")))
-    # The compiler may know a folder that Python does not: from CPATH, or from CXXFLAGS.
+    # The compiler may find the headers in another folder, from CPATH or CXXFLAGS.
     user_flags = shlex.split(os.environ.get("CXXFLAGS", ""))
     program = "#include <Python.h>\nint main() { return PY_MAJOR_VERSION < 3; }\n"
     if not any(Path(folder, "Python.h").exists() for folder in folders) and not compiles(
@@ -103,9 +103,9 @@ def python_includes(compiler: list[str]) -> list[str]:
 
 
 def find_nvcc() -> str:
-    """Find nvcc; raise BuildError where there is none."""
+    """Find nvcc; raise BuildError if there is none."""
     for variable in ("CUDA_HOME", "CUDA_PATH"):
-        # Who names a toolkit wants that one or none.
+        # If the user names a toolkit, no other one is taken.
         if home := os.environ.get(variable):
             nvcc = shutil.which(str(Path(home, "bin", "nvcc")))
             looked = f"in the folder bin of {variable}={home}"
@@ -133,27 +133,27 @@ def find_cuda() -> Cuda:
     chosen = os.environ.get("FVFAST_CUDA_ARCHS", "")
     if chosen:
         return Cuda(nvcc, parse_architectures(chosen))
-    # A toolkit compiles for the architectures of its time.
+    # Each version of the toolkit supports other architectures.
     known = ask_nvcc(nvcc, "--list-gpu-code").split()
     found = tuple(a for a in ARCHITECTURES if f"sm_{a}" in known)
     if not found:
         raise BuildError(
-            f"{nvcc} compiles for none of the architectures {';'.join(ARCHITECTURES)}: set "
-            "FVFAST_CUDA_ARCHS to those of `nvcc --list-gpu-code` that you want"
+            f"{nvcc} supports none of the architectures {';'.join(ARCHITECTURES)}: set "
+            "FVFAST_CUDA_ARCHS to some that `nvcc --list-gpu-code` lists"
         )
     return Cuda(nvcc, found)
 
 
 def parse_architectures(text: str) -> tuple[str, ...]:
-    """Read "90;80" from the oldest to the newest; "native" is what the GPUs of this machine are."""
+    """Parse a list such as "90;80", and sort it; "native" stands for the GPUs of this machine."""
     words = [word for word in re.split(r"[;,\s]+", text) if word]
     found = [a for word in words for a in (native_architectures() if word == "native" else (word,))]
     wrong = [word for word in found if not re.fullmatch(ARCHITECTURE, word)]
     if wrong or not found:
         raise BuildError(
-            'FVFAST_CUDA_ARCHS must be compute capabilities without their point, such as "80;90", '
-            'with or without the suffix of their own features, such as "90a" or "100f", or '
-            f'"native" for the GPUs of this machine, got {text!r}'
+            'FVFAST_CUDA_ARCHS must be compute capabilities without a point, such as "80;90", with '
+            'or without a suffix for special features, such as "90a" or "100f", or "native" for '
+            f"the GPUs of this machine, got {text!r}"
         )
     return tuple(sorted(set(found), key=lambda a: (int(a.rstrip("af")), a)))
 
@@ -169,24 +169,24 @@ def native_architectures() -> tuple[str, ...]:
     found = tuple(line.strip().replace(".", "") for line in answer.splitlines())
     if not found or not all(re.fullmatch(ARCHITECTURE, architecture) for architecture in found):
         raise BuildError(
-            'FVFAST_CUDA_ARCHS is "native", and the GPUs of this machine are not known: '
-            f'{shlex.join(command)} says {answer!r}. Name them, as in "80;90"'
+            'FVFAST_CUDA_ARCHS is "native", but the GPUs of this machine are unknown: '
+            f'{shlex.join(command)} says {answer!r}. Name the architectures, as in "80;90"'
         )
     return found
 
 
 def ptx_architecture(architectures: Sequence[str]) -> str | None:
-    """Choose the architecture whose PTX newer GPUs compile.
+    """Choose the architecture whose PTX newer GPUs will compile.
 
-    It is the newest without a suffix: what was compiled for the features of one architecture or
-    family runs nowhere else.
+    It is the newest without a suffix: code for the special features of one architecture or family
+    runs on no other.
     """
     portable = [architecture for architecture in architectures if architecture.isdigit()]
     return portable[-1] if portable else None
 
 
 def ask_nvcc(nvcc: str, *arguments: str) -> str:
-    """Run nvcc and return what it says, on either stream."""
+    """Run nvcc and return its output on both streams."""
     command = [nvcc, *arguments]
     try:
         said = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -215,7 +215,7 @@ def compile_flags(compiler: list[str], openmp: list[str]) -> list[str]:
 
 
 def cuda_source_flags(source: Path) -> list[str]:
-    """Return the flags of one CUDA source that do not depend on the architectures."""
+    """Return the flags for one CUDA source that do not depend on the architectures."""
     return [
         *("-std=c++17", "-O3", "-DNDEBUG", f"-I{ROOT / 'csrc'}"),
         *CUDA_WARNINGS,
@@ -231,7 +231,7 @@ def cuda_flags(cuda: Cuda, threads: int) -> list[str]:
     if newest := ptx_architecture(cuda.architectures):
         flags += ["-gencode", f"arch=compute_{newest},code=compute_{newest}"]
     if os.environ.get("CXX"):
-        # nvcc takes one program: no launcher such as ccache, and the arguments apart.
+        # nvcc accepts a single program: leave out launchers such as ccache, pass arguments apart.
         launchers = ("ccache", "sccache", "distcc")
         host, *arguments = (w for w in compiler_command() if Path(w).name not in launchers)
         flags += ["-ccbin", host, *(f"-Xcompiler={argument}" for argument in arguments)]
@@ -239,12 +239,12 @@ def cuda_flags(cuda: Cuda, threads: int) -> list[str]:
 
 
 def cuda_link_flags(cuda: Cuda) -> list[str]:
-    """Return what links the CUDA runtime statically, so that the module loads without a driver.
+    """Return the flags that link the CUDA runtime statically: the module then needs no driver.
 
-    Its functions stay hidden: torch brings a runtime of its own, perhaps of another version.
+    The runtime's functions stay hidden, because torch has its own, perhaps of another version.
     """
     library = "libcudart_static.a"
-    # nvcc may be a script or a link somewhere else: it knows its own folders.
+    # Ask nvcc for its folders, because nvcc may be a script or a link in another place.
     said = re.search(r"LIBRARIES=(.*)", ask_nvcc(cuda.nvcc, "--dryrun", "-x", "cu", "/dev/null"))
     folders = [word[2:] for word in shlex.split(said[1] if said else "") if word.startswith("-L")]
     return [
@@ -254,7 +254,7 @@ def cuda_link_flags(cuda: Cuda) -> list[str]:
 
 
 def own_flags(source: Path, cuda: Cuda | None) -> list[str]:
-    """Return the flags of one source alone."""
+    """Return the flags that one source needs in addition."""
     if source.suffix == ".cu":
         return cuda_source_flags(source)
     flags = ["-ffp-contract=off"] if source.stem in BIT_EQUAL else []
@@ -268,12 +268,12 @@ def write_ninja(folder: Path, sources: list[Path], target: Path, cuda: Cuda | No
     compiler = compiler_command()
     openmp = openmp_flags(compiler)
     compile_command = [*compiler, *compile_flags(compiler, openmp)]
-    # The CUDA sources first: they take longest.
+    # The CUDA sources come first: they take longest.
     ours = sorted(sources, key=lambda source: source.suffix != ".cu")
     kernels = [source for source in ours if source.suffix == ".cu"]
     if cuda is None:
         ours = ours[len(kernels) :]
-    # On macOS the symbols of Python are found when the module is loaded.
+    # On macOS, Python's symbols are resolved when the module is loaded.
     shared = (
         ["-bundle", "-undefined", "dynamic_lookup"] if sys.platform == "darwin" else ["-shared"]
     )
@@ -284,7 +284,7 @@ def write_ninja(folder: Path, sources: list[Path], target: Path, cuda: Cuda | No
         *rule("link", compiler, f"$in {ninja_words([*link_flags, *user_link_flags()])}"),
     ]
     if cuda is not None:
-        # Where there are fewer sources than processors, a source's architectures are parallel.
+        # With fewer sources than processors, compile the architectures of a source in parallel.
         threads = max(1, (os.cpu_count() or 1) // max(1, len(kernels)))
         command = [cuda.nvcc, *cuda_flags(cuda, threads)]
         lines += rule("compile_cuda", command, "$flags -MMD -MF $out.d -c $in")
@@ -301,12 +301,12 @@ def write_ninja(folder: Path, sources: list[Path], target: Path, cuda: Cuda | No
 
 
 def user_link_flags() -> list[str]:
-    """Return what the user adds to the link."""
+    """Return the user's own flags for linking."""
     return shlex.split(os.environ.get("LDFLAGS", ""))
 
 
 def rule(name: str, command: list[str], arguments: str) -> list[str]:
-    """Return the lines of one rule; what compiles says which headers it read."""
+    """Return the lines of one rule; compilations also record the headers that they read."""
     lines = [
         f"rule {name}",
         f"  command = {ninja_words(command)} {arguments} -o $out",
@@ -316,17 +316,17 @@ def rule(name: str, command: list[str], arguments: str) -> list[str]:
 
 
 def ninja_words(words: list[str]) -> str:
-    """Write the words of a command as the shell, and ninja before it, reads them."""
+    """Quote the words of a command for the shell, then for ninja."""
     return shlex.join(words).replace("$", "$$")
 
 
 def ninja_path(path: str) -> str:
-    """Write a path as ninja reads it."""
+    """Quote a path for ninja."""
     return path.replace("$", "$$").replace(":", "$:").replace(" ", "$ ")
 
 
 def find_ninja() -> str:
-    """Find ninja: that of the Python package, else that of PATH."""
+    """Find ninja: in the Python package, else in PATH."""
     try:
         import ninja
     except ImportError as error:
@@ -342,7 +342,7 @@ def run_ninja(folder: Path) -> None:
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
     sys.stdout.write(finished.stdout + finished.stderr)
     if finished.returncode != 0:
-        # The first message of the compiler says most; the last lines only count the failures.
+        # The compiler's first message is the most useful; the last lines only count failures.
         output = (finished.stdout + finished.stderr).strip()
         start = max(output.find("FAILED: "), 0)
         message = "\n".join(output[start:].splitlines()[:20])
@@ -355,23 +355,23 @@ def native_sources() -> list[Path]:
 
 
 def build_module(folder: Path, sources: list[Path], target: Path, cuda: Cuda | None) -> None:
-    """Compile into `folder` what changed since the last time, and link the module."""
+    """Compile what has changed since the last build into `folder`, and link the module."""
     folder.mkdir(parents=True, exist_ok=True)
     write_ninja(folder, sources, target, cuda)
     run_ninja(folder)
 
 
 def build_in_place(architectures: Sequence[str] | None, *, folder: Path | None = None) -> Path:
-    """Build the module in the source tree, where Python started in this folder finds it.
+    """Build the module in the source tree, where a Python started in this folder finds it.
 
-    Needs a C++ compiler, pybind11 and ninja, and nothing of pip or setuptools.
+    This needs a C++ compiler, pybind11 and ninja, but neither pip nor setuptools.
 
     Parameters
     ----------
     architectures
-        What FVFAST_CUDA_ARCHS may have, one by one: ("80", "90"). None: the CPU alone.
+        A list of what FVFAST_CUDA_ARCHS may contain, such as ("80", "90"). None: no CUDA.
     folder
-        Where objects are kept for the next time, by default ``build/in_place``.
+        Where objects are kept for the next build; by default ``build/in_place``.
 
     Returns
     -------
@@ -381,7 +381,8 @@ def build_in_place(architectures: Sequence[str] | None, *, folder: Path | None =
     Raises
     ------
     BuildError
-        Something is missing, or does not compile. No module is left once compilation has begun.
+        Something is missing or does not compile. A module of an earlier build is removed when
+        compilation begins.
     """
     package = ROOT / "fvfast"
     target = package / f"_C{sysconfig.get_config_var('EXT_SUFFIX')}"
@@ -400,12 +401,12 @@ def build_in_place(architectures: Sequence[str] | None, *, folder: Path | None =
 
 
 def main() -> None:
-    """Build in place what the command line asks for."""
+    """Build the module in place, as the command line says."""
     parser = argparse.ArgumentParser(description="Builds the native module in the source tree.")
     parser.add_argument(
-        "--architectures", help='as FVFAST_CUDA_ARCHS, such as "80;90"; without it: the CPU alone'
+        "--architectures", help='like FVFAST_CUDA_ARCHS, such as "80;90"; default: no CUDA'
     )
-    parser.add_argument("--folder", type=Path, help="where objects are kept for the next time")
+    parser.add_argument("--folder", type=Path, help="where objects are kept for the next build")
     arguments = parser.parse_args()
     chosen = None if arguments.architectures is None else [arguments.architectures]
     try:

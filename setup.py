@@ -1,27 +1,26 @@
-"""Builds the native module ``fvfast._C`` with ninja: for the CPU, and for CUDA where nvcc is found.
+"""Builds the native module ``fvfast._C`` with ninja: for the CPU, and for CUDA if nvcc is found.
 
-The build needs a C++17 compiler, and neither torch nor a GPU. Where it fails, the package installs
-without the module: the reason is written to ``fvfast/_build_failure.txt``, which `fvfast info` and
-the first use of an operation report, and the PyTorch reference does the work. Where only the CUDA
-part fails, the module is built without it, and ``fvfast/_cuda_failure.txt`` says why.
+The build needs a C++17 compiler, but neither torch nor a GPU. If it fails, the package is installed
+without the module, and the PyTorch reference does the work: the reason is written to
+``fvfast/_build_failure.txt``, and `fvfast info` and the first use of an operation report it. If
+only the CUDA part fails, the module is built without it, and ``fvfast/_cuda_failure.txt`` says why.
 
 Environment variables
 ---------------------
 CXX, CXXFLAGS, LDFLAGS
-    The compiler (default: ``c++``) and flags that are added to ours. nvcc compiles its host code
-    with the same compiler.
+    The compiler (default: ``c++``) and additional flags. nvcc uses the same compiler for host code.
 CUDA_HOME or CUDA_PATH, NVCCFLAGS
-    The CUDA toolkit (default: that of the ``nvcc`` in PATH, else ``/usr/local/cuda``) and flags for
-    nvcc that are added to ours.
+    The CUDA toolkit (default: that of the ``nvcc`` in PATH, else ``/usr/local/cuda``) and
+    additional flags for nvcc.
 FVFAST_NATIVE
     ``1`` makes a failed build an error, ``0`` leaves the native module out.
 FVFAST_CUDA
     ``1`` makes a missing nvcc or a failed CUDA build an error, ``0`` leaves CUDA out.
 FVFAST_CUDA_ARCHS
-    Compute capabilities such as ``80;90`` (default: ``75;80;86;90;100;120``, or those of them that
-    nvcc has), or ``native`` for those of the GPUs of this machine. The module also carries PTX of
-    the newest, for GPUs that come later, but for ones with a suffix: ``90a`` and ``100f``, the
-    features of one architecture and of one family, run nowhere else.
+    Compute capabilities such as ``80;90`` (default: those of ``75;80;86;90;100;120`` that nvcc
+    supports), or ``native`` for the GPUs of this machine. The module also contains PTX of the
+    newest one, for later GPUs; but not of one with a suffix, such as ``90a`` or ``100f``, because
+    code for the special features of an architecture or a family runs on no other.
 """
 
 import os
@@ -33,7 +32,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
-sys.path.insert(0, str(ROOT))  # an isolated build does not look beside setup.py
+sys.path.insert(0, str(ROOT))  # an isolated build does not search the folder of setup.py
 
 from build_native import (  # noqa: E402
     CUDA_FAILURE_RECORD,
@@ -60,7 +59,7 @@ class NinjaBuild(build_ext):
         """Build one extension where setuptools expects it."""
         target = Path(self.get_ext_fullpath(ext.name)).resolve()
         target.parent.mkdir(parents=True, exist_ok=True)
-        # An editable install runs from the source tree, and must find the records there.
+        # An editable install runs from the source tree, so the records must be there, too.
         folders = [target.parent]
         if self.inplace or self.editable_mode:
             folders.append(ROOT / "fvfast")
@@ -71,7 +70,10 @@ class NinjaBuild(build_ext):
 
         native, cuda = switch("FVFAST_NATIVE"), switch("FVFAST_CUDA")
         if native is False and cuda is True:
-            raise ValueError("FVFAST_CUDA=1 asks for a part of what FVFAST_NATIVE=0 leaves out")
+            raise ValueError(
+                "FVFAST_CUDA=1 asks for a part of the module that FVFAST_NATIVE=0 leaves out; "
+                "unset one of them"
+            )
         try:
             if native is False:
                 raise BuildError("left out at build time by FVFAST_NATIVE=0")
@@ -92,7 +94,7 @@ class NinjaBuild(build_ext):
             (folder / name).write_text(f"{reason}\n")
 
     def build_native(self, sources: list[Path], target: Path, wanted: bool | None) -> str:
-        """Build the module, with CUDA if possible; return why there is none, or nothing."""
+        """Build the module, with CUDA if possible; return the reason if not, else an empty text."""
         folder = Path(self.build_temp, "ninja").resolve()
         try:
             if wanted is False:
@@ -101,25 +103,25 @@ class NinjaBuild(build_ext):
         except BuildError as failure:
             if wanted:
                 raise
-            # Where it was the C++ that failed, it fails again, and says so.
+            # If a C++ source was the cause, this fails again, with its message.
             build_module(folder, sources, target, None)
             return str(failure)
         return ""
 
 
 def note(message: str) -> None:
-    """Say something that pip shows with ``--verbose``."""
+    """Print a message, which pip shows with ``--verbose``."""
     sys.stderr.write(f"\nfvfast: {message}\n\n")
 
 
 def relative(paths: Iterable[Path]) -> list[str]:
-    """Write paths as relative to this file, which setuptools asks for."""
+    """Return paths relative to this file, as setuptools requires."""
     return sorted(str(path.relative_to(ROOT)) for path in paths)
 
 
 setup(
-    # Optional: setuptools must not look for a file that a failed build did not leave. A source
-    # distribution contains the sources, and what they depend on.
+    # Optional, so that setuptools accepts that a failed build leaves no file. A source distribution
+    # contains the sources and what they depend on.
     ext_modules=[
         Extension(
             "fvfast._C",

@@ -1,4 +1,4 @@
-"""Runs the benchmarks of fvfast's own operations, which need no other library.
+"""Runs the benchmarks of fvfast's own operations, which do not need other libraries.
 
 The contests with other libraries are ``benchmarks.hot_path`` and ``benchmarks.end_to_end``.
 """
@@ -12,7 +12,7 @@ OPERATIONS = ("noise", "crop_resize", "phase")
 def main() -> None:
     for operation in OPERATIONS:
         print(f"\n{operation}", flush=True)
-        # Each in a process of its own: none inherits the memory that another has used before.
+        # Each in its own process, so that none starts with memory that another has used.
         subprocess.run([sys.executable, "-m", f"benchmarks.{operation}"], check=True)
 
 

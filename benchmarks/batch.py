@@ -1,10 +1,9 @@
-"""Many units at once against one after another, and what the network alone has to gain from it.
+"""Times many units in one batch against one after another, and how much the network gains by it.
 
-Run with ``python -m benchmarks.batch``: channels of a layer of EfficientNet-Lite0, with ImageNet
-weights, once by `fvfast.maco_batch` and once by one `fvfast.maco` each, in turns of a few channels.
-The network alone is then run forward and back on different numbers of views at once: where a view
-costs the same however many share its pass, a batch has nothing to gain but what is done once per
-run.
+Run with ``python -m benchmarks.batch``: channels of a layer of EfficientNet-Lite0 with ImageNet
+weights are drawn by `fvfast.maco_batch` and by one `fvfast.maco` each, in turns of a few channels.
+Then the network alone is run forward and back on different numbers of views at once. If a view
+takes the same time in passes of any size, a batch only saves what is done once per run.
 """
 
 import argparse
@@ -27,12 +26,12 @@ VIEWS = (1, 4, 16, 64)
 
 
 def channels_of(loaded: LoadedModel, layer: str, ids: list[int]) -> Objective:
-    """Make the objective of some channels."""
+    """Make an objective for some channels."""
     return Objective.channel(loaded.model, layer, ids, input_shape=loaded.input_shape)
 
 
 def seconds_per_view(loaded: LoadedModel, layer: str, rounds: int) -> dict[int, float]:
-    """Seconds of the network alone, forward and back, per view, for numbers of views at once."""
+    """Measure seconds per view, forward and back, of the network alone, for each size of a pass."""
     objective = channels_of(loaded, layer, [0])
     tapped, scorer, names, _ = objective.compile()
     all_views = torch.rand(max(VIEWS), *loaded.input_shape) * 2 - 1
@@ -54,7 +53,7 @@ def main() -> None:
     parser.add_argument("--turn", type=int, default=8, help="channels per turn")
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--crops", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=7, help="of the network alone")
+    parser.add_argument("--rounds", type=int, default=7, help="for the network alone")
     parser.add_argument("--no-save", action="store_true", help="write no CSV file")
     arguments = parser.parse_args()
     loaded = load_model(NETWORK)
@@ -64,7 +63,7 @@ def main() -> None:
         "values_range": loaded.values_range,
         "progress": False,
     }
-    maco(channels_of(loaded, arguments.layer, [0]), **settings)  # what is set up on first use
+    maco(channels_of(loaded, arguments.layer, [0]), **settings)  # sets up what first use needs
     single: list[float] = []
     batch: list[float] = []
     largest = 0.0

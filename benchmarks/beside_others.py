@@ -1,9 +1,9 @@
-"""A step around the network beside other busy programs.
+"""Times a step around the network beside other busy programs.
 
 Run with ``python -m benchmarks.beside_others``. Steps of `maco` without a network (512 x 512, 32
-crops) are timed alone and beside one and two processes that multiply matrices: fvfast's with the
-waiting of OpenMP as it is, short as in the console command, and passive, and Xplique's where ``make
-bench-peers`` has installed it; all in turns.
+crops) are timed alone and beside one and two processes that multiply matrices, all in turns.
+fvfast's threads wait in OpenMP's default way, briefly as in the console command, or passively.
+Xplique takes part if ``make bench-peers`` has installed it.
 """
 
 import argparse
@@ -26,7 +26,7 @@ _SECONDS_UNTIL_BUSY = 3.0
 
 
 def contestants() -> list[Contestant]:
-    """Return who is timed, under the name that the results have."""
+    """Return the contestants, with their names in the results."""
     known = {contestant.name: contestant for contestant in CONTESTANTS}
     waiting = [
         dataclasses.replace(
@@ -40,7 +40,7 @@ def contestants() -> list[Contestant]:
 
 @contextlib.contextmanager
 def busy_processes(count: int) -> Iterator[None]:
-    """Let processes multiply matrices, each with as many threads as torch takes."""
+    """Run processes that multiply matrices, each with torch's default number of threads."""
     processes = [subprocess.Popen([sys.executable, "-c", _BUSY]) for _ in range(count)]
     try:
         time.sleep(_SECONDS_UNTIL_BUSY if count else 0)

@@ -1,4 +1,4 @@
-"""Measures libraries against each other: in one run, taking turns, the others asleep."""
+"""Measures libraries against each other: in one run, in turns, while the others sleep."""
 
 import argparse
 import contextlib
@@ -14,29 +14,28 @@ from benchmarks.peers.contestants import CONTESTANTS, Contestant, Worker
 from benchmarks.peers.scene import Scene
 
 SETTLE_SECONDS = 0.05
-"""Pause between two contestants: idle threads of OpenMP and TensorFlow spin before they sleep."""
+"""Pause between contestants, because idle threads of OpenMP and TensorFlow spin before sleeping."""
 
 WARM_UP_STEPS = 3
 
 
 @dataclasses.dataclass
 class Result:
-    """What was measured of one contestant.
+    """The measurements of one contestant.
 
     Attributes
     ----------
     versions
         See `Worker`.
     seconds, cpu_seconds
-        Per step, one entry per round: of the wall clock, and of all threads together.
+        Seconds per step, one entry per round: by the wall clock, and of all threads together.
     other_load
-        Share of the machine that other programs took meanwhile, one entry per round. Above a few
-        percent, neither the wall clock nor the processor time can be trusted: threads that wait for
-        each other spin.
+        Share of the machine that other programs used meanwhile, one entry per round. Above a few
+        percent neither time can be trusted, because threads that wait for each other spin.
     memory
-        "step_bytes": the most that a step held beyond what there was between two steps.
-        "run_bytes": the most that there was beyond what there was before the run, with its state,
-        and whatever the framework sets up on first use.
+        "step_bytes": peak memory of a step, above the memory in use between steps. "run_bytes":
+        peak memory of the run, above the memory in use before it; includes the run's state and what
+        the framework sets up on first use.
     """
 
     name: str
@@ -48,7 +47,7 @@ class Result:
 
     @property
     def median(self) -> float:
-        """Median seconds of a step."""
+        """The median seconds of a step."""
         return statistics.median(self.seconds)
 
 
@@ -62,11 +61,11 @@ def hold_contest(
     scene
         The work of a step.
     contestants
-        Who takes part. All are loaded and warm before any is measured.
+        The libraries. All are loaded and warmed up before any is measured.
     rounds
-        How often each takes its turn.
+        Number of turns of each.
     steps
-        Steps per turn.
+        Number of steps per turn.
 
     Returns
     -------
@@ -102,9 +101,9 @@ def hold_contest(
 
 
 def rows_of(scene: Scene, results: Sequence[Result], steps: int) -> list[dict[str, object]]:
-    """Results as rows, one per contestant, for the screen and for the CSV file."""
+    """Return the results as rows, one per contestant, for the screen and for the CSV file."""
     general = {key: value for key, value in machine().items() if key in ("date", "processor")}
-    # The first contestant is the one that the others are compared with.
+    # The others are compared with the first contestant.
     baseline = results[0]
     return [
         {
@@ -139,7 +138,7 @@ def rows_of(scene: Scene, results: Sequence[Result], steps: int) -> list[dict[st
 
 
 def print_table(rows: Sequence[dict[str, object]], columns: Sequence[str]) -> None:
-    """Print some columns of rows, aligned."""
+    """Print some columns of the rows as an aligned table."""
     cells = [list(columns)] + [[str(row[column]) for column in columns] for row in rows]
     widths = [max(len(line[index]) for line in cells) for index in range(len(columns))]
     for line in cells:
@@ -149,7 +148,7 @@ def print_table(rows: Sequence[dict[str, object]], columns: Sequence[str]) -> No
 
 
 def installed(names: Sequence[str]) -> list[Contestant]:
-    """Return the contestants of these names whose environments exist, and name the others."""
+    """Return the named contestants that are installed, and print the others."""
     chosen = [contestant for contestant in CONTESTANTS if contestant.name in names]
     missing = [contestant.name for contestant in chosen if not contestant.python.exists()]
     if missing:
@@ -160,7 +159,7 @@ def installed(names: Sequence[str]) -> list[Contestant]:
 def argument_parser(
     description: str, *, rounds: int, steps: int, contestants: Sequence[str]
 ) -> argparse.ArgumentParser:
-    """Options that all contests share, with their defaults."""
+    """Return a parser of the options that all contests share."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--rounds", type=int, default=rounds, help="turns of each contestant")
     parser.add_argument("--steps", type=int, default=steps, help="steps per turn")
@@ -170,7 +169,7 @@ def argument_parser(
         nargs="+",
         choices=[contestant.name for contestant in CONTESTANTS],
         default=list(contestants),
-        help="who takes part; the first one present is what the others are compared with",
+        help="the others are compared with the first one that is installed",
     )
     parser.add_argument("--no-save", action="store_true", help="write no CSV file")
     return parser
@@ -189,11 +188,11 @@ COLUMNS = (
     "step_memory_beyond_crops_mb",
     "run_memory_mb",
 )
-"""What is printed of a row."""
+"""The columns of a row that are printed."""
 
 
 def measure(scene: Scene, arguments: argparse.Namespace, csv_name: str) -> list[Result]:
-    """Hold a contest as the command line says; print and save its results."""
+    """Hold a contest with the options of the command line; print and save its results."""
     results = hold_contest(
         scene,
         installed(arguments.contestants),

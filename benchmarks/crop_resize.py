@@ -1,4 +1,4 @@
-"""Cropping with noise and its gradient: native module, and the PyTorch reference.
+"""Times cropping with noise, and its gradient: native module against PyTorch reference.
 
 Run with ``python -m benchmarks.crop_resize``.
 """
@@ -60,7 +60,7 @@ def main() -> None:
             },
             rounds=11,
         )
-        # The crops are written once, or read once; images stay in the cache.
+        # Crops are written or read once; images stay in the cache.
         bandwidth = {name: size / seconds for name, seconds in medians.items()}
         bandwidth["copy"] *= 2
         row: dict[str, str | int | float] = {

@@ -1,12 +1,12 @@
-"""Whole steps with a network, library against library, and against the network alone.
+"""Times whole steps with a network, library against library, and against the network alone.
 
-"network" is one forward pass and the gradient of its input in the form that fvfast's engine gives
-it, "network_eager" the same as PyTorch runs it. "auto" is the precision that the engine chooses on
-the machine.
+"network" is one forward pass and the gradient of its input in the form that fvfast's engine
+chooses, "network_eager" the same as PyTorch runs it. "auto" is the precision that the engine
+chooses on this machine.
 
 Run with ``python -m benchmarks.end_to_end``; ``make bench-peers`` installs the other libraries.
-The networks have random weights: the cost of a step does not depend on them. All contestants stay
-loaded, with ResNet50 2 to 4 GB each: --contestants names others than the usual ones.
+The networks have random weights: the time of a step does not depend on them. All contestants stay
+loaded, with ResNet50 2 to 4 GB each: choose fewer with --contestants.
 """
 
 from benchmarks.contest import argument_parser, measure

@@ -1,9 +1,9 @@
-"""Checks and measures fvfast on an NVIDIA GPU of one's own: hours, with every test and contest.
+"""Checks and measures fvfast on an NVIDIA GPU for hours, with every test and contest.
 
 Run with ``make gpu-check``, or ``python -m benchmarks.gpu_check [--stages tests,kernels]``. The
-stages are those of `benchmarks.gpu_quick`, with more in them and more time, and the contests with
-other libraries. The report grows with every stage: report.md in ``benchmarks/results/gpu_NAME``.
-The exit status is 1 where a test, a tool or a measurement failed, and where there is no GPU.
+stages are those of `benchmarks.gpu_quick`, with more work and more time, and contests with other
+libraries. Each stage adds to the report: report.md in ``benchmarks/results/gpu_NAME``. The exit
+status is 1 if a test, a tool or a measurement failed, or if there is no GPU.
 """
 
 import sys

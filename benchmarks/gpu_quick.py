@@ -1,10 +1,10 @@
-"""Checks and measures fvfast on an NVIDIA GPU in eight minutes, and loses nothing when cut off.
+"""Checks and measures fvfast on an NVIDIA GPU in eight minutes, and loses nothing if killed.
 
     python -m benchmarks.gpu_quick --output FOLDER [--stages 0,1,kernels] [--limit kernels=120]
 
-Nothing is installed: it runs in a source tree. Each number is in FOLDER/results.jsonl before the
-next one is measured. ``--table FOLDER`` prints the table of a run that was ended. ``--rehearse``
-does the same on a machine without a GPU, at tiny sizes. See docs/gpu.md.
+It runs in a source tree and installs nothing. Each number is written to FOLDER/results.jsonl before
+the next one is measured. ``--table FOLDER`` prints the table of a run that was killed.
+``--rehearse`` runs everything on a machine without a GPU, at tiny sizes. See docs/gpu.md.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""What every benchmark shares: a fair clock, the machine, and the speed of its memory."""
+"""What benchmarks share: timing in turns, a description of the machine, its memory's speed."""
 
 import csv
 import datetime
@@ -15,7 +15,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def machine() -> dict[str, str | int]:
-    """Describe what the numbers were measured on."""
+    """Describe the machine and the versions on which numbers were measured."""
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M"),
         "processor": processor_name(),
@@ -27,7 +27,7 @@ def machine() -> dict[str, str | int]:
 
 
 def processor_name() -> str:
-    """Name of the processor, as the system tells it."""
+    """Return the system's name of the processor."""
     information = Path("/proc/cpuinfo")
     if information.exists():
         for line in information.read_text().splitlines():
@@ -39,9 +39,10 @@ def processor_name() -> str:
 def alternating_medians(
     functions: dict[str, Callable[[], object]], *, rounds: int = 21, warm_up: int = 3
 ) -> dict[str, float]:
-    """Median seconds of each function.
+    """Measure the median seconds of each function.
 
-    The functions take turns, so that a change of the clock rate or a busy neighbor hits all alike.
+    The functions take turns, so that a change of the clock rate or another busy program affects all
+    of them alike.
     """
     for _ in range(warm_up):
         for function in functions.values():
@@ -56,7 +57,10 @@ def alternating_medians(
 
 
 def processor_milliseconds(function: Callable[[], object], rounds: int = 21) -> float:
-    """Smallest processor time of one call on one thread: a busy neighbor hardly changes it."""
+    """Measure the least processor time of one call on one thread, in milliseconds.
+
+    Other busy programs hardly change it.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     seconds = []
@@ -69,7 +73,7 @@ def processor_milliseconds(function: Callable[[], object], rounds: int = 21) -> 
 
 
 def copy_function(size: int) -> Callable[[], object]:
-    """Copy `size` bytes between two tensors: reads and writes 2 * `size` bytes in all."""
+    """Return a function that copies ``size`` bytes: it reads and writes 2 * ``size`` in all."""
     source = torch.zeros(size, dtype=torch.uint8)
     target = torch.zeros(size, dtype=torch.uint8)
     return lambda: target.copy_(source)

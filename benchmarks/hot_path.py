@@ -1,4 +1,4 @@
-"""The work around the network, library against library: the network is removed.
+"""Times the work around the network, library against library: the network is removed.
 
 Run with ``python -m benchmarks.hot_path``; ``make bench-peers`` installs the other libraries.
 """
@@ -9,7 +9,7 @@ from benchmarks.step_parts import measure_parts, parts_of_a_step
 
 
 def main() -> None:
-    # Without weights, freezing them makes no difference: Horama takes part once.
+    # "horama_frozen" is left out: a network without weights has none to freeze.
     parser = argument_parser(
         __doc__,
         rounds=15,

@@ -1,4 +1,4 @@
-"""How busy other programs keep the machine while something is measured."""
+"""Measures how busy other programs keep the machine."""
 
 import os
 from pathlib import Path
@@ -8,9 +8,9 @@ _BUSY_FIELDS = (0, 1, 2, 5, 6, 7)  # user, nice, system, interrupts, soft interr
 
 
 def busy_seconds() -> float | None:
-    """Processor seconds that all programs, and neighbors on the same host, have used since boot.
+    """Return the processor seconds used since boot, by all programs and other guests of the host.
 
-    None where the system does not tell (it is Linux that does).
+    None if the system is not Linux, which alone provides them.
     """
     if not _STATISTICS.exists():
         return None
@@ -21,16 +21,16 @@ def busy_seconds() -> float | None:
 def share_of_others(
     before: float | None, after: float | None, own_seconds: float, wall_seconds: float
 ) -> float:
-    """Share of the processors, 0 to 1, that went to others; NaN where it is not known.
+    """Return the share of the processors, 0 to 1, that others used; NaN if it is not known.
 
     Parameters
     ----------
     before, after
-        `busy_seconds` at the beginning and the end.
+        `busy_seconds` at the beginning and at the end of the measurement.
     own_seconds
-        Processor seconds of what was measured.
+        Processor seconds of the measured code.
     wall_seconds
-        Time that it took.
+        Duration of the measurement.
     """
     if before is None or after is None:
         return float("nan")

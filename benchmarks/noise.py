@@ -1,4 +1,4 @@
-"""Noise injection: native module, PyTorch reference, and what PyTorch users write themselves.
+"""Times noise: native module, PyTorch reference, and what PyTorch users write themselves.
 
 Run with ``python -m benchmarks.noise``.
 """
@@ -28,7 +28,7 @@ def main() -> None:
     def torch_noise() -> None:
         scratch.add_(noise.normal_()).add_(noise.uniform_(-0.5, 0.5))
 
-    # In place, or into memory that is used again: no page faults of fresh allocations.
+    # In place, or into memory that is reused: new memory would cost page faults.
     medians = alternating_medians(
         {
             "native": lambda: inject_noise_(scratch, 1.0, **KEY),

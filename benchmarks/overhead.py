@@ -1,9 +1,9 @@
-"""A step of `fvfast.maco` against the network alone, in alternation within one run.
+"""Times a step of `fvfast.maco` against the network alone, in turns within one run.
 
 Run with ``python -m benchmarks.overhead``. Two processes with the same network differ by several
-percent, by where their memory happens to lie; so here the run itself is interrupted: after each
-step its own engine runs the same number of views once more, forward and back, and nothing else.
-The overhead is the median step divided by the median of these passes.
+percent, depending on where their memory happens to lie. So both are timed within one run: after
+each step, the run's own engine takes the same number of views forward and back once more, and
+nothing else. The overhead is the median step divided by the median of these passes.
 """
 
 import argparse
@@ -30,14 +30,14 @@ WARM_UP = 3  # steps that are not counted
 
 
 def measure(scene: Scene, steps: int) -> tuple[list[float], list[float]]:
-    """Seconds of each step and of each pass of the network alone.
+    """Measure the seconds of each step and of each pass of the network alone.
 
     Parameters
     ----------
     scene
         Network, sizes, crops and threads.
     steps
-        Steps that count.
+        Number of steps that count.
     """
     engines: list[Engine] = []
 

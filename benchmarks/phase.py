@@ -1,7 +1,7 @@
-"""Phase to image, back, and the optimizer's step: kernels, transforms, and PyTorch reference.
+"""Times phase to image, back, and the optimizer's step: kernels, transforms, PyTorch reference.
 
-Run with ``python -m benchmarks.phase``. Each part is timed on all threads and on one, where besides
-the clock on the wall the processor's own time counts: that one does not see busy neighbors.
+Run with ``python -m benchmarks.phase``. Each part is timed on all threads by the wall clock, and on
+one thread by the processor time, which other busy programs hardly change.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ RANGE = (-1.0, 1.0)
 
 
 def kernels(module: Any) -> dict[str, tuple[Callable[[], object], int]]:
-    """Return each kernel alone, and the bytes that it must read and write."""
+    """Return a call of each kernel, and the bytes that it must read and write."""
     images, channels, height, width = SHAPE
     half = width // 2 + 1
     magnitude = torch.rand(channels, height, half)
@@ -94,7 +94,7 @@ def kernels(module: Any) -> dict[str, tuple[Callable[[], object], int]]:
 
 
 def whole_steps() -> dict[str, Callable[[], object]]:
-    """Forward, backward and update, by the kernels and by the reference."""
+    """Return forward pass, backward pass and update, by the kernels and by the reference."""
     magnitude = torch.rand(SHAPE[1], SHAPE[2], SHAPE[3] // 2 + 1)
     cotangent = torch.randn(SHAPE)
     phases = [torch.randn(SHAPE[0], *magnitude.shape).requires_grad_() for _ in range(2)]

@@ -1,14 +1,14 @@
-"""Score and transferability against seconds: how good a picture is after how long.
+"""Measures score and transferability of pictures against the seconds that they took.
 
 Run with ``python -m benchmarks.quality``. Each class, seed and recipe is one run of `fvfast.maco`
-on EfficientNet-Lite0 with its ImageNet weights. Pictures are taken along the way, with the clock
-stopped, and judged afterwards over the evaluation crops of `fvfast.evaluation.metrics`: the mean
-logit of the class in Lite0, and its rank and probability in Lite1 and Lite2, which had no part in
-it. Pictures from the middle of a run are what its schedules have led to by then, not what a shorter
-run gives: for that, make a recipe with fewer steps.
+on EfficientNet-Lite0 with its ImageNet weights. Pictures are copied at several steps, with the
+clock stopped, and judged afterwards over the evaluation crops of `fvfast.evaluation.metrics`: by
+the mean logit of the class in Lite0, and its rank and probability in Lite1 and Lite2, which had no
+part in it. A picture from the middle of a run is not what a shorter run would give, because
+schedules span the whole run: for that, make a recipe with fewer steps.
 
-Each finished run is appended to the results at once, and runs that are there with the same settings
-are not repeated.
+Each finished run is appended to the results at once. Runs whose results exist with the same
+settings are not repeated.
 """
 
 import argparse
@@ -52,13 +52,13 @@ KEY = (
     "processor", "threads", "network", "recipe", "precision", "settings", "class_index", "seed",
     "checkpoints", "evaluation_crops",
 )  # fmt: skip
-"""Columns that tell one run from another: seconds of another machine are another run."""
+"""Columns that distinguish runs. The processor is one: seconds differ from machine to machine."""
 
 Row = dict[str, Any]
 
 
 def checkpoint_steps(nb_steps: int, count: int) -> list[int]:
-    """Numbers of steps after which pictures are taken: in equal ratios from 1/16 of the run on."""
+    """Return after how many steps pictures are copied: in equal ratios from 1/16 of the run on."""
     if count == 1:
         return [nb_steps]
     spread = np.geomspace(max(1.0, nb_steps / 16), nb_steps, count)
@@ -80,7 +80,7 @@ def draw(
     Returns
     -------
     pictures
-        For each checkpoint that was reached: its step and times, and the picture (1, C, H, W).
+        For each checkpoint that was reached, its step and times, and the picture (1, C, H, W).
     """
     objective = class_objective(artist, class_index)
     steps = checkpoint_steps(recipe.nb_steps, checkpoints)
@@ -133,7 +133,7 @@ def run_maco(
 
 
 def warm_up(recipe: Recipe, artist: LoadedModel, precision: str | None) -> None:
-    """Take one step: what is set up on first use is not the recipe's time."""
+    """Take one step, so that setup on first use does not count as the recipe's time."""
     objective = class_objective(artist, 0)
     run_maco(recipe, objective, artist, precision=precision, seed=0, callback=lambda _report: True)
 
@@ -144,7 +144,7 @@ def judge(
     values_range: Sequence[float],
     judges: Sequence[LoadedModel],
 ) -> Row:
-    """Metrics of a picture (1, C, H, W); the first judge knows the artist's network."""
+    """Compute the metrics of a picture (1, C, H, W); the first judge is the artist's network."""
     first, *others = judges
     logit = mean_logit(image, class_index, first, values_range=values_range)
     seen = transferability(image, class_index, others, values_range=values_range)
@@ -157,17 +157,17 @@ def judge(
 
 
 def class_name(loaded: LoadedModel, index: int) -> str:
-    """Name of a class, or its index where names are not known."""
+    """Return the name of a class, or its index if names are not known."""
     return loaded.categories[index] if loaded.categories else f"class {index}"
 
 
 def key_of(row: Row) -> tuple[str, ...]:
-    """Return what tells a row's run from others; the same before and after it is written."""
+    """Return what distinguishes a row's run; the same before it is written and after."""
     return tuple(str(row[column]) for column in KEY)
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Rows of the results, in their order; none where there is no file.
+    """Return the rows of the results in order; none if there is no file.
 
     Raises
     ------
@@ -244,12 +244,12 @@ def arguments_of(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def chosen_recipes(arguments: argparse.Namespace) -> list[Recipe]:
-    """Recipes that the command line asks for.
+    """Return the recipes that the command line names.
 
     Raises
     ------
     ValueError
-        One is not known, not understood, or there twice.
+        A recipe is not known, not understood, or named twice.
     """
     own = [parse_recipe(text) for text in arguments.recipe]
     names = arguments.recipes
@@ -286,7 +286,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not rows:
         out.print(f"{arguments.results} holds no finished run to report.")
         return
-    # A run that was repeated stands for the ones before it.
+    # A repeated run replaces the earlier ones.
     latest = list({(key_of(row), row["step"]): row for row in rows}.values())
     curves = shared(curves_of(latest))
     print_summary(curves)
@@ -297,14 +297,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def run_all(arguments: argparse.Namespace, rows: list[Row]) -> set[tuple[str, ...]]:
-    """Do the runs that are not in the rows yet; return the keys of all that were asked for."""
+    """Do the runs that are not in the rows yet; return the keys of all requested runs."""
     out = console()
     artist = load_model(ARTIST)
-    # Networks of their own: a run may keep the artist's in another precision.
+    # Other copies of the networks: a run may keep the artist's in another precision.
     judges = [load_model(name) for name in (ARTIST, *JUDGES)]
     done = {key_of(row) for row in rows}
     warm: set[str] = set()
-    # The recipes take turns, so that a busy hour of the machine hits all alike.
+    # The recipes take turns, so that a busy hour of the machine affects all of them alike.
     try:
         classes = class_indices(arguments.classes, artist)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""The recipes that `benchmarks.quality` compares, and how a command line writes one down."""
+"""The recipes that `benchmarks.quality` compares, and how they are written on a command line."""
 
 import ast
 import dataclasses
@@ -13,7 +13,7 @@ from fvfast import Geometric, Linear, maco
 from fvfast.parametrizations.optimizers import KerasNadam
 from fvfast.run.presets import Preset, find_preset
 
-# Recipes are tuned on the first and reported on the second: neither list may borrow from the other.
+# Recipes are tuned on the first list and judged on the second, so no class may be in both.
 TUNING_CLASSES = ("goldfish", "castle", "daisy", "grand piano")
 UNSEEN_CLASSES = (
     "flamingo",
@@ -28,9 +28,9 @@ UNSEEN_CLASSES = (
 CLASS_LISTS = {"tuning": TUNING_CLASSES, "unseen": UNSEEN_CLASSES}
 
 BASELINE = "xplique"
-"""The recipe that the others are compared with."""
+"""The recipe with which the others are compared."""
 
-# What the benchmark decides itself.
+# Arguments of maco that the benchmark sets itself.
 _RESERVED = {"objective", "seed", "progress", "callback", "save_every", "values_range"}
 
 
@@ -41,7 +41,7 @@ class Recipe:
     Attributes
     ----------
     arguments
-        Keyword arguments of `fvfast.maco`; what is left out is the preset's.
+        Keyword arguments of `fvfast.maco`; the preset gives the others.
     """
 
     name: str
@@ -58,18 +58,18 @@ class Recipe:
         return number_of_steps(self.arguments)
 
     def settings(self) -> str:
-        """All settings as JSON, those of the preset too: what tells one version from another."""
+        """Return all settings as JSON, with those of the preset, to tell versions apart."""
         preset = find_preset(self.preset)
         usual = Preset()
         rest = {
             field.name: getattr(preset, field.name)
             for field in dataclasses.fields(preset)
-            # What is as usual says nothing, and a field added later must not repeat every run.
+            # Without defaults: a field that is added later must not make old runs count as new.
             if getattr(preset, field.name) != getattr(usual, field.name)
         }
         rest.pop("arguments", None)
         settings = {**rest, **preset.arguments_with(self.arguments)}
-        settings.pop("values_range", None)  # the network's own, whatever the preset says
+        settings.pop("values_range", None)  # the network's own is used instead
         return json.dumps({key: _plain(settings[key]) for key in sorted(settings)})
 
 
@@ -78,7 +78,7 @@ RECIPES: dict[str, Mapping[str, Any]] = {
     "horama": {"preset": "horama"},
     "fast": {"preset": "fast"},
 }
-"""Known recipes. Their values_range is the network's own, also Horama's."""
+"""Known recipes. All of them, even Horama's, are run with the network's own values_range."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +113,7 @@ def find_recipe(name: str) -> Recipe:
     Raises
     ------
     ValueError
-        There is none of this name.
+        There is no recipe of this name.
     """
     if name not in RECIPES:
         raise ValueError(
@@ -129,21 +129,21 @@ def parse_recipe(text: str) -> Recipe:
     Parameters
     ----------
     text
-        A name, a colon, and arguments of `fvfast.maco` as Python writes them: numbers, tuples,
-        words (a preset, a precision), ``linear(first, last)`` and ``geometric(first, last)`` for
+        A name, a colon, and arguments of `fvfast.maco` in Python's syntax: numbers, tuples, words
+        (a preset, a precision), ``linear(first, last)`` and ``geometric(first, last)`` for
         schedules over all steps, ``nadam(lr)`` and ``adam(lr)`` for optimizers.
 
     Raises
     ------
     ValueError
-        It is not written like that, or names an argument or preset that there is not.
+        The text is not written like that, or names an unknown argument or preset.
     """
     name, colon, arguments = text.partition(":")
     name = name.strip()
     if not colon or not name:
         raise ValueError(f"the recipe {text!r} has no name; expected 'NAME:nb_steps=128,...'.")
     if name in RECIPES:
-        raise ValueError(f"{name!r} is the name of a known recipe; give yours another.")
+        raise ValueError(f"{name!r} is the name of a known recipe; expected another name.")
     try:
         call = ast.parse(f"f({arguments})", mode="eval").body
     except SyntaxError:
@@ -161,14 +161,14 @@ def parse_recipe(text: str) -> Recipe:
 
 
 def number_of_steps(arguments: Mapping[str, Any]) -> int:
-    """Return the steps that `fvfast.maco` takes with these arguments."""
+    """Return the number of steps that `fvfast.maco` takes with these arguments."""
     default = inspect.signature(maco).parameters["nb_steps"].default
     preset = find_preset(str(arguments.get("preset", "xplique")))
     return int(arguments.get("nb_steps", preset.arguments.get("nb_steps", default)))
 
 
 def _value(recipe: str, argument: str, node: ast.expr) -> Any:
-    """Value of a literal or of ``linear(...)`` and the like; a bare word is a string."""
+    """Evaluate a literal, ``linear(...)`` or the like; a bare word is a string."""
     if isinstance(node, ast.Call):
         return _called(recipe, argument, node)
     if isinstance(node, ast.Name):
@@ -183,7 +183,7 @@ def _value(recipe: str, argument: str, node: ast.expr) -> Any:
 
 
 def _called(recipe: str, argument: str, node: ast.Call) -> Any:
-    """Value of ``linear(...)`` and the like."""
+    """Evaluate ``linear(...)`` or the like."""
     values = [_value(recipe, argument, entry) for entry in node.args]
     name = node.func.id if isinstance(node.func, ast.Name) else ""
     makers: dict[str, Callable[..., Any]] = {
@@ -204,7 +204,7 @@ def _called(recipe: str, argument: str, node: ast.Call) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Something JSON can write that stays the same from one process to the next."""
+    """Convert a value to something that JSON can write, the same in each process."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (list, tuple)):

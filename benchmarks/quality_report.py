@@ -23,21 +23,21 @@ PANELS = {
     "lite2_probability": "probability in Lite2",
 }
 BAND = (10, 90)
-"""Percentiles over the runs between which the curves' bands lie."""
+"""Percentiles over the runs at which the bands around the curves begin and end."""
 
 
 @dataclasses.dataclass
 class Curve:
-    """The runs of one recipe, over the same checkpoints.
+    """The runs of one recipe, with the same checkpoints.
 
     Attributes
     ----------
     recipe
-        Its name.
+        Name of the recipe.
     label
-        Its name, and what else tells it from the others.
+        Name of the recipe, and what else distinguishes the curve.
     runs
-        For each class and seed, the rows of its checkpoints in their order.
+        For each class and seed, the rows of its checkpoints in order.
     """
 
     recipe: str
@@ -45,29 +45,29 @@ class Curve:
     runs: dict[Pair, list[Row]]
 
     def values(self, column: str) -> Array:
-        """Values (runs, checkpoints) of a column."""
+        """Return the values (runs, checkpoints) of a column."""
         return np.array([[float(row[column]) for row in rows] for rows in self.runs.values()])
 
     def mean(self, column: str) -> Array:
-        """Mean over the runs at each checkpoint."""
+        """Return the mean over the runs at each checkpoint."""
         return self.values(column).mean(axis=0)
 
     def transferability(self) -> Array:
-        """Mean probability in both networks at each checkpoint."""
+        """Return the mean probability in both networks at each checkpoint."""
         return (self.mean("lite1_probability") + self.mean("lite2_probability")) / 2
 
     def only(self, pairs: set[Pair]) -> "Curve":
-        """Keep some of the runs."""
+        """Return the curve with some of the runs only."""
         return Curve(
             self.recipe, self.label, {pair: self.runs[pair] for pair in self.runs if pair in pairs}
         )
 
 
 def curves_of(rows: Sequence[Row]) -> list[Curve]:
-    """Group rows by recipe; the baseline, if it is there, comes first.
+    """Group rows into curves, one for each recipe; the baseline, if there is one, comes first.
 
-    Rows of another machine, number of threads, precision or version of the settings are a recipe of
-    their own.
+    Rows with another machine, number of threads, precision or version of the settings make a curve
+    of their own.
     """
     groups: dict[tuple[str, ...], dict[Pair, list[Row]]] = {}
     columns = ("recipe", "precision", "settings", "checkpoints", "evaluation_crops", "network",
@@ -90,7 +90,7 @@ def curves_of(rows: Sequence[Row]) -> list[Curve]:
 
 
 def shared(curves: Sequence[Curve]) -> list[Curve]:
-    """Leave only the classes and seeds that all recipes have: means over others do not compare."""
+    """Keep the classes and seeds that all recipes have, so that their means can be compared."""
     pairs = set.intersection(*(set(curve.runs) for curve in curves))
     if not pairs:
         console().print(
@@ -106,7 +106,7 @@ def shared(curves: Sequence[Curve]) -> list[Curve]:
 
 
 def seconds_to_reach(seconds: Array, values: Array, goal: float) -> tuple[float, bool] | None:
-    """When a curve first reaches a value.
+    """Find when a curve first reaches a value.
 
     Parameters
     ----------
@@ -118,8 +118,8 @@ def seconds_to_reach(seconds: Array, values: Array, goal: float) -> tuple[float,
     Returns
     -------
     reached
-        Seconds, and whether it was there at the first checkpoint already, so that it may have been
-        earlier; None if the curve stays below.
+        Seconds, and whether this is the first checkpoint, so that the value may have been reached
+        even earlier. None if the curve stays below the value.
     """
     above = np.flatnonzero(values >= goal)
     if not len(above):
@@ -132,7 +132,7 @@ def seconds_to_reach(seconds: Array, values: Array, goal: float) -> tuple[float,
 
 
 def print_summary(curves: Sequence[Curve]) -> None:
-    """Print a table with one line per recipe; the first is compared with, if it is the baseline."""
+    """Print a table with one line per recipe; compare with the first if it is the baseline."""
     baseline = curves[0] if curves[0].recipe == BASELINE else None
     rows = [row for curve in curves for run in curve.runs.values() for row in run]
     out = console()
@@ -158,8 +158,8 @@ def print_summary(curves: Sequence[Curve]) -> None:
     out.print(table)
     out.print(
         "score: mean logit over the evaluation crops. to reach: seconds until the mean curve first "
-        f"was where {BASELINE} ends, in score and in the mean probability of Lite1 and Lite2. "
-        "other load: the highest of all runs.",
+        f"reached the last value of {BASELINE}, in score and in the mean probability of Lite1 and "
+        "Lite2. other load: the highest of all runs.",
         soft_wrap=True,
     )
 

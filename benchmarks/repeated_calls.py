@@ -1,8 +1,7 @@
-"""What it saves that a network keeps its form between calls of `maco`.
+"""Measures how much time it saves that a network keeps its form between calls of `maco`.
 
-Run with ``python -m benchmarks.repeated_calls``. One process draws pictures in turns: with a form
-that is chosen and folded anew (`fvfast.engine.clear` before the call), and with the one that the
-call before has left.
+Run with ``python -m benchmarks.repeated_calls``. One process draws pictures in turns: with a new
+form (after `fvfast.engine.clear`), and with the form that the call before has left.
 """
 
 import argparse
@@ -41,7 +40,7 @@ def main() -> None:
     arguments = parser.parse_args()
     for network in arguments.networks:
         loaded = load_model(network)
-        seconds(loaded, 0, 1)  # what is set up on first use
+        seconds(loaded, 0, 1)  # sets up what first use needs
         watch = Stopwatch()
         anew, kept = [], []
         watch.start()

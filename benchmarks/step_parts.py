@@ -1,4 +1,4 @@
-"""Where a step goes: each operation's time, and how close it comes to the speed of the memory."""
+"""Times each operation of a step, and how close it comes to the speed of the memory."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -25,9 +25,9 @@ class Part:
     Attributes
     ----------
     run
-        Does it once.
+        Runs it once.
     bytes
-        What it has to read and write, each array once, however it is implemented.
+        The bytes that any implementation has to read and write, each array once.
     """
 
     name: str
@@ -110,7 +110,7 @@ def parts_of_a_step(scene: Scene) -> list[Part]:
 
 
 def keep_if_finite(phase: torch.Tensor, copy: torch.Tensor) -> torch.Tensor:
-    """Do what the loop does to lose nothing: keep the last good phase, look for NaN twice."""
+    """Do what the loop does in each step: keep the last good phase, check for NaN twice."""
     copy.flatten()[: phase.numel()].copy_(phase.flatten())
     return phase.flatten(1).sum(1).isfinite() & phase.flatten(1).sum(1).isfinite()
 
@@ -127,9 +127,9 @@ def measure_parts(
     scene
         Gives the number of threads and the size of the crops.
     step_seconds
-        A whole step, to say what share of it each part is and how much no part accounts for.
+        Time of a whole step, to compute the share of each part, and of what no part covers.
     rounds
-        Turns of each part.
+        Number of turns of each part.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""A clock that can be stopped in the middle of what it measures."""
+"""A clock that can be paused during a measurement."""
 
 import time
 
@@ -6,14 +6,14 @@ from benchmarks.load import busy_seconds, share_of_others
 
 
 class Stopwatch:
-    """Time that passes between `start` and `stop`, added up.
+    """Adds up the time between `start` and `stop`.
 
     Attributes
     ----------
     seconds, cpu_seconds
-        Of the wall clock, and of all threads of this process together.
+        By the wall clock, and of all threads of this process together.
     busy
-        Processor seconds of all programs; None where the system does not tell.
+        Processor seconds of all programs; None if the system does not provide them.
     """
 
     def __init__(self) -> None:
@@ -23,11 +23,11 @@ class Stopwatch:
         self._began: tuple[float, float, float | None] | None = None
 
     def start(self) -> None:
-        """Let the time count."""
+        """Start the clock."""
         self._began = (time.perf_counter(), time.process_time(), busy_seconds())
 
     def stop(self) -> None:
-        """Let it count no longer."""
+        """Stop the clock."""
         assert self._began is not None, "the stopwatch is not running"
         wall, cpu, busy = self._began
         self._began = None
@@ -38,7 +38,7 @@ class Stopwatch:
         self.busy = self.busy + now - busy if known else None
 
     def other_load_percent(self) -> float:
-        """Share of the processors that went to other programs."""
+        """Return the share of the processors that other programs used, in percent."""
         share = share_of_others(
             None if self.busy is None else 0.0, self.busy, self.cpu_seconds, self.seconds
         )

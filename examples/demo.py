@@ -1,8 +1,8 @@
-"""Draw what a network looks for, and let another network tell what it sees.
+"""Draws what a network looks for, and asks another network what it sees.
 
 Six ImageNet classes and two channels of EfficientNet-Lite0 are drawn with MaCo at 512 x 512 pixels.
 Then EfficientNet-Lite1, which had no part in it, classifies the pictures of the classes. The exit
-status is 1 unless it has at least five of the six among its first five guesses.
+status is 0 if the class is among its first five guesses for at least five of the six pictures.
 
     python examples/demo.py [FOLDER]
 """
@@ -28,12 +28,12 @@ REQUIRED = 5
 
 
 def box_size(step: int) -> float:
-    """Side of the crops: large from first to last, so that one whole object is drawn."""
+    """Return the side of the crops: large even at the end, so that one whole object is drawn."""
     return LARGEST_BOX + (SMALLEST_BOX - LARGEST_BOX) * step / (STEPS - 1)
 
 
 def settings(loaded: LoadedModel) -> dict[str, str]:
-    """Return what each file tells about how it was made."""
+    """Return the metadata that says how each file was made."""
     return {
         "fvfast.model": loaded.name,
         "fvfast.seed": str(SEED),
@@ -43,7 +43,7 @@ def settings(loaded: LoadedModel) -> dict[str, str]:
 
 
 def draw(objective: Objective, loaded: LoadedModel) -> tuple[torch.Tensor, torch.Tensor]:
-    """Picture and transparency (C, H, W) of an objective."""
+    """Draw an objective; return picture and transparency (C, H, W)."""
     begin = time.perf_counter()
     image, transparency = maco(
         objective,
@@ -60,7 +60,7 @@ def draw(objective: Objective, loaded: LoadedModel) -> tuple[torch.Tensor, torch
 
 
 def rank_and_probability(image: torch.Tensor, index: int, judge: LoadedModel) -> tuple[int, float]:
-    """Rank (1 is the best) and probability that the judge gives a class for the whole picture."""
+    """Return rank (1 is the best) and probability that the judge gives a class for a picture."""
     small = F.interpolate(image[None], judge.input_shape[1:], mode="bilinear", align_corners=False)
     with torch.no_grad():
         probabilities = judge.model(small)[0].softmax(0)
@@ -73,12 +73,14 @@ def main(folder: Path) -> int:
     check_writable(folder)
     begin = time.perf_counter()
     artist, judge = load_model("efficientnet_lite0"), load_model("efficientnet_lite1")
-    feeding = {"input_shape": artist.input_shape, "preprocess": artist.preprocess}
+    images_taken = {"input_shape": artist.input_shape, "preprocess": artist.preprocess}
     indices = [artist.class_index(name) for name in CLASSES]
     objectives = [
-        Objective.neuron(artist.model, -1, [index], names=[name], **feeding)
+        Objective.neuron(artist.model, -1, [index], names=[name], **images_taken)
         for name, index in zip(CLASSES, indices, strict=True)
-    ] + [Objective.channel(artist.model, layer, [index], **feeding) for layer, index in CHANNELS]
+    ] + [
+        Objective.channel(artist.model, layer, [index], **images_taken) for layer, index in CHANNELS
+    ]
 
     images, transparencies, names = [], [], []
     for objective in objectives:

@@ -234,7 +234,10 @@ def test_nvcc_compiles_host_code_with_the_given_compiler(small, tmp_path):
     ("environment", "message"),
     [
         ({"FVFAST_CUDA": "yes"}, "FVFAST_CUDA must be 1, 0 or not set, got 'yes'"),
-        ({"FVFAST_CUDA": "1", "FVFAST_NATIVE": "0"}, "a part of what FVFAST_NATIVE=0 leaves out"),
+        (
+            {"FVFAST_CUDA": "1", "FVFAST_NATIVE": "0"},
+            "a part of the module that FVFAST_NATIVE=0 leaves out",
+        ),
     ],
 )
 def test_switches_that_make_no_sense_are_errors(small, environment, message):
@@ -277,4 +280,4 @@ def test_the_architectures_of_this_machine(small, tmp_path):
     command.write_text("#!/bin/sh\necho no driver; exit 9\n")
     worked, said = small.build(FVFAST_CUDA="1", FVFAST_CUDA_ARCHS="native", PATH=path)
     assert not worked
-    assert "says 'no driver'. Name them, as in" in said
+    assert "says 'no driver'. Name the architectures, as in" in said

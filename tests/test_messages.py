@@ -173,7 +173,7 @@ def stopped():
 
 
 CASES = {
-    "A name that there is not": lambda: channel(mixed(), "cov"),
+    "An unknown name": lambda: channel(mixed(), "cov"),
     "A layer that is not called": lambda: channel(mixed(), "unused"),
     "A number that is a name and an index": lambda: parse_layer(
         "2", trace_layers(nn.Sequential(nn.Sequential(nn.ReLU(), nn.ReLU(), nn.ReLU()),
@@ -226,8 +226,8 @@ CASES = {
         torch.rand(3, 8, 8), torch.rand(5, 8, 9)
     ),
     "A folder with other pictures": other_pictures,
-    "Something that is no file": lambda: save_png(os.devnull, torch.rand(3, 8, 8)),
-    "More than there can be": lambda: parse_ids("0-9999999999"),
+    "Something other than a file": lambda: save_png(os.devnull, torch.rand(3, 8, 8)),
+    "Too many numbers": lambda: parse_ids("0-9999999999"),
     "Interrupted": stopped,
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Checks and measurements on an NVIDIA GPU, in stages that lose nothing when they are cut off.
+"""Checks and measurements on an NVIDIA GPU, in stages that lose nothing if they are killed.
 
 `benchmarks.gpu_quick` and `benchmarks.gpu_check` are the two commands; docs/gpu.md describes them.
 """

@@ -1,7 +1,7 @@
 """The stage that compares each operation with its reference in float64, at the sizes of a run.
 
-The inputs are new in every run, and what an operation does not write is not a number. How far a
-result may be from the reference's is what the tests allow: their functions are used.
+The inputs are new in every run, and new memory is filled with NaN, so that elements that are not
+written show. Tolerances are those of the tests, whose functions are used.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ def run(job: Job) -> None:
     """Check every operation; small batches first."""
     seed = REHEARSED_SEED if job.rehearsed else int(time.time()) % 2**31
     job.records.add("inputs", seed=seed)
-    for name in TESTS:  # what these files make when they are imported lies on the CPU
+    for name in TESTS:  # imported here, so that their constants are on the CPU
         tests_of(name)
     with measuring_place(job.rehearsed) as place, place.device:
         for sizes in place.sizes:
@@ -42,7 +42,7 @@ def run(job: Job) -> None:
 
 @contextlib.contextmanager
 def poisoned() -> Iterator[None]:
-    """Let new memory be NaN, or the largest integer, until something is written to it."""
+    """Fill new memory with NaN, or the largest integer."""
     before = torch.are_deterministic_algorithms_enabled()
     before_warns = torch.is_deterministic_algorithms_warn_only_enabled()
     fills = torch.utils.deterministic.fill_uninitialized_memory
@@ -56,7 +56,7 @@ def poisoned() -> Iterator[None]:
 
 
 def tests_of(operation: str) -> ModuleType:
-    """Import a file of tests, for what it allows."""
+    """Import a file of tests, for its tolerances."""
     for folder in (ROOT / "tests", ROOT / "tests" / "ops"):
         if str(folder) not in sys.path:
             sys.path.append(str(folder))
@@ -64,14 +64,16 @@ def tests_of(operation: str) -> ModuleType:
 
 
 class Comparison:
-    """One size of work, and what is recorded of each result.
+    """Compares results at one size, and records the errors.
 
     Parameters
     ----------
-    job, place, sizes
-        Where, and how large.
+    job, place
+        Where the results are recorded, and where they are computed.
+    sizes
+        The size of the work.
     seed
-        Of the inputs.
+        Decides the inputs.
     """
 
     def __init__(self, job: Job, place: Place, sizes: Sizes, seed: int) -> None:
@@ -85,18 +87,18 @@ class Comparison:
         self.half = (sizes.images, sizes.channels, size, size // 2 + 1)
 
     def normal(self, *shape: int, number: int = 0) -> torch.Tensor:
-        """Make float32 numbers, other ones for each number."""
+        """Make normal float32 numbers, different ones for each ``number``."""
         generator = torch.Generator("cpu").manual_seed(self.seed + 1009 * number)
         return torch.randn(shape, generator=generator, device="cpu").to(self.place.device)
 
     def key(self) -> dict[str, Any]:
-        """Seed and step, as the operations take them."""
+        """Return seed and step, as the operations take them."""
         return {"seed": self.seed, "step": self.seed % 251}
 
     def result(
         self, operation: str, actual: torch.Tensor, exact: torch.Tensor, allowed: float, **what: Any
     ) -> None:
-        """Record an error, and as a failure one that is too large or no number at all."""
+        """Record an error; one that is too large, or NaN, also as a failure."""
         assert actual.shape == exact.shape, f"{operation}: {actual.shape} for {exact.shape}"
         error = (actual.double() - exact).abs().max().item()
         values = {"operation": operation, "images": self.sizes.images, **what}
@@ -149,7 +151,7 @@ def crops(comparison: Comparison) -> None:
     images = comparison.normal(*comparison.shape)
     key = {**comparison.key(), "identities": comparison.identities, "std": NOISE}
     key["uniform_width"] = NOISE
-    # Made once: so many numbers take the CPU longer than all the rest takes the device.
+    # Made once: drawing them on the CPU takes longer than everything else on the device.
     count = sizes.images * sizes.crops
     cotangent = comparison.normal(count, sizes.channels, *size, number=1)
     for box in BOX_SIZES:
@@ -219,7 +221,7 @@ def phase_update(comparison: Comparison) -> None:
 
 
 def phase_ascent(comparison: Comparison) -> None:
-    """Check the way from an image's gradient to the updated phase, as one operation."""
+    """Check the operation that goes from an image's gradient to the updated phase."""
     tests = tests_of("phase_ascent")
     state = (
         comparison.normal(*comparison.half[1:], number=1).abs() + 0.1,
@@ -241,10 +243,10 @@ def phase_ascent(comparison: Comparison) -> None:
 def check_sums(
     comparison: Comparison, operation: str, phase: torch.Tensor, sums: torch.Tensor
 ) -> None:
-    """Compare the sums of a phase and of its squares with those of its own numbers."""
+    """Compare the sums that an operation returned with those of the phase that it wrote."""
     flat = phase.double().flatten(1)
     exact = torch.stack((flat.sum(1), flat.square().sum(1)), dim=1)
-    # Terms of size 1 in float64: the rounding of n of them is far below n eps.
+    # The sum of n terms of size 1 in float64 has a rounding error far below n eps.
     allowed = flat.shape[1] * torch.finfo(torch.float64).eps * 16
     comparison.result(operation, sums, exact, allowed, of="sums")
 

@@ -13,16 +13,16 @@ from fvfast.ops.phase_update import nadam_rates
 from fvfast.ops.reference.crop import random_crops_reference
 from fvfast.ops.reference.phase import phase_to_image_reference, phase_update_reference_
 
-# Of every step: what a step costs does not depend on how many there were.
+# The same for every step: the time of a step does not depend on its number.
 NADAM: dict[str, Any] = {"step": 10, "lr": 0.1}
 
 Step = Callable[[], None]
 
 
 def fvfast_step(work: Work) -> Step:
-    """Return the step as `fvfast.maco` takes it, but for the network."""
-    # Of the phase that each step left. All are kept: a captured step reads, in every replay, those
-    # of the step before its capture.
+    """Return the step as `fvfast.maco` takes it, without the network."""
+    # Sums of the phase after each step. All are kept, because a captured step reads, in every
+    # replay, the sums of the step before its capture.
     sums: list[torch.Tensor | None] = [None]
     sizes = work.sizes
 
@@ -53,9 +53,9 @@ def reference_step(work: Work, transform: Callable[[Any], Any] = lambda function
     Parameters
     ----------
     work
-        What it works on.
+        The arrays.
     transform
-        Is applied to each of its three functions, as ``torch.compile`` is.
+        Applied to each of the three functions of the step, for example ``torch.compile``.
     """
     sizes = work.sizes
     rates = nadam_rates(**NADAM)._asdict()
@@ -98,7 +98,7 @@ def reference_step(work: Work, transform: Callable[[Any], Any] = lambda function
 
 
 def compiled_step(work: Work) -> Step:
-    """Return the reference's step through ``torch.compile``, compiled when it returns."""
+    """Return the reference's step, compiled with ``torch.compile``."""
     torch._dynamo.reset()
     step = reference_step(work, torch.compile(dynamic=False))
     step()

@@ -1,4 +1,4 @@
-"""The stage that builds the native module: for the GPU that is here, and for no other."""
+"""The stage that builds the native module, for this machine's GPU only."""
 
 import contextlib
 import subprocess
@@ -18,7 +18,7 @@ REHEARSED_ARCHITECTURE = "90"
 
 
 def run(job: Job) -> None:
-    """Build, and meanwhile let torch be read from the disk for all stages that follow."""
+    """Build, and meanwhile import torch, so that later stages find its files in memory."""
     with torch_facts(job):
         if job.rehearsed:
             build_emulated(job)
@@ -28,7 +28,7 @@ def run(job: Job) -> None:
 
 @contextlib.contextmanager
 def torch_facts(job: Job) -> Iterator[None]:
-    """Record what torch says of itself and of the device, in a process beside the build."""
+    """Record what torch says about itself and the device, in a process beside the build."""
     with job.log.open("ab") as log:
         process = subprocess.Popen(
             tied([sys.executable, "-m", "benchmarks.gpu.torch_facts", str(job.folder)]),
@@ -71,7 +71,7 @@ def build_for_gpu(
 
 
 def build_emulated(job: Job) -> None:
-    """Build the emulated module; of the GPU's, find out only what would be done."""
+    """Build the emulated module; for the GPU's, only list the commands."""
     from benchmarks.gpu.place import emulated_module
 
     began = time.monotonic()
@@ -81,13 +81,13 @@ def build_emulated(job: Job) -> None:
         MB=module.stat().st_size / 1e6,
     )  # fmt: skip
     record_objects(job, module.parent.parent)
-    with job.records.attempt("the plan of the build"):
-        commands = planned_commands(REHEARSED_ARCHITECTURE)
-        job.records.add("plan", architecture=REHEARSED_ARCHITECTURE, commands=len(commands))
+    with job.records.attempt("the commands of the build"):
+        commands = build_commands(REHEARSED_ARCHITECTURE)
+        job.records.add("commands", architecture=REHEARSED_ARCHITECTURE, count=len(commands))
 
 
-def planned_commands(architecture: str) -> list[str]:
-    """Return what ninja would do to build the module for a GPU."""
+def build_commands(architecture: str) -> list[str]:
+    """Return the commands with which ninja would build the module for a GPU."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         cuda = build_native.Cuda(build_native.find_nvcc(), (architecture,))
@@ -102,7 +102,7 @@ def planned_commands(architecture: str) -> list[str]:
 
 
 def record_objects(job: Job, folder: Path) -> None:
-    """Record how long ninja took for what, where it says so; the slowest first."""
+    """Record how long ninja took for each object, if its log says so; the slowest first."""
     log = folder / ".ninja_log"
     if not log.exists():
         return

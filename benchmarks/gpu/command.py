@@ -19,20 +19,20 @@ def run_command_line(
     thorough: bool,
     folder: Path | None = None,
 ) -> int:
-    """Run what a command line asks for and return the exit status.
+    """Run the stages that a command line names, and return the exit status.
 
     Parameters
     ----------
     description
-        Of the command, for its help.
+        Description of the command, for its help.
     arguments
-        None: those of this process.
+        Arguments of the command. None: those of this process.
     stages, seconds
-        What there is, and the time for all together.
+        All stages, and the time for all of them together.
     thorough
         Whether there is time for what a quick run leaves out.
     folder
-        For the results, where the command line names none.
+        Folder for the results, if the command line names none.
     """
     parser = argument_parser(description, stages, seconds)
     options = parser.parse_args(arguments)
@@ -54,7 +54,7 @@ def run_command_line(
 def argument_parser(
     description: str, stages: Sequence[Stage], seconds: float
 ) -> argparse.ArgumentParser:
-    """Return the options."""
+    """Return a parser of the options."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )

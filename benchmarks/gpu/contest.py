@@ -30,22 +30,22 @@ class GpuContestant(Contestant):
 
     @property
     def python(self) -> Path:
-        """What is called as the interpreter with ``-m MODULE [arguments]``."""
+        """The program that is called like an interpreter, with ``-m MODULE [arguments]``."""
         return self.launcher
 
 
 def on_gpu(contestant: Contestant, folder: Path) -> GpuContestant:
-    """Let a contestant run on the GPU; a file that starts it is written to the folder."""
+    """Let a contestant run on the GPU; write a script that starts it to the folder."""
     launcher = folder / contestant.name
     python = shlex.quote(str(contestant.python))
-    # $1 is -m.
+    # "shift" drops $1, which is -m.
     launcher.write_text(f'#!/bin/sh\nshift\nexec {python} -m benchmarks.gpu.contest_worker "$@"\n')
     launcher.chmod(0o755)
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     fields = {
         field.name: getattr(contestant, field.name) for field in dataclasses.fields(contestant)
     }
-    # The worker hides the devices from its library unless it is told otherwise.
+    # By default, a worker hides GPUs from its library.
     fields["variables"] = {
         **contestant.variables,
         "CUDA_VISIBLE_DEVICES": "0" if visible is None else visible,
@@ -80,7 +80,7 @@ def entrants(records: Records, folder: Path) -> list[Contestant]:
 
 
 def able(records: Records, scene: Scene, contestants: Sequence[Contestant]) -> list[Contestant]:
-    """Return those who can take a step of a scene, and record the others."""
+    """Return the contestants that can take a step of a scene, and record the others."""
     found: list[Contestant] = []
     for contestant in contestants:
         try:

@@ -2,9 +2,9 @@
 
     python -m benchmarks.gpu.contest_worker benchmarks.peers.horama_worker [arguments]
 
-The workers of `benchmarks.peers` are written for the processor. What is different here: where the
-network lies, and Horama's own argument for that; the device is waited for at the end of a turn,
-before the clock is read, and never between two of its steps; and the memory is that of the device.
+The workers of `benchmarks.peers` are written for the CPU. Here the network is on the GPU, and
+Horama gets its argument for that; the worker waits for the device at the end of a turn, before the
+clock is read, but not between two steps; and the memory measured is the device's.
 """
 
 import importlib
@@ -23,12 +23,12 @@ DEVICE = "cuda"
 
 
 def on_gpu(build: Callable[[Scene], nn.Module]) -> Callable[[Scene], nn.Module]:
-    """Let a function that builds a network put it on the GPU."""
+    """Wrap a function that builds a network so that the network is on the GPU."""
 
     def build_there(scene: Scene) -> nn.Module:
         network = build(scene).to(DEVICE)
         if next(network.parameters(), None) is None:
-            # Libraries run where the network's parameters are: one without any gets one.
+            # Libraries run where the network's parameters are, so there has to be one.
             network.register_parameter("place", nn.Parameter(torch.zeros(1, device=DEVICE)))
         return network
 
@@ -36,7 +36,7 @@ def on_gpu(build: Callable[[Scene], nn.Module]) -> Callable[[Scene], nn.Module]:
 
 
 def adapt(worker: Any) -> None:
-    """Change a worker's module."""
+    """Change a worker's module so that it runs on the GPU."""
     worker.build_network = on_gpu(worker.build_network)
     if hasattr(worker, "horama"):
         maco = worker.horama.maco

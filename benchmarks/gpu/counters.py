@@ -1,4 +1,4 @@
-"""The stage that reads the hardware's counters, one launch of each kernel, with ncu."""
+"""The stage that reads hardware counters with ncu, for one launch of each kernel."""
 
 import csv
 import re
@@ -14,10 +14,10 @@ from benchmarks.gpu.tools import command_of
 CSV = "ncu.csv"
 ONE_STEP = "benchmarks.gpu.one_step"
 LEAST_SECONDS = 12.0
-"""Of one run of ncu, which starts Python and torch."""
+"""The least time for a run of ncu, which starts Python and torch."""
 
 CASES = ((1, 0), (1, 1), (8, 1))
-"""Images, and which of the formats of crops; that of most runs first."""
+"""Number of images, and index into `CROP_FORMATS`; the most usual case first."""
 
 SECTIONS = (
     "LaunchStats", "Occupancy", "SpeedOfLight", "MemoryWorkloadAnalysis", "SchedulerStats",
@@ -39,7 +39,7 @@ METRICS = {
     "threads": r"launch__block_size",
     "waves": r"launch__waves_per_multiprocessor",
 }  # fmt: skip
-"""Columns, and the names of ncu that they may have: those differ between its versions."""
+"""Columns, and patterns for ncu's names of them, which differ between its versions."""
 
 _STALL = re.compile(r"smsp__average_warps_issue_stalled_(\w+?)_per_issue_active\.ratio")
 _SCALES = {
@@ -81,7 +81,7 @@ def run(job: Job) -> None:
 
 
 def options() -> list[str]:
-    """Return the options of ncu: what is measured, and of which kernels."""
+    """Return the options of ncu: what to measure, and which kernels."""
     return [
         *("--csv", "--page", "raw", "--print-units", "base"),
         *("--profile-from-start", "off", "--clock-control", "none"),
@@ -92,14 +92,14 @@ def options() -> list[str]:
 
 
 def keep(path: Path, what: Mapping[str, object], said: Path) -> None:
-    """Append what ncu said to the file that comes back."""
+    """Append ncu's output to the file among the results."""
     with path.open("a") as file:
         file.write(f"# {what}\n{said.read_text(errors='replace')}\n")
     said.unlink()
 
 
 def kernel_rows(text: str) -> Iterator[dict[str, object]]:
-    """Read the raw page of ncu: names, then units, then one line for each kernel."""
+    """Parse the raw page of ncu: names, then units, then one line for each kernel."""
     lines = text.splitlines()
     start = next((n for n, line in enumerate(lines) if line.startswith('"ID"')), None)
     if start is None:
@@ -115,7 +115,7 @@ def kernel_rows(text: str) -> Iterator[dict[str, object]]:
 
 
 def columns(values: Mapping[str, str], units: Mapping[str, str]) -> dict[str, object]:
-    """Return what `METRICS` names, of one kernel."""
+    """Return the values of one kernel that `METRICS` names."""
     row: dict[str, object] = {}
     for column, pattern in METRICS.items():
         found = [name for name in values if re.fullmatch(pattern, name)]
@@ -126,7 +126,7 @@ def columns(values: Mapping[str, str], units: Mapping[str, str]) -> dict[str, ob
 
 
 def stalls(values: Iterable[tuple[str, str]]) -> dict[str, object]:
-    """Return the three reasons for which warps waited most, in cycles for each instruction."""
+    """Return the three most frequent reasons for stalls, in cycles per instruction."""
     found = []
     for name, text in values:
         reason, number = _STALL.fullmatch(name), as_number(text)
@@ -137,7 +137,7 @@ def stalls(values: Iterable[tuple[str, str]]) -> dict[str, object]:
 
 
 def as_number(text: str) -> float | None:
-    """Read a number, which may have separators of thousands."""
+    """Parse a number, which may have thousands separators."""
     try:
         return float(text.replace(",", ""))
     except ValueError:

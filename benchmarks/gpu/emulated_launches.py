@@ -1,4 +1,4 @@
-"""What the emulated kernels launch, as a trace like that of torch's profiler."""
+"""Records the launches of emulated kernels, as a trace like that of torch's profiler."""
 
 import contextlib
 import ctypes
@@ -16,14 +16,14 @@ class _Launch(ctypes.Structure):
 
 
 _Hook = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(_Launch))
-_EMULATE = 0  # what the hook answers: the emulator is to run the kernel
+_EMULATE = 0  # the hook's answer that makes the emulator run the kernel
 
 
 @contextlib.contextmanager
 def traced_launches() -> Iterator[dict[str, Any]]:
-    """Return a trace that has all launches when the context ends.
+    """Yield a trace that contains all launches when the context has ended.
 
-    A kernel's time is that from its launch to the next one's.
+    A kernel's time lasts from its launch to the next launch.
     """
     events: list[dict[str, Any]] = []
     trace: dict[str, Any] = {"traceEvents": events}

@@ -1,7 +1,7 @@
 """Runs every CUDA kernel of fvfast on small arrays; for compute-sanitizer.
 
-Run with ``python -m benchmarks.gpu.every_kernel [--rehearse]``. It compares nothing with anything:
-the tests do. It says what has run, so that one that was cut off says how far it came.
+Run with ``python -m benchmarks.gpu.every_kernel [--rehearse]``. It checks no results: the tests do.
+It prints each part that has run, so that the output of a killed run shows how far it came.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from fvfast.ops.philox import Purpose, draw_normal
 
 RANGE = (-1.0, 1.0)
 TRANSFORMED, OTHER = (24, 20), (97, 20)
-"""Sizes whose transforms run in the kernels, and in torch.fft."""
+"""A size whose transforms run in the kernels, and one whose transforms run in torch.fft."""
 
 REAL = (torch.float32, torch.float64)
 DTYPES = (*REAL, torch.bfloat16, torch.float16)
@@ -33,14 +33,14 @@ def normal(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> 
 def run_phase(
     device: torch.device, dtype: torch.dtype, channels: int, height: int, width: int
 ) -> None:
-    """Phase to image, back, and the update: apart, and as one operation."""
+    """Run phase to image, back, and the update: as separate operations, and as one."""
     half = (channels, height, width // 2 + 1)
     magnitude = normal(half, torch.device("cpu"), dtype).abs().to(device)
     phase, exp_avg = (normal((2, *half), device, dtype) for _ in range(2))
     exp_avg_sq = torch.ones(2, *half, dtype=dtype).to(device)
     gradient = normal((2, channels, height, width), device, dtype)
     sums = None
-    for step in (1, 2):  # the second one with the sums of the first
+    for step in (1, 2):  # the second step has the sums of the first
         rendered = render_phase(magnitude, phase, RANGE, width, phase_sums=sums)
         slope = torch.ops.fvfast.phase_to_image_backward(
             gradient, magnitude, phase, *rendered, *RANGE
@@ -53,7 +53,7 @@ def run_phase(
 
 
 def run_crops(device: torch.device, image_dtype: torch.dtype, crop_dtype: torch.dtype) -> None:
-    """Crops and their gradients, of each number of channels and memory format with its kernel."""
+    """Run crops and gradients, for each number of channels and memory format with a kernel."""
     formats = (torch.contiguous_format, torch.channels_last)
     for channels, memory_format in itertools.product((1, 3, 4), formats):
         for box_dtype, (height, width) in itertools.product(REAL, ((9, 12), (40, 21))):
@@ -70,14 +70,14 @@ def run_crops(device: torch.device, image_dtype: torch.dtype, crop_dtype: torch.
 
 
 def run_noise(device: torch.device, dtype: torch.dtype) -> None:
-    """Noise on memory that follows itself, and on every second element."""
+    """Run noise on contiguous memory, and on every second element."""
     for width, stride in ((64, 1), (33, 1), (33, 2)):
         images = normal((2, 3, 5, width * stride), device, dtype)[..., ::stride]
         inject_noise(images, 0.1, seed=1, identities=[0, 1], step=0)
 
 
 def run_every_kernel(place: Place) -> None:
-    """Run them all, and wait for them."""
+    """Run every kernel, and wait for each."""
     device = place.device
     step = torch.tensor(3).to(device)
     real = REAL[:1] if not place.is_gpu else REAL

@@ -1,4 +1,4 @@
-"""What a stage is given; run as a module, the process of one stage.
+"""What a stage is given; run as a module, this is the process of one stage.
 
 python -m benchmarks.gpu.job MODULE NAME --output FOLDER --seconds 60 [--rehearse]
 """
@@ -22,15 +22,15 @@ class Job:
     Attributes
     ----------
     records
-        Takes what is found out.
+        The results file.
     folder
-        For everything else that is to come back.
+        Folder for all other files to bring back.
     rehearsed
-        Whether there is no GPU, and the emulated kernels stand for it, at tiny sizes.
+        Whether the emulated kernels replace the GPU, at tiny sizes.
     thorough
         Whether there is time for what a quick run leaves out.
     deadline
-        When the stage will be ended, on the clock `time.monotonic`.
+        When the stage will be killed, on the clock `time.monotonic`.
     """
 
     records: Records
@@ -41,12 +41,12 @@ class Job:
 
     @property
     def seconds_left(self) -> float:
-        """Until the stage will be ended."""
+        """Seconds until the stage will be killed."""
         return self.deadline - time.monotonic()
 
     @property
     def log(self) -> Path:
-        """What programs say."""
+        """The file for the output of programs."""
         return self.folder / LOG
 
 

@@ -1,4 +1,4 @@
-"""Which kernels are fvfast's, and what they are called."""
+"""Recognizes fvfast's kernels, and shortens their names."""
 
 import re
 
@@ -8,7 +8,7 @@ _MANGLED = re.compile(r"fvfast4cuda(\d+)(\w+)")
 
 
 def is_own(kernel: str) -> bool:
-    """Tell whether text has the name of a kernel of fvfast, mangled or not."""
+    """Whether a text contains the name of one of fvfast's kernels, mangled or not."""
     return _OURS.search(kernel) is not None
 
 
@@ -18,5 +18,5 @@ def short_name(kernel: str) -> str:
         return found[1]
     if found := _MANGLED.search(kernel):
         return found[2][: int(found[1])]
-    # As some tools write it: without the namespace.
+    # Some tools write it without the namespace.
     return re.split(r"[<(]", kernel.removeprefix("void "))[0]

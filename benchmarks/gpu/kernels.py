@@ -14,20 +14,20 @@ from benchmarks.gpu.timing import copy_bandwidth
 from benchmarks.gpu.work import BOX_SIZES, CROP_FORMATS, Sizes, Work, make_work, name_of
 
 WARM_STEPS = 8
-"""Steps on the same arrays in one graph."""
+"""How many steps on the same arrays one graph contains."""
 
 COLD_STEPS = 12
-"""Steps on arrays of their own in one graph: what one reads, the others have pushed out."""
+"""How many steps, each on its own arrays, one graph contains: they evict each other's data."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """What the arrays are.
+    """A size and format of the arrays.
 
     Attributes
     ----------
     sizes
-        How large.
+        Sizes of the arrays.
     dtype, memory_format
         Of the crops.
     box
@@ -41,7 +41,7 @@ class Case:
 
     @property
     def row(self) -> dict[str, object]:
-        """What the records say of it."""
+        """How records describe the case."""
         crops = name_of(self.dtype, self.memory_format)
         return {"images": self.sizes.images, "crops are": crops, "box": self.box}
 
@@ -51,7 +51,7 @@ class Case:
 
 
 def cases(sizes: Sizes) -> Iterator[Case]:
-    """Return all cases of one size; those in the middle of a run first."""
+    """Yield all cases of one size; those of the middle of a run first."""
     boxes = sorted(BOX_SIZES, key=lambda box: abs(box - BOX_SIZES[1]))
     for box in boxes:
         for dtype, memory_format in CROP_FORMATS:
@@ -59,7 +59,7 @@ def cases(sizes: Sizes) -> Iterator[Case]:
 
 
 def run(job: Job) -> None:
-    """Measure; what is worth most comes first."""
+    """Measure the most important cases first."""
     with measuring_place(job.rehearsed) as place:
         bandwidth = copy_bandwidth(place.device, place.clock)
         job.records.add("copy", **{"GB/s": bandwidth / 1e9, "MB": place.clock.copy_bytes / 1e6})
@@ -84,7 +84,7 @@ def time_kernels(job: Job, place: Place, meter: Meter, case: Case) -> None:
     for cache, count in (("warm", 1), ("cold", COLD_STEPS if place.is_gpu else 2)):
         works = [first, *(first.copy() for _ in range(count - 1))]
         steps = [fvfast_step(work) for work in works]
-        for step in steps:  # the first step has no sums of an update yet
+        for step in steps:  # in the first step there are no sums of an update yet
             step()
         calls = steps * (WARM_STEPS if count == 1 and place.is_gpu else 1)
         replay = place.clock.replay(calls)
@@ -100,7 +100,7 @@ def time_kernels(job: Job, place: Place, meter: Meter, case: Case) -> None:
 
 
 def time_operations(job: Job, place: Place, meter: Meter, case: Case, make: MakeParts) -> None:
-    """Time operations by the replay of graphs."""
+    """Time operations by replaying graphs."""
     first = case.work(place)
     parts = make(first)
     counts = [meter.copies_needed(part) for part in parts]

@@ -1,8 +1,8 @@
-"""Becomes another program that is killed when the process that started it ends, however that ends.
+"""Becomes another program, which is killed when the process that started it ends in any way.
 
     python benchmarks/gpu/launch.py PARENT PROGRAM [arguments]
 
-PARENT is the id of that process. Needs nothing but the standard library.
+PARENT is the id of the starting process. This needs only the standard library.
 """
 
 import ctypes
@@ -25,7 +25,7 @@ def main() -> None:
     """Become the program."""
     parent, *command = sys.argv[1:]
     control_process(SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
-    if os.getppid() != int(parent):  # it has ended already
+    if os.getppid() != int(parent):  # the parent has ended already
         sys.exit(1)
     os.execvp(command[0], command)
 

@@ -1,6 +1,6 @@
-"""The stage that says what the numbers depend on; and the GPU, where fvfast's kernels serve it.
+"""The stage that records what the numbers depend on; also finds the GPU that fvfast can use.
 
-The stage itself needs no torch: importing that may take longer than all the rest.
+The stage itself does not import torch, which may take longer than everything else.
 """
 
 import importlib.metadata
@@ -33,7 +33,7 @@ SMI_FIELDS = (
     "name", "driver_version", "memory.total", "clocks.max.sm", "clocks.max.memory",
     "clocks.sm", "power.limit", "temperature.gpu", "persistence_mode", "mig.mode.current",
 )  # fmt: skip
-PATIENCE = 5  # seconds for a program to say its version
+PATIENCE = 5  # seconds for a program to print its version
 
 
 class UnusableError(Exception):
@@ -41,7 +41,7 @@ class UnusableError(Exception):
 
 
 def run(job: "Job") -> None:
-    """Record one fact after the other."""
+    """Record the facts."""
     for what, value in facts():
         job.records.add("fact", what=what, value=value)
     answers = query_gpu()
@@ -55,7 +55,7 @@ def run(job: "Job") -> None:
 
 
 def facts() -> Iterator[tuple[str, str]]:
-    """Return names and values of all that a number may depend on, but for the GPU."""
+    """Yield names and values of all that a number may depend on, except the GPU."""
     yield "python", f"{platform.python_version()}, {sys.executable}"
     header = Path(sysconfig.get_path("include"), "Python.h")
     yield "Python.h", str(header) if header.exists() else f"missing: {header}"
@@ -116,7 +116,7 @@ def _commit() -> str:
 
 
 def query_gpu() -> dict[str, str] | str:
-    """Return what the driver says of the first GPU; or, as text, why nothing."""
+    """Return what the driver says about the first GPU; or, as text, why it says nothing."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return "nvidia-smi was not found: there is no NVIDIA driver"
@@ -124,7 +124,7 @@ def query_gpu() -> dict[str, str] | str:
     if not re.fullmatch(r"\d+\.\d+", said):
         return f"nvidia-smi does not tell the compute capability: {said[:300]}"
     answers = {"compute_cap": said}
-    # A driver that does not know one of them refuses all.
+    # A driver that does not know one of the fields refuses all of them: then ask one by one.
     for fields in (SMI_FIELDS, *((field,) for field in SMI_FIELDS)):
         query = [program, f"--query-gpu={','.join(fields)}", "--format=csv,noheader", "--id=0"]
         values = [value.strip() for value in _ask(query).split(",")]
@@ -141,7 +141,7 @@ def gpu_architecture() -> str:
     Raises
     ------
     UnusableError
-        Neither the driver nor torch tells.
+        Neither the driver nor torch knows it.
     """
     answers = query_gpu()
     if isinstance(answers, dict):
@@ -159,7 +159,7 @@ def find_gpu() -> "torch.device":
     Raises
     ------
     UnusableError
-        There is none, or fvfast has no kernels for it.
+        There is no GPU, or fvfast has no kernels for it.
     """
     import torch
 
@@ -174,7 +174,7 @@ def find_gpu() -> "torch.device":
         warnings.simplefilter("always")
         usable = torch.cuda.is_available()
     if not usable:
-        # What torch says where a driver is there and does not work.
+        # torch warns if there is a driver that does not work.
         reasons = [re.sub(r"\s+", " ", str(one.message)) for one in told]
         reason = reasons[0] if reasons else "torch finds no NVIDIA GPU with a driver that works"
         raise UnusableError(f"no GPU: {reason} (`nvidia-smi` shows what the driver sees).")
@@ -196,7 +196,7 @@ def find_gpu() -> "torch.device":
 
 
 def l2_bytes(device: "torch.device") -> int:
-    """Size of the cache that all multiprocessors share; 0 where torch does not tell."""
+    """Return the size of the cache that all multiprocessors share; 0 if torch does not know it."""
     import torch
 
     return int(getattr(torch.cuda.get_device_properties(device), "L2_cache_size", 0))

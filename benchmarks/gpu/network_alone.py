@@ -1,4 +1,4 @@
-"""The network alone, forward and back to what it sees, as the engine runs it in a run of `maco`."""
+"""Times the network alone, forward and back to its input, as the engine runs it in `maco`."""
 
 import time
 
@@ -13,20 +13,20 @@ from fvfast.engine.memory import reused_memory
 from fvfast.engine.rewrite.plan import make_plan
 
 WARM_UP = 6
-"""Passes that set up what is set up on first use, and capture a graph where that is possible."""
+"""Passes that set up what first use needs, and capture a graph if possible."""
 
 
 class NetworkAlone:
-    """A network, how it is run, and views that it sees again and again.
+    """A network with a plan, run on the same views again and again.
 
     Parameters
     ----------
     place
-        Where.
+        Where it runs.
     model, size
-        The network; height and width of what it sees.
+        The network; height and width of its input.
     views
-        How many.
+        Number of views.
     precision
         See `fvfast.maco`.
 
@@ -35,9 +35,9 @@ class NetworkAlone:
     objective
         One of the network's outputs.
     plan
-        What the engine has found out.
+        How the engine runs the network.
     passes_run
-        Whether the last passes were replayed from a CUDA graph, and why not, for people.
+        Whether the last passes were replayed from a CUDA graph, or why not, in words.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class NetworkAlone:
             )
 
     def seconds(self, passes: int) -> float:
-        """Seconds of one pass, the device waited for at the end of all."""
+        """Measure the seconds of one pass; wait for the device after the last pass only."""
         with (
             borrowed(self.objective.model, self.place.device),
             reused_memory(),

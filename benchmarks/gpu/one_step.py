@@ -1,4 +1,4 @@
-"""One step around the network in a range that a profiler of kernels can be told to watch.
+"""Takes one step around the network in a range that a profiler can be told to watch.
 
 python -m benchmarks.gpu.one_step --images 1 --form 0 [--rehearse]
 """
@@ -13,7 +13,7 @@ from benchmarks.gpu.work import CROP_FORMATS, make_work
 
 
 def main() -> None:
-    """Take two steps, the second one to be watched."""
+    """Take two steps; the second one is in the range."""
     parser = argparse.ArgumentParser(description="Takes one step for a profiler.")
     parser.add_argument("--images", type=int, default=1)
     parser.add_argument("--form", type=int, choices=range(len(CROP_FORMATS)), default=0)

@@ -1,4 +1,4 @@
-"""The operations of a step as calls on arrays that are there, and the bytes that each must move."""
+"""The operations of a step as calls on existing arrays, and the bytes that each must move."""
 
 import dataclasses
 import math
@@ -15,14 +15,14 @@ from fvfast.ops.boxes import draw_boxes
 from fvfast.ops.phase_ascent import phase_ascent_, render_phase
 from fvfast.ops.phase_update import Rates
 
-# The phase stays what it is however often a step is measured.
+# Rates with which the phase does not change, however often a step is measured.
 STILL = Rates(0.9, 0.999, 0.0, 0.0, 1.0, 1e-7)
 
 MOST_COPIES = 48
-"""Of the arrays, where calls take turns with them so that no cache has what a call reads."""
+"""Most copies of the arrays for calls in turns, which keep the arrays out of all caches."""
 
 LEAST_BYTES = 2**20
-"""An operation on fewer is a launch, whatever a cache has."""
+"""With fewer bytes, an operation takes the time of a launch, with any cache."""
 
 MakeParts = Callable[[Work], Sequence[Part]]
 
@@ -107,7 +107,7 @@ def crop_parts(work: Work) -> list[Part]:
         ),
     ]
     if work.crops["memory_format"] is torch.contiguous_format:
-        # The noise of one image is that of all its crops.
+        # All crops of an image have the image's noise.
         per_image = work.cotangent.view(sizes.images, -1)
         moved = 2 * sizes.crop_bytes(work.crops["dtype"])
         parts.append(Part("noise alone", lambda: inject_noise(per_image, **work.noise), moved))
@@ -116,38 +116,38 @@ def crop_parts(work: Work) -> list[Part]:
 
 @dataclasses.dataclass(frozen=True)
 class Meter:
-    """Measures operations with a warm and with a cold cache.
+    """Measures operations with warm and with cold caches.
 
     Attributes
     ----------
     clock
         See `benchmarks.gpu.timing`.
     bandwidth
-        Of a copy, in bytes per second.
+        Bandwidth of a copy, in bytes per second.
     """
 
     clock: Clock
     bandwidth: float
 
     def warm(self, part: Part) -> Record:
-        """Measure an operation that finds what the call before left."""
+        """Measure an operation that runs on the same arrays again and again."""
         calls = self.clock.warm_calls
         seconds = self.clock.seconds([part.run] * calls, rounds=15) / calls
         return self._row(part, "warm", seconds)
 
     def cold(self, parts: Sequence[Part]) -> Record:
-        """Measure an operation that finds nothing, on arrays that take turns.
+        """Measure an operation that finds nothing in a cache, on arrays that take turns.
 
         Parameters
         ----------
         parts
-            The operation, on arrays of its own each time.
+            The operation, on different arrays each.
         """
         seconds = self.clock.seconds([part.run for part in parts], rounds=7) / len(parts)
         return self._row(parts[0], "cold", seconds)
 
     def copies_needed(self, part: Part) -> int:
-        """How many sets of arrays no cache holds."""
+        """Return how many copies of the arrays are too many for any cache."""
         if part.bytes < LEAST_BYTES:
             return 2
         return min(MOST_COPIES, max(2, math.ceil(self.clock.cold_bytes / part.bytes)))

@@ -25,7 +25,7 @@ class Place:
     clock
         Measures calls.
     sizes
-        Of a whole run, with one image and with several.
+        Sizes of a run, with one image and with several.
     """
 
     device: torch.device
@@ -34,7 +34,7 @@ class Place:
 
     @property
     def is_gpu(self) -> bool:
-        """Whether this is more than a rehearsal."""
+        """Whether this is a GPU, not a rehearsal."""
         return self.device.type == "cuda"
 
     def synchronize(self) -> None:
@@ -43,7 +43,7 @@ class Place:
             torch.cuda.synchronize(self.device)
 
     def free_memory(self) -> None:
-        """Give memory back that the allocator merely keeps."""
+        """Free the memory that the allocator keeps for later."""
         if self.is_gpu:
             torch.cuda.empty_cache()
 
@@ -54,7 +54,7 @@ WHOLE = (Sizes(images=1), Sizes(images=8))
 
 @contextlib.contextmanager
 def measuring_place(rehearsed: bool) -> Iterator[Place]:
-    """Let tensors be made, and operations run, on what is measured."""
+    """Yield the device to measure on; in a rehearsal, operations run on the emulated kernels."""
     if not rehearsed:
         device = find_gpu()
         yield Place(device, GraphClock(device), WHOLE)
@@ -65,7 +65,7 @@ def measuring_place(rehearsed: bool) -> Iterator[Place]:
 
 
 def emulated_module():  # noqa: ANN201 - a module that is made here
-    """Build the emulated module, which the test suite shares, and load it."""
+    """Build the emulated module, which is also the test suite's, and load it."""
     folder = str(ROOT / "tools")
     if folder not in sys.path:
         sys.path.append(folder)

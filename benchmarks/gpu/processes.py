@@ -1,4 +1,4 @@
-"""Processes that end when they should: at a limit, with all that they started, or with us."""
+"""Processes that end at a limit, with all their descendants, and together with this process."""
 
 import contextlib
 import os
@@ -15,28 +15,28 @@ from benchmarks.gpu.launch import SET_CHILD_SUBREAPER, control_process
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 PATIENCE = 5.0
-"""Seconds that killed processes have to go; one that a driver holds is left behind."""
+"""Seconds to wait for killed processes; one that is stuck in a driver is left behind."""
 
 
 def adopt_orphans() -> None:
-    """Become the parent of all descendants whose own parents end, to be able to end them."""
+    """Become the parent of all descendants whose own parents end, so that they can be killed."""
     control_process(SET_CHILD_SUBREAPER, 1)
 
 
 def tied(command: Sequence[str]) -> list[str]:
-    """Return a command that ends with this process, however this ends."""
+    """Return a command that is killed when this process ends, in whatever way."""
     # Not a function between fork and exec: this process may have threads.
     launcher = [sys.executable, "-I", "-S", launch.__file__]
     return [*launcher, str(os.getpid()), *command]
 
 
-# Where the profiler ends and begins again beside CUDA graphs, CUPTI crashes unless it stays: torch
-# sets the same variables for the graphs that its compiler makes.
+# Beside CUDA graphs, CUPTI crashes if it is shut down and started again with the profiler, so it
+# stays. torch sets the same variables for the graphs of its compiler.
 KEEP_CUPTI = {"DISABLE_CUPTI_LAZY_REINIT": "1", "TEARDOWN_CUPTI": "0"}
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """Return the variables of a process that runs from the source tree, without installation."""
+    """Return the environment of a process that runs from the source tree, without installation."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     return {**os.environ, **KEEP_CUPTI, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **changes}
 
@@ -48,7 +48,7 @@ def run_command(
     *,
     variables: Mapping[str, str] | None = None,
 ) -> int | None:
-    """Run a program and append what it says to a file, as it says it.
+    """Run a program, and append its output to a file as it comes.
 
     Parameters
     ----------
@@ -57,14 +57,14 @@ def run_command(
     log
         The file, for both streams.
     seconds
-        After these it is killed, with all that it started.
+        Time limit, after which it is killed with all its descendants.
     variables
         Added to the environment.
 
     Returns
     -------
     status
-        The exit status; None: it was killed at its limit.
+        The exit status; None if it was killed at its limit.
     """
     with log.open("ab") as output:
         process = subprocess.Popen(
@@ -87,19 +87,19 @@ def end_tree(root: int, *, itself: bool = True) -> list[int]:
     Parameters
     ----------
     root
-        Its id.
+        The id of the process.
     itself
-        False: only its descendants.
+        Whether to kill the process, too, not only its descendants.
 
     Returns
     -------
     left
-        Those that are still there after `PATIENCE` seconds, such as one that a driver holds.
+        Processes that still exist after `PATIENCE` seconds, such as one that is stuck in a driver.
     """
     spared = set() if itself else {root}
     found: set[int] = set()
-    # Stopped first: those that have ended no longer tell whose children are theirs, and those that
-    # run may start more.
+    # Stop them all first: when a process has ended, its children cannot be found any more, and one
+    # that runs may start others.
     while new := _descendants(root) - spared - found:
         _send(signal.SIGSTOP, new)
         found |= new
@@ -117,7 +117,7 @@ def _send(number: signal.Signals, processes: set[int]) -> None:
 
 
 def _living() -> dict[int, int]:
-    """Return the parents of all processes, but for zombies: those have ended."""
+    """Return the parents of all processes except zombies, which have ended."""
     parents = {}
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit():

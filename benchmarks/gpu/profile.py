@@ -1,4 +1,4 @@
-"""What a step launches on a GPU and waits for, as torch's profiler sees it."""
+"""Finds what a step launches on a GPU and how often it waits, with torch's profiler."""
 
 import collections
 import dataclasses
@@ -31,15 +31,15 @@ class Launches:
     Attributes
     ----------
     steps
-        How many.
+        Number of steps.
     kernels
         Seconds of each launch, by the name of the kernel.
     copies
-        Copies and fills of memory.
+        Number of copies and fills of memory.
     calls
-        How often the host asked for a launch, of a kernel or of a graph.
+        How often the host launched a kernel or a graph.
     graphs
-        Those of graphs.
+        How often the host launched a graph.
     waits
         How often the host waited for the device.
     """
@@ -74,7 +74,7 @@ class Launches:
 
 
 def read_trace(trace: dict[str, Any], steps: int) -> Launches:
-    """Read what torch's profiler exports, in the format of Chrome's traces."""
+    """Read a trace that torch's profiler has exported, in Chrome's format."""
     launches = Launches(steps)
     for event in trace["traceEvents"]:
         category, name = event.get("cat"), event.get("name", "")
@@ -96,7 +96,7 @@ class Profiler:
     Parameters
     ----------
     place
-        Where it runs. Without a GPU the launches of the emulated kernels are watched.
+        Where the code runs. In a rehearsal the launches of emulated kernels are recorded.
     """
 
     def __init__(self, place: Place) -> None:
@@ -105,7 +105,7 @@ class Profiler:
         self._watched: Any = None
 
     def start(self) -> None:
-        """Begin to watch."""
+        """Start the profiler."""
         self.place.synchronize()
         if self.place.is_gpu:
             activities = torch.profiler.ProfilerActivity
@@ -115,7 +115,7 @@ class Profiler:
         self._watched = self._context.__enter__()
 
     def stop(self, steps: int) -> Launches:
-        """End, and return what so many steps did.
+        """Stop the profiler, and return what a number of steps did.
 
         Raises
         ------
@@ -161,11 +161,11 @@ def kernel_rows(launches: Launches, needed: dict[str, int], bandwidth: float) ->
     Parameters
     ----------
     launches
-        Of fvfast's step.
+        The launches of fvfast's step.
     needed
         Bytes that each kernel must move.
     bandwidth
-        Of a copy, in bytes per second.
+        Bandwidth of a copy, in bytes per second.
     """
     rows: list[Record] = []
     for name, seconds in launches.own().items():

@@ -1,4 +1,4 @@
-"""A plugin of pytest that writes each outcome down before the next test begins."""
+"""A plugin of pytest that writes each outcome to a file before the next test begins."""
 
 import json
 import os
@@ -19,7 +19,7 @@ class _Writer:
         self.file = path.open("a", encoding="utf-8")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Write how a test came out; of a good one's beginning and end nothing."""
+        """Write the outcome of a test; of setup and teardown, only failures and skips."""
         if report.when != "call" and report.outcome == "passed":
             return
         self._write(report.nodeid, report.outcome, report.duration, report.longrepr)
@@ -30,7 +30,7 @@ class _Writer:
             self._write(report.nodeid, "failed", 0.0, report.longrepr)
 
     def _write(self, test: str, outcome: str, seconds: float, cause: object) -> None:
-        if isinstance(cause, tuple):  # of what was skipped: file, line, reason
+        if isinstance(cause, tuple):  # a skipped test: file, line, reason
             cause = cause[2]
         text = "" if cause is None else str(cause)
         record = {
@@ -47,7 +47,7 @@ class _Writer:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Write in the process that hears of all tests, not in those that xdist starts."""
+    """Register the writer in the main process, which gets all reports, not in xdist's workers."""
     folder = os.environ.get(VARIABLE)
     if folder and not hasattr(config, "workerinput"):
         config.pluginmanager.register(_Writer(Path(folder, TESTS)))

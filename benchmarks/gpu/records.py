@@ -15,16 +15,16 @@ Record = dict[str, Any]
 
 
 class Records:
-    """Appends what a stage finds out.
+    """Appends the results of a stage to the file.
 
     Attributes
     ----------
     path
         The file; several processes may append to it, one after the other.
     stage
-        Name of the stage, which every record carries.
+        Name of the stage, which is part of every record.
     failures
-        How many were recorded here.
+        How many failures were recorded with this object.
     """
 
     def __init__(self, folder: Path, stage: str) -> None:
@@ -40,9 +40,9 @@ class Records:
         Parameters
         ----------
         kind
-            What it is: records of one stage and kind make one table.
+            Kind of the record: records of the same stage and kind make one table.
         values
-            What is known, by names that are the columns of that table.
+            Names and values, which are the columns of that table.
         """
         record = {"stage": self.stage, "kind": kind, "time": round(time.time(), 3), **values}
         line = json.dumps(record, default=str) + "\n"
@@ -52,12 +52,12 @@ class Records:
             os.fsync(file.fileno())
 
     def fail(self, what: str, message: str, details: str = "") -> None:
-        """Record what went wrong, for the exit status too."""
+        """Record a failure, which also makes the exit status 1."""
         self.failures += 1
         self.add("failure", what=what, message=message, details=details)
 
     def leave_out(self, what: str, reason: str) -> None:
-        """Record what is not done here, which is no failure."""
+        """Record something that is not done, which is not a failure."""
         self.add("left out", what=what, reason=reason)
 
     @contextlib.contextmanager
@@ -85,7 +85,7 @@ def read_records(folder: Path) -> list[Record]:
         try:
             records.append(json.loads(line))
         except json.JSONDecodeError as error:
-            # Nothing but a kill in the middle of a write leaves half a line.
+            # Half a line: the run was killed in the middle of a write.
             records.append(
                 {"stage": "", "kind": "left out", "time": 0, "what": f"line {number}",
                  "reason": f"cut off: {error}"}

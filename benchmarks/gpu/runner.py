@@ -1,4 +1,4 @@
-"""Runs stages, each in a process of its own that ends at its limit whatever holds it."""
+"""Runs stages, each in a process of its own that is killed at its time limit."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ from benchmarks.gpu.stages import Stage
 from benchmarks.gpu.table import short_table, write_report
 
 LEAST_SECONDS = 5.0
-"""A stage that has less is left out: Python and torch would hardly have started."""
+"""A stage with less time is left out: Python and torch would hardly have started."""
 
 
 class Runner:
@@ -23,13 +23,13 @@ class Runner:
     Parameters
     ----------
     folder
-        Where results go; made if need be. A second run into the same folder appends.
+        Folder for the results, created if necessary. A second run with the same folder appends.
     rehearsed
         Whether to use the emulated kernels and tiny sizes.
     thorough
         Whether there is time for what a quick run leaves out.
     seconds
-        For all stages together.
+        Time for all stages together.
     """
 
     def __init__(self, folder: Path, *, rehearsed: bool, thorough: bool, seconds: float) -> None:
@@ -39,7 +39,7 @@ class Runner:
         self.deadline = time.monotonic() + seconds
 
     def run(self, stages: Sequence[Stage]) -> bool:
-        """Run stages and print a table; tell whether nothing failed."""
+        """Run stages and print a table; return whether nothing failed."""
         adopt_orphans()
         begun = time.time()
         results = []
@@ -50,7 +50,7 @@ class Runner:
         finally:
             end_tree_of_this_process()
             write_report(self.folder)
-            # Of this run alone, where the folder has results of others.
+            # Only of this run: the folder may have results of earlier ones.
             recent = [r for r in read_records(self.folder) if r["time"] >= begun - 1]
             print(short_table(recent), flush=True)
         return all(results)
@@ -80,7 +80,7 @@ class Runner:
         return outcome == "done" and not left
 
     def _keep_unfinished(self) -> None:
-        """Move to the log what programs had said before they were ended with their stage."""
+        """Append the output of programs that were killed with their stage to the log."""
         for path in sorted(self.folder.glob("*.unfinished")):
             with (self.folder / LOG).open("ab") as log:
                 log.write(f"\n--- {path.name}\n".encode() + path.read_bytes())
@@ -93,7 +93,7 @@ class Runner:
             *(["--rehearse"] if self.rehearsed else []),
             *(["--thorough"] if self.thorough else []),
         ]
-        # A rehearsal is the same where there is a GPU.
+        # A rehearsal does not use a GPU even if there is one.
         variables = {"CUDA_VISIBLE_DEVICES": ""} if self.rehearsed else {}
         with (self.folder / LOG).open("ab") as log:
             log.write(f"\n=== {stage.name}\n".encode())
@@ -114,5 +114,5 @@ class Runner:
 
 
 def end_tree_of_this_process() -> list[int]:
-    """End whatever a stage has left behind, which is a descendant of this process."""
+    """Kill all processes that a stage has left behind: they are descendants of this one."""
     return end_tree(os.getpid(), itself=False)

@@ -18,7 +18,7 @@ OUTPUT = "sanitizers.txt"
 
 EVERY_KERNEL = "benchmarks.gpu.every_kernel"
 RAN, DONE = "ran: ", "every kernel ran"
-"""What that program says after each part, and at its end."""
+"""What that program prints after each part, and at its end."""
 
 _PREFIX = "========="
 _SUMMARY = re.compile(r"(?:ERROR|RACECHECK|LEAK) SUMMARY: (\d+) (?:errors?|hazards?)")
@@ -26,14 +26,14 @@ _SUMMARY = re.compile(r"(?:ERROR|RACECHECK|LEAK) SUMMARY: (\d+) (?:errors?|hazar
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-    """What a tool said.
+    """What a tool found.
 
     Attributes
     ----------
     total
-        Errors that it counted; None where it did not come to its end.
+        The number of errors that it counted; None if it did not run to its end.
     own
-        What it said about kernels of fvfast, one text each.
+        Its reports about kernels of fvfast.
     """
 
     total: int | None
@@ -41,16 +41,16 @@ class Findings:
 
 
 def read_findings(output: str) -> Findings:
-    """Read the output of compute-sanitizer.
+    """Parse the output of compute-sanitizer.
 
-    Each error is some lines with a prefix, up to one with nothing but the prefix. Kernels of torch
-    and cuFFT are checked too, and errors in them are counted: they are not fvfast's.
+    Each report is a few lines with a prefix, up to a line with only the prefix. Kernels of torch
+    and cuFFT are checked, too; errors in them are counted, but are not fvfast's.
     """
     own: list[str] = []
     record: list[str] = []
     for line in [*output.splitlines(), _PREFIX]:
         if not line.startswith(_PREFIX):
-            continue  # of the program
+            continue  # output of the program
         text = line.removeprefix(_PREFIX).strip()
         if text and not _SUMMARY.search(text):
             record.append(text)
@@ -63,7 +63,7 @@ def read_findings(output: str) -> Findings:
 
 
 def run(job: Job) -> None:
-    """Run the tools side by side, each to its end or to that of the stage."""
+    """Run the tools side by side, each to its end or to the end of the stage."""
     sanitizer = command_of(job, "compute-sanitizer")
     tools = THOROUGH_TOOLS if job.thorough else TOOLS
     commands = {tool: command(sanitizer, tool, rehearsed=job.rehearsed) for tool in tools}
@@ -78,12 +78,12 @@ def run(job: Job) -> None:
 
 
 def command(sanitizer: list[str], tool: str, *, rehearsed: bool) -> list[str]:
-    """Return what runs a tool on every kernel."""
+    """Return the command that runs a tool on every kernel."""
     return [
         *sanitizer,
         *("--tool", tool),
         *("--print-limit", "100000"),
-        # torch tries what may fail; what a launch of fvfast's gives is checked there.
+        # torch makes calls that may fail, and fvfast checks the results of its launches itself.
         *("--report-api-errors", "no"),
         *own_kernels_alone(sanitizer),
         *(sys.executable, "-m", EVERY_KERNEL),
@@ -92,16 +92,16 @@ def command(sanitizer: list[str], tool: str, *, rehearsed: bool) -> list[str]:
 
 
 def own_kernels_alone(sanitizer: list[str]) -> list[str]:
-    """Return the options that spare the kernels of torch, where this sanitizer has them."""
+    """Return options that skip the kernels of torch, if this sanitizer has such options."""
     said = subprocess.run([*sanitizer, "--help"], capture_output=True, text=True, check=False)
     return ["--kernel-regex", "kns=fvfast"] if "--kernel-regex" in said.stdout + said.stderr else []
 
 
 def run_tool(job: Job, tool: str, arguments: list[str]) -> tuple[int | None, str]:
-    """Run one tool; return its exit status, None where it was ended, and what it said."""
+    """Run one tool; return its exit status (None if it was killed) and its output."""
     said = job.folder / f"{tool}.unfinished"
     said.unlink(missing_ok=True)
-    # Each tensor gets memory of its own, so that what lies beyond it is not another one's.
+    # Each tensor gets an allocation of its own, so that accesses beyond it are found.
     variables = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
     status = run_command(arguments, said, job.seconds_left - 3, variables=variables)
     return status, take(said)
@@ -115,7 +115,7 @@ def take(path: Path) -> str:
 
 
 def judge(job: Job, tool: str, status: int | None, output: str) -> None:
-    """Record whether a tool found fvfast in order, from its exit status and its output."""
+    """Record whether a tool found errors in fvfast, from its exit status and its output."""
     with (job.folder / OUTPUT).open("a") as file:
         file.write(f"# {tool}\n{output}\n")
     findings = read_findings(output)

@@ -1,4 +1,4 @@
-"""The stages, in the order of their worth: when time runs out, what is lost is worth least."""
+"""The stages, most valuable first: if time runs out, the least valuable ones are lost."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -11,15 +11,15 @@ class Stage:
     Attributes
     ----------
     name
-        What it is called.
+        Name of the stage.
     module
-        Has a function ``run(job)``, which takes a `benchmarks.gpu.job.Job`.
+        A module with a function ``run(job)``, which takes a `benchmarks.gpu.job.Job`.
     seconds
-        After these it is ended.
+        Time limit.
     rehearsal_seconds
-        The same where there is no GPU.
+        Time limit in a rehearsal.
     what
-        What it does, for people.
+        Describes, for people, what the stage does.
     """
 
     name: str
@@ -40,10 +40,10 @@ QUICK = (
     Stage("sanitizers", "benchmarks.gpu.sanitizers", 45, 90, "compute-sanitizer on every kernel"),
     Stage("variants", "benchmarks.gpu.variants", 120, 90, "other tilings and lanes"),
 )
-"""What fits a quarter of an hour on a borrowed machine; the last one takes what is left."""
+"""The stages of a quick check; the last one takes the time that is left."""
 
 QUICK_SECONDS = 480.0
-"""For all of `QUICK` together."""
+"""Time for all of `QUICK` together."""
 
 
 CHECK_SECONDS = {
@@ -54,7 +54,7 @@ CHECK = (
     *(dataclasses.replace(stage, seconds=CHECK_SECONDS[stage.name]) for stage in QUICK),
     Stage("contests", "benchmarks.gpu.contest", 3600, 90, "library against library"),
 )
-"""What a machine of one's own has time for."""
+"""The stages of a check of several hours."""
 
 
 def choose(stages: Sequence[Stage], text: str | None) -> list[Stage]:

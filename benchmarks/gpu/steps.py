@@ -1,4 +1,4 @@
-"""The stage that times whole steps with networks, and says how they ran and what they wait for."""
+"""The stage that times whole steps with networks, and records how they run and what they await."""
 
 import collections
 import contextlib
@@ -34,9 +34,9 @@ class Network:
     Attributes
     ----------
     name
-        What it is called.
+        Name of the network.
     size
-        Height and width of what it sees.
+        Height and width of its input.
     """
 
     name: str
@@ -56,10 +56,10 @@ class Network:
 
 
 class TinyNetwork(Network):
-    """What stands for the networks in a rehearsal."""
+    """Replaces the networks in a rehearsal."""
 
     def build(self, device: torch.device) -> nn.Module:
-        """Make two convolutions."""
+        """Make a network with one convolution."""
         torch.manual_seed(0)
         return nn.Sequential(
             nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
@@ -73,7 +73,7 @@ REHEARSED = (TinyNetwork("tiny", 12),)
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
-    """Steps of a run in order: to warm up, to time, to hear of waits, to profile."""
+    """Numbers of steps of a run, in order: to warm up, to time, to find waits, to profile."""
 
     warm_up: int
     timed: int
@@ -82,7 +82,7 @@ class Counts:
 
     @property
     def total(self) -> int:
-        """Of the run."""
+        """Number of steps of the run."""
         return self.warm_up + self.timed + self.watched + self.profiled
 
 
@@ -90,7 +90,7 @@ WHOLE, TINY = Counts(8, 40, 3, 5), Counts(4, 2, 1, 1)
 
 
 def run(job: Job) -> None:
-    """Time; as a run goes first, then without graphs, then without a network."""
+    """Time steps: first as in a usual run, then without graphs, then without a network."""
     with measuring_place(job.rehearsed) as place:
         sizes, counts = place.sizes[0], TINY if job.rehearsed else WHOLE
         alone: dict[tuple[str, Network], NetworkAlone] = {}
@@ -112,7 +112,7 @@ def run(job: Job) -> None:
 
 
 def step_around_the_network(job: Job, place: Place) -> None:
-    """Time the step without a network as Python makes it, against the PyTorch reference."""
+    """Time the step without a network, launched from Python, against the PyTorch reference."""
     for sizes, (dtype, memory_format) in itertools.product(place.sizes, CROP_FORMATS):
         title = {"images": sizes.images, "crops are": name_of(dtype, memory_format)}
         with job.records.attempt(f"the step around the network, {title}"):
@@ -133,7 +133,7 @@ def step_around_the_network(job: Job, place: Place) -> None:
 
 
 def wall_seconds(place: Place, step: Any, count: int) -> float:
-    """Seconds of a step on the clock on the wall, the device waited for at the end alone."""
+    """Measure the seconds of a step by the wall clock; wait for the device only at the end."""
     for _ in range(3):
         step()
     place.synchronize()
@@ -145,7 +145,7 @@ def wall_seconds(place: Place, step: Any, count: int) -> float:
 
 
 def launches_of(job: Job, place: Place, step: Any, what: str) -> dict[str, object]:
-    """Return what a step launches; nothing where the profiler does not see it."""
+    """Return what a step launches; nothing if the profiler does not see it."""
     try:
         return profile_calls(place, step, steps=1).row()
     except NothingSeenError as error:
@@ -154,12 +154,14 @@ def launches_of(job: Job, place: Place, step: Any, what: str) -> dict[str, objec
 
 
 class Watch:
-    """Is called back after each step of a run, and watches some of them.
+    """A callback that measures the steps of a run.
 
     Parameters
     ----------
-    place, counts
-        Where, and how many steps.
+    place
+        Where the run takes place.
+    counts
+        Numbers of steps.
     profiler
         Counts launches. Default: torch's.
     """
@@ -187,7 +189,7 @@ class Watch:
         if done == counts.warm_up:
             self.place.synchronize()
             self.began = time.perf_counter()
-        # First timed, then watched: a profiler may leave the launches that follow slower.
+        # Time before profiling: a profiler may make the launches that follow slower.
         if done == timed:
             self.place.synchronize()
             self.seconds = (time.perf_counter() - self.began) / counts.timed
@@ -202,7 +204,7 @@ class Watch:
                 self.unseen = str(error)
 
     def _listen(self) -> None:
-        """Let torch warn of each wait for the device."""
+        """Have torch warn of each wait for the device."""
         self._warnings = warnings.catch_warnings(record=True)
         self._told = self._warnings.__enter__()
         warnings.simplefilter("always")
@@ -215,7 +217,7 @@ class Watch:
         self._warnings.__exit__(None, None, None)
         for one in self._told:
             text = str(one.message)
-            # The mode itself is announced as a prototype.
+            # Not torch's warning that this mode is a prototype.
             if "synchroniz" in text and "prototype" not in text:
                 self.waits[f"{os.path.basename(one.filename)}:{one.lineno}"] += 1
 
@@ -257,7 +259,7 @@ def time_steps(
 
 @contextlib.contextmanager
 def graph_switched(on: bool) -> Iterator[None]:
-    """Let the engine capture graphs, or not."""
+    """Switch the engine's capture of graphs on or off."""
     values = {} if on else {GRAPH: "0"}
     with mock.patch.dict(os.environ, values):
         if on:

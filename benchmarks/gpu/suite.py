@@ -1,4 +1,4 @@
-"""The stage that runs the operations' tests, and those that only a GPU can run, on the device."""
+"""The stage that runs, on the device, the operations' tests and those that need a GPU."""
 
 import importlib.util
 import json
@@ -17,18 +17,20 @@ REHEARSED_BACKEND = "emulated ascending"
 REHEARSED_TESTS = ("tests/ops/test_back_ends.py", "tests/ops/test_boxes.py", "tests/test_gpu.py")
 
 POISONOUS = "(cannot_be_captured or failed_capture)"
-"""Of the tests that let a capture fail: after one, a process may not be able to go on."""
+"""Selects tests in which a capture fails: after that, a process may not be able to go on."""
 
 FOR_THE_LAST = 20.0
-"""Seconds of the stage that are kept for those."""
+"""Seconds of the stage that are reserved for these tests."""
 
 SLOWEST_TEST = 60
-"""Seconds of one test, where pytest-timeout is there to end it: with its process, for a kernel that
-hangs listens to no signal."""
+"""Time limit of one test in seconds, if pytest-timeout is installed.
+
+It kills the process, because a kernel that hangs does not respond to signals.
+"""
 
 
 def run(job: Job) -> None:
-    """Run the tests, and what may break its process in a process of its own."""
+    """Run the tests; those that may break their process run in a process of their own."""
     paths = REHEARSED_TESTS if job.rehearsed else ("tests/ops", "tests/test_gpu.py")
     run_pytest(
         job, "operations", [*paths, "-k", f"not {POISONOUS}", *parallel()],
@@ -42,7 +44,7 @@ def run(job: Job) -> None:
 
 
 def parallel() -> list[str]:
-    """Return the options for several processes, where pytest-xdist is there."""
+    """Return the options for several processes, if pytest-xdist is installed."""
     options = (
         ["--timeout", str(SLOWEST_TEST), "--timeout-method", "thread"]
         if _has("pytest_timeout")
@@ -65,13 +67,13 @@ def run_pytest(
     job
         The stage.
     name
-        Of this part, for people.
+        Name of this part, for people.
     arguments
-        Of pytest.
+        Arguments of pytest.
     seconds
-        After these it is ended.
+        Time limit.
     every_backend
-        Whether tests of the operations run on the CPU too.
+        Whether the operations' tests run on the CPU, too.
     """
     backend = REHEARSED_BACKEND if job.rehearsed else BACKEND
     variables = {VARIABLE: str(job.folder), "OMP_NUM_THREADS": "2"}
@@ -79,7 +81,7 @@ def run_pytest(
     if not every_backend:
         variables["FVFAST_TEST_BACKENDS"] = backend
         selection = ["-m", "not cpu_only"]
-    # A warning of a library's next version says nothing of the kernels; the log has it.
+    # Deprecation warnings of libraries must not fail tests here; they are in the log.
     general = [
         "-q",
         "-W",
@@ -99,7 +101,7 @@ def run_pytest(
 
 
 def read_tests(folder: Path) -> list[dict[str, object]]:
-    """Read the outcomes of tests, but for a last line that was cut off."""
+    """Read the outcomes of tests, without a last line that was cut off."""
     path = folder / TESTS
     if not path.exists():
         return []
@@ -109,7 +111,7 @@ def read_tests(folder: Path) -> list[dict[str, object]]:
 def judge(
     job: Job, name: str, status: int | None, outcomes: list[dict[str, object]], seconds: float
 ) -> None:
-    """Record how tests came out, from pytest's exit status and from what it wrote."""
+    """Record the outcome of tests, from pytest's exit status and the outcomes it wrote."""
     counts = {
         word: sum(one["outcome"] == word for one in outcomes)
         for word in ("passed", "failed", "skipped")

@@ -1,4 +1,4 @@
-"""Tables of what was recorded: a short one for the screen, a report with everything."""
+"""Makes tables of the records: a short one for the screen, and a report with everything."""
 
 import os
 import re
@@ -27,11 +27,11 @@ SHORT = {
     ("sanitizers", "tool"): (),
     ("variants", "variant"): ("variant", "operation", "images", "us"),
 }  # fmt: skip
-"""What the short table shows, by stage and kind: columns, or all of them."""
+"""Columns that the short table shows, by stage and kind; all if none are listed."""
 
 SHORT_FAILURES = 15
 SHORT_ROWS = 24
-"""Of one kind: the report has the others."""
+"""Most rows of one kind in the short table; the report has all."""
 
 
 def slug(name: str) -> str:
@@ -40,7 +40,7 @@ def slug(name: str) -> str:
 
 
 def cell(value: object) -> str:
-    """Write a value with as many digits as a measurement deserves."""
+    """Format a value, a float with four digits."""
     if not isinstance(value, float):
         return "" if value is None else str(value)
     if value != value:
@@ -58,12 +58,12 @@ def columns_of(rows: Iterable[Record]) -> list[str]:
 
 
 def is_number(value: object) -> bool:
-    """Tell what is aligned to the right."""
+    """Whether a value is a number, which is aligned to the right."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def markdown_table(rows: Sequence[Record]) -> str:
-    """Write rows as a table of Markdown; what a row has not got stays empty."""
+    """Format rows as a Markdown table; missing values stay empty."""
     columns = columns_of(rows)
     right = {name for name in columns if all(is_number(row.get(name, 0)) for row in rows)}
     lines = [columns, ["---:" if name in right else "---" for name in columns]]
@@ -72,7 +72,7 @@ def markdown_table(rows: Sequence[Record]) -> str:
 
 
 def text_table(rows: Sequence[Record], columns: Sequence[str]) -> str:
-    """Write some columns of rows for a screen."""
+    """Format some columns of rows for the screen."""
     cells = [list(columns)] + [[cell(row.get(column)) for column in columns] for row in rows]
     widths = [max(len(line[index]) for line in cells) for index in range(len(columns))]
     return "\n".join(
@@ -82,7 +82,7 @@ def text_table(rows: Sequence[Record], columns: Sequence[str]) -> str:
 
 
 def outcomes(records: Sequence[Record]) -> list[Record]:
-    """Return one row for each stage that was begun; one without an end was cut off."""
+    """Return one row for each stage that was begun; a stage without an end was cut off."""
     rows: list[Record] = []
     for record in records:
         if record["kind"] == "begin":
@@ -99,7 +99,7 @@ def outcomes(records: Sequence[Record]) -> list[Record]:
 
 
 def worst_errors(records: Sequence[Record]) -> list[Record]:
-    """Return, for each operation, the result that is farthest from the reference."""
+    """Return, for each operation, the result with the largest share of the allowed error."""
     worst: dict[str, Record] = {}
     for record in records:
         if (record["stage"], record["kind"]) == ("accuracy", "error"):
@@ -111,7 +111,7 @@ def worst_errors(records: Sequence[Record]) -> list[Record]:
 
 
 def short_table(records: Sequence[Record]) -> str:
-    """Write what fits a screen or two: outcomes, failures, and the numbers that count most."""
+    """Format a screen or two: outcomes, failures, and the most important numbers."""
     rows = outcomes(records)
     parts = [text_table(rows, columns_of(rows))] if rows else ["nothing was recorded"]
     for (stage, kind), chosen in SHORT.items():
@@ -135,7 +135,7 @@ def short_table(records: Sequence[Record]) -> str:
 
 
 def report(records: Sequence[Record]) -> str:
-    """Write everything as Markdown."""
+    """Format everything as Markdown."""
     rows = outcomes(records)
     blocks = ["# fvfast on a GPU", "## Stages", markdown_table(rows)]
     failures = [r for r in records if r["kind"] == "failure"]
@@ -161,7 +161,7 @@ def report(records: Sequence[Record]) -> str:
 
 
 def write_report(folder: Path) -> Path:
-    """Write the report of a folder's results anew; the one before is there until it is whole."""
+    """Write the report of a folder's results; the old one is kept until the new one is complete."""
     path = folder / REPORT
     unfinished = path.with_suffix(".unfinished")
     unfinished.write_text(report(read_records(folder)), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Clocks for work on a GPU: the device's time for calls that are one graph, so none of Python's."""
+"""Clocks for work on a GPU: they measure calls as one graph, and so without Python's time."""
 
 import gc
 import statistics
@@ -18,7 +18,7 @@ _FEWEST_CYCLES, _MOST_CYCLES = 2**18, 2**32  # a tenth of a millisecond, a few s
 
 
 class Replay(Protocol):
-    """Calls that were made one launch; a context that keeps what they return."""
+    """Calls that were made one launch; it keeps their results."""
 
     def __call__(self) -> None:
         """Make all calls once."""
@@ -29,11 +29,11 @@ class Clock(Protocol):
     """Measures calls that follow each other."""
 
     cold_bytes: int
-    """Memory after which a cache holds nothing of what was used before."""
+    """Bytes after whose use a cache holds nothing that was used before."""
     copy_bytes: int
-    """Size of a copy that no cache helps."""
+    """Size of a copy that is too large for any cache."""
     warm_calls: int
-    """Calls on the same arrays that are measured together."""
+    """How many calls on the same arrays are measured together."""
 
     def seconds(self, calls: Sequence[Call], *, rounds: int) -> float:
         """Return the median seconds of all calls together."""
@@ -50,17 +50,17 @@ class CapturedCalls:
     Parameters
     ----------
     calls
-        They must have run before, and must not wait for the device. What each returns stays in
-        memory of its own: calls whose arguments differ share nothing.
+        They must have run before, and must not wait for the device. The results of all calls are
+        kept, so no two share memory.
     stream
-        On which they are captured.
+        The stream on which they are captured.
     """
 
     def __init__(self, calls: Sequence[Call], stream: torch.cuda.Stream) -> None:
         self.graph = torch.cuda.CUDAGraph()
         self.results: list[Any] = []
-        # Not by torch.cuda.graph: it collects garbage first, which takes longer than all the rest.
-        # None must be collected during the capture, in which not everything may be freed.
+        # Not with torch.cuda.graph, whose garbage collection takes longer than everything else.
+        # During the capture no garbage must be collected: not everything may be freed then.
         collects = gc.isenabled()
         gc.disable()
         try:
@@ -83,8 +83,8 @@ class CapturedCalls:
 class GraphClock:
     """Measures the device's time for the replay of a graph.
 
-    The device is kept busy while the host queues the replay, so that it is waited for by nobody. It
-    is checked that this was so, and that time is made longer until it is.
+    The device is kept busy while the host queues the replay, so that it never waits for the host.
+    If the replay was not queued in time, the device is kept busy for longer the next time.
 
     Parameters
     ----------
@@ -101,12 +101,12 @@ class GraphClock:
         self.warm_calls = 20
 
     def replay(self, calls: Sequence[Call]) -> CapturedCalls:
-        """Return all calls as one graph, after they have run once as they are."""
+        """Return all calls as one graph, after running each once."""
         self.side.wait_stream(torch.cuda.current_stream(self.device))
-        with torch.cuda.stream(self.side):  # what is set up on first use is set up now
+        with torch.cuda.stream(self.side):  # sets up what first use needs
             for call in calls:
                 call()
-        # A capture must not begin while memory is freed by a stream that still works.
+        # A capture must not begin while memory is still in use by a stream that frees it.
         torch.cuda.synchronize(self.device)
         return CapturedCalls(calls, self.side)
 
@@ -141,7 +141,7 @@ class GraphClock:
 
 
 class PlainCalls:
-    """Calls that stand for a graph of them where there is no GPU."""
+    """Replaces a graph of calls in a rehearsal."""
 
     def __init__(self, calls: Sequence[Call]) -> None:
         self.calls = calls
@@ -153,7 +153,7 @@ class PlainCalls:
 
 
 class WallClock:
-    """Stands for `GraphClock` where there is no GPU: calls, on the clock on the wall."""
+    """Replaces `GraphClock` in a rehearsal: measures calls by the wall clock."""
 
     cold_bytes = 2**14
     copy_bytes = 2**20
@@ -175,7 +175,7 @@ class WallClock:
 
 
 def copy_bandwidth(device: torch.device, clock: Clock) -> float:
-    """Bytes per second, read and written together, of a copy of a large tensor on the device."""
+    """Measure bytes per second, read and written together, of a copy of a large tensor."""
     source = torch.ones(clock.copy_bytes, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     return 2 * clock.copy_bytes / clock.seconds([lambda: target.copy_(source)], rounds=15)

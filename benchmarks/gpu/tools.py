@@ -1,4 +1,4 @@
-"""NVIDIA's tools; in a rehearsal, programs that take the same options and answer as they do."""
+"""Finds NVIDIA's tools; in a rehearsal, stand-ins with the same options and output formats."""
 
 import sys
 
@@ -10,16 +10,16 @@ STAND_INS = ROOT / "tests" / "gpu_stand_ins"
 
 
 class MissingToolError(Exception):
-    """A tool is not installed; the message says where it was looked for."""
+    """A tool is not installed; the message says where it was searched."""
 
 
 def command_of(job: Job, name: str) -> list[str]:
-    """Return what runs a tool.
+    """Return the command that runs a tool.
 
     Raises
     ------
     MissingToolError
-        It is not there.
+        The tool is not installed.
     """
     if job.rehearsed:
         return [sys.executable, str(STAND_INS / f"{name.replace('-', '_')}.py")]

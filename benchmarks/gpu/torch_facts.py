@@ -1,7 +1,7 @@
-"""Says what torch knows of itself and of the device.
+"""Records what torch says about itself and the device.
 
-``python -m benchmarks.gpu.torch_facts FOLDER`` runs beside the build: what it reads from the disk,
-the next stages find in memory.
+``python -m benchmarks.gpu.torch_facts FOLDER`` runs beside the build, so that later stages find
+torch's files in memory.
 """
 
 import importlib

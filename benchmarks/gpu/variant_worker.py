@@ -18,7 +18,7 @@ MODULE = "fvfast._C"
 
 
 def main() -> int:
-    """Time and check."""
+    """Check a variant, and time it."""
     parser = argparse.ArgumentParser(description="Times the operations of a variant.")
     parser.add_argument("output", type=Path)
     parser.add_argument("name")
@@ -39,18 +39,18 @@ def main() -> int:
 
 
 def use_module(path: Path) -> None:
-    """Let a file be the native module of this process."""
+    """Make a file the native module of this process."""
     loader = importlib.machinery.ExtensionFileLoader(MODULE, str(path))
     specification = importlib.util.spec_from_file_location(MODULE, path, loader=loader)
     if specification is None:
-        raise ImportError(f"{path} is no module")
+        raise ImportError(f"{path} is not an extension module")
     module = importlib.util.module_from_spec(specification)
     loader.exec_module(module)
     sys.modules[MODULE] = module
 
 
 def check(job: Job, place: Place, operations: str) -> None:
-    """Compare results with float64: a fast kernel that is wrong is no variant."""
+    """Compare results with float64: a fast kernel with wrong results is useless."""
     checks = (crops,) if operations == "crop" else (phase_to_image, phase_ascent)
     with place.device:
         for one in checks:
@@ -58,7 +58,7 @@ def check(job: Job, place: Place, operations: str) -> None:
 
 
 def time_variant(job: Job, place: Place, name: str, operations: str) -> None:
-    """Time the operations that the variant may change, and all for the kernels as they are."""
+    """Time the operations that the variant changes; all operations for the kernels as they are."""
     meter = Meter(place.clock, copy_bandwidth(place.device, place.clock))
     for sizes in place.sizes:
         for dtype, memory_format in CROP_FORMATS:

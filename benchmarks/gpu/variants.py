@@ -1,7 +1,7 @@
-"""The stage that builds kernels with other constants and times them beside those that there are.
+"""The stage that builds kernels with other constants, and times them and the original ones.
 
 A variant is a copy of the sources in which constants have other values. Only the objects that
-depend on them are compiled again; the others are those of the build.
+depend on these are compiled again; the others are taken from the build.
 """
 
 import concurrent.futures
@@ -21,21 +21,21 @@ from benchmarks.gpu.processes import ROOT, run_command
 
 WORKER = "benchmarks.gpu.variant_worker"
 SECONDS_TO_MEASURE = 15.0
-"""Of one variant: what is left when a build ends must be enough for it."""
+"""Time to measure one variant. If less is left after its build, it is left out."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """Other constants.
+    """Kernels with other constants.
 
     Attributes
     ----------
     name
-        What it is called.
+        Name of the variant.
     constants
-        File in csrc, name of the constant, its value.
+        File in csrc, name of the constant, and its value.
     operations
-        Those whose times may change: words that their names contain.
+        A word in the names of the operations whose times may change.
     """
 
     name: str
@@ -54,7 +54,7 @@ VARIANTS = (
 
 
 def run(job: Job) -> None:
-    """Build all variants at once, and time each as soon as it is there."""
+    """Build all variants in parallel, and time each as soon as it is built."""
     if job.rehearsed:
         rehearse(job)
         return
@@ -74,32 +74,32 @@ def run(job: Job) -> None:
 
 
 def rehearse(job: Job) -> None:
-    """Do all but compile: the emulated module as it is stands for each variant."""
+    """Do everything except compile; the emulated module stands for each variant."""
     from benchmarks.gpu.place import emulated_module
 
     folder = job.folder.parent / f"{job.folder.name}.variants"
     try:
-        plan_build(folder / "build")
+        write_build_file(folder / "build")
         for one in VARIANTS:
             with job.records.attempt(f"the variant {one.name}"):
                 sources = write_sources(one, folder / slug(one.name))
-                planned = commands(one, sources, folder / "build", folder / slug(one.name))
-                if len(planned) < 2:
+                found = commands(one, sources, folder / "build", folder / slug(one.name))
+                if len(found) < 2:
                     raise RuntimeError("nothing would be compiled")
         measure(job, VARIANTS[0].name, Path(emulated_module().__file__), VARIANTS[0].operations)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def plan_build(folder: Path) -> None:
-    """Write the file of a build for a GPU that there is not."""
+def write_build_file(folder: Path) -> None:
+    """Write the ninja file of a build, for a GPU that need not exist."""
     folder.mkdir(parents=True, exist_ok=True)
     cuda = build_native.Cuda(build_native.find_nvcc(), ("90",))
     build_native.write_ninja(folder, build_native.native_sources(), folder / "_C.so", cuda)
 
 
 def slug(name: str) -> str:
-    """Turn a name into that of a folder."""
+    """Turn a name into the name of a folder."""
     return re.sub(r"\W+", "_", name)
 
 
@@ -134,11 +134,11 @@ def build(variant: Variant, folder: Path, original: Path) -> Path:
     Parameters
     ----------
     variant
-        What is different.
+        The variant.
     folder
-        Where; it gets a folder of its own there.
+        The variant is built in a subfolder of this folder.
     original
-        The folder of the build, with its objects.
+        Folder of the original build, with its objects.
     """
     target = folder / slug(variant.name)
     sources = write_sources(variant, target)
@@ -162,9 +162,9 @@ def _check(finished: subprocess.CompletedProcess[str]) -> None:
 
 
 def commands(variant: Variant, sources: Path, original: Path, target: Path) -> list[str]:
-    """Return the shell's commands that build a variant; the last one links it.
+    """Return the shell commands that build a variant; the last one links it.
 
-    They are ninja's, with other paths for the objects that depend on what is changed.
+    They are ninja's, with other paths for the objects that depend on changed files.
     """
     finished = subprocess.run(
         [build_native.find_ninja(), "-C", str(original), "-t", "compdb"],
@@ -190,7 +190,7 @@ def commands(variant: Variant, sources: Path, original: Path, target: Path) -> l
 
 
 def included(source: Path) -> set[str]:
-    """Return a source and all headers of csrc that it includes, relative to csrc."""
+    """Return the paths, relative to csrc, of a source and of all headers that it includes."""
     csrc = ROOT / "csrc"
     found: set[str] = set()
     waiting = [str(source.relative_to(csrc))]
@@ -204,7 +204,7 @@ def included(source: Path) -> set[str]:
 
 
 def measure(job: Job, name: str, module: Path | None, operations: str) -> None:
-    """Time the operations in a process that has the variant's module."""
+    """Time the operations in a process that uses the variant's module."""
     command = [
         *(sys.executable, "-m", WORKER, str(job.folder), name),
         *("--operations", operations),

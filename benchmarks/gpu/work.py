@@ -1,4 +1,4 @@
-"""The arrays of a step around the network, and what each part of it must move."""
+"""The arrays of a step around the network, and the bytes that each part of it must move."""
 
 import copy
 import dataclasses
@@ -18,7 +18,7 @@ CROP_FORMATS = (
     (torch.float32, torch.contiguous_format),
     (torch.bfloat16, torch.channels_last),
 )
-"""What networks take: types and memory formats."""
+"""Types and memory formats in which networks take crops."""
 
 BOX_SIZES = (0.5, 0.25, 0.05)
 """Mean sides of the boxes: at the beginning of a run, in its middle, at its end."""
@@ -26,16 +26,18 @@ BOX_SIZES = (0.5, 0.25, 0.05)
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """How large the work is.
+    """The sizes of the arrays.
 
     Attributes
     ----------
     images
-        N.
+        N, the number of images.
     image, crop
         Height and width of the images, and of their crops.
     crops
-        K, of each image.
+        K, the number of crops of each image.
+    channels
+        C, the number of channels.
     """
 
     images: int = 1
@@ -46,31 +48,31 @@ class Sizes:
 
     @property
     def image_bytes(self) -> int:
-        """Of all images."""
+        """Bytes of all images."""
         return FLOAT * self.images * self.channels * self.image**2
 
     @property
     def bins(self) -> int:
-        """Of the half spectrum of one image."""
+        """Number of bins of the half spectrum of one image."""
         return self.channels * self.image * (self.image // 2 + 1)
 
     @property
     def phase_bytes(self) -> int:
-        """Of the phases of all images, or of one of the averages."""
+        """Bytes of the phases of all images, or of one of the averages."""
         return FLOAT * self.images * self.bins
 
     @property
     def magnitude_bytes(self) -> int:
-        """Of the magnitude, which the images share."""
+        """Bytes of the magnitude, which the images share."""
         return FLOAT * self.bins
 
     @property
     def half_image_bytes(self) -> int:
-        """Of what lies between the two transforms."""
+        """Bytes of the complex arrays between the two transforms."""
         return COMPLEX * self.images * self.bins
 
     def crop_bytes(self, dtype: torch.dtype) -> int:
-        """Of all crops."""
+        """Return the bytes of all crops."""
         return dtype.itemsize * self.images * self.crops * self.channels * self.crop**2
 
     def kernel_bytes(self, dtype: torch.dtype) -> dict[str, int]:
@@ -96,13 +98,13 @@ class Work:
     Attributes
     ----------
     crops
-        Type and memory format that the crops get, as `fvfast.ops.random_crops` takes them.
+        Type and memory format of the crops, as `fvfast.ops.random_crops` takes them.
     phase, magnitude, exp_avg, exp_avg_sq, transparency
         As in a run.
     cotangent
-        Stands for the gradient that a network would give its crops.
+        Replaces the gradient of the crops, which a network would compute.
     step
-        Counts the steps, on the device.
+        The number of the step, on the device.
     box
         Mean side of the boxes, as a fraction of the image.
     """
@@ -124,7 +126,7 @@ class Work:
         return list(range(self.sizes.images))
 
     def copy(self) -> "Work":
-        """Return the same in other memory."""
+        """Return a copy in new memory."""
         fields = vars(self).items()
         return Work(
             **{k: v.clone() if isinstance(v, torch.Tensor) else copy.copy(v) for k, v in fields}
@@ -143,12 +145,12 @@ def make_work(
     memory_format: torch.memory_format = torch.contiguous_format,
     box: float = BOX_SIZES[1],
 ) -> Work:
-    """Make the arrays; the same ones in every call.
+    """Make the arrays, with the same values in every call.
 
     Parameters
     ----------
     sizes, device
-        How large they are, and where.
+        Their sizes, and where they are.
     dtype, memory_format
         Of the crops.
     box
@@ -182,5 +184,5 @@ def make_work(
 
 
 def name_of(*settings: torch.dtype | torch.memory_format) -> str:
-    """Name types and memory formats without the name of torch."""
+    """Return the names of types and memory formats without "torch."."""
     return " ".join(str(one).removeprefix("torch.").removesuffix("_format") for one in settings)

@@ -1,6 +1,6 @@
-"""One small worker process per library, so that all can be measured in one run, taking turns.
+"""One small worker process per library, so that all can be measured in one run, in turns.
 
-Each library lives in an environment of its own (``make bench-peers``). A worker runs the library's
-own public ``maco`` from beginning to end and is stopped between two of its steps by a `gate.Gate`;
-so what is timed is the library's complete step, and nothing of it is written again here.
+Each library is installed in its own environment (``make bench-peers``). A worker runs the library's
+public ``maco``, and a `gate.Gate` stops it between two of its steps. So the library's complete step
+is timed, and no part of it is reimplemented here.
 """

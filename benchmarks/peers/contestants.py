@@ -1,4 +1,4 @@
-"""The contestants, and the main process's side of their workers."""
+"""The contestants, and how the main process talks to their workers."""
 
 import dataclasses
 import json
@@ -17,14 +17,14 @@ ROOT = PEERS.parent.parent
 
 @dataclasses.dataclass(frozen=True)
 class Contestant:
-    """A library, in one way of using it.
+    """A library, and a way of using it.
 
     Attributes
     ----------
     worker
         Module to run.
     environment
-        Folder of its virtual environment; None for the one that runs now.
+        Folder of its virtual environment; None for that of this process.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Contestant:
 
     @property
     def python(self) -> Path:
-        """Interpreter of its environment."""
+        """The Python interpreter of its environment."""
         if self.environment is None:
             return Path(sys.executable)
         return PEERS / self.environment / "bin" / "python"
@@ -44,7 +44,7 @@ class Contestant:
 CONTESTANTS = (
     Contestant("fvfast", "fvfast_worker"),
     Contestant("fvfast_auto", "fvfast_worker", arguments=("--precision", "auto")),
-    # What the network alone takes: the rest of fvfast's step is its overhead.
+    # The network alone: the rest of fvfast's step is overhead.
     Contestant("network", "network_worker"),
     Contestant("network_auto", "network_worker", arguments=("--precision", "auto")),
     Contestant("network_eager", "network_worker", arguments=("--eager",)),
@@ -57,9 +57,9 @@ CONTESTANTS = (
 
 
 class Worker:
-    """A contestant's process, asleep unless it is asked for steps.
+    """A contestant's process, which sleeps unless it is asked for steps.
 
-    It has taken its first step when the constructor returns. Use it as a context manager.
+    When the constructor returns, the process has taken its first step. Use it as a context manager.
 
     Attributes
     ----------
@@ -70,7 +70,7 @@ class Worker:
 
     def __init__(self, contestant: Contestant, scene: Scene) -> None:
         self.name = contestant.name
-        # An empty folder of its own: Horama looks for a file in the working directory.
+        # Each worker gets an empty folder: Horama looks for a file in the working directory.
         self._folder = tempfile.TemporaryDirectory()
         self._log = (Path(self._folder.name) / "log").open("w+")
         self._process = subprocess.Popen(
@@ -89,7 +89,7 @@ class Worker:
                 **os.environ,
                 "PYTHONPATH": str(ROOT),
                 "OMP_NUM_THREADS": str(scene.threads),
-                "CUDA_VISIBLE_DEVICES": "",  # all on the processor
+                "CUDA_VISIBLE_DEVICES": "",  # run on the CPU
                 "TF_CPP_MIN_LOG_LEVEL": "2",
                 **contestant.variables,
             },
@@ -107,7 +107,7 @@ class Worker:
         self.close()
 
     def take_steps(self, steps: int, *, memory: bool = False) -> dict[str, float]:
-        """Let the library take some steps and return what it measured: see `gate`."""
+        """Let the library take some steps; return the measurements, see `gate`."""
         return self._ask(json.dumps({"steps": steps, "memory": memory}))
 
     def close(self) -> None:

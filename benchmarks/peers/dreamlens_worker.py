@@ -1,4 +1,4 @@
-"""DreamLens: its public ``maco``, stopped where it asks for the box size of a step."""
+"""DreamLens: its public ``maco``, stopped when it asks for the box size of a step."""
 
 from collections.abc import Callable
 from importlib.metadata import version

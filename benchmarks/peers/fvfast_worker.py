@@ -1,6 +1,6 @@
-"""fvfast: its public ``maco``, stopped in the callback that a user can give.
+"""fvfast: its public ``maco``, stopped in the callback.
 
-"--precision auto" and the like are passed on to it.
+An argument such as "--precision auto" is passed on to it.
 """
 
 import sys
@@ -25,7 +25,7 @@ def make_objective(scene: Scene, network: nn.Module) -> fvfast.Objective:
 
 
 def settings_of(scene: Scene) -> dict[str, Any]:
-    """Return the arguments of `fvfast.maco` that a scene decides."""
+    """Return the arguments of `fvfast.maco` for a scene."""
     return {
         "noise_intensity": scene.noise,
         "box_size": scene.box_size,
@@ -48,7 +48,7 @@ def prepare(scene: Scene) -> tuple[dict[str, str], Callable[[Gate], object]]:
     objective = make_objective(scene, build_network(scene))
 
     def run(gate: Gate) -> None:
-        gate()  # the callback comes at the end of a step: this is the call before the first one
+        gate()  # the callback follows a step: this is the call before the first step
         fvfast.maco(
             objective,
             nb_steps=ENDLESS,

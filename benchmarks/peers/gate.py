@@ -1,14 +1,14 @@
-"""The worker's side of a contest: stops a library between two steps and times the steps.
+"""The worker's side of a contest: stops a library between two steps, and times the steps.
 
-A worker reads one scene, starts its library and then answers requests until its input ends. All are
-JSON lines:
+A worker reads one scene, starts its library, and answers requests until its input ends. All
+messages are lines of JSON:
 
     in   the scene
     out  {"library": ..., "framework": ..., "python": ..., "first_step_seconds": ...}
     in   {"steps": 4}                  out  {"seconds": ..., "cpu_seconds": ...}, per step
     in   {"steps": 4, "memory": true}  out  {"step_bytes": ..., "run_bytes": ...}
 
-Needs nothing but the standard library: it runs in the environments of all libraries.
+This module needs only the standard library, because it runs in the environments of all libraries.
 """
 
 import json
@@ -24,7 +24,7 @@ from benchmarks.peers import memory as process_memory
 from benchmarks.peers.scene import Scene
 
 ENDLESS = 100_000
-"""Steps to ask a library for: more than any contest takes, because the gate ends the run."""
+"""Number of steps to ask a library for. No contest takes as many: the gate ends the run."""
 
 
 def _nothing_to_finish() -> None:
@@ -39,15 +39,15 @@ class Finished(BaseException):
 
 
 class Gate:
-    """Is called by a library once per step, always at the same point of its loop.
+    """A function that a library calls once per step, always at the same point of its loop.
 
-    From one call to the next is exactly one whole step, wherever that point is. The first call
-    comes before the first step has done its work, the second one after.
+    From one call to the next exactly one step passes, wherever that point is. The first call comes
+    before the first step has done its work, the second call after it.
 
     Parameters
     ----------
     requests, answers
-        Where JSON lines are read from and written to.
+        Streams from which JSON lines are read, and to which they are written.
     versions
         What the first answer tells about the library.
     finish_work
@@ -145,7 +145,7 @@ def serve(
     device
         ``finish_work`` and ``memory`` of a `Gate`, where it is not the processor that is timed.
     """
-    # Libraries print; what they print must not get between the answers.
+    # Libraries print to standard output: keep that apart from the answers.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     versions, run = prepare(Scene.from_json(sys.stdin.readline()))

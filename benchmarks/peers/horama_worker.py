@@ -1,7 +1,7 @@
-"""Horama: its public ``maco``, stopped where it calls the user's objective.
+"""Horama: its public ``maco``, stopped when it calls the user's objective.
 
-It back-propagates into the weights of the network unless the user freezes them: "--frozen" does
-what a careful user does, and without it the library runs as its documentation shows.
+It computes gradients of the network's weights unless the user freezes them. "--frozen" does so, as
+a careful user would; without it the library runs as its documentation shows.
 """
 
 import importlib.util
@@ -20,9 +20,9 @@ from benchmarks.peers.torch_networks import build_network, framework
 
 
 def provide_spectrum() -> None:
-    """Put the spectrum where Horama looks before it downloads it: the working directory.
+    """Copy the spectrum into the working directory, where Horama looks before it downloads it.
 
-    Xplique's package has the same file.
+    The same file is part of Xplique's package.
     """
     package = importlib.util.find_spec("xplique")
     if package is None or package.origin is None:

@@ -1,4 +1,4 @@
-"""Memory of this process, as Linux counts it; zeros elsewhere."""
+"""Memory of this process, as Linux counts it; 0 on other systems."""
 
 import ctypes
 import sys
@@ -8,23 +8,23 @@ _PROCESS = Path("/proc/self")
 
 
 def current() -> int:
-    """Bytes resident now."""
+    """Return the bytes that are resident now."""
     return _status("VmRSS")
 
 
 def peak() -> int:
-    """Most bytes resident at once since `reset_peak`."""
+    """Return the most bytes that were resident at once since `reset_peak`."""
     return _status("VmHWM")
 
 
 def reset_peak() -> None:
-    """Make `peak` start from what is resident now."""
+    """Reset `peak` to the bytes that are resident now."""
     if sys.platform == "linux":
         (_PROCESS / "clear_refs").write_text("5")
 
 
 def return_free_memory() -> None:
-    """Give freed memory that the C library has kept back to the system, where it can."""
+    """Have the C library return the freed memory that it has kept to the system, if it can."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

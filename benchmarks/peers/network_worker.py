@@ -1,7 +1,7 @@
-"""The network alone, forward and back to its input: what a step cannot do without.
+"""The network alone, forward and back to its input: the least that a step takes.
 
-The views are made once. "--precision" says in which precision the engine runs it; "--eager" runs it
-as PyTorch does, without the engine.
+The views are made once. "--precision" is the precision in which the engine runs the network;
+"--eager" runs it as PyTorch does, without the engine.
 """
 
 import sys
@@ -40,7 +40,7 @@ def prepare(scene: Scene) -> tuple[dict[str, str], Callable[[Gate], object]]:
                 tapped, plan, lambda _first, _last: scorer, names[0],
                 runs_user_code=objective.runs_user_code,
             ) as engine:  # fmt: skip
-                # As a whole run makes them.
+                # In the type and memory format in which a run makes its views.
                 made = views.to(engine.views_dtype).contiguous(memory_format=engine.views_format)
                 for _ in range(ENDLESS):
                     engine.gradients(made, 1)

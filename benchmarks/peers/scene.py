@@ -1,4 +1,4 @@
-"""What every contestant has to do: the same work, described once."""
+"""Describes the work that every contestant has to do."""
 
 import dataclasses
 import json
@@ -11,20 +11,20 @@ class Scene:
     """The settings of a run.
 
     The box size is the same in every step, unlike in the libraries' default schedules, so that
-    every step costs the same.
+    every step takes the same time.
 
     Attributes
     ----------
     network
         One of `NETWORKS`. "identity" returns the crops, and the objective is the mean of their
-        squares: what is left is the library. The others have random weights, and the objective is
+        squares: this times the library alone. The others have random weights, and the objective is
         one logit.
     image_size
         Height and width of the optimized image.
     model_size
-        Height and width of what the network sees.
+        Height and width of the network's input.
     threads
-        Threads of the library's framework.
+        Number of threads of the library's framework.
     """
 
     network: str = "identity"
@@ -38,7 +38,7 @@ class Scene:
 
     @property
     def crop_bytes(self) -> int:
-        """Bytes of the crops of one step in float32; their gradients have as many."""
+        """Bytes of the crops of one step in float32; their gradients take as many."""
         return 4 * 3 * self.crops * self.model_size**2
 
     def to_json(self) -> str:

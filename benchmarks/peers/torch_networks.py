@@ -21,5 +21,5 @@ def build_network(scene: Scene) -> nn.Module:
 
 
 def framework() -> str:
-    """Name and version of the framework."""
+    """Return the name and version of the framework."""
     return f"torch {torch.__version__}"

@@ -1,7 +1,7 @@
-"""Xplique: its public ``maco``, stopped where it asks for the box size of a step.
+"""Xplique: its public ``maco``, stopped when it asks for the box size of a step.
 
-Its step is a ``tf.function``, which the first step traces. The box size is returned as the same
-number every time, so that no other step does.
+Its step is a ``tf.function``, which is traced in the first step. The box size is always the same
+number, so that no later step is traced again.
 """
 
 from collections.abc import Callable

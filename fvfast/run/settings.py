@@ -31,8 +31,8 @@ class Settings(abc.ABC):
     """What a picture depends on besides its objective.
 
     Made of what a user gives, and checked at once, so that a wrong value is refused before any
-    work. Each method has a subclass, with the fields that it adds. Each field is the argument of `fvfast.maco` or
-    `fvfast.optimize` with its name, and is described there.
+    work. Each method has a subclass, with the fields that it adds. Each field is the argument of
+    `fvfast.maco` or `fvfast.optimize` with its name, and is described there.
 
     Raises
     ------

@@ -124,7 +124,7 @@ def test_every_stage_ends_without_a_failure(rehearsal):
 def test_what_is_left_out_is_known(rehearsal):
     folder, _ = rehearsal
     left_out = {r["what"].split(",")[0] for r in read_records(folder) if r["kind"] == "left out"}
-    assert left_out <= {"the GPU", "launches", "the plan of the build"}
+    assert left_out <= {"the GPU", "launches", "the commands of the build"}
 
 
 @pytest.mark.thorough
