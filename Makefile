@@ -12,7 +12,8 @@ CPP    := $(shell git ls-files '*.cpp' '*.cu' '*.h')
 help:
 	@echo "make demo    pictures of six classes and two channels of a real network, in demo/"
 	@echo "make test    the tests to run before a commit"
-	@echo "make test-all    all tests"
+	@echo "make test-thorough  what make test leaves out"
+	@echo "make test-all    both"
 	@echo "make lint    ruff, mypy and clang-format"
 	@echo "make format  rewrite the sources as make lint wants them"
 	@echo "make cuda-check  compile the CUDA kernels, run the machine code's PTX, count what they move"

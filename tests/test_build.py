@@ -255,15 +255,19 @@ def test_other_words_are_no_architectures(small, architectures):
 
 
 @needs_nvcc
-def test_code_for_the_features_of_one_architecture_alone_comes_without_ptx(small):
+@pytest.mark.parametrize(
+    ("architectures", "ptx"), [thorough("90a", []), ("90a;80", ["80"])], ids=["alone", "beside"]
+)
+def test_code_for_the_features_of_one_architecture_alone_comes_without_ptx(
+    small, architectures, ptx
+):
     """PTX of such would run nowhere else; beside it, that of the newest other serves newer GPUs."""
-    for architectures, ptx in (("90a", []), ("90a;80", ["80"])):
-        worked, said = small.build(FVFAST_CUDA="1", FVFAST_CUDA_ARCHS=architectures)
-        assert worked, said
-        assert small.inspect()[2] == ";".join(sorted(architectures.split(";")))
-        commands = (small.folder / "temp" / "ninja" / "build.ninja").read_text()
-        assert "code=sm_90a" in commands
-        assert re.findall(r"code=compute_(\w+)", commands) == ptx
+    worked, said = small.build(FVFAST_CUDA="1", FVFAST_CUDA_ARCHS=architectures)
+    assert worked, said
+    assert small.inspect()[2] == ";".join(sorted(architectures.split(";")))
+    commands = (small.folder / "temp" / "ninja" / "build.ninja").read_text()
+    assert "code=sm_90a" in commands
+    assert re.findall(r"code=compute_(\w+)", commands) == ptx
 
 
 @needs_nvcc

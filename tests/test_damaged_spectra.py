@@ -11,6 +11,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from selection import thorough
 from unprivileged import unprivileged
 
 from fvfast.spectrum import Spectrum
@@ -264,10 +265,10 @@ def bomb(shape, dtype):
 @pytest.mark.parametrize(
     ("name", "shape", "dtype", "expected"),
     [
-        ("magnitude", (3, 8192, 6000), "<f8", "1.1 GiB; expected at most 0.4 GiB"),
+        thorough("magnitude", (3, 8192, 6000), "<f8", "1.1 GiB; expected at most 0.4 GiB"),
         ("magnitude", (3, 8192, 6000), "<u1", "0.5 GiB; expected at most 0.4 GiB"),
         ("size", (2**28 + 1,), "<i2", "1.0 GiB"),
-        ("kind", (), "<U140000000", "0.5 GiB"),
+        thorough("kind", (), "<U140000000", "0.5 GiB"),
     ],
 )  # fmt: skip
 def test_sizes_are_known_before_anything_is_unpacked(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from selection import thorough
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
 from torch.nn.utils import prune
@@ -302,7 +303,7 @@ ENDINGS = {
 @pytest.mark.parametrize(
     ("ending", "precision"),
     [
-        ("success", None),
+        thorough("success", None),
         ("success", "float16"),
         ("an error", "bfloat16"),
         ("an interrupt", None),
@@ -321,7 +322,7 @@ def test_the_network_comes_back_bit_for_bit(name, ending, precision):
         assert global_state() == around
 
 
-@pytest.mark.parametrize("call", [optimize, maco_batch])
+@pytest.mark.parametrize("call", [optimize, thorough(maco_batch)])
 @pytest.mark.parametrize("name", ZOO)
 def test_other_calls_give_it_back_too(name, call):
     model = ZOO[name]()

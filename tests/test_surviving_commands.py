@@ -1,7 +1,7 @@
 """Whatever happens to the console command or its output, each picture that there is is saved.
 
 Runs are stopped and killed at random moments while their output goes through a pipe, nowhere, or to
-a full disk. FVFAST_TEST_COMMANDS says how many runs there are.
+a full disk. FVFAST_TEST_COMMANDS says how many runs there are in the thorough suite.
 """
 
 import collections
@@ -18,11 +18,13 @@ import time
 import pytest
 from command_server import Server
 from PIL import Image
+from selection import thorough
 from test_cli import TINY
 
 from fvfast.plot import read_metadata
 
 RUNS = int(os.environ.get("FVFAST_TEST_COMMANDS", "12"))
+SHORT_RUNS = 5
 STEPS = 8
 CHANNELS = 3
 QUICK = ["--crops", 2, "--size", "48", "--device", "cpu"]
@@ -141,12 +143,13 @@ def one_run(server, folder, stop, kind, generator):
     return status, bool(list(out.glob(".fvfast-*"))) if out.exists() else False
 
 
-def test_stopped_at_any_moment(server, folder):
+@pytest.mark.parametrize("runs", [SHORT_RUNS, thorough(RUNS)])
+def test_stopped_at_any_moment(server, folder, runs):
     generator = random.Random(0)
     cases = list(itertools.product(STOPS, OUTPUTS))
     generator.shuffle(cases)
     ended, left = collections.Counter(), 0
-    for number, (stop, kind) in zip(range(RUNS), itertools.cycle(cases), strict=False):
+    for number, (stop, kind) in zip(range(runs), itertools.cycle(cases), strict=False):
         place = folder / str(number)
         place.mkdir()
         (place / "tiny_network.py").write_text(TINY)
@@ -166,7 +169,7 @@ def test_stopped_at_any_moment(server, folder):
         assert all(one["steps_taken"] == STEPS for one in settings.values())
         kept = sum(path.stat().st_mtime_ns == time for path, time in before.items())
         assert printed.count("already there: ") == kept
-    sys.stdout.write(f"\n{RUNS} runs, by status: {dict(ended)}; {left} left something unfinished\n")
+    sys.stdout.write(f"\n{runs} runs, by status: {dict(ended)}; {left} left something unfinished\n")
     assert any(ended)
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from selection import thorough
 from torch import nn
 from torch.nn import functional
 from torchvision import models
@@ -177,11 +178,11 @@ def test_channels_of_sequences():
     ("name", "layer", "shape", "axis"),
     [
         ("swin_t", "features.7", (1, 1, 768), 2),
-        ("swin_t", "features.2", (4, 4, 192), 2),
+        thorough("swin_t", "features.2", (4, 4, 192), 2),
         ("convnext_tiny", "features.7.2.block.5", (1, 1, 768), 2),
-        ("convnext_tiny", "features.7", (768, 1, 1), 0),
+        thorough("convnext_tiny", "features.7", (768, 1, 1), 0),
         ("shufflenet_v2_x0_5", "stage2", (48, 4, 4), 0),
-        ("vit_b_16", "encoder.layers.encoder_layer_3", (5, 768), 1),
+        thorough("vit_b_16", "encoder.layers.encoder_layer_3", (5, 768), 1),
     ],
 )
 def test_real_networks(name, layer, shape, axis):

@@ -108,11 +108,17 @@ def test_a_stage_over_its_limit_is_ended_and_the_next_runs(tmp_path):
     assert finished.returncode == 1
 
 
+@pytest.mark.thorough
 def test_the_time_for_all_stages_is_kept(tmp_path):
     began = time.monotonic()
     _, _, records = run_stages(tmp_path, ["hanging", "good"], seconds=5.5)
     assert time.monotonic() - began < 20
     assert outcomes(records) == {"hanging": "ended at its limit", "good": "left out: no time"}
+
+
+def test_a_stage_for_which_no_time_is_left_is_left_out(tmp_path):
+    _, _, records = run_stages(tmp_path, ["good"], seconds=1)
+    assert outcomes(records) == {"good": "left out: no time"}
 
 
 def test_all_good(tmp_path):

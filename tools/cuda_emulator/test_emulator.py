@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cuda_emulator.build import UnavailableError, build_programs
+from cuda_emulator.build import ROOT, UnavailableError, build_programs
 from cuda_emulator.sanitized import run_pytest_under, run_under
 
 KERNELS = Path(__file__).resolve().parent / "kernels"
@@ -61,8 +61,9 @@ RACES = [
 
 
 @pytest.fixture(scope="session")
-def programs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("programs")
+def programs():
+    """The folder of programs and libraries, which are built again where something has changed."""
+    folder = ROOT / "build/cuda_emulator_programs"
     try:
         build_programs(sorted(KERNELS.glob("*.cu")), folder, ["plain", "address", "thread"])
     except UnavailableError as reason:
@@ -283,9 +284,14 @@ def test_case():
 @pytest.mark.parametrize(
     ("sanitizer", "case", "report"),
     [
-        ("address", "reduces_by_shuffles", None),
+        pytest.param("address", "reduces_by_shuffles", None, marks=pytest.mark.thorough),
         ("address", "beyond_dynamic_shared", "AddressSanitizer: heap-buffer-overflow"),
-        ("address", "misaligned_vector", "runtime error: .* misaligned address"),
+        pytest.param(
+            "address",
+            "misaligned_vector",
+            "runtime error: .* misaligned address",
+            marks=pytest.mark.thorough,
+        ),
         ("thread", "reduces_by_shuffles", None),
         ("thread", "missing_warp_sync", "ThreadSanitizer: data race"),
     ],

@@ -21,7 +21,11 @@ def module(arch, flags=()):
     return Module(compile_ptx(HERE / "kernels.cu", arch, flags))
 
 
-@pytest.fixture(params=["75", "80", "90", "120"], ids="sm_{}".format)
+# The short suite has the oldest and the newest.
+THOROUGH = [pytest.param(arch, marks=pytest.mark.thorough) for arch in ("80", "90")]
+
+
+@pytest.fixture(params=["75", *THOROUGH, "120"], ids="sm_{}".format)
 def m(request):
     return module(request.param)
 
