@@ -1,3 +1,4 @@
+import dataclasses
 import importlib.metadata
 import json
 import os
@@ -5,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import types
 
 import numpy as np
 import pytest
@@ -13,13 +13,15 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from fvfast import maco_batch
 from fvfast.cli import app as cli
-from fvfast.cli import installation
+from fvfast.cli.installation import describe_cuda_kernels
 from fvfast.ops._kernels import native_status
 from fvfast.plot import blend_transparency, read_metadata
 from fvfast.spectrum import Spectrum
 
 TINY = """
+import signal
 import torch
 from torch import nn
 from fvfast.models import LoadedModel
@@ -29,6 +31,16 @@ class Full(nn.Sequential):
         if images.requires_grad:
             raise torch.cuda.OutOfMemoryError("out of memory [really]")
         return super().forward(images)
+
+def interrupted():
+    signal.raise_signal(signal.SIGTERM)
+
+def interrupted_import():
+    try:
+        signal.raise_signal(signal.SIGTERM)
+    except KeyboardInterrupt:
+        # As modules in C++ do.
+        raise ImportError("initialization failed")
 
 def failing():
     return LoadedModel(Full(nn.Conv2d(3, 2, 3)), "failing", (3, 8, 8))
@@ -92,17 +104,17 @@ def _workplace(tmp_path, monkeypatch):
     sys.modules.pop("tiny_network", None)
 
 
-def invoke(*arguments, status=0):
+def invoke(*arguments, status=0, session=None):
     # Without colors and with a wide terminal, so that messages stay whole.
     result = CliRunner().invoke(
-        cli.app, list(map(str, arguments)), env={"NO_COLOR": "1", "COLUMNS": "300"}
+        cli.app, list(map(str, arguments)), env={"NO_COLOR": "1", "COLUMNS": "300"}, obj=session
     )
     assert result.exit_code == status, (result.output, result.exception)
     return result
 
 
-def draw(*arguments, status=0, command="maco", model="make"):
-    return invoke(command, f"tiny_network:{model}", *arguments, status=status)
+def draw(*arguments, command="maco", model="make", **settings):
+    return invoke(command, f"tiny_network:{model}", *arguments, **settings)
 
 
 def settings_of(path):
@@ -255,22 +267,21 @@ def test_no_picture_at_all_is_no_success(tmp_path):
     assert not (tmp_path / "pictures").exists()
 
 
-def test_a_folder_is_no_file_for_a_spectrum(tmp_path, monkeypatch):
-    (tmp_path / "photos").mkdir()
-    monkeypatch.setattr(Spectrum, "from_images", lambda *_, **__: pytest.fail("measured"))
+def test_a_folder_is_no_file_for_a_spectrum(tmp_path):
+    (tmp_path / "photos").mkdir()  # nothing to measure
     result = invoke("spectrum", "photos", "--out", "photos", status=1)
     assert "photos is a folder; expected a file" in result.stderr
 
 
-def test_presets_and_options_reach_the_optimization(monkeypatch):
+def test_presets_and_options_reach_the_optimization():
     seen = {}
 
     def remember(_objective, **options):
         seen.update(options)
         raise ValueError("enough")
 
-    monkeypatch.setattr(cli, "maco_batch", remember)
-    draw("--class", 1, "--preset", "horama", "--noise", 0.5, "--batch-size", 3, status=1)
+    options = ["--preset", "horama", "--noise", 0.5, "--batch-size", 3]
+    draw("--class", 1, *options, status=1, session=cli.Session(maco_batch=remember))
     assert (seen["preset"], seen["noise_intensity"], seen["batch_size"]) == ("horama", 0.5, 3)
     assert seen["values_range"] == (-1.0, 1.0)
     # What is not given is left to the preset.
@@ -407,15 +418,16 @@ def test_info_shows_versions_and_the_network():
         ("", "nvcc was not found in PATH", "none: nvcc was not found in PATH"),
     ],
 )
-def test_info_says_what_the_cuda_kernels_are_built_for(
-    monkeypatch, architectures, reason, described
-):
-    status = types.SimpleNamespace(
-        **vars(native_status()) | {"cuda_architectures": architectures, "cuda_reason": reason}
+def test_what_the_cuda_kernels_are_built_for(architectures, reason, described):
+    status = dataclasses.replace(
+        native_status(), cuda_architectures=architectures, cuda_reason=reason
     )
-    monkeypatch.setattr(installation, "native_status", lambda: status)
+    assert describe_cuda_kernels(status) == described
+
+
+def test_info_says_what_the_cuda_kernels_are_built_for():
     (line,) = (line for line in invoke("info").stdout.splitlines() if "CUDA kernels" in line)
-    assert re.sub(r" +", " ", line).strip("│ ").endswith(described)
+    assert line.strip("│ ").endswith(describe_cuda_kernels(native_status()))
 
 
 def test_info_names_the_gpus(monkeypatch):
@@ -550,9 +562,8 @@ def test_an_output_folder_that_is_a_file_is_refused_before_the_network_is_loaded
     assert "is not a folder" in result.stderr
 
 
-def test_an_interrupt_keeps_what_there_is(tmp_path, monkeypatch):
+def test_an_interrupt_keeps_what_there_is(tmp_path):
     # A real SIGINT in the second picture, as Ctrl-C sends it.
-    real = cli.maco_batch
     runs = []
 
     def interrupted(objective, *, callback, **options):
@@ -563,9 +574,8 @@ def test_an_interrupt_keeps_what_there_is(tmp_path, monkeypatch):
                 os.kill(os.getpid(), signal.SIGINT)
             return callback(report)
 
-        return real(objective, callback=press, **options)
+        return maco_batch(objective, callback=press, **options)
 
-    monkeypatch.setattr(cli, "maco_batch", interrupted)
     before = signal.getsignal(signal.SIGINT)
     options = ["--steps", 50, *QUICK[2:]]
     result = draw(
@@ -577,6 +587,7 @@ def test_an_interrupt_keeps_what_there_is(tmp_path, monkeypatch):
         "out",
         *options,
         status=130,
+        session=cli.Session(maco_batch=interrupted),
     )
     assert runs == [["Channel#conv_0"], ["Channel#conv_1"]]
     taken = {
@@ -588,21 +599,10 @@ def test_an_interrupt_keeps_what_there_is(tmp_path, monkeypatch):
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_an_interrupt_before_the_work_is_one_word(tmp_path, monkeypatch):
-    # An import that is interrupted may raise something else, as modules in C++ do.
-    for raised in (None, ImportError("initialization failed")):
-
-        def load(_name, *, raised=raised):
-            try:
-                signal.raise_signal(signal.SIGTERM)
-            except KeyboardInterrupt:
-                if raised is None:
-                    raise
-            raise raised
-
-        monkeypatch.setattr(cli, "load_model", load)
-        result = draw("--class", 1, *QUICK, status=143)
-        assert result.output == "interrupted\n"
+@pytest.mark.parametrize("model", ["interrupted", "interrupted_import"])
+def test_an_interrupt_before_the_work_is_one_word(tmp_path, model):
+    result = draw("--class", 1, *QUICK, status=143, model=model)
+    assert result.output == "interrupted\n"
     assert not (tmp_path / "pictures").exists()
 
 
