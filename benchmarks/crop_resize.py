@@ -28,13 +28,13 @@ def main() -> None:
     if not status.available:
         raise SystemExit(f"The native module is not available: {status.reason}")
     images = torch.rand(IMAGE)
-    alpha = torch.zeros(IMAGE)
+    transparency = torch.zeros(IMAGE)
     incoming = torch.randn(CROPS, 3, SIZE, SIZE)
     channels_last = incoming.contiguous(memory_format=torch.channels_last)
     size = incoming.numel() * incoming.element_size()
 
     def gradient(crops: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
-        return torch.ops.fvfast.crop_gradient(crops, boxes, *IMAGE[2:], torch.float32, alpha)
+        return torch.ops.fvfast.crop_gradient(crops, boxes, *IMAGE[2:], torch.float32, transparency)
 
     for box_size in (0.5, 0.05):
         boxes = draw_boxes(box_size, CROPS, seed=0, identities=[0], step=0)

@@ -50,7 +50,7 @@ def parts_of_a_step(scene: Scene) -> list[Part]:
     crops = random_crops(image, boxes, scene.model_size, **noise)
     score = LayerScore().for_targets([None])
     values = crops.clone().requires_grad_()
-    alpha = torch.zeros_like(image)
+    transparency = torch.zeros_like(image)
     phase_bytes, image_bytes = FLOAT * phase.numel(), FLOAT * image.numel()
     spectrum_bytes = COMPLEX * phase.numel()
 
@@ -87,7 +87,9 @@ def parts_of_a_step(scene: Scene) -> list[Part]:
         ),
         Part(
             "crop gradient, transparency",
-            lambda: torch.ops.fvfast.crop_gradient(crops, boxes, size, size, torch.float32, alpha),
+            lambda: torch.ops.fvfast.crop_gradient(
+                crops, boxes, size, size, torch.float32, transparency
+            ),
             scene.crop_bytes + 3 * image_bytes,
         ),
         Part(

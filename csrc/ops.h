@@ -2,8 +2,8 @@
 // bindings/ checks arguments and fills the structs; cpu/ and cuda/ have the kernels, each with
 // folders for the crops and for the phase; common/ has what both compute alike.
 //
-// A struct holds pointers, sizes and strides. Strides count elements, not bytes. Nothing here knows
-// of Python or of torch. The bindings check every field before a launcher sees it.
+// A struct holds pointers, sizes and strides. Strides count elements, not bytes. Nothing here
+// depends on Python or torch. The bindings check every field before a launcher sees it.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +22,7 @@ enum class Purpose : uint32_t {
   kBox = 1,
   kNormalNoise = 2,
   kUniformNoise = 3,
-  kBuffer = 4,
+  kState = 4,
 };
 
 // boxes[n, k] = (y1, x1, y2, x2), a square in fractions of the image. Block k of image n's counter
@@ -36,8 +36,8 @@ struct BoxParams {
   int64_t images;              // >= 0
   int64_t crops;               // of each image, 0 <= crops <= 2^32
   const uint32_t* identities;  // the identity of each image, (images,)
-  bool normal;                 // the deviation of the side
-  float box_size;              // these are finite
+  bool normal;                 // whether the deviation of the side is normal, or uniform
+  float box_size;              // this and the four below are finite
   float spread, center_spread;
   float smallest, largest;  // smallest <= largest
   uint64_t seed;            // the Philox key
@@ -74,14 +74,14 @@ struct CropParams {
   const void* images;  // (batch, channels, image_height, image_width)
   const void* boxes;   // (batch, crops, 4) as y1, x1, y2, x2, contiguous; all samples of a box that
                        // is not finite lie outside
-  void* out;           // (batch, crops, channels, height, width), apart from the images
+  void* out;           // (batch, crops, channels, height, width), not overlapping the images
   DType image_dtype;   // float32 or float64: also that of the arithmetic
   DType box_dtype;     // float32 or float64
   DType out_dtype;     // any
   int64_t batch, crops, channels, image_height, image_width, height, width;
   int64_t image_strides[4];    // in elements
   int64_t out_strides[5];      // in elements
-  const uint32_t* identities;  // as in NoiseParams, from here on; no noise where both scales are 0
+  const uint32_t* identities;  // from here on as in NoiseParams; no noise if both scales are 0
   double std;
   double uniform_width;
   uint64_t seed;
@@ -89,22 +89,22 @@ struct CropParams {
   const int64_t* counter;
 };
 
-// The transpose of CropParams without noise: image_gradient[n] = sum over k of what the gradient of
-// crop k says about each pixel. Where there is an alpha, alpha += |image_gradient| where that is
-// finite. The order of every sum depends on the sizes alone.
+// The transpose of CropParams without noise: image_gradient[n] = sum over k of the
+// contributions of the gradient of crop k to each pixel. If there is a transparency, finite values
+// of |image_gradient| are added to it. The order of every sum depends on the sizes alone.
 struct CropGradientParams {
   const void* gradient;  // (batch, crops, channels, height, width)
   const void* boxes;     // as in CropParams
   void* image_gradient;  // (batch, channels, image_height, image_width), contiguous
-  void* alpha;           // the same sizes and type, or null
+  void* transparency;    // the same sizes and type, or null
   void* scratch;         // crop_gradient_scratch() bytes, aligned to 64; CUDA needs none
   DType gradient_dtype;  // any
   DType box_dtype;       // float32 or float64
-  DType image_dtype;     // of image_gradient and alpha, and of the arithmetic: float32 or
+  DType image_dtype;     // of image_gradient and transparency, and of the arithmetic: float32 or
                          // float64
   int64_t batch, crops, channels, image_height, image_width, height, width;
-  int64_t gradient_strides[5];  // in elements
-  int64_t alpha_strides[4];     // in elements
+  int64_t gradient_strides[5];      // in elements
+  int64_t transparency_strides[4];  // in elements
 };
 
 // Phase to image and back. All arrays are contiguous, float32 or float64, and complex numbers are
@@ -165,8 +165,8 @@ struct SpectrumImageParams {
   double colors[3][3];  // row i: what channel i adds to the three colors
 };
 
-// The gradient with respect to what the last step of SpectrumImageParams standardizes, from that
-// with respect to its result: back through the sigmoid and the colors.
+// The gradient with respect to the standardized image of SpectrumImageParams, from that with
+// respect to its result: back through the sigmoid and the colors.
 struct SpectrumImageGradientParams {
   const void* gradient;  // (N, C, H, W)
   const void* image;     // (N, C, H, W), the result
@@ -195,7 +195,8 @@ struct PhaseGradientParams {
 constexpr int kUpdateParts = 128;
 
 // Phase to image on CUDA in two kernels, with the transforms in shared memory: transform_fits() of
-// the sizes. A phase has parts of sums, which add up to those of PhaseSpectrumParams.
+// the sizes. The sums of a phase come in parts, which add up to those of
+// PhaseSpectrumParams.
 struct PhaseImageParams {
   const void* magnitude;           // (C, H, half), shared by the images
   const void* phase;               // (N, C, H, half)
@@ -232,15 +233,15 @@ struct PhaseImageGradientParams {
 };
 
 // One step of NAdam up the gradient, in place, and the sums that standardize the new phase:
-//   momentum = beta1 momentum + (1 - beta1) gradient
-//   square   = beta2 square + (1 - beta2) gradient^2
-//   phase   += (gradient_rate gradient + momentum_rate momentum) /
-//              (sqrt(square / correction) + epsilon)
+//   exp_avg = beta1 exp_avg + (1 - beta1) gradient
+//   exp_avg_sq   = beta2 exp_avg_sq + (1 - beta2) gradient^2
+//   phase   += (gradient_rate gradient + momentum_rate exp_avg) /
+//              (sqrt(exp_avg_sq / correction) + epsilon)
 struct PhaseUpdateParams {
   void* phase;           // (N, elements), contiguous as all that follow
   const void* gradient;  // (N, elements), or null where there is an unfinished one
-  void* momentum;        // (N, elements)
-  void* square;          // (N, elements)
+  void* exp_avg;         // (N, elements)
+  void* exp_avg_sq;      // (N, elements)
   double* sums;     // of the new phase and of its squares: (N, 2), on CUDA (N, kUpdateParts, 2)
   double* scratch;  // (N, kSumParts, kSumsPerPart); CUDA needs none
   DType dtype;
@@ -250,12 +251,13 @@ struct PhaseUpdateParams {
   double gradient_rate, momentum_rate;  // negative ones descend
   double correction;                    // > 0
   double epsilon;                       // >= 0
-  // Where there is a counter, on CUDA, the last three but epsilon are row *counter of these.
+  // With a counter, on CUDA, gradient_rate, momentum_rate and correction are read from row *counter
+  // of this table instead.
   const double* rates;     // (rate_rows, 3) on the device, or null
-  int64_t rate_rows;       // >= 1 where there are rates; a counter beyond them takes the last
+  int64_t rate_rows;       // >= 1 where there are rates; a larger counter reads the last row
   const int64_t* counter;  // on the device, or null
-  // On CUDA: what left the gradient unfinished; only its scratch, dtype, statistics, sizes and
-  // epsilon are used. Null: the gradient is complete.
+  // On CUDA: the call that left the gradient unfinished, of which only scratch, dtype, statistics,
+  // sizes and epsilon are used. Null: the gradient is complete.
   const PhaseImageGradientParams* unfinished;
 };
 
@@ -271,7 +273,7 @@ struct WinogradParams {
   const float* weights;  // (panels, kWinogradPoints, inputs, kWinogradPanel), 0 beyond the outputs
   const float* bias;     // (outputs,), or null
   const float* term;     // of the output's shape, or null
-  float* out;            // (batch, out_height(), out_width(), outputs), apart from the others
+  float* out;            // (batch, out_height(), out_width(), outputs), overlapping no other
   int64_t batch, height, width, inputs, outputs;
   int64_t pad_y, pad_x;  // zeros on either side, 0 to 2
   bool clamps;
@@ -292,7 +294,7 @@ void phase_update(const PhaseUpdateParams& params);
 void crop_resize(const CropParams& params);
 void crop_gradient(const CropGradientParams& params);
 void winograd_convolution(const WinogradParams& params);
-// Looks at sizes and dtypes only. INT64_MAX where the number of bytes is larger than that.
+// Reads sizes and dtypes only. INT64_MAX if the number of bytes is larger than that.
 int64_t crop_gradient_scratch(const CropGradientParams& params);
 }  // namespace cpu
 

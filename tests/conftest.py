@@ -1,5 +1,6 @@
 """Fixtures that several test files share."""
 
+import gc
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,16 @@ def network():
         nn.Flatten(),
         nn.Linear(16, 10),
     ).eval()
+
+
+def pytest_collection_finish():
+    """Spare the garbage collector what lives as long as the process.
+
+    Torch and thousands of tests are a million objects, and tests that collect garbage
+    would look through them each time.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter):

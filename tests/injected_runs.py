@@ -47,9 +47,9 @@ def golden_settings(golden, phases, crop):
     def draw(_box_size, _nb_crops, *, step, device, **_):
         return golden["run_boxes"][step][None].to(device)
 
-    def noisy(images, boxes, size, *, step, alpha, **_):
+    def noisy(images, boxes, size, *, step, transparency, **_):
         noise = golden["run_normal"][step] + golden["run_uniform"][step]
-        return crop(images, boxes, size, alpha=alpha) + noise.to(images.device)
+        return crop(images, boxes, size, transparency=transparency) + noise.to(images.device)
 
     return InjectedSettings(
         nb_steps=len(golden["run_boxes"]),

@@ -8,6 +8,7 @@ import timm
 import torch
 import torchvision
 from engine.test_state import assert_same, fingerprint
+from selection import short_for, thorough
 from torch import nn
 
 from fvfast import Objective, maco, optimize
@@ -62,7 +63,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("shape", [(64, 48), (225, 225)])
+@pytest.mark.parametrize("shape", [(64, 48), thorough((225, 225))])
 @pytest.mark.parametrize("case", CASES)
 def test_maco(case, shape):
     torch.manual_seed(0)
@@ -161,7 +162,11 @@ FIELD = {
 }
 
 
-@pytest.fixture(params=FIELD)
+# Convolutions with and without padding of their own, skips, ReLUs in place, and a transformer.
+SHORT_FIELD = ["resnet18", "tf_efficientnet_lite0", "vit_tiny", "in-place ReLUs and skips"]
+
+
+@pytest.fixture(params=short_for(SHORT_FIELD, FIELD))
 def field(request):
     """A model of random weights, and an objective of its logits.
 

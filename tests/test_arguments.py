@@ -106,9 +106,9 @@ def test_numbers_that_may_mean_two_layers(layers):
     )
     with pytest.raises(typer.BadParameter, match=message):
         parse_layer("1", layers)
-    with pytest.raises(typer.BadParameter, match="'index:a' is no index"):
+    with pytest.raises(typer.BadParameter, match="'index:a' is not an index"):
         parse_layer("index:a", layers)
-    with pytest.raises(typer.BadParameter, match=r"'index:9+\.\.\. is no index"):
+    with pytest.raises(typer.BadParameter, match=r"'index:9+\.\.\. is not an index"):
         parse_layer(f"index:{'9' * 5000}", layers)
     assert parse_layer("9" * 5000, layers) == "9" * 5000  # a name that there is not
 

@@ -13,6 +13,7 @@ import tarfile
 import zipfile
 
 import pytest
+from selection import thorough
 from small_project import (
     FILES,
     KERNEL,
@@ -76,6 +77,7 @@ def build_and_import(tmp_path, *arguments, **environment):
     return built, used.stdout
 
 
+@pytest.mark.thorough
 def test_isolated_build(tmp_path):
     """With CUDA where nvcc is found; what was built then loads also without a driver."""
     wanted = {"FVFAST_CUDA": "1", "FVFAST_CUDA_ARCHS": "80"} if NVCC else {}
@@ -85,7 +87,7 @@ def test_isolated_build(tmp_path):
     assert_self_contained(tmp_path / "unpacked")
 
 
-@pytest.mark.parametrize("compiler", ["/bin/false", "no-such-compiler"])
+@pytest.mark.parametrize("compiler", [thorough("/bin/false"), "no-such-compiler"])
 def test_a_broken_compiler_leaves_the_package_and_a_reason(tmp_path, compiler):
     _, output = build_and_import(tmp_path, "--no-build-isolation", CXX=compiler)
     assert output.startswith("False")
@@ -100,6 +102,7 @@ def test_a_required_native_module_makes_a_broken_compiler_an_error(tmp_path):
     assert "the build failed" in built.stdout + built.stderr
 
 
+@pytest.mark.thorough
 def test_the_native_module_can_be_left_out(tmp_path):
     _, output = build_and_import(tmp_path, "--no-build-isolation", FVFAST_NATIVE="0")
     assert output.startswith("False left out at build time")
@@ -119,6 +122,25 @@ def test_a_source_distribution_has_all_that_the_build_needs(tmp_path):
     sources = {str(path.relative_to(ROOT)) for path in (ROOT / "csrc").rglob("*.*")}
     assert len(sources) > 30
     assert {*sources, *FILES} <= names
+
+
+def test_a_wheel_has_the_native_module(small, tmp_path):
+    """The small one; the real one is built where the suite is thorough."""
+    copy_sources(small.folder, "fvfast")
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
+    subprocess.run(
+        [*command, "-w", str(tmp_path), str(small.folder)],
+        env=clean_environment(FVFAST_NATIVE="1", FVFAST_CUDA="0"),
+        capture_output=True,
+        check=True,
+    )
+    (wheel,) = tmp_path.glob("fvfast-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path)
+    small.package = tmp_path / "fvfast"
+    assert small.inspect() == ["41", "None", "None"]
+    assert small.reason() == "left out at build time by FVFAST_CUDA=0\n"
+    assert (small.package / "py.typed").exists()
 
 
 def test_cuda_is_left_out_on_request(small):
@@ -175,7 +197,7 @@ def test_a_changed_header_or_switch_builds_again(small):
 
 
 @needs_nvcc
-@pytest.mark.parametrize("when", ["*--list-gpu-code*", "*--dryrun*", "*.cu*"])
+@pytest.mark.parametrize("when", [thorough("*--list-gpu-code*"), thorough("*--dryrun*"), "*.cu*"])
 def test_an_nvcc_that_fails_leaves_the_cpu_and_a_reason(small, tmp_path, when):
     toolkit = {"CUDA_HOME": fake_nvcc(tmp_path / "toolkit", when)}
     archs = {"FVFAST_CUDA_ARCHS": ""} if "list" in when else {}
@@ -222,7 +244,7 @@ def test_switches_that_make_no_sense_are_errors(small, environment, message):
 
 
 @needs_nvcc
-@pytest.mark.parametrize("architectures", ["8.0", "sm_80", "90b", "a", ";"])
+@pytest.mark.parametrize("architectures", [*map(thorough, ["8.0", "90b", "a"]), "sm_80", ";"])
 def test_other_words_are_no_architectures(small, architectures):
     worked, said = small.build(FVFAST_CUDA="1", FVFAST_CUDA_ARCHS=architectures)
     assert not worked

@@ -394,6 +394,10 @@ def test_the_package_runs_as_a_module():
         [sys.executable, "-m", "fvfast", "--version"], capture_output=True, text=True, check=True
     )
     assert result.stdout == invoke("--version").stdout
+
+
+@pytest.mark.thorough
+def test_the_module_tells_of_mistakes_as_the_command_does():
     result = subprocess.run(
         [sys.executable, "-m", "fvfast", "maco"], capture_output=True, text=True, check=False
     )
@@ -451,24 +455,24 @@ def test_version():
         (["--class", "1", "--channel", "2"], "got --channel and --class"),
         (["--channel", "2"], "--channel needs --layer"),
         (["--class", "1", "--channel-axis", "0"], "--channel-axis says where"),
-        (["--layer", "conv", "--channel", "2-"], "'2-' is no list of numbers"),
-        (["--class", "1", "--size", "big"], "'big' is no size"),
+        (["--layer", "conv", "--channel", "2-"], "'2-' is not a list of numbers"),
+        (["--class", "1", "--size", "big"], "'big' is not a size"),
         (["--class", "1", "--style", "lucid"], "lucid"),
         (["--class", "1", "--steps", "0"], "--steps"),
-        (["--class", "1", "--values-range", "1,0"], "'1,0' is no range of values"),
+        (["--class", "1", "--values-range", "1,0"], "'1,0' is not a range of values"),
         (["--class", "1", "--preset", "lucid"], "lucid"),
-        (["--layer", "conv", "--channel", "0-9999999999"], "are more than 1,000,000 numbers"),
+        (["--layer", "conv", "--channel", "0-9999999999"], "lists more than 1,000,000 numbers"),
         (["--class", "1", "--steps", 2**63], "--steps"),
         (["--class", "1", "--steps", "9" * 5000], "--steps"),
         (["--class", "1", "--crops", 10**12], "--crops"),
         (["--class", "1", "--batch-size", 10**12], "--batch-size"),
         (["--class", "1", "--seed", 2**63], "--seed"),
         (["--class", "1", "--noise", "nan"], "--noise"),
-        (["--class", "1", "--noise", "inf"], "inf is no finite number"),
+        (["--class", "1", "--noise", "inf"], "inf is not a finite number"),
         (["--class", "1", "--noise", "-1"], "--noise"),
         (["--class", "1", "--size", "0x0"], "expected at least 2 x 2"),
         (["--class", "1", "--size", "99999x99999"], "expected at most 134,217,728 pixels"),
-        (["--class", "1", "--values-range", "nan,1"], "'nan,1' is no range of values"),
+        (["--class", "1", "--values-range", "nan,1"], "'nan,1' is not a range of values"),
     ],
 )
 def test_mistakes_in_the_options_are_usage_errors(tmp_path, arguments, message):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from selection import short_for, thorough
 from test_misbehaving_networks import Network, Spikes, everything, global_state
 from torch import nn
 
@@ -118,15 +119,19 @@ def samples(count):
     return range(1, count + 1, max(1, count // SAMPLES))
 
 
-@pytest.mark.parametrize("make", [Network, Spikes])
-@pytest.mark.parametrize("call", [maco, maco_batch, optimize])
+CASES = [(call, make) for call in (maco, maco_batch, optimize) for make in (Network, Spikes)]
+
+
+@pytest.mark.parametrize(
+    ("call", "make"), short_for([(maco, Network), (maco_batch, Spikes), (optimize, Network)], CASES)
+)
 def test_one_interrupt_anywhere(call, make):
     came = [run_interrupted(call, make, at) for at in samples(boundaries_of(call, make))]
     # It waits at most until the next pass of the network, or the end of a step.
     assert sum(came) > 0.9 * len(came)
 
 
-@pytest.mark.parametrize("distance", [1, 7, 300])
+@pytest.mark.parametrize("distance", [thorough(1), 7, thorough(300)])
 def test_two_interrupts_in_a_row(distance):
     for at in samples(boundaries_of(maco, Network)):
         run_interrupted(maco, Network, at, at + distance)

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from cuda_emulator.build import locked
 
 ROOT = Path(__file__).resolve().parent.parent
 CALLS = 1100  # of each function
@@ -37,7 +38,7 @@ def runtime(name):
 
 
 def build(folder):
-    """Build the module with sanitizers, apart from the one in use."""
+    """Build the module with sanitizers, apart from the one in use; only what has changed."""
     command = [sys.executable, "setup.py", "build_ext"]
     command += ["--build-lib", str(folder / "lib"), "--build-temp", str(folder / "temp")]
     environment = {
@@ -48,18 +49,19 @@ def build(folder):
         "FVFAST_NATIVE": "1",
         "FVFAST_CUDA": "0",
     }
-    built = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
+    with locked(folder):
+        built = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        )
     assert built.returncode == 0, built.stdout + built.stderr
     (module,) = folder.glob("lib/fvfast/_C.*")
     return module
 
 
 @pytest.fixture(scope="module")
-def module(tmp_path_factory):
-    """The module with sanitizers, built once."""
-    return build(tmp_path_factory.mktemp("sanitized"))
+def module():
+    """The module with sanitizers; what was compiled is kept for the next time."""
+    return build(ROOT / "build" / "fuzz")
 
 
 def fuzz(module, script, calls, progress):

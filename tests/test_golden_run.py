@@ -6,6 +6,7 @@ import pytest
 import torch
 from emulated import ORDERS, emulated
 from injected_runs import golden_settings
+from selection import short_for
 
 from fvfast import Objective
 from fvfast.ops.crop_resize import crop_and_resize, random_crops
@@ -91,7 +92,7 @@ def test_keras_nadam(golden):
         assert_close(x[0], expected, 1e-5)
 
 
-@pytest.mark.parametrize("backend", ["cpu", *ORDERS])
+@pytest.mark.parametrize("backend", short_for(["cpu", "emulated random"], ["cpu", *ORDERS]))
 def test_whole_run(golden, backend):
     """Eight steps of maco with Xplique's own boxes and noise."""
     with emulated(backend) if backend in ORDERS else contextlib.nullcontext():

@@ -69,7 +69,7 @@ class Step:
         self.width = size[1]
         self.magnitude = normal(*half).abs() + 0.1
         self.counter = torch.zeros((), dtype=torch.int64, device=device)
-        self.alpha = torch.zeros(2, 3, *size, device=device)
+        self.transparency = torch.zeros(2, 3, *size, device=device)
         self.phase = normal(2, *half)
         self.exp_avg = torch.zeros_like(self.phase)
         # Not small: the update divides by its root.
@@ -85,7 +85,7 @@ class Step:
             "exp_avg": self.exp_avg,
             "exp_avg_sq": self.exp_avg_sq,
             "sums": self.sums,
-            "alpha": self.alpha,
+            "transparency": self.transparency,
             "counter": self.counter,
         }
 
@@ -102,7 +102,13 @@ class Step:
         key = {"seed": SEED, "step": self.counter}
         self.boxes = draw_boxes(0.4, CROPS, identities=IDENTITIES, device=self.device, **key)
         self.crops = random_crops(
-            image, self.boxes, CROP, std=0.1, identities=IDENTITIES, alpha=self.alpha, **key
+            image,
+            self.boxes,
+            CROP,
+            std=0.1,
+            identities=IDENTITIES,
+            transparency=self.transparency,
+            **key,
         )
         score = self.crops.square().mean()  # its gradient depends on the boxes and the noise
         (gradient,) = torch.autograd.grad(score, image)
@@ -187,7 +193,7 @@ def test_the_operations_do_not_wait_for_the_device(device, size):
 
     def run():
         step()
-        inject_noise(step.alpha, 0.1, seed=SEED, identities=IDENTITIES, step=step.counter)
+        inject_noise(step.transparency, 0.1, seed=SEED, identities=IDENTITIES, step=step.counter)
 
     for _ in range(3):
         run()

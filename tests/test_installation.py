@@ -24,7 +24,7 @@ def test_no_advice_where_there_is_room(threads, cores, busy):
 @pytest.mark.parametrize(("threads", "cores", "busy"), [(2, 2, 1.0), (2, 2, 2.0), (8, 8, 3.0)])
 def test_advice_where_threads_exceed_free_cores(monkeypatch, threads, cores, busy):
     advice = waiting_advice(threads, cores, busy)
-    assert f"{threads} threads beside {busy} busy of {cores} cores" in advice
+    assert f"{threads} threads on {cores} cores with a load of {busy}" in advice
     assert "OMP_WAIT_POLICY=PASSIVE" in advice
     monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
     assert waiting_advice(threads, cores, busy) == ""

@@ -101,12 +101,12 @@ def recorded_run(objective, **settings):
         draws["phase"].append(phases.state.detach().clone())
         return phases
 
-    def crop(images, boxes, *args, alpha, **settings):
+    def crop(images, boxes, *args, transparency, **settings):
         if images.requires_grad:  # not the views that the run is planned with
             draws["boxes"].append(boxes)
             noise = random_crops(torch.zeros_like(images), boxes, *args, **settings)
             draws["noise"].append(noise.unflatten(0, boxes.shape[:2]))
-        return random_crops(images, boxes, *args, alpha=alpha, **settings)
+        return random_crops(images, boxes, *args, transparency=transparency, **settings)
 
     sizes = {name: SHORT[name] for name in ("nb_crops", "custom_shape")}
     injected = InjectedSettings(**sizes, **settings, start=start, crops={"crop": crop})

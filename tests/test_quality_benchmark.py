@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from selection import thorough
 
 from benchmarks.quality import checkpoint_steps, main, read_rows
 from benchmarks.quality_recipes import RECIPES, find_recipe, parse_recipe
@@ -120,19 +121,20 @@ def test_versions_of_a_recipe_are_not_mixed():
     assert [curve.label for curve in curves_of(rows)] == ["short", "short (settings 2)"]
 
 
-def test_a_run_from_the_command_line(tmp_path, capsys):
+@pytest.mark.parametrize("classes", [{"goldfish": "1"}, thorough({"goldfish": "1", "7": "7"})])
+def test_a_run_from_the_command_line(tmp_path, capsys, classes):
     results, plot = tmp_path / "results" / "quality.csv", tmp_path / "plots" / "quality.png"
     command = [
-        "--classes", "goldfish", "7", "--recipes", "--recipe", TINY, "--checkpoints", "2",
+        "--classes", *classes, "--recipes", "--recipe", TINY, "--checkpoints", "2",
         "--results", str(results), "--plot", str(plot),
     ]  # fmt: skip
     main(command)
     first = capsys.readouterr().out
-    assert "1 of 2: tiny, goldfish, seed 0" in first
+    assert f"1 of {len(classes)}: tiny, goldfish, seed 0" in first
     rows = read_rows(results)
     assert [(row["class_index"], row["step"]) for row in rows] == [
-        ("1", "1"), ("1", "2"), ("7", "1"), ("7", "2"),
-    ]  # fmt: skip
+        (index, step) for index in classes.values() for step in ("1", "2")
+    ]
     for row in rows:
         assert float(row["seconds"]) > 0
         assert 1 <= int(row["lite1_rank"]) <= 1000
@@ -141,10 +143,10 @@ def test_a_run_from_the_command_line(tmp_path, capsys):
     with Image.open(plot) as image:
         assert len(np.unique(np.asarray(image))) > 50
     main(command)
-    assert capsys.readouterr().out.count("in the results already") == 2
+    assert capsys.readouterr().out.count("in the results already") == len(classes)
     assert read_rows(results) == rows
     main([*command, "--report"])
-    assert "Mean over 2 runs each" in capsys.readouterr().out
+    assert f"Mean over {len(classes)} run" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import open_clip
 import pytest
 import timm
 import torch
+from selection import short_for
 from test_misbehaving_networks import everything, global_state
 from torch import nn
 from torch.ao.quantization import get_default_qat_qconfig_mapping
@@ -84,7 +85,14 @@ NETWORKS = {
 }
 
 
-@pytest.fixture(params=NETWORKS)
+# Of each package one, and what writes to its buffers.
+SHORT_NETWORKS = [
+    "timm's DINOv2", "open_clip's tower in bfloat16", "Hugging Face's ViT",
+    "PyTorch's quantization-aware training",
+]  # fmt: skip
+
+
+@pytest.fixture(params=short_for(SHORT_NETWORKS, NETWORKS))
 def case(request):
     torch.manual_seed(0)
     with warnings.catch_warnings():

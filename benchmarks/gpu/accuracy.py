@@ -167,12 +167,14 @@ def crops(comparison: Comparison) -> None:
             comparison.result("crops", actual, exact, allowed, **form)
             del actual, exact
             incoming = cotangent.to(dtype).contiguous(memory_format=memory_format)
-            alpha = torch.zeros_like(images)
+            transparency = torch.zeros_like(images)
             with poisoned():
-                gradient = tests.gradient_of(incoming, drawn, image_size, torch.float32, alpha)
+                gradient = tests.gradient_of(
+                    incoming, drawn, image_size, torch.float32, transparency
+                )
             exact, allowed = tests.gradient_allowed(incoming, drawn, image_size, torch.float32)
             comparison.result("crop gradient", gradient, exact, allowed, **form)
-            comparison.result("transparency", alpha, gradient.double().abs(), 0.0, **form)
+            comparison.result("transparency", transparency, gradient.double().abs(), 0.0, **form)
             comparison.place.free_memory()
 
 

@@ -33,7 +33,9 @@ def fvfast_step(work: Work) -> Step:
             work.box, sizes.crops, seed=SEED, identities=work.identities, step=work.step,
             device=work.phase.device,
         )  # fmt: skip
-        crops = random_crops(image, boxes, sizes.crop, alpha=work.alpha, **work.crops, **work.noise)
+        crops = random_crops(
+            image, boxes, sizes.crop, transparency=work.transparency, **work.crops, **work.noise
+        )
         (gradient,) = torch.autograd.grad(crops, image, work.cotangent)
         sums.append(
             phase_ascent_(
@@ -78,7 +80,7 @@ def reference_step(work: Work, transform: Callable[[Any], Any] = lambda function
 
     @transform
     def update(slope: torch.Tensor, gradient: torch.Tensor) -> None:
-        work.alpha.add_(gradient.abs())
+        work.transparency.add_(gradient.abs())
         phase_update_reference_(
             work.phase, slope, work.exp_avg, work.exp_avg_sq, betas=betas, **rates
         )

@@ -26,7 +26,7 @@ DTYPES = (*REAL, torch.bfloat16, torch.float16)
 
 def normal(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
     """Numbers that are made on the CPU and copied: no other kernel has a part in them."""
-    numbers = draw_normal(shape, seed=0, purpose=Purpose.BUFFER, identities=[0])[0]
+    numbers = draw_normal(shape, seed=0, purpose=Purpose.STATE, identities=[0])[0]
     return numbers.to(dtype).to(device)
 
 
@@ -63,7 +63,7 @@ def run_crops(device: torch.device, image_dtype: torch.dtype, crop_dtype: torch.
             crops = random_crops(
                 image, boxes, (height, width), std=0.1, dtype=crop_dtype,
                 memory_format=memory_format,
-                alpha=torch.zeros(image.shape, dtype=image_dtype).to(device),
+                transparency=torch.zeros(image.shape, dtype=image_dtype).to(device),
             )  # fmt: skip
             cotangent = normal(tuple(crops.shape), device, crop_dtype)
             torch.autograd.grad(crops, image, cotangent.contiguous(memory_format=memory_format))

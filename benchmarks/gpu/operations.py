@@ -87,7 +87,7 @@ def crop_parts(work: Work) -> list[Part]:
     """Return the operations on the crops, which have a type, a memory format and a box size."""
     sizes = work.sizes
     needed = sizes.kernel_bytes(work.crops["dtype"])
-    image = torch.ones_like(work.alpha)
+    image = torch.ones_like(work.transparency)
     boxes = draw_boxes(
         work.box, sizes.crops, seed=SEED, identities=work.identities, step=0, device=image.device
     )
@@ -101,7 +101,7 @@ def crop_parts(work: Work) -> list[Part]:
         Part(
             "crop gradient, transparency",
             lambda: torch.ops.fvfast.crop_gradient(
-                work.cotangent, boxes, sizes.image, sizes.image, torch.float32, work.alpha
+                work.cotangent, boxes, sizes.image, sizes.image, torch.float32, work.transparency
             ),
             needed["crop_gradient_kernel"],
         ),

@@ -97,7 +97,7 @@ class Work:
     ----------
     crops
         Type and memory format that the crops get, as `fvfast.ops.random_crops` takes them.
-    phase, magnitude, exp_avg, exp_avg_sq, alpha
+    phase, magnitude, exp_avg, exp_avg_sq, transparency
         As in a run.
     cotangent
         Stands for the gradient that a network would give its crops.
@@ -113,7 +113,7 @@ class Work:
     magnitude: torch.Tensor
     exp_avg: torch.Tensor
     exp_avg_sq: torch.Tensor
-    alpha: torch.Tensor
+    transparency: torch.Tensor
     cotangent: torch.Tensor
     step: torch.Tensor
     box: float
@@ -157,13 +157,15 @@ def make_work(
 
     def normal(*shape: int) -> torch.Tensor:
         (numbers,) = draw_normal(
-            shape, seed=SEED, purpose=Purpose.BUFFER, identities=[0], device=device
+            shape, seed=SEED, purpose=Purpose.STATE, identities=[0], device=device
         )
         return numbers
 
     magnitude = Spectrum.natural().magnitude(sizes.image, sizes.image).to(device)
     phase = normal(sizes.images, *magnitude.shape)
-    alpha = torch.zeros(sizes.images, sizes.channels, sizes.image, sizes.image, device=device)
+    transparency = torch.zeros(
+        sizes.images, sizes.channels, sizes.image, sizes.image, device=device
+    )
     cotangent = normal(sizes.images * sizes.crops, sizes.channels, sizes.crop, sizes.crop)
     return Work(
         sizes=sizes,
@@ -172,7 +174,7 @@ def make_work(
         magnitude=magnitude,
         exp_avg=torch.zeros_like(phase),
         exp_avg_sq=torch.zeros_like(phase),
-        alpha=alpha,
+        transparency=transparency,
         cotangent=cotangent.to(dtype).contiguous(memory_format=memory_format),
         step=torch.zeros((), dtype=torch.int64, device=device),
         box=box,

@@ -1,5 +1,5 @@
 // What the bindings of all ops check. Each error names the function and the argument, and says what
-// was expected and what came.
+// was expected and what was given.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -25,7 +25,8 @@ namespace fvfast {
                               got);
 }
 
-// Memory of an argument: its address, and the number of elements that lie there. (0, 0) is none.
+// Memory of an argument: its address, and the number of elements that lie there. (0, 0) stands for
+// no memory.
 using Buffer = std::pair<uintptr_t, int64_t>;
 
 inline DType dtype_of(const std::string& function, const std::string& argument,
@@ -37,7 +38,7 @@ inline DType dtype_of(const std::string& function, const std::string& argument,
   reject(function, argument, "float32, float64, bfloat16 or float16", name);
 }
 
-// float32 or float64: what arithmetic has.
+// The types that arithmetic has: float32 or float64.
 inline DType real_of(const std::string& function, const std::string& argument,
                      const std::string& name) {
   if (name != "float32" && name != "float64") {

@@ -20,7 +20,7 @@ namespace {
 using Sizes = std::array<int64_t, 7>;
 using Strides = std::vector<int64_t>;
 
-// Offsets within a row are 32-bit numbers, and positions within a row leave room for a share.
+// Offsets within a row are 32-bit integers, and a position needs bits left for a fraction.
 constexpr int64_t kMaxLength = int64_t{1} << 24;
 
 // Checks the sizes and puts them into the struct of an op. Returns whether there is nothing to do.
@@ -43,12 +43,12 @@ bool take_sizes(const std::string& name, const Sizes& sizes, Params& params) {
   }
   const bool nothing = no_crops || sizes[0] == 0 || sizes[2] == 0;
   if (no_pixels && !nothing) {
-    reject(name, "sizes", "pixels to take crops from", "an image without any");
+    reject(name, "sizes", "images with at least one pixel", "images without pixels");
   }
   return nothing;
 }
 
-// Checks what the memory of the CPU holds.
+// Checks the boxes themselves, which can be read here only if they are on the CPU.
 template <typename Params>
 void check_boxes(const std::string& name, const Params& params) {
   for (int64_t i = 0; i < params.batch * params.crops; ++i) {
@@ -72,7 +72,7 @@ void check_row_stride(const std::string& name, const std::string& argument, int6
   }
 }
 
-// Bytes of scratch memory, of which there must not be more than of anything else.
+// Bytes of scratch memory, which are limited as the elements of any tensor are.
 int64_t scratch_of(const std::string& name, const CropGradientParams& params) {
   const int64_t bytes = cpu::crop_gradient_scratch(params);
   if (bytes > kMaxElements) reject(name, "sizes", "at most 2^48 bytes of scratch memory", "more");
@@ -129,9 +129,10 @@ int64_t crop_gradient_scratch(const std::string& image_dtype, const Sizes& sizes
 }
 
 void crop_gradient(const Buffer& gradient, const Buffer& boxes, const Buffer& image_gradient,
-                   const Buffer& alpha, const Buffer& scratch, const std::string& gradient_dtype,
-                   const std::string& image_dtype, const std::string& box_dtype, const Sizes& sizes,
-                   const Strides& gradient_strides, const Strides& alpha_strides,
+                   const Buffer& transparency, const Buffer& scratch,
+                   const std::string& gradient_dtype, const std::string& image_dtype,
+                   const std::string& box_dtype, const Sizes& sizes,
+                   const Strides& gradient_strides, const Strides& transparency_strides,
                    const TargetArgument& target) {
   const std::string name = "crop_gradient";
   CropGradientParams params{};
@@ -140,7 +141,7 @@ void crop_gradient(const Buffer& gradient, const Buffer& boxes, const Buffer& im
   params.box_dtype = real_of(name, "box_dtype", box_dtype);
   const bool nothing = take_sizes(name, sizes, params);
   copy_strides(name, "gradient_strides", gradient_strides, 5, params.gradient_strides);
-  copy_strides(name, "alpha_strides", alpha_strides, 4, params.alpha_strides);
+  copy_strides(name, "transparency_strides", transparency_strides, 4, params.transparency_strides);
   if (nothing) return;
 
   const std::vector<int64_t> image_sizes = {params.batch, params.channels, params.image_height,
@@ -158,8 +159,9 @@ void crop_gradient(const Buffer& gradient, const Buffer& boxes, const Buffer& im
       memory.reads("gradient", gradient, params.gradient_dtype, crop_sizes, gradient_strides);
   params.image_gradient =
       memory.writes("image_gradient", image_gradient, params.image_dtype, pixels);
-  if (alpha.first != 0) {
-    params.alpha = memory.writes("alpha", alpha, params.image_dtype, image_sizes, alpha_strides);
+  if (transparency.first != 0) {
+    params.transparency = memory.writes("transparency", transparency, params.image_dtype,
+                                        image_sizes, transparency_strides);
   }
   memory.require_apart();
   run_on(target, params, &cpu::crop_gradient, FVFAST_CUDA_LAUNCHER(crop_gradient));
@@ -174,18 +176,16 @@ void bind_crop(py::module_& module) {
              py::arg("identities"), py::arg("std"), py::arg("uniform_width"), py::arg("seed"),
              py::arg("step"), py::arg("counter"), py::arg("target"),
              "Crops of images, with noise. Sizes are "
-             "(batch, crops, channels, "
-             "image_height, image_width, height, width).");
+             "(batch, crops, channels, image_height, image_width, height, width).");
   module.def("crop_gradient_scratch", &crop_gradient_scratch, py::kw_only(), py::arg("image_dtype"),
              py::arg("sizes"), "Bytes of scratch for crop_gradient.");
   module.def("crop_gradient", &crop_gradient, py::kw_only(), py::arg("gradient"), py::arg("boxes"),
-             py::arg("image_gradient"), py::arg("alpha"), py::arg("scratch"),
+             py::arg("image_gradient"), py::arg("transparency"), py::arg("scratch"),
              py::arg("gradient_dtype"), py::arg("image_dtype"), py::arg("box_dtype"),
-             py::arg("sizes"), py::arg("gradient_strides"), py::arg("alpha_strides"),
+             py::arg("sizes"), py::arg("gradient_strides"), py::arg("transparency_strides"),
              py::arg("target"),
-             "The gradient of crop_resize with respect to the images; adds its "
-             "magnitude to alpha, "
-             "unless that is (0, 0). Scratch memory counts bytes.");
+             "The gradient of crop_resize with respect to the images; adds its absolute value to "
+             "transparency, unless that is (0, 0). The size of scratch is in bytes.");
 }
 
 }  // namespace fvfast

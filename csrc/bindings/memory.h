@@ -1,4 +1,4 @@
-// Checks of tensors as memory: what they span, how much there is, whether they overlap.
+// Checks of the memory of arguments: how far it reaches, whether it is there, what overlaps.
 #pragma once
 
 #include <algorithm>
@@ -12,7 +12,7 @@
 
 namespace fvfast {
 
-constexpr int64_t kMaxElements = int64_t{1} << 48;  // that anything may span: sums cannot overflow
+constexpr int64_t kMaxElements = int64_t{1} << 48;  // that a tensor may span: sums cannot overflow
 
 // Bytes of an element.
 inline int64_t item_size(DType dtype) {
@@ -21,7 +21,7 @@ inline int64_t item_size(DType dtype) {
   });
 }
 
-// Sizes >= 0, whose product is a number of elements. Returns whether there are none.
+// Requires sizes >= 0 of at most kMaxElements elements. Returns whether there are no elements.
 inline bool check_sizes(const std::string& function, const std::string& argument,
                         const std::vector<int64_t>& sizes) {
   int64_t elements = 1;
@@ -37,7 +37,7 @@ inline bool check_sizes(const std::string& function, const std::string& argument
   return empty;
 }
 
-// The arguments of one call that are memory. Whatever a kernel may touch is checked here: the
+// The memory that one call is given. Everything that a kernel may touch is checked here: the
 // elements that sizes and strides describe must exist, and memory that is written to must not
 // overlap any other. Sizes were checked before, and none of them is 0.
 class Memory {
@@ -56,7 +56,7 @@ class Memory {
     return reinterpret_cast<const void*>(buffer.first);
   }
 
-  // None of the elements shares memory with another.
+  // No two elements may share memory.
   void* writes(const char* argument, const Buffer& buffer, DType dtype,
                const std::vector<int64_t>& sizes, const std::vector<int64_t>& strides) {
     writes_.push_back(range_of(argument, buffer, dtype, span_of(argument, sizes, strides)));

@@ -112,7 +112,7 @@ void phase_gradient(const Buffer& transform, const Buffer& spectrum, const Buffe
   cpu::phase_gradient(params);
 }
 
-// (scratch, statistics, (N, C, H, W), epsilon) of phase_image_gradient, without its end.
+// (scratch, statistics, (N, C, H, W), epsilon) of a phase_image_gradient that was not finished.
 using UnfinishedArgument = std::optional<std::tuple<Buffer, Buffer, std::vector<int64_t>, double>>;
 
 PhaseImageGradientParams unfinished_of(
@@ -136,8 +136,8 @@ PhaseImageGradientParams unfinished_of(
   return params;
 }
 
-void phase_update(const Buffer& phase, const Buffer& gradient, const Buffer& momentum,
-                  const Buffer& square, const Buffer& sums, const Buffer& scratch,
+void phase_update(const Buffer& phase, const Buffer& gradient, const Buffer& exp_avg,
+                  const Buffer& exp_avg_sq, const Buffer& sums, const Buffer& scratch,
                   const std::string& dtype, const std::vector<int64_t>& sizes,
                   const std::array<double, 2>& betas, double gradient_rate, double momentum_rate,
                   double correction, double epsilon, const Buffer& rates, const Buffer& counter,
@@ -169,8 +169,8 @@ void phase_update(const Buffer& phase, const Buffer& gradient, const Buffer& mom
     params.gradient = memory.reads("gradient", gradient, params.dtype, elements);
   }
   params.phase = memory.writes("phase", phase, params.dtype, elements);
-  params.momentum = memory.writes("momentum", momentum, params.dtype, elements);
-  params.square = memory.writes("square", square, params.dtype, elements);
+  params.exp_avg = memory.writes("exp_avg", exp_avg, params.dtype, elements);
+  params.exp_avg_sq = memory.writes("exp_avg_sq", exp_avg_sq, params.dtype, elements);
   const int64_t parts = target.has_value() ? kUpdateParts : 1;
   params.sums =
       static_cast<double*>(memory.writes("sums", sums, DType::kFloat64, 2 * parts * params.images));
@@ -213,7 +213,7 @@ void bind_phase(py::module_& module) {
              py::arg("scratch"), py::arg("dtype"), py::arg("sizes"), py::arg("epsilon"),
              "The gradient of the phase from the transform of the gradient above.");
   module.def("phase_update", &phase_update, py::kw_only(), py::arg("phase"), py::arg("gradient"),
-             py::arg("momentum"), py::arg("square"), py::arg("sums"), py::arg("scratch"),
+             py::arg("exp_avg"), py::arg("exp_avg_sq"), py::arg("sums"), py::arg("scratch"),
              py::arg("dtype"), py::arg("sizes"), py::arg("betas"), py::arg("gradient_rate"),
              py::arg("momentum_rate"), py::arg("correction"), py::arg("epsilon"), py::arg("rates"),
              py::arg("counter"), py::arg("unfinished"), py::arg("target"),

@@ -13,7 +13,7 @@
 
 namespace fvfast {
 
-// Checks sizes of which the product of all but zeros must fit the arithmetic of addresses.
+// Checks that there are `dims` sizes, all but the first positive, of at most kMaxElements elements.
 inline void check_phase_sizes(const std::string& function, const std::vector<int64_t>& sizes,
                               size_t dims, const std::string& names) {
   if (sizes.size() != dims) {
@@ -22,7 +22,7 @@ inline void check_phase_sizes(const std::string& function, const std::vector<int
   int64_t elements = 1;
   for (size_t d = 0; d < dims; ++d) {
     if (sizes[d] < (d == 0 ? 0 : 1)) {
-      reject(function, "sizes", names + ", at least one of each, and no image at least",
+      reject(function, "sizes", names + ", the first at least 0, all others at least 1",
              std::to_string(sizes[d]));
     }
     if (sizes[d] > 0 && elements > kMaxElements / sizes[d]) {
@@ -37,10 +37,10 @@ inline SpectrumSizes sizes_of(const std::string& function, const std::vector<int
   return {sizes[0], sizes[1], sizes[2], sizes[3]};
 }
 
-// Of scratch memory on CUDA; tensors have more there.
+// Of scratch memory on CUDA, in bytes; tensors of torch are aligned to more.
 constexpr int64_t kScratchAlignment = 64;
 
-// Means and deviations of a number of images, as numbers.
+// How many numbers the statistics of some images are.
 inline int64_t statistics_count(int64_t images) {
   static_assert(sizeof(SpectrumStatistics) == 4 * sizeof(double), "four numbers for each image");
   return 4 * images;
@@ -63,7 +63,7 @@ inline double finite_of(const std::string& function, const std::string& argument
   return value;
 }
 
-// Fills the fields that turn colors into an image, and back.
+// Fills the fields for the range and the colors of an image.
 template <typename Params>
 void set_colors(const std::string& function, const std::vector<std::vector<double>>& colors,
                 double low, double high, Params* params) {
@@ -75,7 +75,7 @@ void set_colors(const std::string& function, const std::vector<std::vector<doubl
   params->has_colors = !colors.empty();
   if (colors.empty()) return;
   if (params->sizes.channels != 3) {
-    reject(function, "colors", "none, as there are not 3 channels",
+    reject(function, "colors", "no colors unless there are 3 channels",
            std::to_string(colors.size()) + " rows");
   }
   bool fits = colors.size() == 3;

@@ -39,7 +39,7 @@ int64_t phase_image_gradient_scratch(const std::string& dtype, const Sizes& size
   return cuda::phase_image_gradient_scratch(real_of(name, "dtype", dtype), sizes_of(name, sizes));
 }
 
-// What both directions take, but for memory.
+// The parameters that both directions take, without those that are memory.
 template <typename Params>
 Params params_of(const std::string& name, const std::string& dtype, const Sizes& sizes,
                  double epsilon) {
@@ -58,7 +58,7 @@ void take_spectrum(const Buffer& magnitude, const Buffer& phase, Memory& memory,
   params.phase = memory.reads("phase", phase, params.dtype, params.sizes.images * bins);
 }
 
-// What is read and made on the way to the image.
+// Memory of the way from the phase to the image.
 void take_forward(const std::string& name, const Buffer& magnitude, const Buffer& phase,
                   const Buffer& phase_sums, int64_t parts, const Buffer& statistics,
                   const Buffer& scratch, Memory& memory, PhaseImageParams& params) {
@@ -78,7 +78,7 @@ void take_forward(const std::string& name, const Buffer& magnitude, const Buffer
   params.scratch = memory.writes_bytes("scratch", scratch, bytes, kScratchAlignment);
 }
 
-// What is read and made on the way back.
+// Memory of the way back.
 void take_backward(const Buffer& magnitude, const Buffer& phase, const Buffer& statistics,
                    const Buffer& scratch, Memory& memory, PhaseImageGradientParams& params) {
   take_spectrum(magnitude, phase, memory, params);
@@ -90,7 +90,7 @@ void take_backward(const Buffer& magnitude, const Buffer& phase, const Buffer& s
 void require_fit(const std::string& name, DType dtype, const SpectrumSizes& sizes, bool has_colors,
                  const CudaTarget& target) {
   if (!cuda::transform_fits(dtype, sizes, has_colors, target.first)) {
-    reject(name, "sizes", "a height and a width of transform_fits()",
+    reject(name, "sizes", "a height and a width for which transform_fits() is true",
            std::to_string(sizes.height) + " x " + std::to_string(sizes.width));
   }
 }
@@ -191,12 +191,12 @@ void bind_phase_cuda(py::module_& module) {
              py::arg("scratch"), py::arg("dtype"), py::arg("sizes"), py::arg("epsilon"),
              py::arg("low"), py::arg("high"), py::arg("colors"), py::arg("target"),
              "Phase to image; phase_sums may be (0, 0).");
-  module.def("phase_image_gradient", &phase_image_gradient, py::kw_only(), py::arg("gradient"),
-             py::arg("image"), py::arg("magnitude"), py::arg("phase"), py::arg("statistics"),
-             py::arg("out"), py::arg("scratch"), py::arg("finish"), py::arg("dtype"),
-             py::arg("sizes"), py::arg("epsilon"), py::arg("low"), py::arg("high"),
-             py::arg("colors"), py::arg("target"),
-             "The gradient of the phase from that of the image; without finish, for phase_update.");
+  module.def(
+      "phase_image_gradient", &phase_image_gradient, py::kw_only(), py::arg("gradient"),
+      py::arg("image"), py::arg("magnitude"), py::arg("phase"), py::arg("statistics"),
+      py::arg("out"), py::arg("scratch"), py::arg("finish"), py::arg("dtype"), py::arg("sizes"),
+      py::arg("epsilon"), py::arg("low"), py::arg("high"), py::arg("colors"), py::arg("target"),
+      "The gradient of the phase from that of the image; if not finish, phase_update ends it.");
   module.def("cuda_phase_spectrum", &phase_spectrum, py::kw_only(), py::arg("magnitude"),
              py::arg("phase"), py::arg("phase_sums"), py::arg("sum_parts"), py::arg("spectrum"),
              py::arg("statistics"), py::arg("scratch"), py::arg("dtype"), py::arg("sizes"),

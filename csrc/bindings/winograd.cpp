@@ -25,7 +25,7 @@ void winograd_convolution(const Buffer& images, const Buffer& weights, const Buf
                           const std::optional<std::pair<float, float>>& limits) {
   const std::string name = "winograd_convolution";
   if (sizes.size() != 4) {
-    reject(name, "sizes", "4 (batch, height, width, inputs)", std::to_string(sizes.size()));
+    reject(name, "sizes", "4 sizes (batch, height, width, inputs)", std::to_string(sizes.size()));
   }
   WinogradParams params{};
   const bool no_images = check_sizes(name, "sizes", sizes);
@@ -47,12 +47,12 @@ void winograd_convolution(const Buffer& images, const Buffer& weights, const Buf
     params.lowest = limits->first;
     params.highest = limits->second;
     if (!(params.lowest <= params.highest)) {
-      reject(name, "limits", "a lower and an upper one",
+      reject(name, "limits", "a lower limit and an upper one",
              std::to_string(params.lowest) + " and " + std::to_string(params.highest));
     }
   }
   if (params.out_height() < 1 || params.out_width() < 1) {
-    reject(name, "sizes", "images of 3 x 3 pixels at least, with their padding",
+    reject(name, "sizes", "images of at least 3 x 3 pixels, with their padding",
            std::to_string(params.height) + " x " + std::to_string(params.width));
   }
   const Sizes out_sizes = {params.batch, params.out_height(), params.out_width(), outputs};
@@ -68,7 +68,7 @@ void winograd_convolution(const Buffer& images, const Buffer& weights, const Buf
   const auto input = [&](const char* argument, const Buffer& buffer, int64_t elements) {
     return static_cast<const float*>(memory.reads(argument, buffer, DType::kFloat32, elements));
   };
-  // Where there are no pixels, the output is made of their padding.
+  // Images without pixels have an output all the same, which is made of padding.
   params.images = no_images ? nullptr : input("images", images, count(sizes));
   params.weights = input("weights", weights, count(weight_sizes));
   if (bias.first != 0) params.bias = input("bias", bias, outputs);

@@ -4,7 +4,7 @@
 #if defined(__CUDACC__)
 #define FVFAST_HOST_DEVICE __host__ __device__ __forceinline__
 #else
-// Inlining is a must: a function is vectorized for AVX only inside a caller that targets it.
+// Must be inlined: a function is vectorized for AVX only inside a caller that targets it.
 #define FVFAST_HOST_DEVICE inline __attribute__((always_inline))
 #endif
 

@@ -1,7 +1,7 @@
 // Splits work among threads.
 //
 // With GCC the OpenMP runtime is the one that torch has loaded, so torch.set_num_threads counts
-// here too. Work must not depend on how it is split.
+// here too. Results must not depend on how work is split.
 #pragma once
 
 #include <algorithm>

@@ -2,7 +2,7 @@
 //
 // Each 64-bit lane holds one word in its lower half. The upper half may hold anything: a product
 // never reads it, so the lower word of a product needs no masking. Even and odd counters lie in
-// different vectors, which hides the latency of a round, and are woven together at the end.
+// different vectors, which hides the latency of a round, and are interleaved at the end.
 #include "cpu/philox_block.h"
 
 #if FVFAST_X86

@@ -238,7 +238,7 @@ FVFAST_HOST_DEVICE void transform_products(const WinogradParams& p, const float*
         value += term;
       }
       if (p.clamps) {
-        // A value that is not a number stays one.
+        // NaN stays NaN.
         const Value lowest = Value{} + p.lowest, highest = Value{} + p.highest;
         value = value < lowest ? lowest : value;
         value = value > highest ? highest : value;

@@ -1,1 +1,1 @@
-"""What every room stands on: checks of arguments, words to people, the version."""
+"""What every other part uses: checks of arguments, messages, the version."""

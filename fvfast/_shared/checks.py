@@ -1,4 +1,4 @@
-"""Argument checks that several modules share: the same mistake reads the same everywhere."""
+"""Argument checks that several modules share: the same mistake gets the same message everywhere."""
 
 import operator
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ def check_images(images: torch.Tensor, function: str) -> None:
 
 
 def check_size(height: int, width: int, function: str) -> None:
-    """Raise ValueError unless an image of this size has a spectrum beside its mean."""
+    """Raise ValueError unless the spectrum of an image of this size has more than the mean."""
     if height < 2 or width < 2:
         raise ValueError(
             f"{function}: the image size is {height} x {width} (height x width); expected at "
@@ -35,7 +35,7 @@ def check_size(height: int, width: int, function: str) -> None:
 
 
 def finite_float32(value: Any) -> float | None:
-    """Return a number as a float; None where it is not finite, or would not be in float32."""
+    """Return a number as a float; None if it is not finite in float32."""
     try:
         number = float(value)
     except OverflowError:  # of an integer
@@ -49,7 +49,7 @@ def check_values_range(values_range: Sequence[float], function: str) -> tuple[fl
     Raises
     ------
     ValueError
-        Unless low < high and both, and their difference, are finite, as numbers of float32.
+        Unless low < high, and both and their difference are finite in float32.
     """
     if len(values_range) == 2:
         low, high = map(finite_float32, values_range)
@@ -68,7 +68,7 @@ def _is_range_of_float32(low: float, high: float) -> bool:
 
 
 def check_count(value: Any, name: str, smallest: int) -> int:
-    """Return a count as an int; raise TypeError or ValueError unless it is one of at least that."""
+    """Return a count as an int; raise TypeError or ValueError if it is below ``smallest``."""
     if not isinstance(value, SupportsIndex) or isinstance(value, bool):
         raise TypeError(f"{name} must be an integer, got {value!r}.")
     count = operator.index(value)
@@ -97,7 +97,7 @@ def check_finite(value: Any, name: str) -> float:
 def check_image_size(
     custom_shape: Any, model_size: Sequence[int], function: str
 ) -> tuple[int, int]:
-    """Return (height, width): the one asked for, a square for one number, or the model's."""
+    """Return (height, width): ``custom_shape``, a square for one number, or the model's size."""
     if custom_shape is None:
         custom_shape = model_size
     sizes = [custom_shape] * 2 if isinstance(custom_shape, SupportsIndex) else custom_shape

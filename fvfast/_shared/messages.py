@@ -1,11 +1,11 @@
-"""What is said to people: warnings that point at their line, and names fit for a terminal."""
+"""Messages for people: warnings that point at the user's line, and text that is safe to print."""
 
 import os
 import sys
 import warnings
 
 _PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
-# Context managers and wrapped functions put frames of the standard library in between.
+# Context managers put frames of the standard library between those of this package.
 _BETWEEN = (_PACKAGE, os.path.dirname(os.__file__) + os.sep + "contextlib.py")
 _ELLIPSIS = "..."
 
@@ -21,10 +21,10 @@ def warn_user(message: str, category: type[Warning]) -> None:
 
 
 def printable(text: str, *, keep: str = "") -> str:
-    r"""Text with everything that is not plain characters written as escapes.
+    r"""Escape every character of a text that cannot be printed.
 
-    A terminal obeys control characters: names could clear the screen, set its title or hide what
-    stands beside them. Lone surrogates, which bytes that are not UTF-8 become in names of files,
+    A terminal obeys control characters: a name could clear the screen, set the title or hide what
+    is printed beside it. Lone surrogates, which stand for bytes of file names that are not UTF-8,
     cannot be encoded at all.
 
     Parameters
@@ -37,9 +37,9 @@ def printable(text: str, *, keep: str = "") -> str:
     Returns
     -------
     escaped
-        With control characters, format characters (also those that change the direction of
-        writing), unassigned ones, surrogates, and spaces other than the usual one as ``\x1b``,
-        ``\n``, ``\u202e``.
+        The text with escapes such as ``\x1b``, ``\n`` and ``\u202e`` in place of control and
+        format characters (also those that change the direction of writing), unassigned characters,
+        surrogates, and spaces other than the usual one.
     """
     if text.isprintable():
         return text
@@ -50,5 +50,5 @@ def printable(text: str, *, keep: str = "") -> str:
 
 
 def shortened(text: str, length: int) -> str:
-    """Text of at most ``length`` characters, cut with an ellipsis at its end."""
+    """Cut a text to at most ``length`` characters; an ellipsis marks the cut."""
     return text if len(text) <= length else text[: length - len(_ELLIPSIS)] + _ELLIPSIS

@@ -5,4 +5,4 @@ import importlib.metadata
 try:
     VERSION = importlib.metadata.version("fvfast")
 except importlib.metadata.PackageNotFoundError:
-    VERSION = "not installed"  # run from its sources alone
+    VERSION = "not installed"  # run from a source tree

@@ -1,4 +1,4 @@
-"""Reads what a user typed on the command line: lists of numbers, sizes, names of files."""
+"""Parses values of the command line (lists of numbers, sizes, layers) and makes file names."""
 
 import math
 import re
@@ -9,7 +9,7 @@ import typer
 from fvfast._shared.messages import shortened
 from fvfast.engine.network.layers import LayerInfo
 
-# What a command line may ask for: more is a slip of the pen, and would end in a lack of memory.
+# Limits of options. More is a typing error, and would only run out of memory.
 MOST_STEPS = 10_000_000
 MOST_CROPS = 100_000
 MOST_TOGETHER = 100_000
@@ -23,46 +23,48 @@ _INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 
 
 def parse_ids(text: str) -> list[int]:
-    """Numbers of a list such as ``3,5-9``, in the order given and each once.
+    """Parse a list such as ``3,5-9``; return its numbers in the order given, each once.
 
     Raises
     ------
     typer.BadParameter
-        The text is no such list, or one of more than a million numbers.
+        The text is not such a list, or lists more than a million numbers.
     """
     ids: dict[int, None] = {}
     for part in text.split(","):
         match = re.fullmatch(rf"\s*{_NUMBER}\s*(?:-\s*{_NUMBER}\s*)?", part, re.ASCII)
         if match is None:
             raise typer.BadParameter(
-                f"{_quoted(text)} is no list of numbers; expected numbers and ranges, such as "
+                f"{_quoted(text)} is not a list of numbers; expected numbers and ranges, such as "
                 "3,5-9."
             )
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
-            raise typer.BadParameter(f"the range {part.strip()} ends before it begins.")
+            raise typer.BadParameter(
+                f"the range {part.strip()} ends before it begins; expected FIRST-LAST such as 5-9."
+            )
         if last - first >= _MOST_IDS - len(ids):
             raise typer.BadParameter(
-                f"{_quoted(text)} are more than {_MOST_IDS:,} numbers; expected those of pictures "
-                "to draw, such as 3,5-9."
+                f"{_quoted(text)} lists more than {_MOST_IDS:,} numbers; expected one number for "
+                "each picture, such as 3,5-9."
             )
         ids.update(dict.fromkeys(range(first, last + 1)))
     return list(ids)
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """(height, width) of ``512`` or ``480x640``.
+    """Parse a size such as ``512`` or ``480x640``; return (height, width).
 
     Raises
     ------
     typer.BadParameter
-        The text is no size, a side is below 2 pixels, or there are more than 134 million pixels.
+        The text is not a size, a side is below 2 pixels, or there are more than 134 million pixels.
     """
     match = re.fullmatch(rf"\s*{_NUMBER}\s*(?:[xX]\s*{_NUMBER}\s*)?", text, re.ASCII)
     if match is None:
         raise typer.BadParameter(
-            f"{_quoted(text)} is no size; expected a side in pixels such as 512, or HEIGHTxWIDTH "
-            "such as 480x640."
+            f"{_quoted(text)} is not a size; expected a side in pixels such as 512, or "
+            "HEIGHTxWIDTH such as 480x640."
         )
     height, width = int(match[1]), int(match[2] or match[1])
     if min(height, width) < 2:
@@ -76,7 +78,7 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def parse_range(text: str) -> tuple[float, float]:
-    """(low, high) of ``-1,1``.
+    """Parse a range such as ``-1,1``; return (low, high).
 
     Raises
     ------
@@ -89,27 +91,27 @@ def parse_range(text: str) -> tuple[float, float]:
         low, high = math.nan, math.nan
     if not -math.inf < low < high < math.inf:
         raise typer.BadParameter(
-            f"{_quoted(text)} is no range of values; expected LOW,HIGH such as 0,1 or -1,1."
+            f"{_quoted(text)} is not a range of values; expected LOW,HIGH such as 0,1 or -1,1."
         )
     return low, high
 
 
 def parse_layer(text: str, layers: Sequence[LayerInfo]) -> str | int:
-    """Name or index of a layer.
+    """Parse the name or index of a layer.
 
     Parameters
     ----------
     text
-        ``name:NAME``, ``index:NUMBER``, or one of the two without its prefix where that can only
-        mean one layer.
+        ``name:NAME``, ``index:NUMBER``, or one of the two without its prefix if that can only mean
+        one layer.
     layers
         The layers of the network.
 
     Raises
     ------
     typer.BadParameter
-        An index that is no number, or a number that is both the name of a layer and the index of
-        another one.
+        The index is not a number; or a number without prefix is both the name of one layer and the
+        index of another.
     """
     prefix, colon, rest = text.partition(":")
     if colon and prefix == "name":
@@ -117,7 +119,7 @@ def parse_layer(text: str, layers: Sequence[LayerInfo]) -> str | int:
     if colon and prefix == "index":
         if not _INTEGER.fullmatch(rest):
             raise typer.BadParameter(
-                f"{_quoted(text)} is no index; expected a number, as in index:3."
+                f"{_quoted(text)} is not an index; expected a number, as in index:3."
             )
         return int(rest)
     if not _INTEGER.fullmatch(text):
@@ -146,7 +148,7 @@ def ambiguous_layers(layers: Sequence[LayerInfo]) -> dict[str, tuple[LayerInfo, 
 def check_finite_option(value: float | None) -> float | None:
     """Return a number; raise typer.BadParameter if it is NaN or infinite."""
     if value is not None and not math.isfinite(value):
-        raise typer.BadParameter(f"{value} is no finite number; expected one such as 0.1.")
+        raise typer.BadParameter(f"{value} is not a finite number; expected one such as 0.1.")
     return value
 
 
@@ -155,13 +157,13 @@ def _quoted(text: str) -> str:
 
 
 def file_names(names: Iterable[str], prefix: str) -> list[str]:
-    """PNG file names for objectives: letters, digits, and ``. _ -`` only; no name twice."""
+    """Make distinct PNG file names for objectives, of letters, digits and ``. _ -`` only."""
     taken: set[str] = set()
     files = []
     for name in names:
         stem = re.sub(r"[^A-Za-z0-9._-]+", "_", f"{prefix} {name}")[:_LONGEST_NAME].strip("._")
         candidate, number = stem, 1
-        # Some file systems do not tell upper from lower case.
+        # Some file systems do not distinguish upper and lower case.
         while candidate.casefold() in taken:
             number += 1
             candidate = f"{stem}_{number}"

@@ -1,7 +1,7 @@
-"""What a folder already holds of the pictures that are asked for.
+"""Finds which of the requested pictures are already in a folder.
 
-A picture tells how it was made. One that was made in the same way is not made again, so a run that
-was interrupted goes on where it ended; any other is not replaced unless the user says so.
+A picture stores how it was made. A picture with the requested settings is not made again, so an
+interrupted command goes on where it stopped. Any other file is replaced only if the user says so.
 """
 
 import json
@@ -19,7 +19,7 @@ from fvfast.files.writing import check_replaceable
 SETTINGS = "fvfast.settings"
 """Keyword of the settings in a picture, as JSON."""
 
-# What a run found, and where it took place: the same picture up to rounding.
+# Results of a run, and the machine it ran on. They do not make a picture a different one.
 _NOT_ASKED_FOR = frozenset({"steps_taken", "score", "versions", "device", "spectrum_file"})
 _END_OF_PNG = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _SHOWN = 3
@@ -37,19 +37,19 @@ def finished(
     with_arrays
         Whether each picture has a file of arrays beside it.
     overwrite
-        Make all, whatever is there.
+        Whether to make all pictures, even those that exist.
 
     Returns
     -------
     finished
-        Paths of the pictures that are there, with these settings, and that took all their steps.
+        Paths of the pictures that exist with these settings and took all their steps.
 
     Raises
     ------
     FileExistsError
-        There are pictures with other settings, or other files.
+        A file of one of these names is a picture with other settings, or something else.
     OSError
-        There is something that is no file.
+        One of the paths is not a file, but a folder or a device.
     """
     done, others = set(), []
     for path, settings in wanted:
@@ -74,19 +74,19 @@ def finished(
 
 
 def arrays_of(path: Path) -> Path:
-    """Path of the arrays beside a picture of an image with more channels than it shows."""
+    """Return the path of the arrays of an image with more channels than its picture shows."""
     return path.with_suffix(".npz")
 
 
 def _settings_of(path: Path) -> dict[str, Any] | None:
-    """Read how a picture, or arrays, were made; None if that is not of fvfast, or damaged."""
+    """Read the settings of a picture or of arrays; None if not made by fvfast, or damaged."""
     try:
         text = _arrays_settings(path) if path.suffix == ".npz" else _picture_settings(path)
         settings = None if text is None else json.loads(text)
     except (ValueError, TypeError, KeyError, EOFError, SyntaxError, UnidentifiedImageError):
         return None
     except OSError as error:
-        if error.errno is not None:  # not of Pillow
+        if error.errno is not None:  # from the system, not from Pillow
             raise
         return None
     return settings if isinstance(settings, dict) else None
@@ -94,7 +94,7 @@ def _settings_of(path: Path) -> dict[str, Any] | None:
 
 def _picture_settings(path: Path) -> str | None:
     with path.open("rb") as file, Image.open(file, formats=["PNG"]) as picture:
-        # It stands before the pixels, which need not be read. A file that is cut off has no end.
+        # The settings come before the pixels, which need not be read. A truncated file has no end.
         text = picture.info.get(SETTINGS)
         file.seek(-len(_END_OF_PNG), os.SEEK_END)
         return str(text) if text is not None and file.read() == _END_OF_PNG else None

@@ -1,4 +1,4 @@
-"""What this installation has: versions, kernels, devices."""
+"""Describes this installation: versions, kernels, devices."""
 
 import importlib.metadata
 import os
@@ -13,7 +13,7 @@ from fvfast.ops._kernels import NativeStatus, native_status
 
 
 def describe_installation() -> Iterator[tuple[str, str]]:
-    """Names and values: versions, native kernels, threads, devices."""
+    """Yield names and values: versions, native kernels, threads, devices."""
     for package in ("fvfast", "torch", "numpy", "torchvision", "timm"):
         try:
             yield package, importlib.metadata.version(package)
@@ -48,30 +48,30 @@ def usable_cores() -> int:
 
 
 def busy_cores() -> float | None:
-    """Cores that programs kept busy during the last minute; None where the system cannot tell."""
+    """Return how many cores were busy during the last minute; None if the system does not say."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
 def waiting_advice(threads: int, cores: int, busy: float | None) -> str:
-    """Say what to do where threads that wait take time from those that work; empty: nothing.
+    """Advise what to do if waiting threads take time from working ones; empty: no need.
 
     Parameters
     ----------
     threads
-        Of one step on the processor.
+        Number of threads of one step on the CPU.
     cores
-        That this process may run on.
+        Number of cores that this process may run on.
     busy
-        Cores that other programs keep busy.
+        Number of cores that other programs keep busy.
     """
     policy = os.environ.get("OMP_WAIT_POLICY", "")
     if busy is None or threads < 2 or threads + busy <= cores + 0.5 or policy.lower() == "passive":
         return ""
     return (
-        f"{threads} threads beside {busy:.1f} busy of {cores} cores: threads that wait for others "
-        "keep their cores busy too, and a step may take many times as long. This command lets "
-        "them sleep; for programs of your own set OMP_WAIT_POLICY=PASSIVE before Python starts, or "
-        "fewer threads (OMP_NUM_THREADS)"
+        f"{threads} threads on {cores} cores with a load of {busy:.1f}: threads that wait for "
+        "others keep their cores busy, too, and a step may take many times as long. This command "
+        "lets them sleep; for your own programs, set OMP_WAIT_POLICY=PASSIVE before Python starts, "
+        "or use fewer threads (OMP_NUM_THREADS)"
     )
 
 
@@ -80,20 +80,20 @@ def describe_cuda_kernels(native: NativeStatus) -> str:
     if not native.cuda_architectures:
         return f"none: {native.cuda_reason}"
     capabilities = re.sub(r"(\d+)(\d)", r"\1.\2", native.cuda_architectures).replace(";", ", ")
-    # Newer GPUs compile PTX, which there is of architectures without a suffix.
+    # Newer GPUs compile the PTX, which is built for architectures without a suffix.
     portable = any(name.isdigit() for name in native.cuda_architectures.split(";"))
     return f"built in for compute capability {capabilities}{' and newer' if portable else ''}"
 
 
 def describe_device(device: torch.device) -> str:
-    """Name of a device, with that of the GPU."""
+    """Return the name of a device; for a GPU, also that of its model."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return str(device)
 
 
 def choose_device(name: str | None) -> torch.device:
-    """Device of this name; without one, a CUDA GPU if there is one, else the CPU.
+    """Return the device of a name; for None a CUDA GPU if there is one, else the CPU.
 
     Raises
     ------

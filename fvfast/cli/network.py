@@ -1,4 +1,4 @@
-"""What a network takes, and how the engine runs it."""
+"""Describes a network: what images it takes, and how the engine runs it."""
 
 from collections.abc import Iterator
 
@@ -10,17 +10,15 @@ from fvfast.engine.exact_float32 import tf32_settings
 from fvfast.engine.graphs.cuda_graph import EAGER_PASSES
 from fvfast.engine.passes import Scorer
 from fvfast.engine.precision import Precision
-from fvfast.engine.rewrite.plan import Plan, make_plan
+from fvfast.engine.rewrite.plan import PROBE_VIEWS, Plan, make_plan
 from fvfast.engine.taps import TappedModel
 from fvfast.models import LoadedModel
 from fvfast.objectives import Objective
 from fvfast.ops.philox import Purpose, draw_normal
 
-PROBE_VIEWS = 4
-
 
 def describe_network(loaded: LoadedModel) -> Iterator[tuple[str, str]]:
-    """Names and values: the input and the classes."""
+    """Yield names and values: the input and the classes."""
     low, high = loaded.values_range
     yield "network", f"{loaded.name} ({type(loaded.model).__name__})"
     yield "input (channels x height x width)", " x ".join(map(str, loaded.input_shape))
@@ -33,7 +31,7 @@ def describe_network(loaded: LoadedModel) -> Iterator[tuple[str, str]]:
 def describe_engine(
     loaded: LoadedModel, device: torch.device, precision: Precision
 ) -> list[tuple[str, str]]:
-    """Names and values: how the engine runs the network up to its last layer.
+    """Return names and values: how the engine runs the network up to its last layer.
 
     Raises
     ------
@@ -45,7 +43,7 @@ def describe_engine(
     )
     low, high = loaded.values_range
     views = draw_normal(
-        (PROBE_VIEWS, *loaded.input_shape), seed=0, purpose=Purpose.BUFFER, identities=[0]
+        (PROBE_VIEWS, *loaded.input_shape), seed=0, purpose=Purpose.STATE, identities=[0]
     )
     views = (low + (high - low) * views.squeeze(0).sigmoid()).to(device)
     with torch.inference_mode(False), borrowed(loaded.model, device):
@@ -61,7 +59,7 @@ def describe_engine(
 def describe_graph(
     tapped: TappedModel, plan: Plan, scorer: Scorer, views: torch.Tensor, name: str
 ) -> str:
-    """Say whether passes are replayed from a CUDA graph, and why not, by running some.
+    """Say whether passes are replayed from a CUDA graph, or why not, by running a few.
 
     Parameters
     ----------
@@ -85,7 +83,7 @@ def describe_graph(
 
 
 def describe_float32() -> str:
-    """Say where computations in float32 may use TF32 on NVIDIA GPUs."""
+    """Say which float32 computations may use TF32 on NVIDIA GPUs."""
     return ", ".join(
         f"{name} {'may use TF32' if allowed else 'without TF32'}"
         for name, allowed in tf32_settings().items()

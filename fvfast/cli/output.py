@@ -1,7 +1,7 @@
-"""Standard output and error of the console command, which nothing of its work depends on.
+"""Standard output and standard error of the console command, whose failure must not stop the work.
 
-A reader that has gone (``| head``), a full disk, a terminal that was closed and an encoding that
-cannot say a name raise errors wherever something is printed: in the progress bar, in a warning, in
+A reader that has gone (``| head``), a full disk, a closed terminal, or an encoding without the
+characters of a name raise errors wherever something is printed: in the progress bar, a warning, or
 the report of a picture. None of them is a reason to lose a picture.
 """
 
@@ -15,26 +15,26 @@ from fvfast._shared.messages import printable
 
 
 def say(text: str) -> None:
-    """Print a line to standard output, whatever is in it."""
+    """Print a line to standard output, with unprintable characters escaped."""
     sys.stdout.write(printable(text) + "\n")
     sys.stdout.flush()
 
 
 def forgive_lost_output() -> None:
-    """Put streams that never raise an error in place of the standard ones of this process."""
+    """Replace the standard streams of this process by streams that never raise an error."""
     sys.stdout = _forgiving(sys.stdout)
     sys.stderr = _forgiving(sys.stderr)
 
 
 def check_output() -> None:
-    """Make sure that standard output has been written, for commands whose result it is.
+    """Make sure that standard output was written, for commands whose result it is.
 
-    A reader that has seen enough is no error.
+    A reader that closes the pipe early is not an error.
 
     Raises
     ------
     OSError
-        Something was lost, such as on a full disk.
+        Output was lost, for example on a full disk.
     """
     sys.stdout.flush()
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
@@ -44,14 +44,14 @@ def check_output() -> None:
 
 
 class ForgivingFile(io.RawIOBase):
-    """A file that takes everything: what cannot be written is dropped.
+    """A file that accepts everything and drops what cannot be written.
 
     Parameters
     ----------
     write
         Writes bytes and returns how many; None drops them all.
     stream
-        What it stands for, asked for its number and whether it is a terminal; or None.
+        The stream that this file replaces, for `fileno` and `isatty`; or None.
 
     Attributes
     ----------
@@ -73,13 +73,13 @@ class ForgivingFile(io.RawIOBase):
         return self._stream is not None and self._stream.isatty()
 
     def fileno(self) -> int:
-        """Return the number of the stream."""
+        """Return the file descriptor of the stream."""
         if self._stream is None:
             raise io.UnsupportedOperation("fileno")
         return self._stream.fileno()
 
     def write(self, data: Any) -> int:
-        """Write, or drop, all or a first part of it."""
+        """Write all or a first part of the data; drop it if that fails."""
         size = len(data)
         if self._write is None:
             return size
@@ -88,16 +88,16 @@ class ForgivingFile(io.RawIOBase):
         except OSError as error:
             self.failure = self.failure or error
             return size
-        return size if written is None else written  # None: it would have to wait
+        return size if written is None else written  # None: writing would block
 
 
 def _forgiving(stream: TextIO | None) -> TextIO:
-    """Return a stream that writes where another one does, if it can."""
+    """Return a stream that writes to the same place as another one, as far as possible."""
     buffer = getattr(stream, "buffer", None)
     if stream is None or buffer is None:
-        # Python has no stream where its number was closed.
+        # The stream is None if its file descriptor was closed when Python started.
         return _text(ForgivingFile(None, None), "utf-8", line_buffering=False)
-    # Unbuffered (python -u), there is no file below.
+    # Unbuffered (python -u), the buffer is the raw file itself.
     raw = getattr(buffer, "raw", buffer)
     return _text(
         ForgivingFile(raw.write, stream),

@@ -1,6 +1,6 @@
-"""Pictures of images that have other channels than a picture: all numbers in one file, and a view.
+"""Images with other numbers of channels than a picture: all values in one file, some as a picture.
 
-Satellites, microscopes and stacks of frames give networks of 2, 5 or 12 channels.
+Networks for satellites, microscopes and stacks of frames take 2, 5 or 12 channels.
 """
 
 import json
@@ -17,7 +17,7 @@ PICTURE_CHANNELS = (1, 3)
 
 
 def preview_channels(count: int) -> list[int]:
-    """Channels that a picture of an image with ``count`` channels shows: as many as it can."""
+    """Return the channels to show of an image with ``count`` channels: as many as possible."""
     return list(range(max(shown for shown in PICTURE_CHANNELS if shown <= count)))
 
 
@@ -32,11 +32,11 @@ def save_arrays(
     Parameters
     ----------
     path
-        Path of the file; an existing one is replaced when the new one is complete.
+        Path of the file; an existing file is replaced once the new one is complete.
     image, transparency
-        (C, H, W), as arrays ``image`` and ``transparency``; None is left out.
+        (C, H, W), written as arrays ``image`` and ``transparency``; None is left out.
     metadata
-        Keywords and texts, as JSON in the array ``metadata``.
+        Keywords and texts, written as JSON in the array ``metadata``.
 
     Raises
     ------

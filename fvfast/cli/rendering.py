@@ -1,4 +1,4 @@
-"""Makes the pictures that a command line asks for, and writes each as soon as it is ready."""
+"""Makes the requested pictures, and writes each as soon as it is ready."""
 
 import dataclasses
 import json
@@ -23,7 +23,7 @@ from fvfast.run.provenance import versions
 
 @dataclasses.dataclass(frozen=True)
 class Pictures:
-    """What one run gave: N pictures.
+    """The results of one run: N pictures.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class Pictures:
     names
         The N names.
     scores
-        (N, steps), not finite for steps that were not taken.
+        (N, steps); not finite for steps that were not taken.
     """
 
     images: torch.Tensor
@@ -45,18 +45,18 @@ class Pictures:
 
 @dataclasses.dataclass
 class Outcome:
-    """How `render` ended.
+    """What `Rendering.render` has done.
 
     Attributes
     ----------
     written
-        Paths of the pictures.
+        Paths of the pictures that were written.
     there
-        Paths of the pictures that were there before, made with the same settings.
+        Paths of the pictures that existed before, made with the same settings.
     failed
-        Names of the pictures that are not written because not one step could be taken.
+        Names of the pictures that were not written because not a single step could be taken.
     interrupted
-        Whether the user interrupted it: what was there by then is written.
+        Whether the user interrupted it. Pictures that had been started are written.
     """
 
     written: list[Path] = dataclasses.field(default_factory=list)
@@ -82,15 +82,15 @@ class Rendering:
     folder
         Where to write.
     prefix
-        What the names of the files begin with.
+        Beginning of the file names.
     settings
         How the pictures are made, written into the files.
     style
         See `fvfast.plot.blend_transparency`.
     overwrite
-        Whether to make, and replace, pictures that are there.
+        Whether to replace pictures that exist.
     report
-        Called with the path and the name of each picture, and of each file of arrays.
+        Called with the path and the name of each picture and of each file of arrays.
     """
 
     request: Request
@@ -110,12 +110,12 @@ class Rendering:
         Raises
         ------
         FileExistsError
-            Before any work: the folder has other pictures under the same names.
+            The folder has other pictures under the same names. Raised before any work is done.
         """
         paths = [self.folder / file for file in file_names(self.request.names, self.prefix)]
         batches = list(chunks(range(len(paths)), self.batch_size))
         settings = [self._settings_of(one, batch) for batch in batches for one in batch]
-        there = finished(
+        existing = finished(
             zip(paths, settings, strict=True),
             with_arrays=self.request.channels not in PICTURE_CHANNELS,
             overwrite=self.overwrite,
@@ -123,16 +123,16 @@ class Rendering:
         remove_unfinished(self.folder)
         outcome = Outcome()
         for path, name in zip(paths, self.request.names, strict=True):
-            if path in there:
+            if path in existing:
                 self.report(path, f"{name}, already there")
                 outcome.there.append(path)
-        missing = [position for position, path in enumerate(paths) if path not in there]
+        missing = [position for position, path in enumerate(paths) if path not in existing]
         if self.together:
-            # As it was then: a batch of some of them only would give other pictures.
+            # Repeat whole batches: a part of a batch would give other pictures.
             batches = [batch for batch in batches if not set(batch).isdisjoint(missing)]
         else:
             batches = list(chunks(missing, self.batch_size))
-        # A signal never ends the writing of what is finished.
+        # No signal interrupts the writing of finished pictures.
         with stop.later():
             for batch in batches:
                 if not stop and (pictures := self._run(batch, stop)) is not None:
@@ -150,7 +150,7 @@ class Rendering:
         return settings
 
     def _run(self, batch: Sequence[int], stop: StopRequest) -> Pictures | None:
-        """Optimize a batch; None where it was interrupted before there was a picture."""
+        """Optimize a batch; None if it was interrupted before there was a picture."""
         objective = self.request.objective(batch)
         try:
             with stop.after_the_step():
@@ -166,7 +166,7 @@ class Rendering:
         *,
         lost: bool,
     ) -> None:
-        """Write a batch: if one picture cannot be written, the others are, before the error."""
+        """Write a batch; if one picture cannot be written, write the others, then raise."""
         error: Exception | None = None
         for index, (path, settings) in enumerate(chosen):
             if path in outcome.there:
@@ -187,7 +187,7 @@ class Rendering:
     def _write(
         self, path: Path, pictures: Pictures, index: int, settings: Mapping[str, Any]
     ) -> None:
-        """Write a picture; of an image with other channels, all of them and a picture of some."""
+        """Write a picture; for an image with other channels, all of them and a picture of some."""
         image, name = pictures.images[index], pictures.names[index]
         transparency = None if pictures.transparencies is None else pictures.transparencies[index]
         metadata = _metadata(name, settings)

@@ -1,7 +1,7 @@
-"""What the console command does before torch is imported, which takes seconds.
+"""Prepares the process of the console command before torch is imported, which takes seconds.
 
-Nothing is at stake then, so Ctrl-C ends the process with one word instead of a traceback through
-the imports. Nothing here may import anything that takes long.
+Nothing can be lost at that time, so Ctrl-C ends the process with one word instead of a traceback.
+This module must not import anything that takes long.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 _NAMES = frozenset({"fvfast", "fvfast.exe", "fvfast-script.py"})
-# Some tens of microseconds, which costs a step alone next to nothing: benchmarks.beside_others.
+# Some tens of microseconds, which hardly slows a step down: see benchmarks.beside_others.
 _SPINS = "3000"
 _MODULES = frozenset({"fvfast", "fvfast.__main__"})
 
@@ -28,7 +28,7 @@ def is_command(arguments: list[str], original: list[str]) -> bool:
     """
     if not arguments:
         return False
-    if arguments[0] == "-m":  # what Python says while it looks for the module
+    if arguments[0] == "-m":  # as long as Python is looking for the module
         number = next(n for n, one in enumerate(original) if one.startswith("-m"))
         module = original[number].removeprefix("-m") or original[number + 1]
         return module in _MODULES
@@ -36,16 +36,16 @@ def is_command(arguments: list[str], original: list[str]) -> bool:
 
 
 def open_closed_streams() -> None:
-    """Put the null device where standard streams are closed.
+    """Open the null device in place of standard streams that are closed.
 
-    A file opened later, such as a picture, would otherwise get the number of standard output, and
-    whatever writes there would write into it.
+    Otherwise a file that is opened later, such as a picture, could get the file descriptor of
+    standard output, and everything printed would go into it.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            # The lowest number that is free, which is this one.
+            # This gets the lowest free descriptor, which is this one.
             os.open(os.devnull, os.O_RDWR)
 
 
@@ -59,7 +59,7 @@ def quit_on_interrupt() -> None:
 
 
 def quit_with(status: int) -> None:
-    """Let Ctrl-C and SIGTERM end the process at once with a status that is known by now."""
+    """Let Ctrl-C and SIGTERM end the process at once, with a given exit status."""
 
     def leave(_number: int, _frame: FrameType | None) -> None:
         os._exit(status)
@@ -76,16 +76,17 @@ def _quit(number: int, _frame: FrameType | None) -> None:
 
 
 def wait_briefly() -> None:
-    """Let threads that wait for others go to sleep soon, unless the user says how they wait.
+    """Let waiting threads go to sleep soon, unless the user has set how they wait.
 
-    Threads of GNU's OpenMP keep their cores busy for milliseconds first, and beside other busy
-    programs a step then takes many times as long. The library reads this when torch loads it.
+    By default, threads of GNU's OpenMP keep their cores busy for milliseconds while they wait;
+    beside other busy programs a step then takes many times as long. The library reads the variable
+    when torch loads it.
     """
     if not any(os.environ.get(name) for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")):
         os.environ["GOMP_SPINCOUNT"] = _SPINS
 
 
-# In any other program, importing the package changes nothing.
+# In any other program, importing this package has no such effects.
 if is_command(sys.argv, sys.orig_argv):
     open_closed_streams()
     quit_on_interrupt()

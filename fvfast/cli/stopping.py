@@ -1,4 +1,4 @@
-"""How the console command stops: Ctrl-C, ``kill`` and a terminal that is closed lose no picture."""
+"""Stops the console command on Ctrl-C, ``kill`` or a closed terminal, without losing a picture."""
 
 import contextlib
 import enum
@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-# A terminal that is closed sends SIGHUP, which Windows does not have.
+# Closing a terminal sends SIGHUP, which Windows does not have.
 _ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 _STOPPING = b"\nstopping after this step (Ctrl-C again: at once)\n"
 
@@ -18,19 +18,19 @@ class _When(enum.Enum):
 
     AT_ONCE = "it raises KeyboardInterrupt: there is nothing to save"
     AFTER_THE_STEP = "the first one is noted, the second one raises KeyboardInterrupt"
-    LATER = "it is noted: what is finished is being saved"
+    LATER = "it is noted: finished pictures are being saved"
 
 
 class StopRequest:
-    """Whether the user has asked to stop: with Ctrl-C (SIGINT), SIGTERM or SIGHUP.
+    """Whether the user has asked to stop, with Ctrl-C (SIGINT), SIGTERM or SIGHUP.
 
     Attributes
     ----------
     number
-        The first signal that came, or None.
+        The first signal that arrived, or None.
     cut
-        Whether a signal has raised `KeyboardInterrupt`, which may have come out as something else:
-        a module whose import is interrupted raises ImportError.
+        Whether a signal has raised `KeyboardInterrupt`. Callers may see another exception: a module
+        whose import is interrupted raises ImportError.
     """
 
     def __init__(self) -> None:
@@ -44,12 +44,12 @@ class StopRequest:
 
     @property
     def status(self) -> int:
-        """Exit status of a command that was stopped, as shells count it: 128 + the signal."""
+        """Exit status of a stopped command, by the convention of shells: 128 + the signal."""
         return 128 + (self.number or signal.SIGINT)
 
     @contextlib.contextmanager
     def later(self) -> Iterator[None]:
-        """Only note signals within this context, whatever is done there is finished."""
+        """Only note signals within this context, so that its work is completed."""
         before = self._when
         self._when = _When.LATER
         try:
@@ -68,7 +68,7 @@ class StopRequest:
             self._when = before
 
     def finish(self) -> None:
-        """Raise nothing from here to the end of `after_the_step`: the last step has been taken."""
+        """Only note signals until `after_the_step` ends: the last step has been taken."""
         if self._when is _When.AFTER_THE_STEP:
             self._when = _When.LATER
 
@@ -88,18 +88,18 @@ class StopRequest:
         if self._when is _When.AT_ONCE:
             self._cut()
         elif not first:
-            # The engine takes Ctrl-C over while it must not be interrupted, and not the others.
+            # Treat it like Ctrl-C, which the engine delays while it must not be interrupted.
             handler = signal.getsignal(signal.SIGINT)
             if callable(handler):
                 handler(signal.SIGINT, frame)
 
     def _note(self, number: int) -> bool:
-        """Note a signal; whether it is the first one."""
+        """Note a signal; return whether it is the first one."""
         if self.number is not None:
             return False
         self.number = number
         if self._when is not _When.AT_ONCE:
-            # Not through a stream, whose lock the interrupted code may hold.
+            # Not through a stream: the interrupted code may hold its lock.
             with contextlib.suppress(OSError):
                 os.write(2, _STOPPING)
         return True
@@ -110,7 +110,7 @@ class StopRequest:
         raise KeyboardInterrupt
 
     def _is_elsewhere(self, number: int) -> bool:
-        """Whether this is a forked process, which ends as any other; ask it to."""
+        """Whether this is a forked process; if so, let the signal end it as usual."""
         if os.getpid() == self._process:
             return False
         signal.signal(number, signal.SIG_DFL)
@@ -120,12 +120,12 @@ class StopRequest:
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Turn signals that end a process into requests to stop, for the length of a ``with`` block.
+    """Turn signals that end a process into requests to stop, during a ``with`` block.
 
-    What is ignored stays so: SIGINT in the background of a script, SIGHUP with ``nohup``.
+    Ignored signals stay ignored: SIGINT in the background of a script, SIGHUP with ``nohup``.
     """
     request = StopRequest()
-    # Python takes signal handlers in the main thread only.
+    # Python allows signal handlers in the main thread only.
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
@@ -133,7 +133,7 @@ def stop_on_signals() -> Iterator[StopRequest]:
     try:
         for number in (signal.SIGINT, *_ENDING):
             usual = signal.getsignal(number)
-            if usual in (signal.SIG_IGN, None):  # None: of a library that is not Python's
+            if usual in (signal.SIG_IGN, None):  # None: the handler was not set by Python
                 continue
             before[number] = usual
             handler = request.interrupt if number == signal.SIGINT else request.end

@@ -1,4 +1,4 @@
-"""How the console command talks to its user: errors and warnings."""
+"""Prints errors and warnings of the console command."""
 
 import contextlib
 import sys
@@ -18,23 +18,23 @@ from fvfast.cli.stopping import StopRequest, stop_on_signals
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return a console that never breaks lines where the output goes to a file or a pipe."""
+    """Return a console that does not wrap lines if the output goes to a file or a pipe."""
     made = Console(stderr=stderr, highlight=False)
     return made if made.is_terminal else Console(stderr=stderr, highlight=False, width=10_000)
 
 
 def plain(text: str) -> str:
-    """Text for a console to print as it is: without markup, and without control characters."""
+    """Return text that a console prints as it is: markup and control characters are escaped."""
     return escape(printable(text, keep="\n"))
 
 
 def run_program(run: Callable[[], Any]) -> None:
-    """Run the console command as what this process is for.
+    """Run the console command as the main program of this process.
 
     Raises
     ------
     SystemExit
-        As ``run`` does.
+        Raised by ``run``.
     """
     forgive_lost_output()
     quit_on_interrupt()
@@ -46,7 +46,7 @@ def run_program(run: Callable[[], Any]) -> None:
         raise
     finally:
         sys.stdout.flush()
-        # All is done: a signal while Python puts its things away changes nothing.
+        # The work is done: a signal while Python shuts down must not change the exit status.
         quit_with(status if isinstance(status, int) else int(status is not None))
 
 
@@ -57,13 +57,13 @@ def friendly_errors(debug: bool) -> Iterator[StopRequest]:
     Parameters
     ----------
     debug
-        Let errors through as they are.
+        Whether to raise errors unchanged.
 
     Yields
     ------
     stop
-        Whether the user has asked to stop. Where nothing else is said with it, this ends the block
-        at once, with the exit status of the signal.
+        Whether the user has asked to stop. Unless the block uses its contexts, such a request ends
+        the block at once, with the exit status of the signal.
     """
     with _brief_warnings(), stop_on_signals() as stop:
         try:
@@ -73,7 +73,7 @@ def friendly_errors(debug: bool) -> Iterator[StopRequest]:
         except KeyboardInterrupt as error:
             raise interrupted(stop) from error
         except Exception as error:
-            # Also what a network's own module raises, whatever it is.
+            # Any exception: a network's own module may raise whatever it likes.
             if stop.cut:
                 raise interrupted(stop) from error
             if debug:
@@ -87,7 +87,7 @@ def friendly_errors(debug: bool) -> Iterator[StopRequest]:
 
 
 def interrupted(stop: StopRequest) -> typer.Exit:
-    """Say that nothing came of it; return what to raise."""
+    """Print that the command was interrupted; return the exception to raise."""
     console(stderr=True).print("interrupted", soft_wrap=True)
     return typer.Exit(stop.status)
 
@@ -101,21 +101,21 @@ def _described(error: Exception) -> str:
     name, text = type(error).__name__, str(error).strip()
     if not text:
         return name
-    # These are raised with sentences; others, such as KeyError('x'), with next to nothing.
+    # The texts of these are sentences; that of others, such as KeyError('x'), needs the type.
     told = (ValueError, TypeError, ImportError, OSError, RuntimeError)
     return text if isinstance(error, told) else f"{name}: {text}"
 
 
 @contextlib.contextmanager
 def _brief_warnings() -> Iterator[None]:
-    """Print the text of warnings without the line of code that gave them."""
+    """Print warnings without the line of code that they came from."""
     usual = warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **where: Any) -> None:
         if issubclass(category, (UserWarning, RuntimeWarning)):
             console(stderr=True).print(f"[yellow]warning:[/] {plain(str(message))}", soft_wrap=True)
         else:
-            # For developers, who need to know where.
+            # Other warnings are for developers, who need the line.
             usual(message, category, *place, **where)
 
     warnings.showwarning = show

@@ -1,11 +1,11 @@
-"""Runs the user's network: finds its layers, taps them, and hands the network back as it was."""
+"""Runs the user's network: finds its layers, reads them, and leaves the network as it was."""
 
 
 def clear() -> None:
-    """Free what is kept with networks between calls: folded weights, captured passes.
+    """Free what is kept for networks between calls: folded weights, captured passes.
 
-    The next call for each network chooses anew how to run it, which takes a few of its passes.
-    Without this, what is kept for a network goes when the network does, and when memory runs out.
+    The next call for a network chooses again how to run it, which takes a few passes. Without this
+    function, what is kept for a network is freed with the network, or when memory runs out.
     """
     from fvfast.engine.rewrite.kept_forms import SHARED
 

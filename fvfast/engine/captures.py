@@ -1,10 +1,10 @@
 """What captures of CUDA graphs share in a process: their streams, and what a failed one leaves.
 
-A capture that CUDA breaks off leaves the process worse than it was, and torch offers no way back.
-Before 2.12 the allocator believes that the capture goes on: ``torch.cuda.empty_cache()`` fails an
-assertion ever after, and the allocator asks the graph which memory is its own, so that the graph
-must not go away either. Later versions close the allocator's pool where ``capture_end`` fails, but
-not where ``capture_begin`` does.
+When CUDA aborts a capture, torch does not clean up completely and offers no way to do so. Before
+2.12 the allocator believes that the capture goes on: ``torch.cuda.empty_cache()`` then always fails
+an assertion, and the graph must stay alive because the allocator still asks it which memory it
+owns. Later versions close the allocator's pool when ``capture_end`` fails, but not when
+``capture_begin`` does.
 """
 
 import contextlib
@@ -17,11 +17,11 @@ import torch
 from fvfast.engine.locks import free_after_fork
 
 CAPTURE_MODE = "thread_local"
-"""What CUDA forbids during a capture, it forbids in the thread that captures.
+"""In this mode CUDA forbids unsafe calls only to the thread that captures.
 
-With "global", torch's default, it forbids that in all threads: one that allocates memory of a GPU,
-as any thread may, would get the error and would break the capture as well. Work for the stream of
-the capture is recorded from whichever thread it comes, so autograd's backward pass is too.
+With "global", torch's default, it forbids them to all threads: another thread that allocates GPU
+memory, as any may, would get an error and break the capture. Work on the stream of the capture is
+recorded whichever thread it comes from, so autograd's backward pass is recorded too.
 """
 
 
@@ -31,7 +31,7 @@ class Captures:
     Attributes
     ----------
     failure
-        Why no more graphs are captured; empty while they are.
+        Why no more graphs are captured; empty as long as graphs can be captured.
     """
 
     def __init__(self) -> None:
@@ -45,10 +45,11 @@ class Captures:
     def on_stream(self, device: torch.device) -> Iterator[None]:
         """Run a ``with`` block on the stream on which passes of a device are captured.
 
-        One stream for good: cuBLAS keeps a workspace for each that it has seen. What a pass sets up
-        for its stream is so set up, in ordinary memory, before a capture can put it into a graph's.
+        A device keeps its stream for the life of the process, because cuBLAS keeps a workspace for
+        each stream it has seen. A pass on this stream before the capture sets such things up in
+        ordinary memory, not in that of a graph.
         """
-        with self._lock:  # what another thread did there would be captured with the rest
+        with self._lock:  # the work of another thread on this stream would be captured, too
             if device not in self._streams:
                 self._streams[device] = torch.cuda.Stream(device)
             with torch.cuda.device(device), torch.cuda.stream(self._streams[device]):
@@ -56,17 +57,17 @@ class Captures:
 
     @contextlib.contextmanager
     def capturing(self, graph: torch.cuda.CUDAGraph, device: torch.device) -> Iterator[None]:
-        """Capture what a ``with`` block does on a device, and go back to the stream before.
+        """Capture what a ``with`` block does on a device, then return to the stream in use before.
 
         Raises
         ------
         RuntimeError
-            CUDA broke the capture off, or a capture before did, and this one was not tried.
+            CUDA aborted the capture; or an earlier capture failed, and this one was not tried.
         """
         with self._lock:
             if self.failure:
                 raise RuntimeError(self.failure)
-            # As torch.cuda.graph does: a graph's memory comes from what is free outside the cache.
+            # As torch.cuda.graph does: a graph gets its memory from outside torch's cache.
             gc.collect()
             torch.cuda.synchronize(device)
             torch.cuda.empty_cache()
@@ -80,7 +81,7 @@ class Captures:
                         graph.capture_end()
 
     def empty_cache(self) -> None:
-        """Give the memory that torch keeps for later back to the GPU, where torch still can."""
+        """Return torch's cached memory to the GPU, unless a failed capture made that impossible."""
         with self._lock:  # not while another thread captures
             if not self.failure:
                 torch.cuda.empty_cache()
@@ -107,10 +108,10 @@ class Captures:
 
 @contextlib.contextmanager
 def _random_state_of_its_own(device: torch.device) -> Iterator[None]:
-    """Give a capture that begins a copy of the default generator's state.
+    """Register a copy of the default generator's state, not the state itself, with a capture.
 
-    A state that belongs to a capture draws nothing outside it, and before torch 2.13 never again
-    when the capture fails.
+    A state that is registered with a capture cannot draw outside of it. Before torch 2.13 that
+    stays so for ever if the capture fails.
     """
     generator = torch.cuda.default_generators[device.index]
     state = generator.graphsafe_get_state()
@@ -122,4 +123,4 @@ def _random_state_of_its_own(device: torch.device) -> Iterator[None]:
 
 
 CAPTURES = Captures()
-"""Those of this process."""
+"""The captures of this process."""

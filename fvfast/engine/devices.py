@@ -9,7 +9,7 @@ _LISTED = "`fvfast info` lists the devices."
 
 
 def check_device(device: torch.device | str | int) -> torch.device:
-    """Return a device that can be used; one of CUDA with its index.
+    """Return a device that can be used; a CUDA device always with its index.
 
     Parameters
     ----------
@@ -19,11 +19,11 @@ def check_device(device: torch.device | str | int) -> torch.device:
     Raises
     ------
     TypeError
-        It is none of these.
+        ``device`` is none of these.
     ValueError
-        There is no device of this name or of this index.
+        There is no device with this name or index.
     RuntimeError
-        This torch is built without it, or its driver does not work.
+        This build of torch does not support the device, or its driver does not work.
     """
     if not isinstance(device, (torch.device, str, int)) or isinstance(device, bool):
         raise TypeError(
@@ -50,12 +50,12 @@ def check_device(device: torch.device | str | int) -> torch.device:
 
 def _check_gpu(device: torch.device, asked: str) -> torch.device:
     with warnings.catch_warnings():
-        # A driver that does not work is an error here, which says the same.
+        # The error below says what torch's warning about the driver says.
         warnings.simplefilter("ignore")
         usable, count = torch.cuda.is_available(), torch.cuda.device_count()
     if not usable:
         raise RuntimeError(f'{asked}: {_why_no_gpu()}, or use device="cpu". {_LISTED}')
-    # "cuda" is the one that torch uses now: a model on "cuda:0" need not be moved there.
+    # "cuda" means torch's current GPU.
     index = torch.cuda.current_device() if device.index is None else device.index
     if index >= count:
         there = "is one GPU, cuda:0" if count == 1 else f"are {count} GPUs, cuda:0 to {count - 1}"
@@ -84,5 +84,5 @@ def _why_no_gpu() -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    """Return the first sentence or line of what torch says; the rest is for its developers."""
+    """Return the first sentence or line of torch's message; the rest is for torch's developers."""
     return str(error).strip().partition("\n")[0].partition(". ")[0].rstrip(".")

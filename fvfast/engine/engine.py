@@ -1,4 +1,4 @@
-"""Runs the user's network for a whole optimization: scores and the gradients of what it sees."""
+"""Runs the user's network during an optimization: scores, and gradients of the views."""
 
 import contextlib
 import functools
@@ -10,10 +10,10 @@ import torch
 from fvfast.engine.borrowing.randomness import drawn_from
 from fvfast.engine.borrowing.state import preserved
 from fvfast.engine.graphs.cuda_graph import CudaGraphs, Pass
-from fvfast.engine.graphs.repeated_pass import PartScorer, RepeatedPass, kind_of
+from fvfast.engine.graphs.repeated_pass import RepeatedPass, kind_of
 from fvfast.engine.memory import free_memory
 from fvfast.engine.network.preprocessing import check_preprocess
-from fvfast.engine.passes import Passes
+from fvfast.engine.passes import MakeScorer, Passes
 from fvfast.engine.precision import Precision
 from fvfast.engine.rewrite.forms import Running
 from fvfast.engine.rewrite.kept_forms import FormStore, KeptForm, choose_form, key_of
@@ -22,17 +22,17 @@ from fvfast.engine.taps import TappedModel
 
 
 class Engine:
-    """Scores and gradients of images, with a network that is in the form of a plan.
+    """Computes scores and gradients with a network that runs by a plan.
 
     Parameters
     ----------
     tapped
         The network, frozen and in evaluation mode.
     form
-        What is kept of how the network runs.
+        The network's form, which later runs may use again.
     plan
         How this run uses it.
-    scorer
+    make_scorer
         Makes the function that scores images ``first`` to ``last`` (exclusive).
     name
         Of the first objective, for messages.
@@ -49,7 +49,7 @@ class Engine:
         tapped: TappedModel,
         form: KeptForm,
         plan: Plan,
-        scorer: PartScorer,
+        make_scorer: MakeScorer,
         name: str,
         *,
         graphs: CudaGraphs,
@@ -62,15 +62,15 @@ class Engine:
         self.runs_user_code = runs_user_code
         self._graphs = graphs
         self._form = form
-        self._scorer = scorer
+        self._make_scorer = make_scorer
         self._name = name
-        self._passes = self._make_passes(scorer)
+        self._passes = self._make_passes(make_scorer)
         self._runs: dict[tuple[int, bool], Pass] = {}
         self._repeated: list[RepeatedPass] = []
         self._device = torch.device("cpu")  # until there are views
         self._seed = seed
         self._step = 0
-        self._draws: bool | None = None  # known after a pass
+        self._draws: bool | None = None  # whether the network draws; known after a pass
 
     @property
     def views_dtype(self) -> torch.dtype:
@@ -96,7 +96,7 @@ class Engine:
         count
             N.
         join_activations
-            False leaves ReLUs to themselves, for who changes them.
+            False runs ReLUs on their own, so that a caller can replace them.
 
         Raises
         ------
@@ -119,19 +119,19 @@ class Engine:
 
     @property
     def status(self) -> str:
-        """How the last kind of passes ran, for people."""
+        """How the latest passes run, in words."""
         if self._repeated:
             return self._repeated[-1].status
         obstacle = self._obstacle(self._device)
         return f"without a CUDA graph: {obstacle}" if obstacle else "not yet"
 
     def close(self) -> None:
-        """End the run: what is kept holds on to the network no longer."""
+        """End the run: what is kept for later runs no longer refers to the network."""
         for repeated in self._repeated:
             repeated.end()
 
     def _first_run(self, device: torch.device, count: int, join_activations: bool) -> Pass:
-        """Return what runs passes, by a CUDA graph where that is possible."""
+        """Return a function that runs passes, with a CUDA graph if that is possible."""
 
         def run(passes: Passes, views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             return self._pass(passes, views, count, join_activations)
@@ -139,12 +139,12 @@ class Engine:
         model = self.tapped.model
         if self._obstacle(device):
             return functools.partial(run, self._passes)
-        kind = kind_of(self._scorer(0, count))
+        kind = kind_of(self._make_scorer(0, count))
         if kind is not None:
             kind = (kind, count, join_activations, self.plan.gradient_scale)
         assert model is not None  # there would be nothing to capture
         repeated = self._form.repeated_pass(model, kind, self._graphs.capture)
-        repeated.begin(self._scorer, self._make_passes, run)
+        repeated.begin(self._make_scorer, self._make_passes, run)
         self._repeated.append(repeated)
         return repeated
 
@@ -152,8 +152,8 @@ class Engine:
         """Say why no pass is captured on a device; empty where they may be."""
         return self._graphs.why_not(self.tapped.model, device, runs_user_code=self.runs_user_code)
 
-    def _make_passes(self, scorer: PartScorer) -> Passes:
-        return Passes(scorer, self._name, self.plan.views_per_pass, self.plan.gradient_scale)
+    def _make_passes(self, make_scorer: MakeScorer) -> Passes:
+        return Passes(make_scorer, self._name, self.plan.views_per_pass, self.plan.gradient_scale)
 
     def _pass(
         self, passes: Passes, views: torch.Tensor, count: int, join_activations: bool
@@ -161,7 +161,7 @@ class Engine:
         def network(part: torch.Tensor) -> list[torch.Tensor]:
             return self.tapped(self.running.form.feed(part))
 
-        # Around the scores too: a user's function may call the network itself.
+        # The context covers the scores, too: a user's function may call the network itself.
         context = self.running.context(views.device, join_activations=join_activations)
         with torch.enable_grad(), context:
             return passes.run(network, views, count)
@@ -171,12 +171,12 @@ class Engine:
 def running_engine(
     tapped: TappedModel,
     plan: Plan,
-    scorer: PartScorer,
+    make_scorer: MakeScorer,
     name: str,
     *,
     runs_user_code: bool = True,
 ) -> Iterator[Engine]:
-    """Run a network by a plan for the length of a ``with`` statement; nothing is kept.
+    """Run a network by a plan during a ``with`` statement; nothing is kept for later runs.
 
     Parameters
     ----------
@@ -184,7 +184,7 @@ def running_engine(
         The network, frozen and in evaluation mode.
     plan
         What `make_plan` returned.
-    scorer
+    make_scorer
         Makes the function that scores images ``first`` to ``last`` (exclusive).
     name
         Of the first objective, for messages.
@@ -193,7 +193,7 @@ def running_engine(
     """
     form = KeptForm(tapped.model, plan, Running(tapped.model, plan.form, plan.convolutions))
     with _installed(
-        tapped, form, plan, scorer, name, graphs=CudaGraphs(), runs_user_code=runs_user_code
+        tapped, form, plan, make_scorer, name, graphs=CudaGraphs(), runs_user_code=runs_user_code
     ) as engine:
         yield engine
 
@@ -202,7 +202,7 @@ def running_engine(
 def kept_engine(
     tapped: TappedModel,
     views: torch.Tensor,
-    scorer: PartScorer,
+    make_scorer: MakeScorer,
     name: str,
     precision: Precision,
     *,
@@ -211,15 +211,15 @@ def kept_engine(
     seed: int = 0,
     thorough: bool = True,
 ) -> Iterator[Engine]:
-    """Run a network in the form of an earlier run, or choose one and keep it for later ones.
+    """Run a network in the form of an earlier run, or choose a form and keep it for later runs.
 
     Parameters
     ----------
     tapped
         The network, frozen and in evaluation mode.
     views
-        (B, C, h, w): views of the first image, as the run will have them.
-    scorer, name, runs_user_code
+        (B, C, h, w): views of the first image, like those of the run.
+    make_scorer, name, runs_user_code
         See `running_engine`.
     precision
         See `fvfast.maco`.
@@ -235,10 +235,10 @@ def kept_engine(
     ValueError
         See `make_plan` and `check_preprocess`.
     """
-    model, first = tapped.model, scorer(0, 1)
+    model, first = tapped.model, make_scorer(0, 1)
     key = key_of(tapped, views, precision)
     form = None if model is None or key is None else store.take(model, key)
-    # So that the run is the same, however much was tried before it.
+    # The run must be the same however many forms were tried before it.
     with preserved(model):
         if form is None or not form.serves(tapped, first, views, thorough=thorough):
             if tapped.preprocess is not None:
@@ -246,15 +246,15 @@ def kept_engine(
             form = choose_form(tapped, first, views, name, precision)
     plan = form.plan_for(first, views.device)
     if plan.views_per_pass is not None and plan.views_per_pass < len(views):
-        # Not even one image's views: what others keep may have to go.
+        # Not even the views of one image fit: free what is kept for other networks.
         free_memory(views.device)
         plan = plan.for_run(first, views.device)
     with _installed(
-        tapped, form, plan, scorer, name,
+        tapped, form, plan, make_scorer, name,
         graphs=store.graphs, runs_user_code=runs_user_code, seed=seed,
     ) as engine:  # fmt: skip
         yield engine
-    # Not after an exception, which may have left anything half done.
+    # Not reached after an exception, which may have left the form half changed.
     if model is not None and key is not None and form.can_be_kept:
         store.put(model, key, form)
 
@@ -264,12 +264,12 @@ def _installed(
     tapped: TappedModel,
     form: KeptForm,
     plan: Plan,
-    scorer: PartScorer,
+    make_scorer: MakeScorer,
     name: str,
     **settings: Any,
 ) -> Iterator[Engine]:
     with form.running.installed(tapped.model):
-        engine = Engine(tapped, form, plan, scorer, name, **settings)
+        engine = Engine(tapped, form, plan, make_scorer, name, **settings)
         try:
             yield engine
         finally:
@@ -277,9 +277,9 @@ def _installed(
 
 
 class EngineAtFirstUse(contextlib.ExitStack):
-    """An engine that starts when a step asks for it and ends with the ``with`` statement.
+    """An engine that starts at the first step and ends with the ``with`` statement.
 
-    Within a step an interrupt ends the run like in any other.
+    The start is part of the step, where an interrupt ends the run as it does in any step.
 
     Parameters
     ----------

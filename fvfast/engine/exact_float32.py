@@ -1,7 +1,7 @@
-"""Convolutions and products of matrices in float32 as it is, without TF32, on NVIDIA GPUs.
+"""Convolutions and matrix products in full float32, without TF32, on NVIDIA GPUs.
 
-TF32 rounds the inputs of a convolution to 10 bits, and is what cuDNN's convolutions use unless they
-are told not to. Two ways to compute the same then differ by more than a way that is wrong.
+TF32 rounds the inputs of a convolution to 10 bits, and cuDNN's convolutions use it by default. The
+rounding makes two correct ways to compute the same thing differ by more than a mistake would.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from fvfast.engine.locks import torch_state_used
 
 
 def tf32_settings() -> dict[str, bool]:
-    """Whether convolutions, and products of matrices, may use TF32."""
+    """Whether convolutions and matrix products may use TF32."""
     backends: Any = torch.backends
     if _has_newer_settings():
         operations = {"convolutions": backends.cudnn.conv, "matrices": backends.cuda.matmul}
@@ -27,13 +27,13 @@ def tf32_settings() -> dict[str, bool]:
 
 @contextlib.contextmanager
 def exact_float32() -> Iterator[None]:
-    """Compute without TF32 for the length of a ``with`` block; afterwards all is as it was.
+    """Compute without TF32 during a ``with`` block, then restore the settings.
 
     Notes
     -----
-    The settings are those of the whole program: its other threads compute without TF32 too
-    meanwhile. Two such blocks, of two threads, take turns. Within one, torch refuses to read the
-    older settings, such as ``torch.backends.cudnn.allow_tf32``, where the newer ones are known.
+    The settings are global: meanwhile other threads compute without TF32, too. Blocks of two
+    threads take turns. Within a block, a torch that has the newer settings refuses to read the
+    older ones, such as ``torch.backends.cudnn.allow_tf32``.
     """
     with (
         torch_state_used(),
@@ -43,10 +43,10 @@ def exact_float32() -> Iterator[None]:
 
 
 def _has_newer_settings() -> bool:
-    """Whether each operation has a setting, as from torch 2.9 on.
+    """Whether torch has a setting for each operation, as from 2.9 on.
 
-    There the older ones cannot be set and set back: they overwrite a default, which follows what is
-    said of all operations.
+    There the older settings cannot be set and restored: setting one replaces a default that would
+    follow the setting for all operations.
     """
     return hasattr(torch.backends.cudnn, "conv")
 
@@ -54,12 +54,12 @@ def _has_newer_settings() -> bool:
 @contextlib.contextmanager
 def _newer_settings() -> Iterator[None]:
     backends: Any = torch.backends
-    of_cuda = backends.cudnn  # its own setting is that of all operations on CUDA
+    of_cuda = backends.cudnn  # its own setting is for all operations on CUDA
     operations = (of_cuda.conv, of_cuda.rnn, backends.cuda.matmul)
     before = [operation.fp32_precision for operation in operations]
     of_all = backends.fp32_precision
     try:
-        backends.fp32_precision = "none"  # what is unset elsewhere says what this one says
+        backends.fp32_precision = "none"  # a setting that is unset shows this one's value
         own = of_cuda.fp32_precision
     finally:
         backends.fp32_precision = of_all

@@ -1,8 +1,8 @@
-"""Who uses what threads cannot use at the same time: networks, and what all threads share of torch.
+"""Keeps threads from using the same network, or the global state of torch, at the same time.
 
-All that one use needs is taken in one go, or waited for with nothing taken: threads that take one
-thing after another can wait for each other for ever. What a thread takes on top of what it has (in
-a callback) may still be such a wait; it is found, and refused.
+A thread takes everything that it needs at once, and holds nothing while it waits: threads that take
+one thing after another can deadlock. A thread may still take more on top of what it holds (in a
+callback); a deadlock that would come of it is detected and refused.
 """
 
 import contextlib
@@ -15,10 +15,10 @@ from typing import Any
 from fvfast.engine.borrowing.interrupts import let_interrupts_through
 
 Parts = Mapping[Hashable, object]
-"""What a use needs: by a key that says whether two are the same, what keeps the key alive."""
+"""What a thread takes: keys, equal if two parts are the same, and the objects they stand for."""
 
 TORCH_STATE: Parts = {"state of torch that all threads share": None}
-"""The global generators, of numpy and Python too, and the settings of float32."""
+"""The global generators (of torch, numpy and Python) and the float32 settings."""
 
 _PATIENCE = 0.1  # seconds after which a thread that waits looks for an interrupt
 
@@ -29,8 +29,8 @@ class Use:
     Attributes
     ----------
     undo
-        Puts back what the thread does, in a process that is forked meanwhile and does not have the
-        thread. It may not compute with several threads, which a forked process cannot.
+        Restores what the thread has changed, in a process that is forked meanwhile and does not
+        have the thread. It must not compute with several threads: a forked process cannot.
     """
 
     def __init__(self, thread: int, parts: Parts) -> None:
@@ -53,19 +53,20 @@ class Uses:
 
     @contextlib.contextmanager
     def of(self, find_parts: Callable[[], Parts], *, interruptible: bool = True) -> Iterator[Use]:
-        """Use parts for the length of a ``with`` statement; a thread may do so again within it.
+        """Use parts during a ``with`` statement; within it the same thread may use them again.
 
         Parameters
         ----------
         find_parts
-            Says what is needed, anew after each wait: who used it may have changed what it is.
+            Returns what is needed. Called again after each wait, because the thread that used the
+            parts may have changed what there is.
         interruptible
             Whether Ctrl-C ends the wait.
 
         Raises
         ------
         RuntimeError
-            Another thread waits, in turn, for what this one uses.
+            The wait would be a deadlock: another thread waits for what this one uses.
         """
         use = self._begin(find_parts, interruptible)
         try:
@@ -90,13 +91,13 @@ class Uses:
             return use
 
     def _free_parts(self, find_parts: Callable[[], Parts], me: int) -> Parts | None:
-        """Find what is needed; None where another thread uses some of it."""
+        """Find what is needed; None if another thread uses some of it."""
         try:
             parts = find_parts()
         except RuntimeError as error:
             if "during iteration" not in str(error) or self._are_all_of(me):
                 raise
-            return None  # a network that adds to itself as it runs, while it is looked at
+            return None  # another thread's run changed the network while this one looked at it
         if not self._users_of(parts, me):
             return parts
         self._wanted[me] = parts
@@ -107,7 +108,7 @@ class Uses:
         return all(use.thread == thread for use in self._uses)
 
     def _users_of(self, parts: Parts, me: int) -> set[int]:
-        """Threads other than this one that use any of these."""
+        """Return the threads other than this one that use any of the parts."""
         return {
             use.thread
             for use in self._uses
@@ -121,7 +122,7 @@ class Uses:
             if thread in reached or thread not in self._wanted:
                 continue
             reached.add(thread)
-            # What it waits for may be free by now: then it has only not woken up yet.
+            # What it waits for may be free by now, before it has woken up: then it has no users.
             users = self._users_of(self._wanted[thread], thread)
             if me in users:
                 raise RuntimeError(
@@ -132,7 +133,7 @@ class Uses:
             ahead.extend(users)
 
     def after_fork(self) -> None:
-        """Forget the threads that a forked process does not have, and undo what they were at."""
+        """Forget the threads that a forked process does not have, and undo what they changed."""
         me = threading.get_ident()
         self._changed = threading.Condition()
         gone = [use for use in self._uses if use.thread != me]
@@ -143,11 +144,11 @@ class Uses:
 
 
 USES = Uses()
-"""Those of this process."""
+"""The uses of this process."""
 
 
 def torch_state_used() -> contextlib.AbstractContextManager[Use]:
-    """Use `TORCH_STATE`; the wait is for a pass or a step at most, and Ctrl-C waits as long."""
+    """Use `TORCH_STATE`. The wait lasts a pass or a step at most, and Ctrl-C does not end it."""
     return USES.of(lambda: TORCH_STATE, interruptible=False)
 
 
@@ -155,11 +156,11 @@ _with_a_lock: "weakref.WeakSet[Any]" = weakref.WeakSet()
 
 
 def free_after_fork(owner: Any) -> None:
-    """Let a forked process have ``owner._lock`` free, whichever thread held it at the fork."""
+    """Make ``owner._lock`` free in a forked process, even if a thread held it at the fork."""
     _with_a_lock.add(owner)
 
 
-# threading.Lock and RLock are functions, whose types take no arguments or are hidden.
+# By the types of the locks that threading.Lock and RLock, which are functions, return.
 _LOCKS = {type(make()): make for make in (threading.Lock, threading.RLock)}
 
 

@@ -1,8 +1,8 @@
-"""How much memory there is, and how freed memory is kept for the next step.
+"""How much memory is free, and how freed memory is kept for the next step.
 
-Each step allocates the same large tensors and frees them. The C library gives such blocks back to
-the system at once, and every page of the next ones then has to be mapped and zeroed again, which
-can cost as much as computing what goes into them.
+Each step allocates the same large tensors and frees them. The C library returns such blocks to the
+system at once. Every page of the next ones must then be mapped and zeroed again, which can take as
+long as computing their values.
 """
 
 import contextlib
@@ -30,12 +30,12 @@ _what_can_go: list[Callable[[], None]] = []
 
 
 def when_memory_is_needed(release: Callable[[], None]) -> None:
-    """Name a function that frees what is kept only to save time."""
+    """Register a function that frees what is kept only to save time."""
     _what_can_go.append(release)
 
 
 def free_memory(device: torch.device) -> None:
-    """Free what can go, after memory ran out on a device."""
+    """Free everything that is kept only to save time, after a device ran out of memory."""
     for release in _what_can_go:
         release()
     gc.collect()
@@ -45,9 +45,9 @@ def free_memory(device: torch.device) -> None:
 
 @contextlib.contextmanager
 def reused_memory() -> Iterator[None]:
-    """Within this context, freed memory stays with the process; it goes back at the end.
+    """Keep freed memory in the process during this context; return it to the system at the end.
 
-    Does something only with the GNU C library.
+    Has an effect only with the GNU C library.
 
     References
     ----------
@@ -65,10 +65,10 @@ def reused_memory() -> Iterator[None]:
 
 
 def available_memory(device: torch.device) -> int | None:
-    """Bytes that can still be allocated on a device; None where that is unknown."""
+    """Return the bytes that can still be allocated on a device; None if that is unknown."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        # What torch keeps for later is its own to use.
+        # torch's cached memory is free for torch's own use.
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(free) + kept
     if device.type != "cpu":
@@ -89,11 +89,11 @@ def _system_memory() -> int | None:
 
 
 def group_memory(group: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """Read what is left of the limit of a container (cgroups, version 2)."""
+    """Return how many bytes of a container's limit are left (cgroups, version 2)."""
     limit, used = group / "memory.max", group / "memory.current"
     if not (limit.exists() and used.exists()) or limit.read_text().strip() == "max":
         return None
-    # Files that were read count as used, and go when memory is needed.
+    # Cached files count as used, but are dropped when memory is needed.
     statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
     files = sum(int(statistics.get(name, 0)) for name in ("active_file", "inactive_file"))
     return max(0, int(limit.read_text()) - max(0, int(used.read_text()) - files))
@@ -107,7 +107,7 @@ def _gnu_library() -> ctypes.CDLL | None:
 
 
 class _Users:
-    """Who wants freed memory kept; the C library has one setting for all threads."""
+    """Counts the contexts that keep freed memory: the C library has one setting for all threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

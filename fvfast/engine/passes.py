@@ -1,4 +1,4 @@
-"""Scores and gradients of many images in as few passes through a network as the memory allows."""
+"""Scores and gradients of many images, in as few passes through a network as memory allows."""
 
 from collections.abc import Callable, Sequence
 
@@ -14,6 +14,9 @@ Network = Callable[[torch.Tensor], list[torch.Tensor]]
 Scorer = Callable[[Sequence[torch.Tensor]], torch.Tensor]
 """Maps outputs of layers (N*K, ...) to scores (N,)."""
 
+MakeScorer = Callable[[int, int], Scorer]
+"""Makes the scorer of images ``first`` to ``last`` (exclusive) of a batch."""
+
 
 class Passes:
     """Runs a network forward and back, over as many views at once as fit.
@@ -21,30 +24,30 @@ class Passes:
     Attributes
     ----------
     takes_one_view
-        Whether the network has turned out to take no batch.
+        Whether the network turned out to accept only one view at a time.
 
     Parameters
     ----------
-    scorer
+    make_scorer
         Makes the function that scores images ``first`` to ``last`` (exclusive).
     name
         Of the first objective, for messages.
     views_per_pass
-        Views that go through the network at once; None: all of them. Halved whenever the memory
-        does not suffice.
+        How many views go through the network at once; None: all of them. Halved each time memory
+        runs out.
     gradient_scale
-        Factor of the scores within the network's backward pass, for types that cannot hold small
-        gradients; the results do not have it.
+        Factor on the scores during the network's backward pass, for types that cannot hold small
+        gradients. The results are divided by it again.
     """
 
     def __init__(
         self,
-        scorer: Callable[[int, int], Scorer],
+        make_scorer: MakeScorer,
         name: str,
         views_per_pass: int | None = None,
         gradient_scale: float = 1.0,
     ) -> None:
-        self.scorer = scorer
+        self.make_scorer = make_scorer
         self.name = name
         self.views_per_pass = views_per_pass
         self.gradient_scale = gradient_scale
@@ -107,7 +110,7 @@ class Passes:
             else:
                 self._takes_batches = self._takes_batches or size > 1
                 return result
-            # After the exception is gone, and with it the tensors of its frames.
+            # Here the exception is gone, and with it the tensors in its frames.
             free_memory(views.device)
             warn_user(
                 f"out of memory with {size} views at once: going on with {self.views_per_pass}.",
@@ -117,7 +120,7 @@ class Passes:
     def _one_by_one(
         self, network: Network, views: torch.Tensor, count: int, error: Exception
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Go on with one view at a time, if that is all that a network that failed takes."""
+        """Go on with one view at a time, if the network failed because it accepts no more."""
         try:
             result = self._run(network, views, count, 1)
         except Exception:  # noqa: BLE001 (the number of views is not the cause, then)
@@ -158,10 +161,10 @@ class Passes:
     def _split_image(
         self, network: Network, views: torch.Tensor, image: int, size: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """One image whose views do not fit at once: forward in parts, then forward and back.
+        """Run one image whose views do not fit at once: forward in parts, then forward and back.
 
-        A score may join the views of an image in any way, so its gradient needs the outputs of all
-        of them first: these are small, unlike what is kept for a backward pass.
+        A score may combine the views of an image in any way, so its gradient needs the outputs of
+        all views first. These are small, unlike what is kept for a backward pass.
         """
         with torch.no_grad():
             outputs = [network(part) for part in views.split(size)]
@@ -176,7 +179,7 @@ class Passes:
             pairs = [
                 (output, cotangent.split(size)[index])
                 for output, cotangent in zip(network(leaf), cotangents, strict=True)
-                if output.requires_grad  # one that no view reaches has no part in the gradient
+                if output.requires_grad  # others do not depend on the views
             ]
             if not pairs:
                 raise ValueError(self._no_gradient())
@@ -187,7 +190,7 @@ class Passes:
 
     def _score(self, outputs: Sequence[torch.Tensor], first: int, last: int) -> torch.Tensor:
         if (first, last) not in self._scorers:
-            self._scorers[first, last] = self.scorer(first, last)
+            self._scorers[first, last] = self.make_scorer(first, last)
         scores = opened(self._scorers[first, last], outputs)
         if not scores.requires_grad:
             raise ValueError(self._no_gradient())
@@ -203,12 +206,12 @@ class Passes:
         )
 
     def _unscaled(self, gradient: torch.Tensor) -> torch.Tensor:
-        # In float32: the type of the network may not hold what is left.
+        # In float32: the unscaled gradient may be too small for the network's type.
         return gradient if self.gradient_scale == 1 else gradient.float() / self.gradient_scale
 
 
 def run_views(network: Network, views: torch.Tensor) -> list[torch.Tensor]:
-    """Run views (B, C, h, w) forward at once, or one by one where the network takes no more."""
+    """Run views (B, C, h, w) forward at once, or one by one if the network accepts no more."""
     try:
         return network(views)
     except Exception as error:
@@ -244,7 +247,7 @@ class _Watched:
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether an error says that a device's memory is full."""
-    # torch has no class of its own for the processor's memory.
+    # For the CPU's memory torch raises a plain RuntimeError.
     return isinstance(error, torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     )
@@ -264,5 +267,5 @@ def _first_line(error: Exception) -> str:
 
 
 def _is_capturing(device: torch.device) -> bool:
-    """Whether a CUDA graph is being captured, which must neither free memory nor begin again."""
+    """Whether a CUDA graph is being captured: then memory must not be freed, nor a pass retried."""
     return device.type == "cuda" and torch.cuda.is_current_stream_capturing()

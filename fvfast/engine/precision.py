@@ -11,7 +11,7 @@ Precision = PrecisionName | None
 
 
 def check_precision(precision: Precision) -> Precision:
-    """Return a precision; raise ValueError when there is none of this name."""
+    """Return a precision; raise ValueError unless it is a known one."""
     if precision is not None and precision not in PRECISIONS:
         raise ValueError(
             f"precision must be one of {', '.join(PRECISIONS)}, or None for the network's own "
@@ -21,16 +21,16 @@ def check_precision(precision: Precision) -> Precision:
 
 
 def dtype_of(precision: str) -> torch.dtype:
-    """Type of a precision that is not "auto"."""
+    """Return the type of a precision other than "auto"."""
     dtype = getattr(torch, precision)
     assert isinstance(dtype, torch.dtype)
     return dtype
 
 
 def half_types(device: torch.device) -> list[torch.dtype]:
-    """16-bit types that may be faster than float32 on a device."""
+    """List the 16-bit types that may be faster than float32 on a device."""
     if device.type == "cuda":
-        # bfloat16 first: where both are as fast, its range needs no care.
+        # bfloat16 first: if both are equally fast, it is better, as it has the range of float32.
         brain = [torch.bfloat16] if torch.cuda.is_bf16_supported(including_emulation=False) else []
         return [*brain, torch.float16]
     return [torch.bfloat16]

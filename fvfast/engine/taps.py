@@ -1,4 +1,4 @@
-"""Runs a model up to the last layer that is needed and returns what the layers put out."""
+"""Runs a model up to the last layer that is needed and returns the outputs of the layers."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,10 +21,10 @@ class _LastTapReached(BaseException):
 
 
 class TappedModel:
-    """A model reconfigured to return the outputs of chosen layers.
+    """A model that returns the outputs of chosen layers.
 
     Calling it with images (B, C, H, W) returns a list with one tensor per layer, in the order
-    given. The forward pass ends at the last of these layers. Hooks exist only during a call.
+    given. The forward pass stops after the last of these layers. Hooks exist only during a call.
 
     A layer that is called several times in one forward pass gives the output of its last call.
 
@@ -51,7 +51,7 @@ class TappedModel:
         """Run images (B, C, H, W) and return the layers' outputs."""
         with self._lender.lent(images) as lent:
             seen = opened(self.preprocess, lent) if self.preprocess is not None else lent
-            # Who reads the images themselves reads them as they are before the network.
+            # A layer that is the images themselves reads them as they are before the network.
             kept = seen.clone() if lent is not images and self._reads_images else seen
             outputs = self._run(seen)
         return [kept if layer.module is None else outputs[layer] for layer in self.layers]
@@ -64,7 +64,7 @@ class TappedModel:
             return outputs
 
         is_called = True
-        # Before there are hooks: it may run the network up to the first weights.
+        # Before the hooks are set: this may run the network up to its first weights.
         images = images.to(input_dtype(self.model, images))
 
         def keep(module: nn.Module, _inputs: Any, output: Any) -> None:
@@ -75,7 +75,7 @@ class TappedModel:
             for layer in tapped:
                 tensor = select_output(output, layer.key) if layer.module is module else None
                 if tensor is not None:
-                    # What runs next may work in place on this output (ReLU(inplace=True)).
+                    # The next module may change this output in place (ReLU(inplace=True)).
                     outputs[layer] = tensor if finished else tensor.clone()
             if finished:
                 raise _LastTapReached
@@ -87,7 +87,7 @@ class TappedModel:
         except _LastTapReached:
             pass
         finally:
-            is_called = False  # should a hook be left
+            is_called = False  # an interrupt could leave a hook in place
             for handle in handles:
                 handle.remove()
         for layer in tapped:

@@ -1,1 +1,1 @@
-"""How good a picture is: what other networks make of it."""
+"""Judges how good a picture is: its score, and whether other networks recognize it."""

@@ -1,4 +1,4 @@
-"""The crops that a picture is judged by: the same for every picture, whatever its size."""
+"""The crops by which pictures are judged: the same for every picture, whatever its size."""
 
 import math
 from collections.abc import Sequence
@@ -11,25 +11,25 @@ from fvfast.ops.boxes import BoxDistribution, draw_boxes
 from fvfast.ops.crop_resize import crop_and_resize_grouped
 
 EVALUATION_CROPS = 16
-"""Crops that a picture is judged by unless told otherwise."""
+"""Default number of crops by which a picture is judged."""
 SMALLEST_SIDE, LARGEST_SIDE = 0.25, 0.9
-"""Range of the sides of these crops, as fractions of the picture, beside the whole picture."""
+"""Range of the sides of these crops, as fractions of the picture. The first crop is all of it."""
 
 
 def evaluation_boxes(count: int = EVALUATION_CROPS, seed: int = 0) -> torch.Tensor:
-    """Return the boxes of the crops that pictures are judged by.
+    """Return the boxes of the crops by which pictures are judged.
 
-    The first box is the whole picture. The sides of the others are spread evenly from 0.25 to 0.9
-    of the picture, smallest first. Their centers are drawn from N(0.5, 0.15), as those of the crops
-    of all published recipes of MaCo are, and moved as far as keeps the box inside the picture: what
-    a library fills the outside with plays no part.
+    The first box is the whole picture. The sides of the others are spaced evenly from 0.25 to 0.9
+    of the picture, smallest first. Their centers are drawn from N(0.5, 0.15), as in all published
+    recipes of MaCo, and moved so that the box lies inside the picture: what a library fills the
+    outside with has no effect.
 
     Parameters
     ----------
     count
         Number of boxes, at least 1.
     seed
-        Any integer: another one draws other centers.
+        Any integer; decides the centers.
 
     Returns
     -------
@@ -40,10 +40,10 @@ def evaluation_boxes(count: int = EVALUATION_CROPS, seed: int = 0) -> torch.Tens
     Raises
     ------
     TypeError, ValueError
-        A count or seed that is none.
+        ``count`` or ``seed`` is not valid.
     """
     count = check_count(count, "count", 1)
-    # (K - 1, 1), in the type of the boxes, whatever the program's default is.
+    # (K - 1, 1), in the type of the boxes, not in the program's default type.
     sides = torch.linspace(
         SMALLEST_SIDE, LARGEST_SIDE, count - 1, dtype=torch.float32, device="cpu"
     ).unsqueeze(1)
@@ -65,7 +65,7 @@ def evaluation_boxes(count: int = EVALUATION_CROPS, seed: int = 0) -> torch.Tens
 def evaluation_crops(
     images: torch.Tensor, size: Sequence[int], boxes: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Cut the crops that pictures are judged by.
+    """Cut the crops by which pictures are judged.
 
     Parameters
     ----------
@@ -79,14 +79,14 @@ def evaluation_crops(
     Returns
     -------
     crops
-        float32 (N, K, C, height, width): bilinear. A picture that has more pixels than a crop needs
-        is first made smaller with antialiasing, so that a large picture is not judged by the few
-        pixels that samples happen to meet.
+        float32 (N, K, C, height, width), resampled bilinearly. A picture with more pixels than a
+        crop needs is first reduced with antialiasing, so that a large picture is not judged by the
+        few pixels that are sampled.
 
     Raises
     ------
     ValueError
-        Images that are empty or not finite, or boxes that do not lie in the picture.
+        The images are empty or not finite, or a box does not lie in the picture.
     """
     check_pictures(images, "evaluation_crops")
     boxes = _checked_boxes(boxes)
@@ -115,11 +115,11 @@ def check_pictures(
     Parameters
     ----------
     images
-        What should be (N, C, H, W), floating point, N >= 1.
+        Expected to be (N, C, H, W), floating point, N >= 1.
     function, name
-        Who asks, and what it calls the images.
+        Names of the calling function and of its argument, for messages.
     channels
-        C; None for any.
+        C; None for any number.
     """
     if not isinstance(images, torch.Tensor):
         raise TypeError(f"{function}: {name} must be a tensor, got {type(images).__name__}.")

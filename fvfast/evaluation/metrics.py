@@ -1,7 +1,7 @@
-"""How good a picture is: its score, what other networks make of it, and how close two pictures are.
+"""How good a picture is: its score, what other networks see in it, and how close two pictures are.
 
-Every picture is shown to a network as the same fixed crops, without noise, whatever its size and
-whatever drew it: pictures of different recipes, sizes and libraries are judged alike.
+Networks are shown the same fixed crops of every picture, without noise, so that pictures of
+different recipes, sizes and libraries are judged in the same way.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,7 +34,7 @@ _RANGE_TOLERANCE = 1e-3  # of the width of values_range: rounding, and 16-bit pi
 
 
 class Transferability(NamedTuple):
-    """What M networks make of N images.
+    """What M networks see in N images.
 
     Attributes
     ----------
@@ -54,18 +54,18 @@ class Transferability(NamedTuple):
 def mean_score(
     images: torch.Tensor, objective: Objective, *, boxes: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Score of an objective, averaged over the evaluation crops.
+    """Compute the score of an objective, averaged over the evaluation crops.
 
-    The scale is the objective's own: that of a neuron or channel is divided by the number of
-    neurons or channels of its layer. `mean_logit` gives a class's logit as it is. The model runs
-    frozen in evaluation mode and comes back as it was.
+    The scale is the objective's own: the score of a neuron or channel is divided by the number of
+    neurons or channels of its layer. `mean_logit` returns the plain logit of a class. The model
+    runs frozen in evaluation mode and is restored afterwards.
 
     Parameters
     ----------
     images
         (N, C, H, W), any size, in the range that the objective's model takes.
     objective
-        With one combination, which scores all images, or with N, one for each image in their order.
+        With one combination, which scores all images, or with N, one for each image in order.
     boxes
         (K, 4), see `evaluation_boxes`, which is the default.
 
@@ -77,9 +77,9 @@ def mean_score(
     Raises
     ------
     TypeError
-        No tensor, or no objective.
+        ``images`` is not a tensor, or ``objective`` not an `Objective`.
     ValueError
-        Shapes or numbers that do not fit, or images that are not finite.
+        Shapes or numbers do not match, or images are not finite.
     """
     if not isinstance(objective, Objective):
         raise TypeError(
@@ -113,17 +113,17 @@ def mean_logit(
     values_range: Sequence[float] | None = None,
     boxes: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Logit of a class, averaged over the evaluation crops.
+    """Compute the logit of a class, averaged over the evaluation crops.
 
     Parameters
     ----------
     images
         (N, C, H, W), any size, in ``values_range``.
     class_index
-        Position of the class among the network's outputs, from 0; or N of them, one for each image.
+        Index of the class among the network's outputs, from 0; or N of them, one for each image.
     network
-        A classifier: its outputs are logits (B, classes). It runs frozen in evaluation mode and
-        comes back as it was.
+        A classifier: its outputs are logits (B, classes). It runs frozen in evaluation mode and is
+        restored afterwards.
     values_range
         (low, high) of the images, which are mapped linearly to the network's own range. Default:
         the network's.
@@ -138,10 +138,10 @@ def mean_logit(
     Raises
     ------
     TypeError
-        No tensor, or a network that is no `fvfast.models.LoadedModel`.
+        ``images`` is not a tensor, or ``network`` not a `fvfast.models.LoadedModel`.
     ValueError
-        Shapes that do not fit, images that are not finite or not in the range, a class that the
-        network does not have.
+        Shapes do not match, images are not finite or not in the range, or the network does not have
+        the class.
     """
     return _per_image(
         "mean_logit", images, class_index, network, values_range, boxes,
@@ -157,21 +157,21 @@ def transferability(
     values_range: Sequence[float],
     boxes: torch.Tensor | None = None,
 ) -> Transferability:
-    """Rank and probability that networks give a class: meant for networks that were not optimized.
+    """Compute rank and probability of a class in networks other than the one that was optimized.
 
-    The softmax of each crop's logits is averaged over the evaluation crops, as is usual where a
-    classifier sees several crops of a picture. The probability is the class's entry of this mean,
-    and the rank is one more than the number of classes whose entry is higher.
+    The softmax of each crop's logits is averaged over the evaluation crops, as is usual if a
+    classifier sees several crops of a picture. The probability is the entry of the class in this
+    mean; the rank is one more than the number of classes with a higher entry.
 
     Parameters
     ----------
     images
         (N, C, H, W), any size, in ``values_range``.
     class_index
-        Position of the class among the outputs, the same in all networks, from 0; or N of them, one
+        Index of the class among the outputs, the same in all networks, from 0; or N of them, one
         for each image.
     networks
-        M classifiers. They run frozen in evaluation mode and come back as they were.
+        M classifiers. They run frozen in evaluation mode and are restored afterwards.
     values_range
         (low, high) of the images: the range of the network that they were made for. They are mapped
         linearly to each network's own range.
@@ -186,7 +186,7 @@ def transferability(
     Raises
     ------
     TypeError, ValueError
-        As `mean_logit`; ValueError also without a network.
+        See `mean_logit`; also ValueError if there is no network.
     """
     if not networks:
         raise ValueError("transferability: networks is empty; expected at least one network.")
@@ -207,15 +207,15 @@ def transferability(
 
 
 def agreement(images: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """Agreement of pictures with those of a reference run: Pearson's correlation of their values.
+    """Compare pictures with those of a reference run, by Pearson's correlation of their values.
 
-    It does not depend on brightness and contrast, so either picture may have any range. The
-    transparencies of two runs are compared in the same way.
+    The correlation does not depend on brightness and contrast, so either picture may have any
+    range. It also serves to compare transparencies.
 
     Parameters
     ----------
     images, reference
-        Pictures or transparencies of one shape: (N, C, H, W), or (C, H, W) for a single one.
+        Pictures or transparencies of the same shape: (N, C, H, W), or (C, H, W) for a single one.
 
     Returns
     -------
@@ -226,10 +226,10 @@ def agreement(images: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
     Raises
     ------
     TypeError
-        No tensors.
+        An argument is not a tensor.
     ValueError
-        Shapes that differ, values that are not finite, or a picture of one value only, which has no
-        correlation.
+        Shapes differ, values are not finite, or all values of a picture are the same, for which no
+        correlation is defined.
     """
     for name, given in (("images", images), ("reference", reference)):
         if not isinstance(given, torch.Tensor):
@@ -267,7 +267,7 @@ def _per_image(
     boxes: torch.Tensor | None,
     judge: Callable[[torch.Tensor, int], torch.Tensor],
 ) -> torch.Tensor:
-    """Stack, over the images, what ``judge`` makes of the logits (K, classes) and the class."""
+    """Stack the results of ``judge`` for each image, given its logits (K, classes) and class."""
     if not isinstance(network, LoadedModel):
         raise TypeError(
             f"{function}: expected a fvfast.models.LoadedModel, which says what images the network "
@@ -296,7 +296,7 @@ def _per_image(
 
 
 def _logits(crops: torch.Tensor, network: LoadedModel) -> torch.Tensor:
-    """Logits (K, classes) of crops in the network's range; float64, where softmax has no ties."""
+    """Compute the logits (K, classes) of crops in float64, in which softmax has no ties."""
 
     def run(part: torch.Tensor) -> list[torch.Tensor]:
         if network.preprocess is not None:

@@ -1,1 +1,1 @@
-"""Files of the user: read within bounds, whatever is in them, and written whole or not at all."""
+"""Reads files of any content within limits of memory; writes files completely or not at all."""

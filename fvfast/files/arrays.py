@@ -1,4 +1,4 @@
-"""Arrays in ``.npz`` and ``.npy`` files, whose sizes are known before anything is unpacked."""
+"""Reads arrays from ``.npz`` and ``.npy`` files, whose sizes are checked before unpacking."""
 
 import contextlib
 import io
@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from fvfast.files.reading import open_regular, reason
 
 LARGEST = 400 * 2**20
-"""Bytes that the arrays of one file may take together, with 4 or more for each value.
+"""Most bytes that the arrays of one file may take together, with at least 4 for each value.
 
-3 channels of 8192 x 8192 pixels take 384 MiB, and twice that while another byte order is turned.
+Spectra of 3 channels of 8192 x 8192 pixels take 384 MiB, and twice that while their byte order is
+converted.
 """
-_KINDS = "biufcU"  # numbers and texts: objects, dates and records are none of them
-_LONGEST_HEADER = 2**10  # that of an array of numbers takes 128 bytes
-_LONGEST_READ = 2**20  # NumPy reads less at once, and so long a list of members is none of NumPy's
+_KINDS = "biufcU"  # numbers and texts, but no objects, dates or records
+_LONGEST_HEADER = 2**10  # an array of numbers has a header of 128 bytes
+_LONGEST_READ = 2**20  # NumPy reads less at a time, and writes no list of members as long as this
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
@@ -35,24 +36,24 @@ class _Header(NamedTuple):
 def read_arrays(
     path: Path, names: Iterable[str], largest: int = LARGEST
 ) -> NDArray[Any] | dict[str, NDArray[Any]]:
-    """Read the array of a ``.npy`` file, or those of an ``.npz`` file that have these names.
+    """Read the array of a ``.npy`` file, or the arrays of an ``.npz`` file with given names.
 
     Parameters
     ----------
     path
-        Path of the file; its content tells which of the two it is.
+        Path of the file; the content decides which of the two formats it is.
     names
-        Arrays that are read, where they are there; others are left alone.
+        Names of the arrays to read. Names that are not in the file are skipped.
     largest
-        Bytes that they may take together.
+        Largest number of bytes that the arrays may take together.
 
     Raises
     ------
     OSError
         The file cannot be opened.
     ValueError
-        It is no regular file, is damaged, holds an array of something else than numbers or texts,
-        or its arrays would take more than that.
+        It is not a regular file, is damaged, holds an array of anything but numbers or texts, or
+        its arrays would take more than ``largest`` bytes.
     """
     with _ShortReads(open_regular(path)) as file:
         if not file.peek().startswith(b"PK"):
@@ -77,7 +78,7 @@ def _read_members(
             raise ValueError(f"{what} is there more than once; expected one.")
         info = archive.getinfo(f"{name}.npy")
         if info.compress_type not in _METHODS:
-            # Of others, such as LZMA, what a few bytes unpack to cannot be cut off.
+            # With others, such as LZMA, the size of what a few bytes unpack to cannot be limited.
             raise ValueError(
                 f"{what} is compressed by method {info.compress_type}; expected none or deflate, "
                 "as numpy.savez and numpy.savez_compressed write."
@@ -98,7 +99,7 @@ def _read_array(
     if header.dtype.kind not in _KINDS or header.dtype.hasobject:
         raise ValueError(f"{what} holds {header.dtype}; expected numbers.")
     count = math.prod(header.shape)
-    # Magnitudes become float32, whatever they are.
+    # Magnitudes of any type become float32.
     taken = count * max(header.dtype.itemsize, 4)
     if before + taken > largest:
         raise ValueError(
@@ -107,7 +108,7 @@ def _read_array(
     values = size - header.length
     if min(header.shape, default=0) < 0 or count * header.dtype.itemsize != values:
         raise ValueError(
-            f"{what} is damaged: its header tells of shape {header.shape} and {header.dtype}, but "
+            f"{what} is damaged: its header says shape {header.shape} and {header.dtype}, but "
             f"{values} bytes of values follow."
         )
     with _telling_damage(what), _no_warnings():
@@ -122,7 +123,7 @@ def _read_header(file: IO[bytes]) -> _Header:
     if version == (1, 0):
         read = np.lib.format.read_array_header_1_0
     elif version in ((2, 0), (3, 0)):
-        # The third allows for names of fields in other alphabets, and arrays of numbers have none.
+        # Version 3.0 differs only in the encoding of field names, which arrays of numbers lack.
         read = np.lib.format.read_array_header_2_0
     else:
         raise ValueError(f"version {version} of the header is unknown")
@@ -132,7 +133,7 @@ def _read_header(file: IO[bytes]) -> _Header:
 
 
 class _ShortReads(io.BufferedReader):
-    """Refuses to read much at once: a damaged archive may want any number of bytes."""
+    """Refuses to read much at once: a damaged archive may ask for any number of bytes."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is not None and 0 <= size <= _LONGEST_READ:
@@ -148,7 +149,7 @@ def _telling_damage(what: Path | str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        # Neither NumPy nor the standard library names what they raise on damaged files.
+        # Neither NumPy nor the standard library documents what they raise for damaged files.
         raise ValueError(
             f"{what} is damaged, or not an array file ({reason(error)}); expected .npz or .npy."
         ) from error
@@ -156,7 +157,7 @@ def _telling_damage(what: Path | str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _no_warnings() -> Iterator[None]:
-    """Leave out what NumPy and Python say of headers, such as those that Python 2 wrote."""
+    """Suppress the warnings of NumPy and Python about headers, such as those Python 2 wrote."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -1,35 +1,35 @@
-"""What it takes to decode an image, from its header."""
+"""Estimates, from an image's header, the memory that decoding it takes."""
 
 from PIL import ImageFile, PngImagePlugin, TiffImagePlugin
 
-# Bytes for each pixel while an image is decoded: 4 as it comes, 4 converted or rotated, and what
-# the decoders keep beside that, as measured with the largest kinds of pixels that they give.
+# Bytes per pixel while an image is decoded: 4 as decoded, 4 converted or rotated, and what the
+# decoder itself keeps, measured with the largest types of pixels that it gives.
 _PIXEL_BYTES = {"AVIF": 20, "JPEG2000": 28, "WEBP": 20}
 _PLAIN_PIXEL_BYTES = 8
-_ROW_BYTES = 20  # pointers to a row, and what it is filled up to, before and after a conversion
-_COEFFICIENT_BYTES = 2  # for each value of a JPEG that comes in several scans
-_BLOCK_PIXEL_BYTES = 12  # of a strip or tile of a compressed TIFF: 6 channels of 16 bits
-# Each takes the time of the whole image, and may be 30 bytes long. Usual ones are about 10.
+_ROW_BYTES = 20  # pointers to each row, and its padding, before and after a conversion
+_COEFFICIENT_BYTES = 2  # per value of a JPEG with several scans
+_BLOCK_PIXEL_BYTES = 12  # per pixel of a strip or tile of a compressed TIFF: 6 channels of 16 bits
+# A scan may be 30 bytes long and takes as long to decode as the whole image. About 10 are usual.
 _MOST_SCANS = 1000
-# A reduced JPEG has twice the size that is asked for at least, so that the filter decides.
+# A JPEG is decoded at no less than twice the requested size; the resizing filter does the rest.
 _OVERSIZE = 2
 
 
 def decoding_bytes(
     file: ImageFile.ImageFile, in_file: int, size: tuple[int, int], most: int
 ) -> int:
-    """Largest number of bytes that an image takes while it is decoded; reduces a JPEG.
+    """Return the most bytes that decoding an image takes; set a JPEG to be decoded smaller.
 
     Parameters
     ----------
     file
-        As `opened_image` gives it.
+        The image, from `opened_image`.
     in_file
-        Bytes in the file.
+        Size of the file in bytes.
     size
         (H, W) that is needed.
     most
-        Number of bytes that are allowed.
+        The most bytes that are allowed.
 
     Raises
     ------
@@ -48,7 +48,7 @@ def decoding_bytes(
     elif file.format == "TIFF":
         beside += _block_pixels(file) * _BLOCK_PIXEL_BYTES
     elif file.format == "PNG":
-        # Texts that are compressed, as Pillow limits them: they may stand behind the pixels.
+        # Compressed texts, which may come after the pixels, up to the limit that Pillow sets.
         beside += PngImagePlugin.MAX_TEXT_MEMORY
     elif file.format in ("AVIF", "WEBP"):
         # The whole file is read into memory.
@@ -67,7 +67,7 @@ def _check_scans(file: ImageFile.ImageFile) -> None:
     assert file.fp is not None  # until its pixels are read
     position = file.fp.tell()
     file.fp.seek(0)
-    # Within the pixels, these two bytes are nothing else than the beginning of a scan.
+    # In the pixel data, these two bytes always begin a scan.
     count = file.fp.read().count(b"\xff\xda")
     file.fp.seek(position)
     if count > _MOST_SCANS:
@@ -75,7 +75,7 @@ def _check_scans(file: ImageFile.ImageFile) -> None:
 
 
 def _block_pixels(file: ImageFile.ImageFile) -> int:
-    """Pixels of a tile or strip of a TIFF, which may reach beyond the image; 0: not compressed."""
+    """Count the pixels of a TIFF's tile or strip, which may exceed the image; 0: uncompressed."""
     tags = file.tag_v2  # type: ignore[attr-defined]
     if tags.get(TiffImagePlugin.COMPRESSION, 1) == 1:
         return 0

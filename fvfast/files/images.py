@@ -1,4 +1,4 @@
-"""Decodes image files of any origin, with a bound on the memory that they take."""
+"""Decodes image files of any origin within a limit of memory."""
 
 import contextlib
 import errno
@@ -20,25 +20,25 @@ from fvfast.files.reading import open_regular, reason
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 """Formats of Pillow that are opened, whatever a file's name says.
 
-They hold pixels, which Pillow decodes within this process. Not among them: formats that other
-programs draw (EPS runs Ghostscript), that the system draws (WMF), that leave decoding to whoever
-has registered for them (BUFR, GRIB, HDF5, MPEG), and those of no photographs.
+All of them hold pixels that Pillow decodes within this process. Left out are formats that another
+program renders (EPS runs Ghostscript) or the system (WMF), formats that need a registered decoder
+(BUFR, GRIB, HDF5, MPEG), and formats that are not used for photographs.
 """
 MEMORY = 3 * 2**28
-"""Bytes that images may take while they are decoded, all threads together."""
+"""Most bytes that images may take while they are decoded, in all threads together."""
 
-# Larger than what the system's allocator keeps for later, in each thread: it gives those back.
+# Larger than the blocks that the system's allocator keeps in each thread, so these are given back.
 _RETURNED_BLOCK = 2**26
-# What Pillow logs of damaged files is raised as well. Without a handler, Python prints it.
+# Pillow logs errors of damaged files, which it also raises. Without a handler, Python prints them.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 @contextlib.contextmanager
 def pillow_for_many() -> Iterator[None]:
-    """Have Pillow give back memory and warn of nothing, in all threads, while many are decoded.
+    """Have Pillow return memory to the system and give no warnings while many images are decoded.
 
-    Around all threads, because these settings are those of the process. Libraries warn of metadata,
-    such as EXIF entries, that nothing is made of here, and of each image anew.
+    These settings are global, so this belongs around all threads. Libraries would warn for each
+    image of metadata that is not used here, such as EXIF entries.
     """
     core = Image.core  # type: ignore[attr-defined]
     usual = core.get_block_size()
@@ -63,7 +63,7 @@ def decode(path: Path, size: tuple[int, int], mode: str, budget: MemoryBudget) -
     mode
         "RGB", or "L" for gray.
     budget
-        What the memory is taken from.
+        The budget from which the memory is reserved.
 
     Returns
     -------
@@ -73,34 +73,34 @@ def decode(path: Path, size: tuple[int, int], mode: str, budget: MemoryBudget) -
     Raises
     ------
     ValueError
-        The file cannot be decoded: damaged, of another format, too large. The message says why, on
-        one line, without the path.
+        The file cannot be decoded: it is damaged, of another format, or too large. The message says
+        why, on one line, without the path.
     """
     try:
-        # What the header says decides how much memory the pixels need. Not both at once: threads
-        # that hold a part and wait for another one would wait for each other.
+        # First the header, which says how much memory the pixels need, then the pixels. Not both at
+        # once: threads that hold one reservation and wait for another would deadlock.
         in_file = path.stat().st_size
         with budget.reserved(in_file + PngImagePlugin.MAX_TEXT_MEMORY), opened_image(path) as file:
             needed = decoding_bytes(file, in_file, size, budget.size)
         with budget.reserved(needed), opened_image(path) as file:
-            # Reduces a JPEG, and the file may have become another one.
+            # Again: it sets the size of a JPEG, and the file may have changed in the meantime.
             decoding_bytes(file, in_file, size, needed)
             return _fitted(file, size, mode)
     except Exception as error:
-        # Pillow names no errors of damaged files: any may come out of its decoders.
+        # Pillow's decoders may raise any exception for damaged files.
         raise ValueError(reason(error)) from error
 
 
 @contextlib.contextmanager
 def opened_image(path: Path) -> Iterator[ImageFile.ImageFile]:
-    """Open an image file of one of `FORMATS`, without its pixels.
+    """Open an image file of one of `FORMATS`, without reading its pixels.
 
     Raises
     ------
     OSError
         The file cannot be read, or has none of these formats (`PIL.UnidentifiedImageError`).
     ValueError
-        It is no regular file.
+        It is not a regular file.
     """
     with io.BufferedReader(open_regular(path)) as file:
         try:
@@ -115,13 +115,13 @@ def opened_image(path: Path) -> Iterator[ImageFile.ImageFile]:
 @functools.cache
 def _known_formats() -> list[str]:
     Image.init()
-    # Pillow takes no names that it does not know, and AVIF came late.
+    # Pillow refuses names that it does not know, and older versions do not know AVIF.
     return [name for name in FORMATS if name in Image.OPEN]
 
 
 def _fitted(file: ImageFile.ImageFile, size: tuple[int, int], mode: str) -> NDArray[np.uint8]:
     if file.mode.startswith(("I", "F")):
-        # Pillow would cut these off at 255 instead of scaling them.
+        # Pillow would clip the values at 255 instead of scaling them.
         raise ValueError(f"{file.mode} pixels have more than 8 bits")
     height, width = size
     ImageOps.exif_transpose(file, in_place=True)

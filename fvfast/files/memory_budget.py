@@ -1,4 +1,4 @@
-"""Shares memory between threads."""
+"""Limits the memory that several threads use together."""
 
 import contextlib
 import threading
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 
 class MemoryBudget:
-    """Shares a number of bytes between threads; each waits until its part is free."""
+    """A number of bytes that threads share; each waits until the bytes it needs are free."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -15,7 +15,7 @@ class MemoryBudget:
 
     @contextlib.contextmanager
     def reserved(self, count: int) -> Iterator[None]:
-        """Hold a part, or all if it is more; no thread may hold two."""
+        """Reserve bytes, at most all; a thread must not hold two reservations."""
         count = min(count, self.size)
         with self._changed:
             self._changed.wait_for(lambda: self._free >= count)

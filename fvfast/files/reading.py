@@ -1,4 +1,4 @@
-"""Finds and opens files that others made: waits for none, and gives up none for another."""
+"""Finds and opens files without ever blocking, and goes on after those that cannot be read."""
 
 import io
 import os
@@ -11,14 +11,14 @@ _LONGEST_REASON = 200  # characters: some errors quote the damage
 
 
 def open_regular(path: Path) -> io.FileIO:
-    """Open a file, unbuffered, to read it, unless it is none that keeps what it holds.
+    """Open a regular file for reading, unbuffered.
 
     Raises
     ------
     OSError
-        The file is not there, is a folder, or cannot be read.
+        The file does not exist, is a folder, or cannot be read.
     ValueError
-        It is a pipe, a device or a socket, which may give no end of bytes, or none ever.
+        It is a pipe, a device or a socket, which may give endless bytes, or never any.
     """
     file = io.FileIO(path, opener=_open_without_waiting)
     if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -28,7 +28,7 @@ def open_regular(path: Path) -> io.FileIO:
 
 
 def files_below(folder: Path, unlisted: Callable[[OSError], None]) -> Iterator[Path]:
-    """Yield all that is in a folder and its subfolders, except folders and links to them.
+    """Yield everything in a folder and its subfolders, except folders and links to folders.
 
     Parameters
     ----------
@@ -42,8 +42,8 @@ def files_below(folder: Path, unlisted: Callable[[OSError], None]) -> Iterator[P
     OSError
         The folder itself cannot be listed.
     """
-    # Not rglob or os.walk, which end with the first path that is too long, tell nothing of folders
-    # without permission, or call themselves for each level.
+    # Not rglob or os.walk: they stop at a path that is too long, skip folders without permission
+    # silently, or recurse at each level.
     pending = [folder]
     while pending:
         current = pending.pop()
@@ -64,13 +64,13 @@ def files_below(folder: Path, unlisted: Callable[[OSError], None]) -> Iterator[P
 
 
 def reason(error: Exception) -> str:
-    """Return what an error says, in short and on one line; where it says nothing, its name."""
+    """Return an error's text, shortened and on one line; without a text, the name of its type."""
     text = (error.strerror if isinstance(error, OSError) else None) or str(error)
     return textwrap.shorten(text, _LONGEST_REASON, placeholder="...") or type(error).__name__
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
-    # Otherwise a named pipe is opened when someone writes to it, and not before.
+    # Otherwise opening a named pipe would block until a program writes to it.
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
@@ -78,5 +78,5 @@ def _is_folder(entry: "os.DirEntry[str]", *, follow_symlinks: bool) -> bool:
     try:
         return entry.is_dir(follow_symlinks=follow_symlinks)
     except OSError:
-        # A loop of links, or a path that is too long: no folder to list, and opening says why.
+        # A loop of links, or a path that is too long: not a folder. Opening it will say why.
         return False

@@ -1,4 +1,4 @@
-"""Writes files that are either complete or not there."""
+"""Writes files so that they are either complete or do not exist."""
 
 import contextlib
 import errno
@@ -14,17 +14,17 @@ if sys.platform != "win32":
     import fcntl
 
 _PREFIX, _SUFFIX = ".fvfast-", ".unfinished"
-# What file systems say that have no locks, or nothing to bring to the disk.
+# Errors of file systems without locks or without fsync.
 _UNSUPPORTED = (errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that takes the place of ``path`` when the block ends without an error.
+    """Open a file that replaces ``path`` when the block ends without an error.
 
-    Until then ``path`` is as it was. Several may write the same path at the same time: the last one
-    stays. Missing folders are created. A symbolic link stays: what it leads to is replaced. What
-    processes that were killed have left unfinished in the folder is removed.
+    Until then ``path`` is unchanged. If several processes write the same path at the same time, the
+    last one wins. Missing folders are created. A symbolic link is kept, and the file that it leads
+    to is replaced. Unfinished files that killed processes have left in the folder are removed.
 
     Parameters
     ----------
@@ -34,20 +34,20 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     Yields
     ------
     file
-        To be written.
+        The file to write to.
 
     Raises
     ------
     OSError
-        The file cannot be written, or there is something else than a file under its name.
+        The file cannot be written, or there is something other than a file under its name.
     """
     target = check_replaceable(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     remove_unfinished(target.parent)
     unfinished: Path | None = None
     try:
-        # Beside the file, because a rename is atomic only within one file system; without the
-        # file's name, which may be as long as the file system allows.
+        # In the same folder, because a rename is atomic only within one file system. Not named
+        # after the file, whose name may be as long as the file system allows.
         while True:
             unfinished = target.with_name(f"{_PREFIX}{uuid.uuid4().hex}{_SUFFIX}")
             file = unfinished.open("xb")
@@ -59,8 +59,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             _bring_to_disk(file)
             check_replaceable(target)
-            if sys.platform != "win32":  # where an open file cannot be renamed
-                # Under the lock: without it, others may take the file for one that was left.
+            if sys.platform != "win32":  # Windows cannot rename an open file
+                # Under the lock, so that no other process takes the file for one left behind.
                 unfinished.replace(target)
         if sys.platform == "win32":
             unfinished.replace(target)
@@ -70,7 +70,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def check_replaceable(path: Path) -> Path:
-    """Make sure that a path can become a file: nothing is there, or a file that can go.
+    """Make sure that a file can be written at a path: nothing is there, or a regular file.
 
     Parameters
     ----------
@@ -80,12 +80,12 @@ def check_replaceable(path: Path) -> Path:
     Returns
     -------
     target
-        The path; of a symbolic link, where it leads.
+        The path; for a symbolic link, the path that it leads to.
 
     Raises
     ------
     OSError
-        It is a folder, a device, a pipe or a socket, or cannot be looked at.
+        The path is a folder, a device, a pipe or a socket, or cannot be inspected.
     """
     target = Path(os.path.realpath(path)) if path.is_symlink() else path
     try:
@@ -109,12 +109,12 @@ def check_replaceable(path: Path) -> Path:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what processes that were killed have left in a folder; leave what is being written.
+    """Remove unfinished files that killed processes have left in a folder.
 
-    Whoever writes holds a lock on the file, which the system takes back when the process ends, in
-    whatever way. A number of a process in its name would tell less: another process may have it by
-    now, and on another machine or in another container it says nothing. Where the file system has
-    no locks, nothing is removed.
+    A process that writes a file holds a lock on it, which the system releases when the process ends
+    in any way. A process number in the file's name would not do: another process may have the same
+    number by now, and it means nothing on another machine or in another container. If the file
+    system has no locks, nothing is removed.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def remove_unfinished(folder: Path) -> None:
             if entry.name.startswith(_PREFIX) and entry.name.endswith(_SUFFIX)
         ]
         for name in names:
-            # It may be gone by now, or another user's.
+            # The file may be gone by now, or belong to another user.
             with contextlib.suppress(OSError):
                 _remove_unless_locked(folder / name)
 
@@ -137,7 +137,7 @@ def _remove_unless_locked(path: Path) -> None:
     if sys.platform == "win32":
         path.unlink()  # an open file cannot be removed there
         return
-    # Whatever else may have such a name is not waited for.
+    # O_NONBLOCK: something else, such as a pipe, may have such a name.
     descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -148,7 +148,7 @@ def _remove_unless_locked(path: Path) -> None:
 
 
 def _lock(file: BinaryIO, path: Path) -> bool:
-    """Lock a new file; False if another process took it for one that was left, and removed it."""
+    """Lock a new file; False if another process took it for one left behind and removed it."""
     if sys.platform == "win32":
         return True
     try:
@@ -165,7 +165,7 @@ def _lock(file: BinaryIO, path: Path) -> bool:
 
 
 def _bring_to_disk(file: BinaryIO) -> None:
-    """Wait until a file is stored: network file systems tell only now that a disk is full."""
+    """Wait until a file is stored: network file systems report a full disk only then."""
     try:
         os.fsync(file.fileno())
     except OSError as error:

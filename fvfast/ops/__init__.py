@@ -1,4 +1,4 @@
-"""Fused operations, each with a reference in PyTorch and a kernel where there is one."""
+"""Fused operations, with kernels for the CPU and CUDA and a reference in PyTorch."""
 
 from fvfast.ops.crop_resize import crop_and_resize, crop_and_resize_grouped, random_crops
 from fvfast.ops.noise import inject_noise, inject_noise_

@@ -1,6 +1,6 @@
-"""What operations check of their arguments, each time and next to no time.
+"""Checks of the arguments of operations, which cost next to no time at each call.
 
-A kernel trusts what it is told: the checks are what keeps it inside the memory of its arguments.
+A kernel trusts its arguments: these checks are what keeps it inside their memory.
 Every message reads ``operation(): argument: expected ..., got ...``.
 """
 
@@ -22,7 +22,7 @@ _MOST_NUMBERED = 2**34  # elements of an image: four share a 32-bit word of the 
 def reject(
     operation: str, argument: str, expected: str, got: Any, error: type[Exception] = ValueError
 ) -> NoReturn:
-    """Raise an error that names the operation, the argument, what was expected and what came."""
+    """Raise an error that names the operation and the argument, what was expected and given."""
     raise error(f"{operation}(): {argument}: expected {expected}, got {got}")
 
 
@@ -87,32 +87,32 @@ def check_float32(operation: str, argument: str, value: float) -> None:
 
 
 def check_decay(operation: str, argument: str, value: float) -> None:
-    """Raise ValueError unless a number is what an average keeps of itself."""
+    """Raise ValueError unless a number is the decay of an average, in [0, 1)."""
     if not 0 <= value < 1:
         reject(operation, argument, "a number in [0, 1)", value)
 
 
 def check_range(operation: str, argument: str, low: float, high: float) -> None:
-    """Raise ValueError unless two numbers, and their difference, are finite in float32 and rise."""
+    """Raise ValueError unless low < high, and both and their difference are finite in float32."""
     if not (-LARGEST_FLOAT32 <= low < high <= LARGEST_FLOAT32 and high - low <= LARGEST_FLOAT32):
         expected = "finite numbers low < high, with a finite difference in float32"
         reject(operation, argument, expected, (low, high))
 
 
 def check_elements(operation: str, argument: str, sizes: Sequence[int]) -> None:
-    """Raise ValueError unless a tensor of some sizes could be addressed."""
+    """Raise ValueError if a tensor of some sizes would have more elements than kernels address."""
     if math.prod(sizes) > _MOST_ELEMENTS:
         reject(operation, argument, "sizes of at most 2^48 elements", tuple(sizes))
 
 
 def check_numbered(operation: str, argument: str, elements: int) -> None:
-    """Raise ValueError unless the elements of an image can have numbers for their noise."""
+    """Raise ValueError if an image has more elements than the noise has numbers for."""
     if elements > _MOST_NUMBERED:
         reject(operation, argument, "at most 2^34 elements per image, for noise", elements)
 
 
 def check_words(operation: str, argument: str, words: Sequence[int], count: int) -> None:
-    """Raise ValueError unless there are as many 32-bit words as images."""
+    """Raise ValueError unless there is a 32-bit word for each image."""
     if len(words) != count:
         reject(operation, argument, f"{count} integers, one for each image", len(words))
     for word in words:

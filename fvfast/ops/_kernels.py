@@ -86,7 +86,7 @@ def _load() -> tuple[types.ModuleType | None, str]:
 def native() -> types.ModuleType | None:
     """Return the native module, or None: then the reference does the work.
 
-    The first call warns if the module is missing and nobody asked for that.
+    The first call warns if the module is missing, unless it was disabled.
     """
     module, reason = _load()
     if module is None and not reason.startswith("disabled"):
@@ -104,13 +104,13 @@ _emulated: types.ModuleType | None = None
 
 @contextlib.contextmanager
 def use_emulated(module: types.ModuleType | None) -> Iterator[None]:
-    """Let tensors of the CPU take the way of CUDA, through a module that emulates it.
+    """Run tensors of the CPU as those of a CUDA device, through a module that emulates one.
 
     Parameters
     ----------
     module
-        Built from the same sources, with the CUDA kernels as functions of the CPU; None for the
-        kernels of the CPU again.
+        Built from the same sources, with the CUDA kernels compiled for the CPU; None for the usual
+        kernels of the CPU.
     """
     global _emulated
     before, _emulated = _emulated, module
@@ -159,8 +159,8 @@ def why_not_on(index: int, status: NativeStatus) -> str:
         return ""
     if not status.cuda_architectures:
         return (
-            f"The native module has none: {status.cuda_reason}\nInstall fvfast again with "
-            "FVFAST_CUDA=1, which makes that an error, once the reason is mended."
+            f"The native module has none: {status.cuda_reason}\nOnce that is fixed, install fvfast "
+            "again with FVFAST_CUDA=1, with which a build without CUDA kernels is an error."
         )
     major, minor = capability
     name = torch.cuda.get_device_name(index)

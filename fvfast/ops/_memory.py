@@ -1,4 +1,4 @@
-"""What operations check of their arguments' memory: that it is there, and who else has it."""
+"""Checks of the memory of arguments: that all of it exists, and that what is written is apart."""
 
 from collections.abc import Sequence
 
@@ -31,7 +31,7 @@ def buffer(tensor: torch.Tensor | None) -> tuple[int, int]:
 
 
 def check_memory(operation: str, written: Sequence[Named], read: Sequence[Named]) -> None:
-    """Raise ValueError unless all elements are there, and those written to are nobody else's.
+    """Raise ValueError unless all elements exist, and none that is written to is shared.
 
     Parameters
     ----------
@@ -40,14 +40,16 @@ def check_memory(operation: str, written: Sequence[Named], read: Sequence[Named]
     written, read
         Names and tensors, or None where there is none.
     """
-    targets = [_range(operation, name, tensor) for name, tensor in written if tensor is not None]
-    sources = [_range(operation, name, tensor) for name, tensor in read if tensor is not None]
-    for number, target in enumerate(targets):
-        check_own_memory(operation, *target[:2])
-        for other in (*targets[:number], *sources):
-            if target[2] < other[3] and other[2] < target[3] and _meet(target, other):
+    written_ranges = [
+        _range(operation, name, tensor) for name, tensor in written if tensor is not None
+    ]
+    read_ranges = [_range(operation, name, tensor) for name, tensor in read if tensor is not None]
+    for number, one in enumerate(written_ranges):
+        check_own_memory(operation, *one[:2])
+        for other in (*written_ranges[:number], *read_ranges):
+            if one[2] < other[3] and other[2] < one[3] and _meet(one, other):
                 expected = f"memory apart from that of {other[0]}"
-                reject(operation, target[0], expected, "memory that overlaps")
+                reject(operation, one[0], expected, "memory that overlaps")
 
 
 def check_own_memory(operation: str, argument: str, tensor: torch.Tensor) -> None:
@@ -73,7 +75,7 @@ def _span(tensor: torch.Tensor) -> int:
 
 
 def _range(operation: str, argument: str, tensor: torch.Tensor) -> _Range:
-    """Return the addresses of the first byte and of that behind the last, once they are there."""
+    """Check that a tensor lies in its storage; return the addresses where it begins and ends."""
     span = _span(tensor)
     if span == 0:
         return argument, tensor, 0, 0
@@ -90,7 +92,7 @@ def _range(operation: str, argument: str, tensor: torch.Tensor) -> _Range:
 
 
 def _rises(tensor: torch.Tensor) -> bool:
-    """Whether each stride steps over all that smaller ones reach: then nothing is shared."""
+    """Whether each stride is larger than the span of all smaller ones: then nothing is shared."""
     reached = 1
     pairs = zip(tensor.stride(), tensor.shape, strict=True)
     for stride, size in sorted(pair for pair in pairs if pair[1] > 1):
@@ -101,7 +103,7 @@ def _rises(tensor: torch.Tensor) -> bool:
 
 
 def _touch(touched: torch.Tensor, tensor: torch.Tensor, begin: int) -> torch.Tensor:
-    """Return the bytes of a tensor within a tensor for the memory from an address on."""
+    """View the entries of `touched`, one for each byte of memory, that a tensor covers."""
     item = tensor.element_size()
     strides = [stride * item for stride in tensor.stride()]
     return touched.as_strided((*tensor.shape, item), (*strides, 1), begin)
@@ -116,7 +118,7 @@ def _is_distinct(tensor: torch.Tensor) -> bool:
 
 
 def _meet(one: _Range, other: _Range) -> bool:
-    """Whether two tensors whose memory lies in one another share an element."""
+    """Whether two tensors whose ranges of memory overlap share an element."""
     if one[1].is_contiguous() and other[1].is_contiguous():
         return True
     begin, end = min(one[2], other[2]), max(one[3], other[3])

@@ -1,4 +1,4 @@
-"""Registers operations so that whoever calls them, nothing unchecked comes to a kernel."""
+"""Registers operations, so that arguments are checked before a kernel runs, whoever calls it."""
 
 import functools
 from collections.abc import Callable, Iterable
@@ -17,7 +17,7 @@ def _schema(name: str) -> torch.FunctionSchema:
 
 
 def _required(name: str) -> list[tuple[int, str]]:
-    """Places and names of the tensors that must be there: a dispatcher lets None pass for them."""
+    """Places and names of the tensors that are required: the dispatcher lets None pass for them."""
     return [
         (place, declared.name)
         for place, declared in enumerate(_schema(name).arguments)
@@ -26,7 +26,7 @@ def _required(name: str) -> list[tuple[int, str]]:
 
 
 def _shapes(arguments: Iterable[tuple[str, Any]]) -> str:
-    """Write down the shapes of tensors, and whole numbers, which may be a part of shapes."""
+    """Write down the shapes of tensors, and integers, which may be sizes."""
     return ", ".join(
         f"{name} {tuple(value.shape) if isinstance(value, torch.Tensor) else value}"
         for name, value in arguments
@@ -35,9 +35,9 @@ def _shapes(arguments: Iterable[tuple[str, Any]]) -> str:
 
 
 def _call_with_values(name: str, *arguments: Any) -> Any:
-    """Call an operation with tensors in whose memory their values are.
+    """Call an operation with tensors whose memory holds their values.
 
-    A tensor may be negated, conjugated or zero only when it is read, of which kernels do not know.
+    Torch may negate or conjugate a tensor, or make it zero, only when it is read. Kernels do not.
     """
     resolved = list(arguments)
     for place, (declared, value) in enumerate(zip(_schema(name).arguments, arguments, strict=True)):
@@ -46,8 +46,8 @@ def _call_with_values(name: str, *arguments: Any) -> Any:
         if not (value.is_neg() or value.is_conj() or value._is_zerotensor()):
             continue
         if declared.alias_info is not None and declared.alias_info.is_write:
-            expected = "a tensor in whose memory its values are"
-            got = "one that is negated, conjugated or zero when it is read"
+            expected = "a tensor whose memory holds its values"
+            got = "one that torch negates, conjugates or makes zero when it is read"
             reject(name, declared.name, expected, got)
         value = value.resolve_neg().resolve_conj()
         resolved[place] = torch.zeros_like(value) if value._is_zerotensor() else value
@@ -73,8 +73,8 @@ def register(
     name
         Of the operation.
     check, check_memory
-        Take the operation's name and its arguments, and raise an error that names them: the first
-        knows shapes and types alone, as tracing does; the second looks at memory too.
+        Take the operation's name and its arguments, and raise an error that names them. The
+        first reads shapes and types alone, as tracing does; the second looks at memory, too.
     kernel
         For the CPU and CUDA.
     reference

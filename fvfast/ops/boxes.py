@@ -167,7 +167,7 @@ def _fake(_box_size: float, nb_crops: int, *arguments: Any) -> torch.Tensor:
 def _check_distribution(
     operation: str, distribution: BoxDistribution, prefix: str = "distribution."
 ) -> None:
-    """Check how boxes scatter; `prefix` is where the names of messages belong to."""
+    """Check how boxes scatter; `prefix` stands before the names in messages."""
     if distribution.shape not in ("normal", "uniform"):
         reject(operation, f"{prefix}shape", "normal or uniform", distribution.shape)
     for name in ("spread", "center_spread"):
@@ -212,13 +212,13 @@ def _check_memory(operation: str, *arguments: Any) -> None:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, ImportError) as error:
-        # What torch says of a device that is not there depends on its kind.
+        # Which error torch raises for a device that does not exist depends on its type.
         raise RuntimeError(
             f"{operation}(): device: expected one that torch can use, got {device}: {error}"
         ) from error
 
 
-# No argument is a tensor that would choose a kernel by its device: this one looks for itself.
+# No argument is a tensor whose device would choose the kernel: `_draw` chooses it.
 register(
     _library,
     "draw_boxes",

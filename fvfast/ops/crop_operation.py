@@ -25,7 +25,7 @@ from fvfast.ops._register import register
 from fvfast.ops.noise import NOISE_SCHEMA, NoiseArguments, check_noise
 from fvfast.ops.reference.crop import crop_gradient_reference, random_crops_reference
 
-_LONGEST = 2**24  # pixels of an axis: positions between them leave room for a share
+_LONGEST = 2**24  # pixels of an axis: a position needs bits left for a fraction
 
 _library = torch.library.Library("fvfast", "FRAGMENT")
 _library.define(
@@ -34,7 +34,7 @@ _library.define(
 )
 _library.define(
     "crop_gradient(Tensor gradient, Tensor boxes, SymInt image_height, SymInt image_width, "
-    "ScalarType dtype, Tensor(a!)? alpha) -> Tensor"
+    "ScalarType dtype, Tensor(a!)? transparency) -> Tensor"
 )
 
 
@@ -128,12 +128,12 @@ def _gradient_reference(
     image_height: int,
     image_width: int,
     dtype: torch.dtype,
-    alpha: torch.Tensor | None,
+    transparency: torch.Tensor | None,
 ) -> torch.Tensor:
     grouped = gradient.unflatten(0, boxes.shape[:2])
     image_gradient = crop_gradient_reference(grouped, boxes, (image_height, image_width), dtype)
-    if alpha is not None:
-        alpha += torch.where(image_gradient.isfinite(), image_gradient.abs(), 0)
+    if transparency is not None:
+        transparency += torch.where(image_gradient.isfinite(), image_gradient.abs(), 0)
     return image_gradient.contiguous()
 
 
@@ -143,11 +143,11 @@ def _gradient_native(
     image_height: int,
     image_width: int,
     dtype: torch.dtype,
-    alpha: torch.Tensor | None,
+    transparency: torch.Tensor | None,
 ) -> torch.Tensor:
     kernels = kernels_for(gradient.device)
     if kernels is None or gradient.numel() == 0:
-        return _gradient_reference(gradient, boxes, image_height, image_width, dtype, alpha)
+        return _gradient_reference(gradient, boxes, image_height, image_width, dtype, transparency)
     boxes = _readable(boxes)
     image_gradient = _gradient_fake(gradient, boxes, image_height, image_width, dtype)
     sizes = (*boxes.shape[:2], gradient.shape[1], image_height, image_width, *gradient.shape[2:])
@@ -159,14 +159,14 @@ def _gradient_native(
         gradient=buffer(gradient),
         boxes=buffer(boxes),
         image_gradient=buffer(image_gradient),
-        alpha=buffer(alpha),
+        transparency=buffer(transparency),
         scratch=buffer(scratch),
         gradient_dtype=_name(gradient.dtype),
         image_dtype=_name(dtype),
         box_dtype=_name(boxes.dtype),
         sizes=sizes,
         gradient_strides=_grouped_strides(gradient, boxes.shape[1]),
-        alpha_strides=(image_gradient if alpha is None else alpha).stride(),
+        transparency_strides=(image_gradient if transparency is None else transparency).stride(),
         target=kernels.target,
     )
     return image_gradient
@@ -259,7 +259,7 @@ def _check_gradient(
     image_height: int,
     image_width: int,
     dtype: torch.dtype,
-    alpha: torch.Tensor | None,
+    transparency: torch.Tensor | None,
 ) -> None:
     check_type(operation, "gradient", gradient, FLOATING)
     check_boxes(operation, boxes, gradient.device)
@@ -273,15 +273,17 @@ def _check_gradient(
     check_lengths(operation, "image_height, image_width", (image_height, image_width))
     sizes = (images, gradient.shape[1], image_height, image_width)
     check_elements(operation, "image_height, image_width", sizes)
-    if alpha is not None:
-        check_alike(operation, "alpha", alpha, sizes, dtype, gradient.device)
+    if transparency is not None:
+        check_alike(operation, "transparency", transparency, sizes, dtype, gradient.device)
 
 
 def _check_gradient_memory(
     operation: str, gradient: torch.Tensor, boxes: torch.Tensor, *arguments: Any
 ) -> None:
-    *_, alpha = arguments
-    check_memory(operation, [("alpha", alpha)], [("gradient", gradient), ("boxes", boxes)])
+    *_, transparency = arguments
+    check_memory(
+        operation, [("transparency", transparency)], [("gradient", gradient), ("boxes", boxes)]
+    )
 
 
 register(
@@ -312,15 +314,15 @@ class _Crops(torch.autograd.Function):
         ctx: Any,
         images: torch.Tensor,
         boxes: torch.Tensor,
-        alpha: torch.Tensor | None,
+        transparency: torch.Tensor | None,
         height: int,
         width: int,
         dtype: torch.dtype,
         *arguments: Any,
     ) -> torch.Tensor:
         ctx.save_for_backward(boxes)
-        # Not saved: autograd would take the change of alpha for a mistake.
-        ctx.alpha = alpha
+        # Not saved: autograd would refuse it in the backward pass, because it changes in place.
+        ctx.transparency = transparency
         ctx.image_size = images.shape[2:]
         ctx.dtype = images.dtype
         return torch.ops.fvfast.crop_resize(images, boxes, height, width, dtype, *arguments)
@@ -328,7 +330,9 @@ class _Crops(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
         (boxes,) = ctx.saved_tensors
-        gradient = _CropGradient.apply(gradients[0], boxes, ctx.alpha, *ctx.image_size, ctx.dtype)
+        gradient = _CropGradient.apply(
+            gradients[0], boxes, ctx.transparency, *ctx.image_size, ctx.dtype
+        )
         return gradient, *(None,) * (6 + len(NoiseArguments._fields))
 
 
@@ -340,7 +344,7 @@ class _CropGradient(torch.autograd.Function):
         ctx: Any,
         gradient: torch.Tensor,
         boxes: torch.Tensor,
-        alpha: torch.Tensor | None,
+        transparency: torch.Tensor | None,
         image_height: int,
         image_width: int,
         dtype: torch.dtype,
@@ -349,7 +353,7 @@ class _CropGradient(torch.autograd.Function):
         ctx.size = gradient.shape[2:]
         ctx.dtype = gradient.dtype
         return torch.ops.fvfast.crop_gradient(
-            gradient, boxes, image_height, image_width, dtype, alpha
+            gradient, boxes, image_height, image_width, dtype, transparency
         )
 
     @staticmethod
@@ -363,7 +367,7 @@ class _CropGradient(torch.autograd.Function):
 def crop(images: torch.Tensor, *arguments: Any) -> torch.Tensor:
     """Crop with a gradient, where one is asked for.
 
-    The arguments are those of the operation, with `alpha` (or None) after the boxes.
+    The arguments are those of the operation, with `transparency` (or None) after the boxes.
     """
     if torch.is_grad_enabled() and images.requires_grad:
         return _Crops.apply(images, *arguments)

@@ -23,7 +23,7 @@ def random_crops(
     step: int | torch.Tensor = 0,
     dtype: torch.dtype | None = None,
     memory_format: torch.memory_format = torch.contiguous_format,
-    alpha: torch.Tensor | None = None,
+    transparency: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Cut boxes out of images, resize them and add noise, in one pass.
 
@@ -47,7 +47,7 @@ def random_crops(
         Type of the crops: that of `images` if None.
     memory_format
         ``torch.contiguous_format`` or ``torch.channels_last``: of the crops.
-    alpha
+    transparency
         (N, C, H, W) of the type of the arithmetic, with any strides: each backward pass adds the
         absolute gradient of `images` to it, where that is finite.
 
@@ -79,9 +79,9 @@ def random_crops(
     # The operation checks all this again, under names of its own.
     check_crops("random_crops", images, boxes, *arguments, dtypes=FLOATING, size="size")
     real = torch.promote_types(images.dtype, torch.float32)
-    if alpha is not None:
-        _check_alpha(alpha, images, real)
-    return crop(images.to(real), boxes.detach(), alpha, *arguments)
+    if transparency is not None:
+        _check_transparency(transparency, images, real)
+    return crop(images.to(real), boxes.detach(), transparency, *arguments)
 
 
 def crop_and_resize_grouped(
@@ -196,10 +196,12 @@ def _pair(size: int | Sequence[int]) -> tuple[int, int]:
     return height, width
 
 
-def _check_alpha(alpha: torch.Tensor, images: torch.Tensor, dtype: torch.dtype) -> None:
+def _check_transparency(
+    transparency: torch.Tensor, images: torch.Tensor, dtype: torch.dtype
+) -> None:
     name = "random_crops"
-    require_tensor(name, "alpha", alpha)
-    check_alike(name, "alpha", alpha, images.shape, dtype, images.device)
-    if alpha.requires_grad:
-        reject(name, "alpha", "a tensor without a gradient", "one that requires it")
-    check_own_memory(name, "alpha", alpha)
+    require_tensor(name, "transparency", transparency)
+    check_alike(name, "transparency", transparency, images.shape, dtype, images.device)
+    if transparency.requires_grad:
+        reject(name, "transparency", "a tensor without a gradient", "one that requires it")
+    check_own_memory(name, "transparency", transparency)

@@ -1,4 +1,4 @@
-"""From the gradient of the image to the next phase: the way back and the update as one operation.
+"""From the gradient of the image to the next phase: backward pass and update in one operation.
 
 On CUDA that saves a pass over memory, because the update finishes the gradient.
 The parts are in the order of `fvfast.ops.noise`, without a gradient of its own.
@@ -52,8 +52,8 @@ class _Step(NamedTuple):
     exp_avg: torch.Tensor
     exp_avg_sq: torch.Tensor
 
-    def way_back(self) -> tuple[Any, ...]:
-        """Return the arguments of `fvfast.ops.phase_to_image`'s way back."""
+    def backward_arguments(self) -> tuple[Any, ...]:
+        """Return the arguments of the operation `phase_to_image_backward`."""
         tensors = (self.gradient, self.magnitude, self.phase, self.image, self.spectrum)
         return *tensors, self.statistics, self.low, self.high
 
@@ -65,8 +65,8 @@ def _split(arguments: tuple[Any, ...]) -> tuple[_Step, Rates]:
 
 def _reference(*arguments: Any) -> torch.Tensor:
     step, rates = _split(arguments)
-    slope = backward_reference(*step.way_back())
-    return update_reference(step.phase, slope, step.exp_avg, step.exp_avg_sq, *rates)
+    phase_gradient = backward_reference(*step.backward_arguments())
+    return update_reference(step.phase, phase_gradient, step.exp_avg, step.exp_avg_sq, *rates)
 
 
 def _native(*arguments: Any) -> torch.Tensor:
@@ -78,8 +78,8 @@ def _native(*arguments: Any) -> torch.Tensor:
         or not transform_fits(kernels, step.image.shape, step.image.dtype)
         or not all(tensor.is_contiguous() for tensor in tensors)
     ):
-        slope = backward(*step.way_back())
-        return update(step.phase, slope, step.exp_avg, step.exp_avg_sq, *rates)
+        phase_gradient = backward(*step.backward_arguments())
+        return update(step.phase, phase_gradient, step.exp_avg, step.exp_avg_sq, *rates)
     _, scratch = phase_gradient_cuda(
         kernels,
         step.gradient.contiguous(),
@@ -109,7 +109,7 @@ def _fake(
 
 def _check(operation: str, *arguments: Any) -> None:
     step, rates = _split(arguments)
-    check_backward(operation, *step.way_back())
+    check_backward(operation, *step.backward_arguments())
     averages = {"exp_avg": step.exp_avg, "exp_avg_sq": step.exp_avg_sq}
     check_update(operation, step.phase, averages, rates)
 
@@ -137,7 +137,7 @@ register(
 
 
 class RenderedPhase(NamedTuple):
-    """An image, and what the way back to its phase needs.
+    """An image, and what its backward pass to the phase needs.
 
     Attributes
     ----------
@@ -157,8 +157,8 @@ class RenderedPhase(NamedTuple):
 def can_ascend(phase: torch.Tensor, values_range: Sequence[float]) -> bool:
     """Tell whether `render_phase` and `phase_ascent_` serve a phase and a range.
 
-    Elsewhere, on devices without kernels and for ranges that are far from 0 for their width,
-    `fvfast.ops.phase_to_image` with autograd does.
+    They do not on devices without kernels, nor for ranges that are far from 0 compared with their
+    width: there, use `fvfast.ops.phase_to_image` with autograd.
     """
     return phase.device.type in ("cpu", "cuda") and not rounds_coarsely(*values_range)
 
@@ -173,7 +173,7 @@ def render_phase(
 ) -> RenderedPhase:
     """Image of a phase, for `phase_ascent_`: outside autograd.
 
-    Parameters are those of `fvfast.ops.phase_to_image`, and trusted.
+    Parameters are those of `fvfast.ops.phase_to_image`.
     """
     low, high = values_range
     with torch.no_grad():

@@ -1,8 +1,8 @@
-"""Phase to image and back on CUDA: what the kernels are told.
+"""Phase to image and back on CUDA: the calls of the kernels.
 
 The transforms run inside the kernels where the height and the width are made of small primes and
-fit the shared memory of the device. For other sizes they are torch's, between the same kernels
-without them.
+fit the shared memory of the device. For other sizes torch transforms, between the same
+kernels without their transforms.
 """
 
 import math
@@ -67,7 +67,7 @@ def phase_to_image_cuda(
     kernels
         Of the device of the tensors.
     magnitude, phase, phase_sums
-        Contiguous; see `fvfast.ops.phase_to_image`. Without sums they are made.
+        Contiguous; see `fvfast.ops.phase_to_image`. The sums are computed if None.
     values_range, width
         See there.
 
@@ -166,7 +166,10 @@ def phase_gradient_cuda(
         kernels.module.phase_image_gradient(**pixels, **spectral, **common, **colors, finish=finish)
         return out, scratch
     if not finish:
-        raise ValueError(f"images of {tuple(image.shape)} have no transform inside the kernels")
+        raise ValueError(
+            f"phase_gradient_cuda(): finish: expected True, got False for images of "
+            f"{tuple(image.shape)}, whose transform does not fit the kernels"
+        )
     before_colors = torch.empty_like(image)
     kernels.module.spectrum_image_gradient(
         **pixels, out=buffer(before_colors), target=kernels.target, **common, **colors
@@ -196,8 +199,8 @@ def phase_update_cuda(
     rates
         `fvfast.ops.phase_update.Rates` of the step.
     unfinished
-        Where the gradient is not finished: its scratch memory, the statistics,
-        (N, C, H, W), and what was added to deviations.
+        Where the gradient is not finished: its scratch memory, the statistics, (N, C, H, W), and
+        the epsilon that was added to deviations.
 
     Returns
     -------
@@ -210,8 +213,8 @@ def phase_update_cuda(
     kernels.module.phase_update(
         phase=buffer(phase),
         gradient=buffer(gradient),
-        momentum=buffer(exp_avg),
-        square=buffer(exp_avg_sq),
+        exp_avg=buffer(exp_avg),
+        exp_avg_sq=buffer(exp_avg_sq),
         sums=buffer(sums),
         scratch=buffer(None),
         dtype=str(phase.dtype).removeprefix("torch."),

@@ -1,8 +1,8 @@
 """Phase to image under a fixed magnitude, and back.
 
-On the CPU the transforms are torch's. What lies around them is fused: one kernel makes the half
-spectrum and the statistics of its image, one turns the transform into the image, and two do the way
-back. `fvfast.ops.phase_cuda` has the way of CUDA.
+On the CPU the transforms are torch's. The work before and after them is fused: one kernel makes the
+half spectrum and the statistics of its image, one turns the transform into the image, and two are
+the backward pass. `fvfast.ops.phase_cuda` does the same on CUDA.
 The parts are in the order of `fvfast.ops.noise`.
 """
 
@@ -57,14 +57,14 @@ def _common(sizes: Sequence[int], dtype: torch.dtype) -> dict[str, Any]:
 
 
 def _saved_shape(phase: torch.Tensor) -> Sequence[int]:
-    """Shape of the spectrum, which the way back needs on the CPU. CUDA computes it again."""
+    """Shape of the spectrum, which the backward pass needs on the CPU. CUDA computes it again."""
     kernels = kernels_for(phase.device)
     on_cuda = kernels is not None and kernels.target is not None
     return (0,) if on_cuda else phase.shape
 
 
 def _saved_spectrum(phase: torch.Tensor) -> torch.Tensor:
-    """Memory for the spectrum that the way back needs."""
+    """Memory for the spectrum that the backward pass needs."""
     return phase.new_empty(_saved_shape(phase), dtype=complex_of(phase.dtype))
 
 
@@ -74,9 +74,9 @@ def _reference(
     low: float,
     high: float,
     width: int,
-    phase_sums: torch.Tensor | None,  # the reference makes its own
+    phase_sums: torch.Tensor | None,  # the reference computes its own
 ) -> _Forward:
-    if phase.shape[0] == 0:  # torch has no transform of nothing
+    if phase.shape[0] == 0:  # torch does not transform an empty batch
         return _fake(magnitude, phase, low, high, width, phase_sums)
     image = phase_to_image_reference(magnitude, phase, low, high, width)
     spectrum = torch.polar(magnitude.expand_as(phase), standardize(phase))
@@ -97,18 +97,18 @@ def backward_reference(
     magnitude: torch.Tensor,
     phase: torch.Tensor,
     image: torch.Tensor,
-    spectrum: torch.Tensor,  # noqa: ARG001 - made again
+    spectrum: torch.Tensor,  # noqa: ARG001 - computed again
     statistics: torch.Tensor,  # noqa: ARG001
     low: float,
     high: float,
 ) -> torch.Tensor:
-    """Do what the operation of the way back does, in PyTorch, unchecked."""
+    """Do what the operation `phase_to_image_backward` does, in PyTorch, without its checks."""
     if phase.shape[0] == 0:
         return phase.new_empty(phase.shape)
     with torch.enable_grad():
-        variable = phase.detach().requires_grad_()
-        again = phase_to_image_reference(magnitude.detach(), variable, low, high, image.shape[-1])
-        (result,) = torch.autograd.grad(again, variable, gradient)
+        leaf = phase.detach().requires_grad_()
+        again = phase_to_image_reference(magnitude.detach(), leaf, low, high, image.shape[-1])
+        (result,) = torch.autograd.grad(again, leaf, gradient)
     return result.contiguous()
 
 
@@ -146,7 +146,7 @@ def _native(
         epsilon=STANDARDIZATION_EPSILON,
         **common,
     )
-    if images == 0:  # torch has no transform of nothing
+    if images == 0:  # torch does not transform an empty batch
         return phase.new_empty(0, channels, height, width), spectrum, statistics
     image = torch.fft.irfft2(spectrum, s=(height, width)).contiguous()
     module.spectrum_image(
@@ -172,7 +172,7 @@ def backward(
     low: float,
     high: float,
 ) -> torch.Tensor:
-    """Do what the operation of the way back does, unchecked."""
+    """Do what the operation `phase_to_image_backward` does, without its checks."""
     kernels = kernels_for(phase.device)
     if kernels is None:
         return backward_reference(
@@ -258,7 +258,8 @@ def check_phase(
     check_type(operation, "magnitude", magnitude, REAL)
     if phase.ndim != 4 or 0 in phase.shape[1:]:
         shape = tuple(phase.shape)
-        reject(operation, "phase", "(N, C, H, W // 2 + 1), no image at least", f"a tensor {shape}")
+        expected = "(N, C, H, W // 2 + 1), N at least 0 and the others at least 1"
+        reject(operation, "phase", expected, f"a tensor {shape}")
     device = phase.device
     check_alike(operation, "magnitude", magnitude, phase.shape[1:], phase.dtype, device)
     half = phase.shape[-1]
@@ -363,7 +364,7 @@ register(
 
 
 class _PhaseToImage(torch.autograd.Function):
-    """The gradient with respect to the phase: by the kernels, and by the reference from then on."""
+    """The gradient with respect to the phase: by kernels; higher ones by the reference."""
 
     @staticmethod
     def forward(
@@ -430,8 +431,8 @@ def phase_to_image(
     phase_sums
         (N, P, 2) float64: P numbers, at most 2^16, that add up to the sum of each phase, and to
         that of its squares, as `phase_update_` returns them, which saves a pass over the phase.
-        They are trusted. Good while the mean of a phase is not much larger than its deviation, as
-        it is from the start of a run to its end.
+        They are not checked. They are accurate while the mean of a phase is not much larger than
+        its deviation, which holds throughout a run.
 
     Returns
     -------
@@ -445,7 +446,7 @@ def phase_to_image(
         If the magnitude or the phase is not a tensor of a supported type, or they differ in it.
     ValueError
         If a shape, the width or the range does not fit, or if the magnitude requires a gradient:
-        that is what `fvfast.preconditioning.maco_image_parametrization` gives it.
+        `fvfast.preconditioning.maco_image_parametrization` computes one.
     """
     require_tensor("phase_to_image", "magnitude", magnitude)
     require_tensor("phase_to_image", "phase", phase)

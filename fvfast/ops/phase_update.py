@@ -56,7 +56,7 @@ def update_reference(
     exp_avg_sq: torch.Tensor,
     *rates: float,
 ) -> torch.Tensor:
-    """Do what the operation does, in PyTorch, unchecked."""
+    """Do what the operation does, in PyTorch, without its checks."""
     numbers = Rates(*rates)._asdict()
     betas = (numbers.pop("beta1"), numbers.pop("beta2"))
     return phase_update_reference_(phase, gradient, exp_avg, exp_avg_sq, betas=betas, **numbers)
@@ -69,7 +69,7 @@ def update(
     exp_avg_sq: torch.Tensor,
     *rates: float,
 ) -> torch.Tensor:
-    """Do what the operation does, unchecked."""
+    """Do what the operation does, without its checks."""
     kernels = kernels_for(phase.device)
     in_place = (phase, exp_avg, exp_avg_sq)
     if kernels is None or not all(tensor.is_contiguous() for tensor in in_place):
@@ -85,8 +85,8 @@ def update(
     module.phase_update(
         phase=buffer(phase),
         gradient=buffer(gradient),
-        momentum=buffer(exp_avg),
-        square=buffer(exp_avg_sq),
+        exp_avg=buffer(exp_avg),
+        exp_avg_sq=buffer(exp_avg_sq),
         sums=buffer(sums),
         scratch=buffer(scratch),
         dtype=str(phase.dtype).removeprefix("torch."),
@@ -277,8 +277,8 @@ def phase_update_(
     -------
     phase_sums
         (N, P, 2) float64: P numbers that add up to the sum of each new phase, and to that of its
-        squares, for `phase_to_image`. P depends on the device alone. They are not all finite
-        exactly where a new phase is not.
+        squares, for `phase_to_image`. P depends on the device alone. One of them is not
+        finite exactly if the new phase is not.
 
     Raises
     ------
@@ -307,7 +307,7 @@ def phase_update_(
             phase, gradient, exp_avg, exp_avg_sq, *rates
         )
         if not torch.compiler.is_compiling():
-            # The kernels write behind autograd's back, which must not go on with the old values.
+            # Autograd does not see that kernels write, and must not go on with the old values.
             for written in (phase, exp_avg, exp_avg_sq):  # torch 2.4 takes one
                 torch.autograd.graph.increment_version(written)
     return sums

@@ -4,8 +4,8 @@ A random number is a function of *what* it is for and *where* it is used, never 
 drawn before it. The same seed therefore gives the same numbers on every device, for any number of
 threads, in any order, and whether an image is made alone or in a batch.
 
-The counter of one block of four numbers is ``(element // 4, step, image, purpose)`` and the key is
-the 64-bit seed.
+The counter of one block of four numbers is ``(element // 4, step, identity, purpose)`` and the key
+is the 64-bit seed.
 
 Source: J. Salmon, M. Moraes, R. Dror, D. Shaw, "Parallel random numbers: as easy as 1, 2, 3"
 (SC 2011).
@@ -31,7 +31,7 @@ class Purpose(enum.IntEnum):
     BOX = 1
     NORMAL_NOISE = 2
     UNIFORM_NOISE = 3
-    BUFFER = 4
+    STATE = 4
 
 
 def philox4x32(
@@ -105,7 +105,7 @@ def random_words(
 
 
 def signed(seed: int) -> int:
-    """Return the lowest 64 bits of a seed as a schema has integers, in [-2^63, 2^63)."""
+    """Return the lowest 64 bits of a seed as a signed integer, which is what schemas take."""
     return (seed + 2**63) % 2**64 - 2**63
 
 
@@ -188,10 +188,10 @@ def draw_normal(
 
 
 def image_identity(name: str) -> int:
-    """Identity of an image in the counter: a checksum (CRC-32) of its objective's name.
+    """Identity of an image in the counter: a checksum (CRC-32) of its name.
 
     It depends on nothing but the name, so an image draws the same numbers alone and in any batch,
-    while different objectives draw different ones.
+    and images of different combinations draw different ones.
     """
     # Names from files may hold lone surrogates.
     return zlib.crc32(name.encode("utf-8", "surrogatepass"))

@@ -1,7 +1,7 @@
 """Winograd convolutions of 3 x 3 taps: 16 multiplications where there were 36.
 
 F(2 x 2, 3 x 3): a tile of 2 x 2 outputs is ``A^T ((G g G^T) * (B^T d B)) A``, for taps g and the
-4 x 4 pixels d that the tile is made from. On the processor only; on a GPU cuDNN does the same.
+4 x 4 pixels d that the tile is made from. On the CPU only; on a GPU cuDNN does the same.
 
 References
 ----------
@@ -22,7 +22,7 @@ from fvfast.ops._register import register
 from fvfast.ops.reference.winograd import winograd_convolution_reference
 
 PANEL = 32
-"""Output channels whose weights stand together."""
+"""Output channels whose weights are stored together."""
 
 _TILE = 4  # pixels of a tile, down and across
 
@@ -109,7 +109,7 @@ def winograd_convolution(
     ValueError
         Sizes, padding or limits do not fit, or tensors are not on the images' device.
     """
-    # What the dispatcher would refuse in words of its own.
+    # The dispatcher would refuse these with messages of its own.
     name = "winograd_convolution"
     if not isinstance(outputs, int):
         reject(name, "outputs", "an integer >= 0", outputs)
@@ -225,7 +225,9 @@ def _check(
         expected = "at least 3 x 3 pixels with their padding"
         reject(operation, "images", expected, f"{tuple(images.shape)} and {tuple(padding)}")
     if limits is not None and not _are_limits(limits, images.dtype):
-        reject(operation, "limits", f"a lower and an upper one of {images.dtype}", tuple(limits))
+        reject(
+            operation, "limits", f"a lower limit and an upper one of {images.dtype}", tuple(limits)
+        )
     shapes = {
         "weight": (weight, (-(-outputs // PANEL), _TILE**2, images.shape[1], PANEL)),
         "bias": (bias, (outputs,)),

@@ -157,7 +157,7 @@ def fft_image(
         )
     buffer_shape = (2, channels, height, width // 2 + 1)
     numbers = draw_normal(
-        buffer_shape, seed=seed, purpose=Purpose.BUFFER, identities=identities, device=device
+        buffer_shape, seed=seed, purpose=Purpose.STATE, identities=identities, device=device
     )
     return (numbers * std).transpose(0, 1).contiguous()
 

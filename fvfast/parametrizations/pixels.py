@@ -45,7 +45,7 @@ class Pixels(Differentiated):
         optimizer: OptimizerSpec,
         device: torch.device,
     ) -> None:
-        drawn = draw_normal(shape[1:], seed=seed, purpose=Purpose.BUFFER, identities=identities)
+        drawn = draw_normal(shape[1:], seed=seed, purpose=Purpose.STATE, identities=identities)
         super().__init__((std * drawn).to(device), to_valid, optimizer)
 
     def pixels(self) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Shows visualizations: in figures, and as PNG files that carry how they were made."""
+"""Shows visualizations: in figures, and as PNG files with the settings they were made with."""
 
 from fvfast.plot.plotting import Style, blend_transparency, plot_grid, plot_maco
 from fvfast.plot.png import check_writable, contact_sheet, read_metadata, save_png

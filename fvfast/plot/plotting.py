@@ -1,4 +1,4 @@
-"""Shows visualizations: a picture and its transparency become colors with an opacity."""
+"""Blends a picture and its transparency into colors with an opacity, and draws them."""
 
 import math
 from collections.abc import Sequence
@@ -46,22 +46,22 @@ def blend_transparency(
     percentile_image
         Percentile in [0, 50] at which both ends of the picture's values are clipped; 0 clips none.
     percentile_alpha
-        Percentile in [0, 100] of the transparency above which everything is opaque. The higher, the
-        more of the picture is transparent. Where more than this share of the transparency is zero,
-        the maximum takes its place.
+        Percentile in [0, 100] of the transparency above which everything is opaque. The higher it
+        is, the more of the picture is transparent. If the percentile is zero, because most of the
+        transparency is, the maximum takes its place.
     style
         "xplique" or "horama".
 
     Returns
     -------
     rgba
-        Array (H, W, 4) float32 in [0, 1]. A picture of one value only becomes black.
+        Array (H, W, 4) float32 in [0, 1]. A picture with a single value becomes black.
 
     Raises
     ------
     ValueError
-        Shapes that are no picture or do not belong together, values that are not finite, a
-        percentile out of range, an unknown style.
+        A shape is not that of a picture, the two shapes do not match, values are not finite, a
+        percentile is out of range, or the style is unknown.
 
     References
     ----------
@@ -138,8 +138,8 @@ def plot_grid(
     alphas
         N transparencies; None draws all opaque.
     names
-        N titles; None draws none. They are drawn as they are, also with dollar signs; of each, ten
-        lines of 80 characters at most.
+        N titles; None draws none. Dollar signs are drawn as they are; long titles are cut to ten
+        lines of 80 characters.
     columns
         Pictures per row, at least 1. None: as many columns as rows or one more.
     style
@@ -169,7 +169,7 @@ def plot_grid(
         ax = figure.add_subplot(rows, columns, index + 1)
         plot_maco(images[index], None if alphas is None else alphas[index], style=style, ax=ax)
         if names is not None:
-            # A name is not a formula, whatever it is made of.
+            # A name with dollar signs is not a formula.
             ax.set_title(_title(names[index]), fontsize="small", parse_math=False)
     return figure
 
@@ -190,7 +190,7 @@ def grid_columns(count: int, columns: int | None) -> int:
 
 
 def check_lengths(count: int, **others: Any) -> None:
-    """Raise ValueError when there is no picture, or when another list has another length."""
+    """Raise ValueError if there is no picture, or if another list has a different length."""
     if count == 0:
         raise ValueError("images is empty; expected at least one picture.")
     for name, values in others.items():
@@ -208,7 +208,7 @@ def _check_percentile(name: str, value: float, highest: float) -> None:
 def _opacity(
     alpha: torch.Tensor | ArrayLike | None, size: tuple[int, ...], percentile: float
 ) -> NDArray[np.float64]:
-    """Opacity (H, W, 1) in [0, 1]."""
+    """Return the opacity (H, W, 1) in [0, 1]."""
     if alpha is None:
         return np.ones((*size, 1))
     array = _finite("alpha", alpha)
@@ -222,7 +222,7 @@ def _opacity(
             "expected the transparency of the same picture, with any number of channels."
         )
     values = values.mean(axis=-1, keepdims=True)
-    # A transparency that is zero nearly everywhere has the percentile 0: 0 / 0 without the maximum.
+    # If most of the transparency is zero, so is the percentile: take the maximum, to avoid 0 / 0.
     ceiling = max(np.percentile(values, percentile), 0.0) or values.max()
     if ceiling <= 0.0:
         return np.ones_like(values)
@@ -239,7 +239,7 @@ def _stretch(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _channels_last(name: str, values: torch.Tensor | ArrayLike) -> NDArray[np.float64]:
-    """Finite float64 array (H, W, C) of a picture given as (C, H, W), (H, W, C) or (H, W)."""
+    """Return a picture of shape (C, H, W), (H, W, C) or (H, W) as a float64 array (H, W, C)."""
     array = _finite(name, values)
     if array.shape[0] in (1, 3):
         return np.moveaxis(array, 0, -1)
@@ -252,7 +252,7 @@ def _channels_last(name: str, values: torch.Tensor | ArrayLike) -> NDArray[np.fl
 
 
 def _finite(name: str, values: torch.Tensor | ArrayLike) -> NDArray[np.float64]:
-    """Finite float64 array of three dimensions."""
+    """Return values as a finite float64 array of three dimensions."""
     if isinstance(values, torch.Tensor):
         # NumPy has no bfloat16.
         values = values.detach().to("cpu", torch.float64).numpy()

@@ -1,4 +1,4 @@
-"""Writes visualizations as PNG files that carry how they were made."""
+"""Writes visualizations as PNG files, with the settings they were made with as text entries."""
 
 import bisect
 import contextlib
@@ -29,7 +29,7 @@ _MARGIN = 12
 _FONT_SIZE = 18
 _LINE = 24
 _MOST_LINES = 10
-# Latin-1 without control characters; no space at the ends, nor two in a row.
+# Latin-1 without control characters, and without leading, trailing or consecutive spaces.
 _KEYWORD = re.compile(r"(?=.{1,79}$)[!-~\xa1-\xff]+(?: [!-~\xa1-\xff]+)*")
 
 
@@ -55,10 +55,10 @@ def save_png(
     image, alpha, percentile_image, percentile_alpha, style
         See `fvfast.plot.blend_transparency`. With ``alpha=None`` the file has no alpha channel.
     metadata
-        Text entries of the file, such as {"Title": "coffee mug"}: keywords of 1 to 79 printable
-        Latin-1 characters; values of any type, written as text, in which what PNG cannot hold (the
-        character 0 and lone surrogates) is escaped. The entry "Software" is added: fvfast and its
-        version. `read_metadata` reads them back.
+        Text entries of the file, such as {"Title": "coffee mug"}. Keywords have 1 to 79 printable
+        Latin-1 characters. Values of any type are written as text; characters that PNG cannot hold
+        (the character 0 and lone surrogates) are escaped. The entry "Software" with fvfast's
+        version is added. `read_metadata` reads the entries.
 
     Returns
     -------
@@ -68,7 +68,7 @@ def save_png(
     Raises
     ------
     ValueError
-        A picture that `fvfast.plot.blend_transparency` refuses, or a keyword that PNG does.
+        `fvfast.plot.blend_transparency` refuses the picture, or PNG does not allow a keyword.
     OSError
         The file cannot be written.
     """
@@ -95,8 +95,8 @@ def contact_sheet(
         N pictures, as `fvfast.plot.blend_transparency` takes them; each is shown with 320 pixels on
         its longer side.
     names
-        N labels. A line break starts a new line; a line that is too long is cut, and so are lines
-        after the tenth.
+        N labels. A line break starts a new line. Lines that are too long are cut, and lines after
+        the tenth are left out.
     path
         Path of the file, used as it is; an existing file is replaced.
     alphas
@@ -179,28 +179,28 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
         The file is an image of another format, damaged, or too large to decode.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of other metadata than texts
+        warnings.simplefilter("ignore")  # about metadata other than texts
         try:
             with opened_image(Path(path)) as picture:
                 if not isinstance(picture, PngImagePlugin.PngImageFile):
                     raise ValueError(f"this is a {picture.format} file; expected a PNG file")
                 decoding_bytes(picture, 0, picture.size, MEMORY)
-                # Loading reads the entries that stand behind the pixels, too.
+                # Loading also reads the entries that come after the pixels.
                 picture.load()
                 return {key: str(text) for key, text in picture.text.items()}
         except OSError:
             raise
         except Exception as error:
-            # Pillow names no errors of damaged files.
+            # Pillow may raise any exception for damaged files.
             raise ValueError(f"{path}: {reason(error)}.") from error
 
 
 def check_writable(folder: str | os.PathLike[str]) -> None:
     """Make sure, before any work, that files can be written into a folder.
 
-    The folder itself need not exist and is not created: then the closest folder above it is tried.
-    An unnamed temporary file is written there, because permission bits do not tell about read-only
-    or network file systems.
+    The folder need not exist and is not created: the closest existing folder above it is tried
+    then. A temporary file without a name is written there, because permission bits say nothing
+    about read-only or network file systems.
 
     Parameters
     ----------
@@ -218,7 +218,7 @@ def check_writable(folder: str | os.PathLike[str]) -> None:
     """
     target = Path(folder).absolute()
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        target.lstat()  # raises what also the making of the folder would: a name that is too long
+        target.lstat()  # raises an error that making the folder would, too: a name is too long
     existing = next(path for path in (target, *target.parents) if os.path.lexists(path))
     if not existing.is_dir():
         raise NotADirectoryError(
@@ -237,14 +237,14 @@ def check_writable(folder: str | os.PathLike[str]) -> None:
 
 
 def _lines(name: str) -> list[str]:
-    """Lines of a label, without characters that no font has."""
+    """Split a label into lines, with unprintable characters escaped."""
     lines = [printable(line) for line in name.split("\n")]
     return lines if len(lines) <= _MOST_LINES else [*lines[: _MOST_LINES - 1], "..."]
 
 
 def _fitted(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
     """Cut a line, with an ellipsis at the end, to the width of a thumbnail."""
-    # More letters than pixels do not fit, and measuring takes time for each.
+    # There cannot be more letters than pixels, and measuring a long line takes time.
     shown = line[:_THUMBNAIL]
     if shown == line and font.getlength(line) <= _THUMBNAIL:
         return line
@@ -267,7 +267,7 @@ def _write(path: Path, picture: Image.Image, metadata: Mapping[str, Any] | None)
 
 
 def _storable(text: str) -> str:
-    """Text as PNG can hold it: it ends at a character 0, and is encoded."""
+    """Escape what a PNG text cannot hold: the character 0, which ends it, and lone surrogates."""
     return text.replace("\0", r"\x00").encode("utf-8", "backslashreplace").decode()
 
 

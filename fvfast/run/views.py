@@ -108,7 +108,7 @@ class Crops:
             distribution=self.boxes, device=images.device,
         )  # fmt: skip
         return self.crop(
-            images, boxes, self.size, alpha=transparency, dtype=dtype,
+            images, boxes, self.size, transparency=transparency, dtype=dtype,
             memory_format=memory_format, **noise,
         )  # fmt: skip
 

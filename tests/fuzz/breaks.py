@@ -23,8 +23,8 @@ APART = {
         ("image_gradient", "gradient"),
         ("image_gradient", "scratch"),
         ("scratch", "gradient"),
-        ("alpha", "gradient"),
-        ("alpha", "image_gradient"),
+        ("transparency", "gradient"),
+        ("transparency", "image_gradient"),
     ],
     "winograd_convolution": [
         ("out", "images"),

@@ -138,20 +138,20 @@ def crop_gradient(rng: random.Random, memory: Memory, module: Any) -> Arguments:
         [batch, crops, channels, height, width], gradient_dtype, shared=True
     )
     image = [batch, channels, image_height, image_width]
-    alpha, alpha_strides = memory.strided(image, image_dtype)
+    transparency, transparency_strides = memory.strided(image, image_dtype)
     scratch_bytes = module.crop_gradient_scratch(image_dtype=image_dtype, sizes=sizes)
     return {
         "gradient": gradient,
         "boxes": boxes(rng, memory, batch * crops, box_dtype),
         "image_gradient": memory.array(math.prod(image), image_dtype),
-        "alpha": rng.choice([NOWHERE, alpha]),
+        "transparency": rng.choice([NOWHERE, transparency]),
         "scratch": memory.allocate(bytes(scratch_bytes)),
         "gradient_dtype": gradient_dtype,
         "image_dtype": image_dtype,
         "box_dtype": box_dtype,
         "sizes": sizes,
         "gradient_strides": gradient_strides,
-        "alpha_strides": alpha_strides,
+        "transparency_strides": transparency_strides,
         "target": None,
     }
 
@@ -238,7 +238,7 @@ def phase_gradient(rng: random.Random, memory: Memory) -> Arguments:
 
 def phase_update(rng: random.Random, memory: Memory) -> Arguments:
     sizes, dtype = [count(rng, 4), length(rng, 5000)], rng.choice(REAL)
-    arrays = ("phase", "gradient", "momentum", "square")
+    arrays = ("phase", "gradient", "exp_avg", "exp_avg_sq")
     return {
         **{name: memory.array(math.prod(sizes), dtype) for name in arrays},
         "sums": memory.array(2 * sizes[0], "float64"),

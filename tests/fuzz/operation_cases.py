@@ -94,14 +94,14 @@ def crop_gradient(rng: random.Random) -> Arguments:
     pixels = [rng.choice(LENGTHS), rng.choice(LENGTHS)]
     size = [rng.choice(LENGTHS), rng.choice(LENGTHS)]
     dtype = rng.choice(REAL)
-    alpha = numbers(rng, [images, channels, *pixels], dtype) if rng.random() < 0.6 else None
+    transparency = numbers(rng, [images, channels, *pixels], dtype) if rng.random() < 0.6 else None
     return {
         "gradient": numbers(rng, [images * crops, channels, *size], rng.choice(FLOATING)),
         "boxes": boxes(rng, images, crops),
         "image_height": pixels[0],
         "image_width": pixels[1],
         "dtype": dtype,
-        "alpha": alpha,
+        "transparency": transparency,
     }
 
 

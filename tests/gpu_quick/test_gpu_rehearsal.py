@@ -1,4 +1,7 @@
-"""The rehearsal, as it would run on a bare machine: every stage, to its end, without a failure."""
+"""The rehearsal, as it would run on a bare machine: every stage, to its end, without a failure.
+
+The short suite runs the stages of `FAST` to their end, and kills those of `KILLED`.
+"""
 
 import json
 import os
@@ -12,6 +15,7 @@ import pytest
 from bare_environment import bare_variables, make_bare_environment
 from cuda_emulator.build import UnavailableError, check_platform
 from cuda_emulator.headers import cuda_flags
+from selection import short_for
 
 from benchmarks.gpu.records import RESULTS, read_records
 from benchmarks.gpu.stages import QUICK
@@ -20,6 +24,9 @@ ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 240  # seconds
 MOST_FILES = 8
 NAMES = [stage.name for stage in QUICK]
+FAST = ["machine", "build", "accuracy", "counters"]
+# Their marks of being under way differ: a record, the outcome of a test, what another program said.
+KILLED = ["accuracy", "tests", "sanitizers"]
 
 
 def why_not():
@@ -48,14 +55,19 @@ def start(python, folder, *options, **settings):
     return subprocess.Popen(command, cwd=ROOT, env=bare_variables(), text=True, **settings)
 
 
+def rehearse(python, folder, *options):
+    """Run a rehearsal to its end; return what was printed."""
+    process = start(python, folder, *options, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    printed, _ = process.communicate(timeout=LIMIT)
+    assert process.returncode == 0, printed + (folder / "log.txt").read_text()[-3000:]
+    return printed
+
+
 @pytest.fixture(scope="module")
 def rehearsal(bare_python, tmp_path_factory):
     """The folder of a whole rehearsal, and what was printed."""
     folder = tmp_path_factory.mktemp("rehearsal")
-    process = start(bare_python, folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    printed, _ = process.communicate(timeout=LIMIT)
-    assert process.returncode == 0, printed + (folder / "log.txt").read_text()[-3000:]
-    return folder, printed
+    return folder, rehearse(bare_python, folder)
 
 
 def of_kind(folder, stage, kind):
@@ -85,26 +97,43 @@ def test_the_environment_is_bare(bare_python):
     assert finished.returncode == 0, finished.stdout + finished.stderr
 
 
-def test_every_stage_ends_without_a_failure(rehearsal):
-    folder, printed = rehearsal
+def assert_all_ended(folder, printed, names):
+    """Each stage came to its end without a failure, and left little behind."""
     records = read_records(folder)
     ends = {r["stage"]: r["outcome"] for r in records if r["kind"] == "end"}
-    assert ends == dict.fromkeys(NAMES, "done")
+    assert ends == dict.fromkeys(names, "done")
     assert not [r for r in records if r["kind"] == "failure"]
-    for name in NAMES:
+    for name in names:
         assert name in printed
     assert len(list(folder.iterdir())) <= MOST_FILES
     assert all(path.stat().st_size < 2**22 for path in folder.iterdir())
 
 
+def test_the_fast_stages_end_without_a_failure(bare_python, tmp_path):
+    printed = rehearse(bare_python, tmp_path, "--stages", ",".join(FAST))
+    assert_all_ended(tmp_path, printed, FAST)
+    assert_every_operation_is_compared(tmp_path)
+
+
+@pytest.mark.thorough
+def test_every_stage_ends_without_a_failure(rehearsal):
+    assert_all_ended(*rehearsal, NAMES)
+
+
+@pytest.mark.thorough
 def test_what_is_left_out_is_known(rehearsal):
     folder, _ = rehearsal
     left_out = {r["what"].split(",")[0] for r in read_records(folder) if r["kind"] == "left out"}
     assert left_out <= {"the GPU", "launches", "the plan of the build"}
 
 
+@pytest.mark.thorough
 def test_every_operation_is_compared(rehearsal):
     folder, _ = rehearsal
+    assert_every_operation_is_compared(folder)
+
+
+def assert_every_operation_is_compared(folder):
     errors = of_kind(folder, "accuracy", "error")
     assert {r["operation"] for r in errors} == {
         "boxes", "noise", "crops", "crop gradient", "transparency", "phase to image",
@@ -117,6 +146,7 @@ def test_every_operation_is_compared(rehearsal):
     assert all(r["error"] <= r["allowed"] for r in errors)
 
 
+@pytest.mark.thorough
 def test_every_kernel_is_timed(rehearsal):
     folder, _ = rehearsal
     kernels = of_kind(folder, "kernels", "kernel")
@@ -131,6 +161,7 @@ def test_every_kernel_is_timed(rehearsal):
     assert all(r["us"] > 0 for r in kernels)
 
 
+@pytest.mark.thorough
 def test_tests_ran_on_the_device(rehearsal):
     folder, _ = rehearsal
     (operations, poisonous) = of_kind(folder, "tests", "tests")
@@ -142,6 +173,7 @@ def test_tests_ran_on_the_device(rehearsal):
     assert all("emulated ascending" in test for test in ran)
 
 
+@pytest.mark.thorough
 def test_steps_say_how_they_ran(rehearsal):
     folder, _ = rehearsal
     steps = of_kind(folder, "steps", "step")
@@ -155,6 +187,7 @@ def test_steps_say_how_they_ran(rehearsal):
         assert step["precision"] in step["form"]
 
 
+@pytest.mark.thorough
 def test_the_table_can_be_made_again(rehearsal, bare_python):
     folder, printed = rehearsal
     command = [bare_python, "-m", "benchmarks.gpu_quick", "--table", folder]
@@ -166,6 +199,7 @@ def test_the_table_can_be_made_again(rehearsal, bare_python):
     assert table in printed
 
 
+@pytest.mark.thorough
 def test_the_long_check_has_the_same_stages_and_contests(tmp_path, bare_python):
     command = [bare_python, "-m", "benchmarks.gpu_check", "--rehearse", "--output", tmp_path]
     finished = subprocess.run(
@@ -196,7 +230,7 @@ def is_under_way(folder, name, lines):
     return content.count(text) > (0 if name in WRITTEN else lines + 1)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", short_for(KILLED, NAMES))
 def test_a_kill_in_any_stage_loses_nothing(name, tmp_path, bare_python):
     earlier = {"stage": "machine", "kind": "fact", "time": 0, "what": "number", "value": 42}
     (tmp_path / RESULTS).write_text(json.dumps(earlier) + "\n")

@@ -15,7 +15,7 @@ pytestmark = [
 
 SIZES = (1, 2, 3, 8, 9, 4, 5)
 IMAGES, CROPS = torch.zeros(1, 3, 8, 9), torch.zeros(1, 2, 3, 4, 5)
-PIXELS, ALPHA = torch.zeros(1, 3, 8, 9), torch.zeros(1, 3, 8, 9)
+PIXELS, TRANSPARENCY = torch.zeros(1, 3, 8, 9), torch.zeros(1, 3, 8, 9)
 BOXES = torch.full((1, 2, 4), 0.5, dtype=torch.float64)
 SCRATCH = torch.zeros(2**17, dtype=torch.uint8)
 SCRATCH_ADDRESS = SCRATCH.data_ptr() + -SCRATCH.data_ptr() % 64
@@ -50,14 +50,14 @@ def gradient(**changes):
         "gradient": buffer(CROPS),
         "boxes": buffer(BOXES),
         "image_gradient": buffer(PIXELS),
-        "alpha": buffer(ALPHA),
+        "transparency": buffer(TRANSPARENCY),
         "scratch": (SCRATCH_ADDRESS, native().crop_gradient_scratch(**SCRATCH_OF)),
         "gradient_dtype": "float32",
         "image_dtype": "float32",
         "box_dtype": "float64",
         "sizes": SIZES,
         "gradient_strides": CROPS.stride(),
-        "alpha_strides": ALPHA.stride(),
+        "transparency_strides": TRANSPARENCY.stride(),
         "target": None,
     }
     native().crop_gradient(**{**arguments, **changes})
@@ -66,7 +66,7 @@ def gradient(**changes):
 def test_good_arguments():
     crop()
     gradient()
-    gradient(alpha=NONE)
+    gradient(transparency=NONE)
 
 
 BAD_SIZES = [
@@ -153,16 +153,16 @@ def test_crops(argument, change):
         ("gradient", {"gradient": (CROPS.data_ptr(), 119)}),
         ("boxes", {"boxes": (BOXES.data_ptr(), 7)}),
         ("image_gradient", {"image_gradient": (PIXELS.data_ptr(), 215)}),
-        ("alpha", {"alpha": (ALPHA.data_ptr(), 215)}),
-        ("alpha", {"alpha_strides": [216, 73, 9, 1]}),
+        ("transparency", {"transparency": (TRANSPARENCY.data_ptr(), 215)}),
+        ("transparency", {"transparency_strides": [216, 73, 9, 1]}),
         ("gradient_dtype", {"gradient_dtype": "int8"}),
         ("image_dtype", {"image_dtype": "float16"}),
         ("gradient_strides", {"gradient_strides": [1]}),
         ("gradient_strides", {"gradient_strides": [120, 60, 20, 5, -1]}),
-        ("alpha_strides", {"alpha_strides": [1]}),
-        ("alpha", {"alpha_strides": [216, 72, 0, 1]}),
-        ("alpha", {"alpha": buffer(PIXELS)}),
-        ("alpha", {"alpha": (CROPS.data_ptr(), 216)}),
+        ("transparency_strides", {"transparency_strides": [1]}),
+        ("transparency", {"transparency_strides": [216, 72, 0, 1]}),
+        ("transparency", {"transparency": buffer(PIXELS)}),
+        ("transparency", {"transparency": (CROPS.data_ptr(), 216)}),
         ("image_gradient", {"image_gradient": (CROPS.data_ptr() + 8, 216)}),
         ("image_gradient", {"image_gradient": (SCRATCH_ADDRESS + 8, 216)}),
         ("scratch", {"gradient": (SCRATCH_ADDRESS + 8, 120)}),
@@ -178,5 +178,7 @@ def test_gradients(argument, change):
 )
 def test_nothing_to_do_reads_no_memory(sizes):
     crop(sizes=sizes, images=NONE, boxes=NONE, out=NONE, identities=[0] * sizes[0])
-    gradient(sizes=sizes, gradient=NONE, boxes=NONE, image_gradient=NONE, alpha=NONE, scratch=NONE)
+    gradient(
+        sizes=sizes, gradient=NONE, boxes=NONE, image_gradient=NONE, transparency=NONE, scratch=NONE
+    )
     assert native().crop_gradient_scratch(image_dtype="float32", sizes=sizes) == 0

@@ -43,7 +43,7 @@ def crop_resize():
 def crop_gradient():
     return {
         "gradient": random(4, 3, 5, 6), "boxes": random(2, 2, 4), "image_height": 8,
-        "image_width": 9, "dtype": torch.float32, "alpha": torch.zeros(2, 3, 8, 9),
+        "image_width": 9, "dtype": torch.float32, "transparency": torch.zeros(2, 3, 8, 9),
     }  # fmt: skip
 
 
@@ -115,10 +115,10 @@ def shrunk(tensor):
 
 
 BAD = [
-    ("crop_gradient", "alpha", lambda: torch.zeros(1)),
-    ("crop_gradient", "alpha", lambda: torch.zeros(2, 3, 8, 9, dtype=torch.float64)),
-    ("crop_gradient", "alpha", lambda: torch.zeros(2, 1, 8, 9).expand(2, 3, 8, 9)),
-    ("crop_gradient", "alpha", lambda: torch.zeros(99).as_strided((2, 3, 8, 9), (9, 9, 9, 1))),
+    ("crop_gradient", "transparency", lambda: torch.zeros(1)),
+    ("crop_gradient", "transparency", lambda: torch.zeros(2, 3, 8, 9, dtype=torch.float64)),
+    ("crop_gradient", "transparency", lambda: torch.zeros(2, 1, 8, 9).expand(2, 3, 8, 9)),
+    ("crop_gradient", "transparency", lambda: random(99).as_strided((2, 3, 8, 9), (9, 9, 9, 1))),
     ("crop_gradient", "dtype", lambda: torch.float16),
     ("crop_gradient", "boxes", lambda: random(1, 4)),
     ("crop_gradient", "boxes", lambda: random(2, 2, 1)),
@@ -221,11 +221,11 @@ def test_memory_that_is_written_to_is_nobody_elses(operation, written):
                 getattr(torch.ops.fvfast, operation)(*changed.values())
 
 
-def test_alpha_apart_from_the_gradient():
+def test_transparency_apart_from_the_gradient():
     arguments = crop_gradient()
-    arguments["gradient"] = arguments["alpha"].view(4, 3, 4, 9)
+    arguments["gradient"] = arguments["transparency"].view(4, 3, 4, 9)
     with pytest.raises(
-        ValueError, match=r"crop_gradient\(\): alpha: .*apart from that of gradient"
+        ValueError, match=r"crop_gradient\(\): transparency: .*apart from that of gradient"
     ):
         torch.ops.fvfast.crop_gradient(*arguments.values())
 

@@ -69,7 +69,7 @@ def test_native_module_can_be_disabled_without_a_warning(tmp_path):
 @pytest.mark.parametrize(
     ("architectures", "said"),
     [
-        ("", "The native module has none: nvcc had no license\nInstall fvfast again with FVFAST"),
+        ("", "The native module has none: nvcc had no license\nOnce that is fixed, install fvfast"),
         ("86;90a", "capability 8.0; the kernels were compiled for: 86;90a. Install fvfast again"),
         ("80", ""),
     ],

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from selection import short_for, thorough
 
 from fvfast.ops import inject_noise, inject_noise_
 from fvfast.ops._kernels import native, native_status
@@ -279,7 +280,7 @@ def test_autograd_notices_the_change_in_place():
         product.sum().backward()
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", short_for([torch.float32, torch.bfloat16], DTYPES), ids=str)
 @pytest.mark.parametrize("name", ["inject_noise", "inject_noise_"])
 def test_opcheck(name, dtype):
     operation = getattr(torch.ops.fvfast, name).default
@@ -291,7 +292,7 @@ def test_opcheck(name, dtype):
 @pytest.mark.cpu_only
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("function", [inject_noise, inject_noise_])
-@pytest.mark.parametrize("gradient", [False, True])
+@pytest.mark.parametrize("gradient", [thorough(False), True])
 def test_compiles_without_graph_breaks(function, gradient):
     def scaled(images, step):
         return 2 * noisy(images * 1.0, function=function, step=step)

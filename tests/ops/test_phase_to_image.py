@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+from selection import short_for, thorough
 
 from fvfast.ops import phase_to_image
 from fvfast.ops._kernels import kernels_for, native, native_status
@@ -21,7 +22,10 @@ from fvfast.ops.reference.phase import (
 
 DTYPES = [torch.float32, torch.float64]
 RANGE = (-1.0, 2.0)
-SIZES = [(2, 2), (2, 3), (3, 2), (2, 97), (5, 7), (7, 2), (31, 5), (31, 97), (97, 224), (225, 31)]
+SIZES = short_for(
+    [(2, 2), (3, 2), (5, 7), (31, 97), (225, 31)],
+    [(2, 2), (2, 3), (3, 2), (2, 97), (5, 7), (7, 2), (31, 5), (31, 97), (97, 224), (225, 31)],
+)
 needs_native = pytest.mark.skipif(
     not native_status().available, reason="the native module is not built"
 )
@@ -124,7 +128,7 @@ def assert_right(actual, magnitude, phase, cotangent, width):
 
 @pytest.mark.every_instruction_set
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("channels", [1, thorough(2), 3, thorough(4)])
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_every_size(dtype, channels, height, width):
     shape = (2, channels, height, width)
@@ -136,9 +140,9 @@ def test_every_size(dtype, channels, height, width):
     ("images", "channels", "height", "width"),
     [
         (1, 3, 512, 512),
-        (5, 3, 224, 225),
+        thorough(5, 3, 224, 225),
         (5, 1, 97, 97),
-        (1, 3, 512, 97),
+        thorough(1, 3, 512, 97),
         (2, 3, 1, 1),
         (1, 3, 3, 1),
     ],
@@ -154,6 +158,8 @@ LENGTHS = [
     *range(2, 65),
     *(97, 100, 125, 224, 225, 243, 256, 343, 384, 512, 640, 1000, 1024, 1280, 2048, 4096),
 ]
+# Powers and products of each radix, lengths with another factor, and the longest.
+SHORT_LENGTHS = [*range(2, 17), 22, 25, 27, 49, 60, 64, 97, 224, 243, 343, 1000, 4096]
 
 
 def has_most_shared_memory(backend):
@@ -164,7 +170,7 @@ def has_most_shared_memory(backend):
 
 
 @pytest.mark.compiled
-@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("length", short_for(SHORT_LENGTHS, LENGTHS))
 def test_every_length_of_a_transform(length, backend):
     """Along the columns and along the rows; long ones with few of the others."""
     other = 6 if length <= 512 else 2
@@ -294,7 +300,7 @@ def test_an_image_alone_equals_itself_in_a_batch():
 @pytest.mark.compiled
 @needs_native
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("channels", [1, 3, thorough(4)])
 @pytest.mark.parametrize(("height", "width"), [*SIZES, (3, 1), (1, 4)])
 def test_statistics_are_those_of_the_phase_and_of_the_image(dtype, channels, height, width):
     magnitude = magnitude_of(channels, height, width).to(dtype)
@@ -439,7 +445,7 @@ def test_gradcheck(channels, height, width):
     assert torch.autograd.gradgradcheck(image, phase, fast_mode=True)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", short_for([torch.float32], DTYPES), ids=str)
 def test_opcheck(dtype):
     magnitude, phase = magnitude_of(3, 8, 7).to(dtype), phase_of(2, 3, 8, 7).to(dtype)
     sums = torch.tensor([[[0.0, 100.0]], [[0.0, 100.0]]], dtype=torch.float64)
@@ -453,7 +459,7 @@ def test_opcheck(dtype):
 
 @pytest.mark.cpu_only
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("gradient", [False, True])
+@pytest.mark.parametrize("gradient", [thorough(False), True])
 def test_compiles_without_graph_breaks(gradient):
     magnitude, phase = magnitude_of(3, 8, 8), phase_of(2, 3, 8, 8).requires_grad_(gradient)
 
@@ -470,6 +476,7 @@ def test_compiles_without_graph_breaks(gradient):
         assert torch.equal(compiled, eager)
 
 
+@pytest.mark.thorough
 @pytest.mark.cpu_only
 def test_reference_runs_without_the_native_module():
     script = (

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ops.without_native import call_without_native
+from selection import thorough
 
 from fvfast.ops import inject_noise, random_crops
 from fvfast.ops._kernels import kernels_for, native_status
@@ -54,8 +55,8 @@ def identities_of(count):
     return [3 + 1000 * index for index in range(count)]
 
 
-def gradient_of(crops_gradient, boxes, size, dtype, alpha=None):
-    return torch.ops.fvfast.crop_gradient(crops_gradient, boxes, *size, dtype, alpha)
+def gradient_of(crops_gradient, boxes, size, dtype, transparency=None):
+    return torch.ops.fvfast.crop_gradient(crops_gradient, boxes, *size, dtype, transparency)
 
 
 def error_of(actual, exact):
@@ -249,10 +250,10 @@ def test_any_number_of_threads_gives_the_same_bits(memory_format):
     try:
         for count in (1, 2, 3):
             torch.set_num_threads(count)
-            alpha = torch.zeros_like(images)
+            transparency = torch.zeros_like(images)
             crops = random_crops(images, boxes, (70, 71), **NOISE, memory_format=memory_format)
-            gradient = gradient_of(incoming, boxes, (65, 67), torch.float32, alpha)
-            results.append((crops, gradient, alpha))
+            gradient = gradient_of(incoming, boxes, (65, 67), torch.float32, transparency)
+            results.append((crops, gradient, transparency))
     finally:
         torch.set_num_threads(threads)
     for others in results[1:]:
@@ -345,7 +346,7 @@ def test_an_extreme_box_reads_nothing_it_should_not():
     assert torch.equal(gradient, torch.zeros_like(gradient))
 
 
-@pytest.mark.parametrize("noise", [{}, NOISE])
+@pytest.mark.parametrize("noise", [thorough({}), NOISE])
 def test_gradcheck(noise):
     images = random(1, 2, 4, 5, dtype=torch.float64).requires_grad_()
     boxes = boxes_of(1)[:, ::2]
@@ -355,58 +356,62 @@ def test_gradcheck(noise):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last", "sliced"])
-def test_alpha_sums_absolute_gradients(dtype, layout):
+def test_transparency_sums_absolute_gradients(dtype, layout):
     images = random(2, 3, 12, 14, dtype=dtype).requires_grad_()
-    alpha = torch.ones(2, 3, 12, 28, dtype=dtype)
-    base = alpha
+    transparency = torch.ones(2, 3, 12, 28, dtype=dtype)
+    base = transparency
     if layout == "sliced":
-        alpha = alpha[..., ::2]
+        transparency = transparency[..., ::2]
     else:
-        alpha = alpha[..., :14].contiguous(memory_format=getattr(torch, layout, FORMATS[0]))
-    expected = alpha.clone()
+        transparency = transparency[..., :14].contiguous(
+            memory_format=getattr(torch, layout, FORMATS[0])
+        )
+    expected = transparency.clone()
     for step in (1, 2):
-        crops = random_crops(images, boxes_of(2), 9, **{**NOISE, "step": step}, alpha=alpha)
+        crops = random_crops(
+            images, boxes_of(2), 9, **{**NOISE, "step": step}, transparency=transparency
+        )
         (gradient,) = torch.autograd.grad(crops.pow(2).sum(), images)
         expected += gradient.abs()
-    assert torch.equal(alpha, expected)
+    assert torch.equal(transparency, expected)
     if layout == "sliced":
         assert torch.equal(base[..., 1::2], torch.ones(2, 3, 12, 14, dtype=dtype))
 
 
-def test_alpha_may_wait_for_several_backward_passes():
+def test_transparency_may_wait_for_several_backward_passes():
     images = random(1, 3, 8, 8).requires_grad_()
-    alpha = torch.zeros(1, 3, 8, 8)
-    crops = [random_crops(images, boxes_of(1), 4, alpha=alpha) for _ in range(2)]
+    transparency = torch.zeros(1, 3, 8, 8)
+    crops = [random_crops(images, boxes_of(1), 4, transparency=transparency) for _ in range(2)]
     (crops[0].sum() + crops[1].sum()).backward()
-    assert torch.allclose(alpha, images.grad.abs())
+    assert torch.allclose(transparency, images.grad.abs())
 
 
 @pytest.mark.every_instruction_set
 @pytest.mark.parametrize("bad", [math.inf, -math.inf, math.nan])
-def test_gradients_that_are_not_finite_add_nothing_to_alpha(bad):
+def test_gradients_that_are_not_finite_add_nothing_to_transparency(bad):
     boxes = torch.tensor([[[0.0, 0.0, 1.0, 1.0]]])
     incoming = torch.ones(1, 3, 20, 20)
     incoming[0, 1, 3, 4] = bad
-    alpha = torch.zeros(1, 3, 20, 20)
-    gradient = gradient_of(incoming, boxes, (20, 20), torch.float32, alpha)
+    transparency = torch.zeros(1, 3, 20, 20)
+    gradient = gradient_of(incoming, boxes, (20, 20), torch.float32, transparency)
     assert not gradient[0, 1, 3, 4].isfinite()
-    assert torch.equal(alpha, torch.where(gradient.isfinite(), gradient.abs(), 0))
-    assert alpha[0, 0].min() == 1
+    assert torch.equal(transparency, torch.where(gradient.isfinite(), gradient.abs(), 0))
+    assert transparency[0, 0].min() == 1
 
 
 @pytest.mark.parametrize("shape", [(0, 4, 3), (2, 0, 3), (2, 4, 0)])
 def test_nothing_to_do(shape):
     batch, count, channels = shape
     images = torch.randn(batch, channels, 5, 5, requires_grad=True)
-    alpha = torch.zeros(batch, channels, 5, 5)
-    crops = random_crops(images, torch.rand(batch, count, 4), 3, **NOISE, alpha=alpha)
+    transparency = torch.zeros(batch, channels, 5, 5)
+    crops = random_crops(images, torch.rand(batch, count, 4), 3, **NOISE, transparency=transparency)
     assert crops.shape == (batch * count, channels, 3, 3)
     crops.sum().backward()
     assert torch.equal(images.grad, torch.zeros_like(images))
-    assert torch.equal(alpha, torch.zeros_like(alpha))
+    assert torch.equal(transparency, torch.zeros_like(transparency))
 
 
-@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("channels_last", [thorough(False), True])
 def test_opcheck(channels_last):
     operations = torch.ops.fvfast
     images, boxes = random(2, 3, 8, 9), boxes_of(2)
@@ -415,19 +420,19 @@ def test_opcheck(channels_last):
         arguments = (images, boxes, 5, 6, dtype, channels_last, *noise)
         torch.library.opcheck(operations.crop_resize.default, arguments)
         crops = operations.crop_resize(*arguments)
-        for alpha in (None, torch.zeros_like(images)):
-            arguments = (crops, boxes, 8, 9, torch.float32, alpha)
+        for transparency in (None, torch.zeros_like(images)):
+            arguments = (crops, boxes, 8, 9, torch.float32, transparency)
             torch.library.opcheck(operations.crop_gradient.default, arguments)
             arguments = (random(*crops.shape), *arguments[1:])
 
 
 @pytest.mark.cpu_only
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("gradient", [False, True])
+@pytest.mark.parametrize("gradient", [thorough(False), True])
 def test_compiles_without_graph_breaks(gradient):
-    def squared(images, boxes, alpha, step):
+    def squared(images, boxes, transparency, step):
         noise = {**NOISE, "step": step}
-        return random_crops(images * 1.0, boxes, (5, 6), **noise, alpha=alpha) ** 2
+        return random_crops(images * 1.0, boxes, (5, 6), **noise, transparency=transparency) ** 2
 
     torch._dynamo.reset()
     compiled = torch.compile(squared, fullgraph=True)
@@ -435,12 +440,12 @@ def test_compiles_without_graph_breaks(gradient):
         found = []
         for function in (squared, compiled):
             images = random(2, 3, 8, 8).requires_grad_(gradient)
-            alpha = torch.zeros(2, 3, 8, 8) if gradient else None
-            out = function(images, boxes_of(2), alpha, step)
+            transparency = torch.zeros(2, 3, 8, 8) if gradient else None
+            out = function(images, boxes_of(2), transparency, step)
             found.append([out.detach()])
             if gradient:
                 out.sum().backward()
-                found[-1] += [images.grad, alpha]
+                found[-1] += [images.grad, transparency]
         for plain, fast in zip(*found, strict=True):
             assert torch.equal(plain, fast)
             assert plain.abs().max() > 0
@@ -451,12 +456,18 @@ def cropped_in_every_type():
 
     def run(dtype):
         images, boxes = random(2, 3, 9, 8).requires_grad_(), boxes_of(2)
-        alpha = torch.zeros(2, 3, 9, 8)
+        transparency = torch.zeros(2, 3, 9, 8)
         crops = random_crops(
-            images, boxes, 6, **NOISE, dtype=dtype, memory_format=torch.channels_last, alpha=alpha
+            images,
+            boxes,
+            6,
+            **NOISE,
+            dtype=dtype,
+            memory_format=torch.channels_last,
+            transparency=transparency,
         )
         (gradient,) = torch.autograd.grad(crops.double().pow(2).sum(), images)
-        return crops.detach(), gradient, alpha
+        return crops.detach(), gradient, transparency
 
     return {dtype: run(dtype) for dtype in DTYPES}
 
@@ -524,11 +535,26 @@ BAD = [
     (ValueError, "identities", "2", {"identities": [1, 2]}),
     (ValueError, "identities", "4294967296", {"identities": [2**32]}),
     (ValueError, "step", "-1", {"step": -1}),
-    (TypeError, "alpha", "list", {"alpha": [1.0]}),
-    (TypeError, "alpha", "float64", {"alpha": torch.zeros(1, 3, 4, 4, dtype=torch.float64)}),
-    (ValueError, "alpha", r"\(1, 3, 4, 5\)", {"alpha": torch.zeros(1, 3, 4, 5)}),
-    (ValueError, "alpha", "requires", {"alpha": torch.zeros(1, 3, 4, 4, requires_grad=True)}),
-    (ValueError, "alpha", "expanded", {"alpha": torch.zeros(1, 1, 4, 4).expand(1, 3, 4, 4)}),
+    (TypeError, "transparency", "list", {"transparency": [1.0]}),
+    (
+        TypeError,
+        "transparency",
+        "float64",
+        {"transparency": torch.zeros(1, 3, 4, 4, dtype=torch.float64)},
+    ),
+    (ValueError, "transparency", r"\(1, 3, 4, 5\)", {"transparency": torch.zeros(1, 3, 4, 5)}),
+    (
+        ValueError,
+        "transparency",
+        "requires",
+        {"transparency": torch.zeros(1, 3, 4, 4, requires_grad=True)},
+    ),
+    (
+        ValueError,
+        "transparency",
+        "expanded",
+        {"transparency": torch.zeros(1, 1, 4, 4).expand(1, 3, 4, 4)},
+    ),
 ]
 
 

@@ -53,12 +53,12 @@ def test_boxes_and_crops(memory_format):
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
 def test_crop_gradient(memory_format):
     boxes = torch.tensor([[[0.1, 0.2, 0.7, 0.9], [-0.2, 0.3, 0.4, 1.2]]])
-    gradient, alpha = normal(2, 3, 8, 8), torch.zeros(1, 3, 12, 12)
+    gradient, transparency = normal(2, 3, 8, 8), torch.zeros(1, 3, 12, 12)
     expected = crop_gradient_reference(gradient.unflatten(0, (1, 2)), boxes, (12, 12))
     incoming = gradient.contiguous(memory_format=memory_format)
-    actual = torch.ops.fvfast.crop_gradient(incoming, boxes, 12, 12, torch.float32, alpha)
+    actual = torch.ops.fvfast.crop_gradient(incoming, boxes, 12, 12, torch.float32, transparency)
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
-    assert torch.equal(alpha, actual.abs())
+    assert torch.equal(transparency, actual.abs())
 
 
 def test_noise():

@@ -93,24 +93,24 @@ def crop_resize_case(side: float, layout: str, dtype: torch.dtype, std: float) -
 
 
 def crop_gradient_case(side: float, layout: str, dtype: torch.dtype) -> Case:
-    """The gradient of cropping, and alpha.
+    """The gradient of cropping, and transparency.
 
     Crop gradients of samples inside the image are read once, the image's gradient is written once,
-    alpha is read and written once.
+    transparency is read and written once.
     """
 
     def run(replay: Replay, crops: int) -> Sequence[Floor]:
         boxes = _boxes(crops, side)
-        alpha = torch.zeros(1, CHANNELS, IMAGE, IMAGE)
+        transparency = torch.zeros(1, CHANNELS, IMAGE, IMAGE)
         gradient = torch.rand(crops, CHANNELS, CROP, CROP).to(dtype)
         gradient = gradient.contiguous(memory_format=FORMATS[layout])
         replay.launches.clear()
         image_gradient = torch.ops.fvfast.crop_gradient(
-            gradient, boxes, IMAGE, IMAGE, torch.float32, alpha
+            gradient, boxes, IMAGE, IMAGE, torch.float32, transparency
         )
         samples = samples_inside(boxes, (CROP, CROP), (IMAGE, IMAGE))
         read = CHANNELS * samples * gradient.element_size() + boxes.nbytes
-        written = image_gradient.nbytes + 2 * alpha.nbytes
+        written = image_gradient.nbytes + 2 * transparency.nbytes
         return [Floor("crop_gradient_kernel", read + written, gradient.numel())]
 
     return Case(f"gradient {side} {layout} {_short(dtype)}", run)

@@ -150,7 +150,7 @@ def launches_of_a_step(module: types.ModuleType, crops: int) -> int:
         return int(counts[1])
 
     magnitude, phase = _spectrum()
-    averages, alpha = _averages(phase), torch.zeros(SHAPE)
+    averages, transparency = _averages(phase), torch.zeros(SHAPE)
     sums = None
     with use_emulated(module):
         for step in (0, 1):
@@ -159,7 +159,7 @@ def launches_of_a_step(module: types.ModuleType, crops: int) -> int:
             image = rendered.image.requires_grad_()
             boxes = draw_boxes(0.25, crops, seed=SEED, identities=[0], step=step)
             noise = {"std": 0.5, "seed": SEED, "identities": [0], "step": step}
-            views = random_crops(image, boxes, CROP, alpha=alpha, **noise)
+            views = random_crops(image, boxes, CROP, transparency=transparency, **noise)
             (gradient,) = torch.autograd.grad(views, image, torch.ones_like(views))
             sums = phase_ascent_(
                 gradient, rendered, magnitude, phase, *averages, RANGE, step=step + 1

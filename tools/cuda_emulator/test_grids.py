@@ -48,9 +48,9 @@ def crop_resize(module):
 def crop_gradient(module):
     side = 2**24
     module.crop_gradient(
-        gradient=at(2**50), image_gradient=at(2**52), alpha=NONE, scratch=NONE,
+        gradient=at(2**50), image_gradient=at(2**52), transparency=NONE, scratch=NONE,
         gradient_dtype="float32", sizes=(1, 1, 1, side, side, 1, 1),
-        gradient_strides=(1, 1, 1, 1, 1), alpha_strides=(0, 0, 0, 0), **CROPS,
+        gradient_strides=(1, 1, 1, 1, 1), transparency_strides=(0, 0, 0, 0), **CROPS,
     )  # fmt: skip
 
 

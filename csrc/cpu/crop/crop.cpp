@@ -54,7 +54,7 @@ struct Unit {
   }
 };
 
-// One row of a crop, (channels, columns), from arithmetic to memory.
+// Writes one row of a crop, (channels, columns), in the type of the output.
 template <typename Element, typename Real>
 FVFAST_HOST_DEVICE void store_row(const Real (*lines)[kColumns], int channels, int columns,
                                   typename Element::Storage* __restrict out, int64_t channel_stride,
@@ -66,7 +66,7 @@ FVFAST_HOST_DEVICE void store_row(const Real (*lines)[kColumns], int channels, i
       for (int x = 0; x < columns; ++x) to[x] = Element::store(static_cast<To>(lines[c][x]));
     }
   } else if (channels == 3 && column_stride == 3 && channel_stride == 1) {
-    for (int x = 0; x < columns; ++x) {  // constants: the compiler weaves whole vectors
+    for (int x = 0; x < columns; ++x) {  // constant strides: the compiler interleaves whole vectors
       out[3 * x] = Element::store(static_cast<To>(lines[0][x]));
       out[3 * x + 1] = Element::store(static_cast<To>(lines[1][x]));
       out[3 * x + 2] = Element::store(static_cast<To>(lines[2][x]));
@@ -80,7 +80,7 @@ FVFAST_HOST_DEVICE void store_row(const Real (*lines)[kColumns], int channels, i
   }
 }
 
-// Rows of an image, resampled along x. Two neighbors differ in parity, so that both are kept.
+// Two rows of an image, resampled along x. Neighbors differ in parity, so each has its own slot.
 template <typename Real>
 struct ResampledRows {
   alignas(64) Real values[2][kChannels][kColumns];
@@ -96,7 +96,7 @@ struct ResampledRows {
     }
   }
 
-  // Resamples a row of the image, from its first channel on, unless it is here.
+  // Resamples a row of the image, from its first channel on, unless it is held already.
   template <SimdLevel level>
   FVFAST_HOST_DEVICE void hold(const CropParams& params, const Real* image, int64_t pixel_row,
                                const Samples<Real>& samples, int channels) {
@@ -110,8 +110,8 @@ struct ResampledRows {
   }
 };
 
-// The noise of the channels of a unit. Whole rows follow one another in the numbering of elements:
-// the noise of several is made together.
+// The noise of the channels of a unit. Whole rows are numbered one after the other, so that the
+// noise of several can be made at once.
 template <typename Real, SimdLevel level>
 struct UnitNoise {
   const CropParams& params;

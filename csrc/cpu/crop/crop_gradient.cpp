@@ -1,5 +1,6 @@
-// The gradient of cropping with respect to the image, as a gather: each row of the image sums what
-// every crop says about it, in a fixed order, so that threads share nothing and bits never change.
+// The gradient of cropping with respect to the image, as a gather: each row of the image adds
+// up the contributions of all crops, in a fixed order, so that threads share nothing and the bits
+// are always the same.
 //
 // Like the crop it is separable. First the rows of a crop's gradient that read a row of the image
 // are blended, then the columns: a crop that magnifies resamples far fewer rows than it has.
@@ -42,7 +43,7 @@ int64_t crop_bytes(const CropGradientParams& params) {
          divided_up(params.width, kColumns) * ColumnReaders<Real>::bytes(params.image_width);
 }
 
-// Who reads what, of the boxes [begin, end).
+// Finds the samples that read each pixel, of the boxes [begin, end).
 template <typename Real>
 void find_readers(const Task& task, int64_t begin, int64_t end) {
   const CropGradientParams& params = *task.params;
@@ -103,10 +104,11 @@ FVFAST_HOST_DEVICE void blend_rows(const typename Element::Storage* gradient, in
 
 // (columns, channels) to (channels, columns).
 template <typename Real>
-FVFAST_HOST_DEVICE void unweave(const Real* mixed, int channels, int columns,
-                                Real (*lines)[2 * kColumns]) {
+FVFAST_HOST_DEVICE void deinterleave(const Real* mixed, int channels, int columns,
+                                     Real (*lines)[2 * kColumns]) {
   if (channels == 3) {
-    for (int x = 0; x < columns; ++x) {  // constants: the compiler unweaves whole vectors
+    for (int x = 0; x < columns;
+         ++x) {  // constant strides: the compiler deinterleaves whole vectors
       lines[0][x] = mixed[3 * x];
       lines[1][x] = mixed[3 * x + 1];
       lines[2][x] = mixed[3 * x + 2];
@@ -119,11 +121,11 @@ FVFAST_HOST_DEVICE void unweave(const Real* mixed, int channels, int columns,
 }
 
 template <typename Real>
-FVFAST_HOST_DEVICE void add_magnitude(const Real* gradient, int64_t count, Real* alpha,
-                                      int64_t stride) {
+FVFAST_HOST_DEVICE void add_absolute(const Real* gradient, int64_t count, Real* transparency,
+                                     int64_t stride) {
   for (int64_t x = 0; x < count; ++x) {
-    const Real magnitude = std::fabs(gradient[x]);
-    alpha[x * stride] += magnitude <= std::numeric_limits<Real>::max() ? magnitude : Real(0);
+    const Real absolute = std::fabs(gradient[x]);
+    transparency[x * stride] += absolute <= std::numeric_limits<Real>::max() ? absolute : Real(0);
   }
 }
 
@@ -133,7 +135,7 @@ struct Band {
   int64_t first_channel;
   int channels;
   int64_t first_row, last_row;
-  bool woven;  // the channels of a crop and its columns follow one another in memory
+  bool interleaved;  // the channels of a crop and its columns follow one another in memory
 
   FVFAST_HOST_DEVICE Band(const Task& task, int64_t unit) {
     const CropGradientParams& params = *task.params;
@@ -143,7 +145,7 @@ struct Band {
     image = unit / task.bands / task.groups;
     channels = static_cast<int>(std::min<int64_t>(kChannels, params.channels - first_channel));
     const int64_t* strides = params.gradient_strides;
-    woven =
+    interleaved =
         channels == params.channels && channels > 1 && strides[2] == 1 && strides[4] == channels;
   }
 };
@@ -155,8 +157,8 @@ struct BlendedRow {
   alignas(64) Real lines[kChannels][2 * kColumns] = {};
 };
 
-// Adds what some columns of one crop say about the rows [begin, end) to `pixels`, those of the
-// band's first channel.
+// Adds the contributions of some columns of one crop to the rows [begin, end) of `pixels`, the
+// gradient of the image from the band's first channel on.
 template <typename Element, SimdLevel level, typename Real>
 FVFAST_HOST_DEVICE void add_columns(const CropGradientParams& params, const Band& band,
                                     const typename Element::Storage* gradient, int columns,
@@ -171,9 +173,9 @@ FVFAST_HOST_DEVICE void add_columns(const CropGradientParams& params, const Band
   }
   for (int64_t row = begin; row < end; ++row) {
     if (rows.count[row] == 0) continue;
-    if (band.woven) {
+    if (band.interleaved) {
       blend_rows<Element>(gradient, strides[3], 1, columns * channels, rows, row, blended.mixed);
-      unweave(blended.mixed, channels, columns, blended.lines);
+      deinterleave(blended.mixed, channels, columns, blended.lines);
     } else {
       for (int c = 0; c < channels; ++c) {
         blend_rows<Element>(gradient + c * strides[2], strides[3], strides[4], columns, rows, row,
@@ -185,21 +187,23 @@ FVFAST_HOST_DEVICE void add_columns(const CropGradientParams& params, const Band
   }
 }
 
-// Adds the magnitude of a band's gradient to alpha.
+// Adds the absolute values of a band's gradient to the transparency.
 template <typename Real>
-FVFAST_HOST_DEVICE void add_to_alpha(const CropGradientParams& params, const Band& band,
-                                     const Real* pixels) {
+FVFAST_HOST_DEVICE void add_to_transparency(const CropGradientParams& params, const Band& band,
+                                            const Real* pixels) {
   const int64_t plane = params.image_height * params.image_width;
-  Real* alpha = static_cast<Real*>(params.alpha) + band.image * params.alpha_strides[0] +
-                band.first_channel * params.alpha_strides[1];
+  Real* transparency = static_cast<Real*>(params.transparency) +
+                       band.image * params.transparency_strides[0] +
+                       band.first_channel * params.transparency_strides[1];
   for (int c = 0; c < band.channels; ++c) {
     for (int64_t row = band.first_row; row < band.last_row; ++row) {
       const Real* from = pixels + c * plane + row * params.image_width;
-      Real* to = alpha + c * params.alpha_strides[1] + row * params.alpha_strides[2];
-      if (params.alpha_strides[3] == 1) {  // a constant: whole vectors
-        add_magnitude(from, params.image_width, to, 1);
+      Real* to =
+          transparency + c * params.transparency_strides[1] + row * params.transparency_strides[2];
+      if (params.transparency_strides[3] == 1) {  // a constant: whole vectors
+        add_absolute(from, params.image_width, to, 1);
       } else {
-        add_magnitude(from, params.image_width, to, params.alpha_strides[3]);
+        add_absolute(from, params.image_width, to, params.transparency_strides[3]);
       }
     }
   }
@@ -236,7 +240,7 @@ FVFAST_HOST_DEVICE void make_band(const Task& task, const Band& band) {
                                   blended, pixels);
     }
   }
-  if (params.alpha != nullptr) add_to_alpha(params, band, pixels);
+  if (params.transparency != nullptr) add_to_transparency(params, band, pixels);
 }
 
 template <typename Real, typename Element>

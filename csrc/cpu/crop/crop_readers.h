@@ -124,8 +124,8 @@ struct ColumnReaders {
         taps = std::max(taps, x - from + 1);
       }
     }
-    // Pixels between samples that lie far apart are read by nobody. Their readers, with weight 0,
-    // are those of a neighbor, so that a vector of pixels reads neighboring samples.
+    // Pixels between samples that lie far apart are read by no sample. Their readers, with weight
+    // 0, are those of a neighbor, so that a vector of pixels reads neighboring samples.
     for (int32_t j = 1; j < padded; ++j) {
       if (start[j] < 0) start[j] = start[j - 1];
     }

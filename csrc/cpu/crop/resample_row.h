@@ -76,8 +76,8 @@ struct Readers {
 
 void gather_row_avx512(const float* samples, const Readers<float>& readers, float* pixels);
 
-// pixels[j] += what the samples say about each pixel. `samples` has 2 * kColumns elements, 0 from
-// the last sample on, because a pixel with few readers reads on, with weight 0.
+// pixels[j] += the weighted sum of the samples that read it. `samples` has 2 * kColumns elements, 0
+// from the last sample on, because a pixel with fewer readers goes on reading, with weight 0.
 template <SimdLevel level, typename Real>
 FVFAST_HOST_DEVICE void gather_row(const Real* samples, const Readers<Real>& readers,
                                    Real* __restrict pixels) {

@@ -34,7 +34,7 @@ namespace {
 
 // Sums of one part: of g y, of the gradient so far, and of the gradient times (phase - mean).
 enum { kProduct = 0, kGradient = 1, kMoment = 2 };
-// What correct_edges() tells the last pass, in the place of the sums of an image's first part.
+// What correct_edges() leaves for the last pass, in place of the sums of an image's first part.
 enum { kScale = 0, kOffset = 1, kSlope = 2 };
 
 // The arrays of one image.
@@ -103,7 +103,7 @@ struct FirstTerm {
       out[kGradient] = sum_of_lanes(sums.gradient);
       out[kMoment] = sum_of_lanes(sums.moment);
 
-      // All bins have been counted twice: take one of the two back from the edge columns.
+      // So far all bins stand for two frequencies; those of the edge columns stand for one.
       for (int64_t row = rows.begin; row < rows.end; ++row) {
         for (int64_t column = 0; column <= last_edge; column += std::max<int64_t>(last_edge, 1)) {
           const int64_t bin = row * half + column;

@@ -20,8 +20,8 @@ struct Update {
   Real gradient_rate, momentum_rate, inverse_correction, epsilon;
   Real* phase;
   const Real* gradient;
-  Real* momentum;
-  Real* square;
+  Real* exp_avg;
+  Real* exp_avg_sq;
   double sums[kSumLanes] = {};
   double squares[kSumLanes] = {};
 
@@ -36,8 +36,8 @@ struct Update {
         epsilon(static_cast<Real>(params.epsilon)),
         phase(static_cast<Real*>(params.phase) + image * params.elements),
         gradient(static_cast<const Real*>(params.gradient) + image * params.elements),
-        momentum(static_cast<Real*>(params.momentum) + image * params.elements),
-        square(static_cast<Real*>(params.square) + image * params.elements) {}
+        exp_avg(static_cast<Real*>(params.exp_avg) + image * params.elements),
+        exp_avg_sq(static_cast<Real*>(params.exp_avg_sq) + image * params.elements) {}
 
   // `count` <= kSumLanes elements. Stores are a loop of their own, so that the compiler sees that
   // none of them changes a later load.
@@ -45,15 +45,15 @@ struct Update {
     Real p[kSumLanes], m[kSumLanes], v[kSumLanes];
     for (int i = 0; i < count; ++i) {
       const Real g = gradient[first + i];
-      m[i] = keep1 * momentum[first + i] + add1 * g;
-      v[i] = keep2 * square[first + i] + add2 * (g * g);
+      m[i] = keep1 * exp_avg[first + i] + add1 * g;
+      v[i] = keep2 * exp_avg_sq[first + i] + add2 * (g * g);
       const Real size = std::sqrt(v[i] * inverse_correction) + epsilon;
       p[i] = phase[first + i] + (gradient_rate * g + momentum_rate * m[i]) / size;
     }
     for (int i = 0; i < count; ++i) {
       phase[first + i] = p[i];
-      momentum[first + i] = m[i];
-      square[first + i] = v[i];
+      exp_avg[first + i] = m[i];
+      exp_avg_sq[first + i] = v[i];
     }
     for (int i = 0; i < count; ++i) {
       const double value = static_cast<double>(p[i]);

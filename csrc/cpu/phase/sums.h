@@ -1,7 +1,7 @@
 // Sums over one image whose bits do not depend on the number of threads.
 //
 // An image is cut into kSumParts parts of equal size. Each part is summed in kSumLanes interleaved
-// sums, which is what vector units like; then the lanes are added pairwise, and the parts in order.
+// sums, which suits vector units; then the lanes are added pairwise, and the parts in order.
 // Everything is float64.
 #pragma once
 
@@ -18,7 +18,7 @@ namespace fvfast::cpu {
 constexpr int kSumLanes = 64;
 constexpr int64_t kSumGrain = 16 * 1024;  // elements worth a thread
 
-// Uses up the lanes.
+// Overwrites the lanes.
 FVFAST_HOST_DEVICE double sum_of_lanes(double lanes[kSumLanes]) {
   for (int half = kSumLanes / 2; half > 0; half /= 2) {
     for (int lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];

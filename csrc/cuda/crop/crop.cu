@@ -217,17 +217,19 @@ void launch_crop_kernel(const CropParams& params, bool dense, const Target& targ
 }
 
 // Whether the channels of a pixel and the pixels of a row follow one another.
-static bool is_woven(const CropParams& params, int64_t channels) {
+static bool is_interleaved(const CropParams& params, int64_t channels) {
   return params.channels == channels && params.out_strides[2] == 1 &&
          (params.width == 1 || params.out_strides[4] == channels);
 }
 
-// All channels of a pixel in one block where they are woven; otherwise each by itself.
+// All channels of a pixel in one block where they are interleaved; otherwise each by itself.
 template <typename Real, typename Element>
 void launch_by_channels(const CropParams& params, const Target& target) {
   if constexpr (sizeof(Real) == sizeof(float) && sizeof(typename Element::Storage) <= 4) {
-    if (is_woven(params, 3)) return launch_crop_kernel<Real, Element, 3>(params, true, target);
-    if (is_woven(params, 4)) return launch_crop_kernel<Real, Element, 4>(params, true, target);
+    if (is_interleaved(params, 3))
+      return launch_crop_kernel<Real, Element, 3>(params, true, target);
+    if (is_interleaved(params, 4))
+      return launch_crop_kernel<Real, Element, 4>(params, true, target);
   }
   const bool dense = params.width == 1 || params.out_strides[4] == 1;
   launch_crop_kernel<Real, Element, 1>(params, dense, target);

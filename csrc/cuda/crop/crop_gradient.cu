@@ -1,5 +1,6 @@
-// The gradient of cropping with respect to the image, as a gather: a block sums what every crop
-// says about a tile of the image, in a fixed order. No atomics, the same bits in every run.
+// The gradient of cropping with respect to the image, as a gather: a block adds up
+// the contributions of all crops to a tile of the image, in a fixed order. There are no atomics,
+// and the bits are the same in every run.
 //
 // Like the crop it is separable. For each box that reaches the tile (reach.h), in pieces of a crop:
 //
@@ -9,8 +10,9 @@
 //   - along x, a thread has columns of the image: it adds the columns of the crop that read them to
 //     sums in registers, which are written once, at the end (gather.h).
 //
-// Traffic: the image's gradient and alpha once. The gradient of a crop once, except for samples
-// between two tiles, which both tiles need: 9/8 of the rows, and a sector at each end of a row.
+// Traffic: the image's gradient and the transparency once. The gradient of a crop once, except for
+// samples between two tiles, which both tiles need: 9/8 of the rows, and a sector at each end of a
+// row.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -43,7 +45,7 @@ __device__ __forceinline__ void take_back(const Real* parked, int thread, Real (
   for (int i = 0; i < 8; ++i) sums[i / 4][i % 4] = parked[i * kThreads + thread];
 }
 
-// Writes the sums of a thread, and adds their magnitudes to alpha.
+// Writes the sums of a thread, and adds their absolute values to the transparency.
 template <int kGroup, typename Real>
 __device__ __forceinline__ void write_pixels(const CropGradientParams& params,
                                              const GradientTile<kGroup>& tile, int channel,
@@ -61,14 +63,17 @@ __device__ __forceinline__ void write_pixels(const CropGradientParams& params,
     for (int i = 0; i < 4; ++i) {
       if (i < rows) image_gradient[i * params.image_width] = sums[other][i];
     }
-    if (params.alpha == nullptr) continue;
-    Real* alpha = static_cast<Real*>(params.alpha) + tile.image * params.alpha_strides[0] +
-                  (tile.first_channel + channel) * params.alpha_strides[1] +
-                  first * params.alpha_strides[2] + x * params.alpha_strides[3];
+    if (params.transparency == nullptr) continue;
+    Real* transparency =
+        static_cast<Real*>(params.transparency) + tile.image * params.transparency_strides[0] +
+        (tile.first_channel + channel) * params.transparency_strides[1] +
+        first * params.transparency_strides[2] + x * params.transparency_strides[3];
     FVFAST_UNROLL
     for (int i = 0; i < 4; ++i) {
-      const Real magnitude = std::fabs(sums[other][i]);
-      if (i < rows && std::isfinite(magnitude)) alpha[i * params.alpha_strides[2]] += magnitude;
+      const Real absolute = std::fabs(sums[other][i]);
+      if (i < rows && std::isfinite(absolute)) {
+        transparency[i * params.transparency_strides[2]] += absolute;
+      }
     }
   }
 }
@@ -95,7 +100,7 @@ __device__ __forceinline__ void blend_along_y(
     find_column_lists(memory.boxes.column_axis[candidate].axis, thread.column, left, count,
                       tile.first_pixel, memory.column_list, memory.columns);
   }
-  const BlendedColumn<kGroup> mine(thread, tiling.woven, count);
+  const BlendedColumn<kGroup> mine(thread, tiling.interleaved, count);
   Real sums[kTileRows] = {};
   for (int top = rows.begin; top < rows.end; top += rows.piece) {
     const int band = min(rows.piece, rows.end - top);
@@ -188,32 +193,32 @@ __global__ void __launch_bounds__(kTileColumns* kGroup, kGradientBlocks<Real, El
 }
 
 // Whether each row of the gradient consists of whole groups of `elements`, aligned to `bytes`.
-static bool has_packs(const CropGradientParams& params, bool woven, int64_t elements,
+static bool has_packs(const CropGradientParams& params, bool interleaved, int64_t elements,
                       uintptr_t bytes) {
   const int64_t sizes[4] = {params.batch, params.crops, params.channels, params.height};
-  const int64_t row = params.width * (woven ? params.channels : 1);
-  bool packs = (woven || params.width == 1 || params.gradient_strides[4] == 1) &&
+  const int64_t row = params.width * (interleaved ? params.channels : 1);
+  bool packs = (interleaved || params.width == 1 || params.gradient_strides[4] == 1) &&
                row % elements == 0 && reinterpret_cast<uintptr_t>(params.gradient) % bytes == 0;
   for (int d = 0; d < 4; ++d) {
-    if ((woven && d == 2) || sizes[d] == 1) continue;
+    if ((interleaved && d == 2) || sizes[d] == 1) continue;
     packs = packs && params.gradient_strides[d] % elements == 0;
   }
   return packs;
 }
 
 template <typename Real, typename Element, int kGroup>
-void launch_crop_gradient_kernel(const CropGradientParams& params, bool woven,
+void launch_crop_gradient_kernel(const CropGradientParams& params, bool interleaved,
                                  const Target& target) {
   GradientTiling tiling{};
   const int64_t column_tiles = divided_up(params.image_width, kTileColumns);
   const unsigned tiles =
       grid_x(column_tiles * divided_up(params.image_height, kTileRows), "crop_gradient");
   tiling.column_tiles = static_cast<unsigned>(column_tiles);
-  tiling.woven = woven;
+  tiling.interleaved = interleaved;
   // Rows in whole sectors of 32 bytes are read by sectors, so that no two warps share one.
-  tiling.align = has_packs(params, woven, 2 * kPack<Element>, 32) ? 2 * kPack<Element>
-                 : has_packs(params, woven, kPack<Element>, 16)   ? kPack<Element>
-                                                                  : 0;
+  tiling.align = has_packs(params, interleaved, 2 * kPack<Element>, 32) ? 2 * kPack<Element>
+                 : has_packs(params, interleaved, kPack<Element>, 16)   ? kPack<Element>
+                                                                        : 0;
   const int64_t groups = params.channels / kGroup;
   for (int64_t image = 0; image < params.batch; image += kGridYz) {
     for (int64_t group = 0; group < groups; group += kGridYz) {
@@ -228,7 +233,7 @@ void launch_crop_gradient_kernel(const CropGradientParams& params, bool woven,
 }
 
 // Whether the channels of a pixel and the pixels of a row follow one another.
-static bool is_woven(const CropGradientParams& params) {
+static bool is_interleaved(const CropGradientParams& params) {
   return params.gradient_strides[2] == 1 &&
          (params.width == 1 || params.gradient_strides[4] == params.channels);
 }
@@ -237,12 +242,12 @@ static bool is_woven(const CropGradientParams& params) {
 template <typename Real, typename Element>
 void launch_by_channels(const CropGradientParams& params, const Target& target) {
   if constexpr (sizeof(Real) == sizeof(float)) {
-    const bool woven = is_woven(params);
+    const bool interleaved = is_interleaved(params);
     if (params.channels == 3) {
-      return launch_crop_gradient_kernel<Real, Element, 3>(params, woven, target);
+      return launch_crop_gradient_kernel<Real, Element, 3>(params, interleaved, target);
     }
     if (params.channels == 4) {
-      return launch_crop_gradient_kernel<Real, Element, 4>(params, woven, target);
+      return launch_crop_gradient_kernel<Real, Element, 4>(params, interleaved, target);
     }
   }
   launch_crop_gradient_kernel<Real, Element, 1>(params, false, target);

@@ -16,16 +16,17 @@ constexpr int kBlendedPitch = kPieceColumns + 4;
 constexpr int kBlendedChannel = 2 * kBlendedPitch + 2;  // and so do four channels of two columns
 
 // The column of a crop that a thread blends along y. Lanes without one do what the last one does.
-// Neighboring lanes have neighboring columns, except where four channels are woven: with a stride
-// of four elements they would meet few banks, so there neighboring lanes have a column's channels.
+// Neighboring lanes have neighboring columns, except where four channels are interleaved: with a
+// stride of four elements they would meet few banks, so there neighboring lanes have a column's
+// channels.
 template <int kGroup>
 struct BlendedColumn {
   int column, channel;
   int present;       // the column, or the last one
   bool any_in_warp;  // whether a lane of the warp has a column
 
-  __device__ __forceinline__ BlendedColumn(const TileThread& thread, bool woven, int count) {
-    const bool mixed = kGroup == 4 && woven;
+  __device__ __forceinline__ BlendedColumn(const TileThread& thread, bool interleaved, int count) {
+    const bool mixed = kGroup == 4 && interleaved;
     column = mixed ? thread.index / kGroup : thread.column;
     channel = mixed ? thread.index % kGroup : thread.channel;
     any_in_warp =
@@ -58,7 +59,7 @@ __device__ __forceinline__ void store_column(const Real (&sums)[kTileRows], Real
   store_four(high, to + kBlendedPitch * 4);
 }
 
-// sum += weight * four numbers, if they count; if not, they need not even be finite.
+// sum += weight * four numbers, if they count; otherwise they may be anything, even NaN.
 template <typename Real>
 __device__ void add_weighted(Real weight, bool counts, const Real* from, Real (&sum)[4]) {
   Real values[4];

@@ -28,8 +28,9 @@ struct GradientTiling {
   unsigned column_tiles;
   int64_t first_group;  // of channels, and of images: those of the blocks (., 0, 0)
   int64_t first_image;
-  bool woven;  // the channels of a group and the columns of a crop follow one another in memory
-  int align;   // elements at multiples of which packs of 16 bytes start; 0: rows have no packs
+  bool interleaved;  // the channels of a group and the columns of a crop follow one another in
+                     // memory
+  int align;  // elements at multiples of which packs of 16 bytes start; 0: rows have no packs
 };
 
 // A thread of a block of kTileColumns x kGroup.

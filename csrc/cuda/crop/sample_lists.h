@@ -1,8 +1,8 @@
 // The samples of a piece of a crop, listed by the pixels that they read: what turns the transpose
 // of resampling into a gather.
 //
-// Each sample reads a pixel and the next one. So samples are listed by the former: those that list
-// p names say (1 - share) about pixel p - 1 of the tile, and share about pixel p.
+// Each sample reads a pixel and the next one. So samples are listed by the former: those in
+// list p contribute (1 - share) of themselves to pixel p - 1 of the tile, and share to pixel p.
 #pragma once
 
 #include <cstdint>

@@ -52,24 +52,24 @@ struct PieceSource {
   int total;
   int band, top;
   float lines_per, planes_per;  // reciprocals
-  bool woven;
+  bool interleaved;
 
   template <typename Element, int kGroup>
   __device__ __forceinline__ static PieceSource of(const GradientTiling& tiling,
                                                    const PieceRange& range) {
-    const int weave = tiling.woven ? kGroup : 1;  // elements of a column
-    const int first = range.left * weave, last = (range.left + range.count) * weave;
+    const int per_column = tiling.interleaved ? kGroup : 1;
+    const int first = range.left * per_column, last = (range.left + range.count) * per_column;
     const int align = max(tiling.align, 1);
     PieceSource source;
     source.step = tiling.align > 0 ? kPack<Element> : 1;
     source.start = first / align * align;
     source.per_line = (last - source.start + align - 1) / align * (align / source.step);
-    source.total = source.per_line * range.band * (tiling.woven ? 1 : kGroup);
+    source.total = source.per_line * range.band * (tiling.interleaved ? 1 : kGroup);
     source.band = range.band;
     source.top = range.top;
     source.lines_per = __fdividef(1.0f, static_cast<float>(source.per_line));
     source.planes_per = __fdividef(1.0f, static_cast<float>(range.band));
-    source.woven = tiling.woven;
+    source.interleaved = tiling.interleaved;
     return source;
   }
 
@@ -77,7 +77,7 @@ struct PieceSource {
     const int line = quotient(i, lines_per);
     const int plane = quotient(line, planes_per), y = line - plane * band;
     const int x = start + (i - line * per_line) * step;
-    const int64_t along = woven ? x : x * params.gradient_strides[4];
+    const int64_t along = interleaved ? x : x * params.gradient_strides[4];
     return plane * params.gradient_strides[2] + (top + y) * params.gradient_strides[3] + along;
   }
 
@@ -153,9 +153,10 @@ __device__ __forceinline__ Piece stage(const CropGradientParams& params,
   } else {
     stage_elements<Element, kThreads>(params, thread.index, source, gradient, raw);
   }
-  const int weave = tiling.woven ? kGroup : 1;
+  const int per_column = tiling.interleaved ? kGroup : 1;
   const int row = source.per_line * source.step;
-  return {range.left * weave - source.start, weave, row, tiling.woven ? 1 : range.band * row};
+  return {range.left * per_column - source.start, per_column, row,
+          tiling.interleaved ? 1 : range.band * row};
 }
 
 }  // namespace fvfast::cuda

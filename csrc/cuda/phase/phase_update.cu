@@ -46,8 +46,8 @@ __global__ void __launch_bounds__(kUpdateThreads, 2)
     return;
   }
   Real* phase = static_cast<Real*>(params.phase) + image * params.elements;
-  Real* momentum = static_cast<Real*>(params.momentum) + image * params.elements;
-  Real* square = static_cast<Real*>(params.square) + image * params.elements;
+  Real* exp_avg = static_cast<Real*>(params.exp_avg) + image * params.elements;
+  Real* exp_avg_sq = static_cast<Real*>(params.exp_avg_sq) + image * params.elements;
 
   const UpdateRates rates = current_rates(params);
   const Real keep1 = static_cast<Real>(params.beta1), add1 = static_cast<Real>(1 - params.beta1);
@@ -59,12 +59,12 @@ __global__ void __launch_bounds__(kUpdateThreads, 2)
 
   double sums[2] = {0, 0};
   const auto update = [&](int64_t i, Real g) {
-    const Real m = keep1 * momentum[i] + add1 * g;
-    const Real v = keep2 * square[i] + add2 * (g * g);
+    const Real m = keep1 * exp_avg[i] + add1 * g;
+    const Real v = keep2 * exp_avg_sq[i] + add2 * (g * g);
     const Real size = sqrt(v * inverse_correction) + epsilon;
     const Real p = phase[i] + (gradient_rate * g + momentum_rate * m) / size;
-    momentum[i] = m;
-    square[i] = v;
+    exp_avg[i] = m;
+    exp_avg_sq[i] = v;
     phase[i] = p;
     sums[0] += static_cast<double>(p);
     sums[1] += static_cast<double>(p) * static_cast<double>(p);

@@ -1,1 +1,1 @@
-"""What a run takes from the user's program, and gives back as it was."""
+"""What a run borrows from the user's program and gives back unchanged."""

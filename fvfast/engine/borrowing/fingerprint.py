@@ -1,4 +1,4 @@
-"""Tells whether a network is what it was: its modules, hooks and tensors, and their values."""
+"""Detects whether a network has changed: its modules, hooks and tensors, and their values."""
 
 import ctypes
 import weakref
@@ -15,10 +15,10 @@ GLOBAL_HOOKS = tuple(f"_global{name}" for name in HOOKS)
 
 
 def structure(model: nn.Module) -> Hashable:
-    """Modules, hooks, and the identity, version, type and shape of each tensor.
+    """List modules, hooks, and the identity, version, type and shape of each tensor.
 
-    It takes microseconds for each module. Writing through ``tensor.data`` or numpy does not show
-    in it (see `contents`), nor does what modules keep in other attributes.
+    This takes microseconds per module. It does not show values written through ``tensor.data`` or
+    numpy (see `contents`), or what modules keep in other attributes.
     """
     hooks = tuple(tuple(getattr(torch_module, name)) for name in GLOBAL_HOOKS)
     return hooks, tuple(map(_module_structure, model.modules()))
@@ -28,10 +28,10 @@ def _module_structure(module: nn.Module) -> Hashable:
     return (
         id(module),
         type(module),
-        # Each hook has a number that no other one gets.
+        # The keys are numbers, and no two hooks get the same one.
         tuple(tuple(getattr(module, name)) for name in HOOKS),
         tuple((name, *_tensor(one), _version(one)) for name, one in module._parameters.items()),
-        # A run puts back buffers that the network has written to, which is a new version.
+        # Without the versions of buffers: a run that restores a buffer raises its version.
         tuple((name, *_tensor(one)) for name, one in module._buffers.items()),
     )
 
@@ -43,7 +43,7 @@ def _tensor(tensor: torch.Tensor | None) -> tuple[Hashable, ...]:
 
 
 def _version(tensor: torch.Tensor | None) -> int | None:
-    # Tensors that were made in inference mode have no version.
+    # Tensors made in inference mode have no version.
     return None if tensor is None or tensor.is_inference() else tensor._version
 
 
@@ -53,24 +53,24 @@ def has_global_hooks() -> bool:
 
 
 def addresses(model: nn.Module) -> Hashable:
-    """Where the tensors of a network lie in memory."""
+    """List the memory addresses of a network's tensors."""
     return tuple(tensor.data_ptr() for tensor in (*model.parameters(), *model.buffers()))
 
 
 def contents(tensors: Iterable[torch.Tensor | None]) -> Hashable:
-    """Checksums of the values of tensors.
+    """Compute checksums of the values of tensors.
 
     Raises
     ------
     RuntimeError
-        A tensor has no memory that can be read, as some subclasses of `torch.Tensor`.
+        The memory of a tensor cannot be read, as with some subclasses of `torch.Tensor`.
     """
     return tuple(0 if tensor is None else _checksum(tensor) for tensor in tensors)
 
 
 def _checksum(tensor: torch.Tensor) -> int:
     values = tensor.detach().cpu().contiguous()
-    # Not through numpy: torch would refuse ever after to resize the memory that it shares.
+    # Not through numpy: torch never again resizes memory that it has shared with numpy.
     size, address = values.numel() * values.element_size(), values.data_ptr()
     if size == 0:
         return 0
@@ -80,7 +80,7 @@ def _checksum(tensor: torch.Tensor) -> int:
 
 
 def identity(function: Callable[..., Any] | None) -> Hashable:
-    """Return what is equal for the same function only, and does not keep it alive.
+    """Return a key that is equal only for the same function, and does not keep it alive.
 
     Raises
     ------
@@ -90,6 +90,6 @@ def identity(function: Callable[..., Any] | None) -> Hashable:
     if function is None:
         return None
     if hasattr(function, "__self__") and hasattr(function, "__func__"):
-        # Each time a method is read from its object it is a new function.
+        # A bound method is a new object each time it is read.
         return weakref.WeakMethod(function)
     return weakref.ref(function)

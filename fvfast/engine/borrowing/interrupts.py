@@ -1,8 +1,8 @@
-"""Lets Ctrl-C wait while something is set up or put back.
+"""Delays Ctrl-C while something is set up or restored.
 
-Python raises `KeyboardInterrupt` between any two instructions, also within what undoes things. So
-for the length of a run the signal is only noted, but for the parts that take long and leave nothing
-half done when they end early: the network's passes, and functions of the user.
+Python raises `KeyboardInterrupt` between any two instructions, also in code that restores things.
+So during a run the signal is only noted. It comes through in the parts that take long and leave
+nothing half done when they end early: the network's passes, and the user's functions.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ R = TypeVar("R")
 
 
 class _Shield:
-    """What became of the signal in the main thread, the only one that gets it."""
+    """The state of the signal in the main thread, the only one that receives it."""
 
     def __init__(self) -> None:
         self.blocks = False
@@ -34,24 +34,24 @@ class _Shield:
         self.original: Callable[[int, FrameType | None], Any] | None = None
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """Note an interrupt, or let it through; what then unwinds is not interrupted again."""
+        """Note an interrupt, or let it through; while it unwinds the stack, others are noted."""
         if self.blocks:
             self.pending += 1
             return
         self.blocks = True
-        self.pending = 0  # this one comes in their place
+        self.pending = 0  # this interrupt replaces those that were noted
         assert self.original is not None
         self.original(number, frame)
         self.blocks = False  # it did not raise
 
     def end(self) -> None:
-        """Give the signal back to who had it."""
+        """Restore the handler that the signal had before."""
         self.depth = 0
         signal.signal(signal.SIGINT, self.original)
         self.blocks = False
 
     def deliver(self) -> None:
-        """Let through what waits."""
+        """Let a noted interrupt through."""
         if self.pending and self.original is not None:
             self.pending = 0
             self.original(signal.SIGINT, None)
@@ -80,10 +80,10 @@ if hasattr(os, "register_at_fork"):  # not on Windows
 
 
 class shielded:  # noqa: N801 (a context manager)
-    """Within this context, Ctrl-C waits, except in `opened`.
+    """Within this context Ctrl-C waits, except in `opened`.
 
-    At the end of the outermost one it comes through. Other threads than the main one are never
-    interrupted.
+    It comes through at the end of the outermost such context. Threads other than the main one are
+    never interrupted.
     """
 
     def __enter__(self) -> None:
@@ -93,7 +93,7 @@ class shielded:  # noqa: N801 (a context manager)
         if _SHIELD.depth == 0:
             handler = signal.getsignal(signal.SIGINT)
             if not callable(handler):
-                return  # ignored, or not Python's: nothing would be raised
+                return  # the signal is ignored, or not handled by Python: nothing would be raised
             _SHIELD.original = handler
             _SHIELD.pending = 0
             _SHIELD.blocks = True
@@ -120,13 +120,13 @@ class shielded:  # noqa: N801 (a context manager)
 
 
 def opened(function: Callable[P, R], *args: P.args, **settings: P.kwargs) -> R:
-    """Call a function that may be interrupted; an interrupt that waits comes first."""
+    """Call a function that may be interrupted; a noted interrupt comes through before it."""
     let_interrupts_through()
     return opened_at_once(function, *args, **settings)
 
 
 def opened_at_once(function: Callable[P, R], *args: P.args, **settings: P.kwargs) -> R:
-    """Call a function that may be interrupted, also where an interrupt waits; that waits on."""
+    """Call a function that may be interrupted; an interrupt that was noted before still waits."""
     if not _is_main() or _SHIELD.depth == 0:
         return function(*args, **settings)
     before = _SHIELD.blocks
@@ -138,18 +138,18 @@ def opened_at_once(function: Callable[P, R], *args: P.args, **settings: P.kwargs
 
 
 def let_interrupts_through() -> None:
-    """Raise `KeyboardInterrupt` where one waits."""
+    """Raise `KeyboardInterrupt` if an interrupt was noted."""
     if _is_main() and _SHIELD.depth > 0:
         _SHIELD.deliver()
 
 
 def result_kept(function: Callable[P, R]) -> Callable[P, R]:
-    """Let a function be `shielded`, and keep its result where an interrupt comes after it.
+    """Run a function `shielded`, and return its result even if an interrupt follows.
 
     Warns
     -----
     RuntimeWarning
-        An interrupt came when the result was there, and has no other effect.
+        An interrupt came when the result was complete. It has no other effect.
     """
 
     @functools.wraps(function)
@@ -177,7 +177,7 @@ def result_kept(function: Callable[P, R]) -> Callable[P, R]:
 
 @contextlib.contextmanager
 def torch_state_kept() -> Iterator[None]:
-    """Put back torch's modes of this thread, which its own contexts may leave when interrupted."""
+    """Restore this thread's torch modes, which an interrupt may leave set by torch's contexts."""
     gradients = torch.is_grad_enabled()
     modes = _get_current_function_mode_stack()
     try:

@@ -1,4 +1,4 @@
-"""Hands images to code that may write to them, without losing them."""
+"""Passes images to code that may write to them, without losing the images."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,9 +9,9 @@ import torch
 class Lender:
     """Lends images to a network or a function, which may change them in place.
 
-    The first time it gets a copy, which tells whether it writes: then it gets one each time, for
-    autograd does not let it write to the images that gradients are asked of, and they are needed
-    afterwards. Others get the images themselves, without the time and the memory of a copy.
+    The first time, the borrower gets a copy, which shows whether it writes. If it does, it gets a
+    copy each time: autograd forbids writing to images whose gradient is needed, and the images are
+    used again afterwards. If not, it gets the images themselves, which saves the copy.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class Lender:
             yield images
             return
         copy = images.clone()
-        # An exception may be the end of the pass: what follows still knows.
+        # Note it after an exception, too: passes are ended early by one.
         try:
             yield copy
         finally:

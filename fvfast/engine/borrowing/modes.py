@@ -1,4 +1,4 @@
-"""Modes in which functions of torch do something else, and which end in any case."""
+"""Modes that change what torch's functions do, and that end even when interrupted."""
 
 from types import TracebackType
 
@@ -21,10 +21,10 @@ def restore_modes(modes: list[TorchFunctionMode]) -> None:
 
 
 class Mode(TorchFunctionMode):
-    """A mode that ends with the modes that were there when it began.
+    """A mode whose end restores the modes that were active when it began.
 
-    torch takes modes away while it calls them. An interrupt at that moment leaves one too few, and
-    the end of torch's own class then fails, or ends another one.
+    torch removes a mode from its stack while it calls it. An interrupt at that moment leaves the
+    stack one short, and the ``__exit__`` of torch's own class then fails or removes another mode.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What a network draws for itself: decided by the run's seed, apart from the user's generators."""
+"""Seeds the random numbers that a network draws itself, and keeps the user's generators as is."""
 
 import contextlib
 import random
@@ -19,7 +19,7 @@ class _Generator(NamedTuple):
     seed: Callable[[int], object]
     same: Callable[[Any, Any], bool]
     seeds: int = 2**63
-    """How many seeds it takes, from 0."""
+    """How many seeds the generator accepts, counted from 0."""
 
 
 def _same_numpy(one: Any, other: Any) -> bool:
@@ -55,7 +55,7 @@ def _generators(device: torch.device) -> list[_Generator]:
 
 @contextlib.contextmanager
 def _borrowed_generators(device: torch.device) -> Iterator[list[_Generator]]:
-    """Keep the global generators from other runs, and put them back as they were."""
+    """Keep other runs from the global generators, and restore their states at the end."""
     with torch_state_used() as use:
         generators = _generators(device)
         before = [generator.read() for generator in generators]
@@ -72,7 +72,7 @@ def _borrowed_generators(device: torch.device) -> Iterator[list[_Generator]]:
 
 
 class Draws:
-    """Whether anything was drawn, which is known afterwards."""
+    """Whether anything was drawn; known once the block has ended."""
 
     happened = False
 
@@ -81,8 +81,8 @@ class Draws:
 def drawn_from(seed: int, step: int, device: torch.device) -> Iterator[Draws]:
     """Let what is drawn from the global generators depend on a seed and a step.
 
-    Those of torch for the processor and a GPU, of numpy, and of Python. Afterwards they are what
-    they were: whoever else draws from them does not notice. Other runs wait meanwhile.
+    The generators are torch's for the CPU and the GPU, numpy's and Python's. Their states are
+    restored afterwards, so code that draws from them later does not notice. Other runs wait.
 
     Parameters
     ----------
@@ -105,9 +105,9 @@ def drawn_from(seed: int, step: int, device: torch.device) -> Iterator[Draws]:
 
 
 class SeededGenerators:
-    """The global generators as a run has them: seeded at its start, and its own from then on.
+    """The global generators of one run: seeded at its start, and independent from then on.
 
-    Between its steps they are those of the program again, and of other runs.
+    Between the run's steps the generators have the program's own states.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ class SeededGenerators:
 
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:
-        """Draw from the run's generators for the length of a ``with`` statement."""
+        """Draw from the run's generators during a ``with`` statement."""
         with _borrowed_generators(self._device) as generators:
             if self._states is None:
                 for generator in generators:

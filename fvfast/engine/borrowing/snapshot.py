@@ -1,8 +1,8 @@
-"""Puts back all that running a network may change about it.
+"""Restores everything that running a network may change about it.
 
-Networks write to more than what they return: to buffers, also through ``tensor.data`` or numpy; to
-attributes that hold a state, such as the membrane of a spiking neuron, or a weight that is derived
-from others before each pass; to lists and generators; some to their parameters.
+Networks do not only return outputs. They write to buffers, also through ``tensor.data`` or numpy;
+to attributes that hold a state, such as the membrane of a spiking neuron or a weight that is
+derived from others before each pass; to lists and generators; and some to their parameters.
 """
 
 import collections
@@ -25,20 +25,20 @@ _GENERATORS = (random.Random, np.random.Generator, np.random.RandomState)
 _CONSTANT = (type(None), bool, int, float, complex, str, bytes)
 
 COPIED_SHARE = 0.5
-"""Part of the free memory up to which the parameters of a network are copied for its first run."""
+"""Share of the free memory that copies of a network's parameters may take in its first run."""
 
-# Which of its parameters a network has been seen to write to, with what it looked like then.
+# By network: its structure, and which of its parameters it has been seen to write to.
 _written: "weakref.WeakKeyDictionary[nn.Module, tuple[Hashable, list[int]]]" = (
     weakref.WeakKeyDictionary()
 )
 
 
 class Snapshot:
-    """A network as it is: modes, hooks, attributes, and the values of what runs may write to.
+    """The state of a network: modes, hooks, attributes, and the values that runs may write to.
 
-    Parameters are copied for the first run of a network only, which tells whether it writes to
-    them; from then on those alone that it does write to. A network whose parameters take more than
-    half of the free memory is taken to leave their values alone.
+    All parameters are copied for the first run of a network, which shows to which of them it
+    writes; later runs copy only those. If the parameters take more than half of the free memory,
+    the network is assumed not to write to them.
 
     Parameters
     ----------
@@ -54,9 +54,9 @@ class Snapshot:
         self._tensors: dict[int, _TensorState] = {}
         self._parameters = {id(one): one for one in model.parameters()}
         self._gradients = [(one, one.requires_grad) for one in self._parameters.values()]
-        self._shape = _shape(model)
-        shape, written = _written.get(model, (None, []))
-        self._is_first = shape != self._shape
+        self._structure = _structure(model)
+        structure, written = _written.get(model, (None, []))
+        self._is_first = structure != self._structure
         if self._is_first:
             self._copied = set(self._parameters) if _can_be_copied(self._parameters) else set()
         else:
@@ -66,15 +66,15 @@ class Snapshot:
             self._note(value)
 
     def restore(self) -> None:
-        """Put everything back, in the same objects as before."""
+        """Restore everything, in the same objects as before."""
         self.restore_objects()
         written = {key for key, state in self._tensors.items() if state.restore_values()}
         if self._is_first and (model := self._model()) is not None:
             places = [index for index, key in enumerate(self._parameters) if key in written]
-            _written[model] = self._shape, places
+            _written[model] = self._structure, places
 
     def restore_objects(self) -> None:
-        """Put everything back but the values of tensors, which takes next to no time."""
+        """Restore everything except the values of tensors, which takes next to no time."""
         for module, attributes in self._attributes:
             _refill(module.__dict__, attributes)
         for container, items in self._containers.values():
@@ -106,12 +106,12 @@ class Snapshot:
 
 
 def changeable(model: nn.Module) -> Iterator[Any]:
-    """Yield what a network may change as it runs, besides its modules, each object once.
+    """Yield the objects that a network may change as it runs, besides its modules, each once.
 
-    Tensors, random generators, and lists and the like, also in one another.
+    These are tensors, random generators, and containers with what they hold.
     """
     seen: set[int] = set()
-    # Scripted modules have theirs in no attribute.
+    # Scripted modules do not hold their tensors in attributes.
     yield from _changeable_among((*model.parameters(), *model.buffers()), seen)
     for module in model.modules():
         yield from _changeable_among(module.__dict__.values(), seen)
@@ -120,7 +120,7 @@ def changeable(model: nn.Module) -> Iterator[Any]:
 def _changeable_among(values: Iterable[Any], seen: set[int]) -> Iterator[Any]:
     for value in values:
         kind = type(value)
-        if kind in _CONSTANT:  # nearly all there is
+        if kind in _CONSTANT:  # most values are
             continue
         if isinstance(value, tuple):
             yield from _changeable_among(value, seen)
@@ -135,14 +135,14 @@ def _changeable_among(values: Iterable[Any], seen: set[int]) -> Iterator[Any]:
             seen.add(id(value))
             yield value
             yield from _changeable_among(value.values() if isinstance(value, dict) else value, seen)
-        # To ask isinstance of torch's is slow in some versions of torch.
+        # isinstance with torch.Generator is slow in some versions of torch.
         elif kind is torch.Generator or isinstance(value, _GENERATORS):
             seen.add(id(value))
             yield value
 
 
 def has_memory(tensor: torch.Tensor) -> bool:
-    """Whether a tensor has a place in memory of its own."""
+    """Whether a tensor has an address in memory, unlike sparse and meta tensors."""
     return type(tensor) in _PLAIN and tensor.layout is torch.strided and not tensor.is_meta
 
 
@@ -151,21 +151,21 @@ class _TensorState:
 
     def __init__(self, tensor: torch.Tensor, *, copies: bool) -> None:
         self.tensor = tensor
-        # A view of the same memory stays what it is when the tensor gets another one.
+        # This view keeps the memory if the tensor is given another one.
         self.data = tensor.data if type(tensor) in _PLAIN else None
         readable = has_memory(tensor) and not tensor.is_quantized
         self.copy = tensor.detach().clone() if copies and readable else None
 
     def restore_memory(self) -> None:
-        """Put the memory back, with whatever values it has."""
+        """Give the tensor its memory back, with whatever values it holds."""
         if self.data is not None and not _is_same_memory(self.tensor.data, self.data):
             self.tensor.data = self.data
 
     def restore_values(self) -> bool:
-        """Put the values back; tells whether they had changed."""
+        """Restore the values; return whether they had changed."""
         if self.data is None or self.copy is None or _equal(self.data, self.copy):
             return False
-        # Through its data: to autograd this is no change, since the values are the old ones.
+        # Through .data, so that autograd does not count this as a change: the values are the old.
         self.data.copy_(self.copy)
         return True
 
@@ -181,7 +181,7 @@ def _is_same_memory(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 
 def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Compare bit by bit: a number that is not a number equals itself."""
+    """Compare bit by bit, so that NaN equals NaN."""
     return torch.equal(_bytes(one), _bytes(other))
 
 
@@ -190,7 +190,7 @@ def _bytes(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _refill(container: Any, items: Any) -> None:
-    """Give a container the items that it had, where they are others now."""
+    """Restore the items of a container where they have changed."""
     if isinstance(container, dict):
         # One by one: other threads may be reading.
         for key in [key for key in container if key not in items]:
@@ -219,8 +219,8 @@ def _set_bits(bits: np.random.BitGenerator) -> Callable[[Any], None]:
     return set_state
 
 
-def _shape(model: nn.Module) -> Hashable:
-    """Modules and hooks of a network, which decide what it writes to."""
+def _structure(model: nn.Module) -> Hashable:
+    """List the modules and hooks of a network, which decide what it writes to."""
     return tuple(
         (id(module), tuple(tuple(getattr(module, name)) for name in HOOKS))
         for module in model.modules()

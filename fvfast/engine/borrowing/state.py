@@ -1,4 +1,4 @@
-"""Borrows a user's model for a run and gives it back exactly as it was."""
+"""Borrows a user's model for a run and gives it back unchanged."""
 
 import collections
 import contextlib
@@ -15,15 +15,15 @@ from fvfast.engine.locks import USES, Parts
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """Return the network inside the wrappers on which forward hooks do not see every layer.
+    """Return the network inside wrappers that hide layers from forward hooks.
 
-    Replicas of `torch.nn.DataParallel` are copies, and the submodules of a compiled model are
-    inlined, so hooks registered on either would stay silent.
+    `torch.nn.DataParallel` runs copies, and a compiled model inlines its submodules, so hooks
+    would not be called.
 
     Raises
     ------
     TypeError
-        It is not a module.
+        ``model`` is not a module.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(
@@ -40,7 +40,7 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 def model_device(model: nn.Module | None) -> torch.device:
-    """Device of the model's first parameter or buffer; the CPU when it has none."""
+    """Return the device of the model's first parameter or buffer; the CPU if it has none."""
     tensors = itertools.chain(model.parameters(), model.buffers()) if model is not None else ()
     return next((tensor.device for tensor in tensors), torch.device("cpu"))
 
@@ -49,10 +49,10 @@ def model_device(model: nn.Module | None) -> torch.device:
 def borrowed(
     model: nn.Module | None, device: torch.device | str | None = None, *, warn: bool = True
 ) -> Iterator[torch.device]:
-    """Run a model frozen and in evaluation mode, then restore it, also after an exception.
+    """Freeze a model and put it in evaluation mode; restore it at the end, also after an exception.
 
-    Other threads that want the same model, or another one that shares modules, parameters, buffers
-    or their memory with it, wait; and so does Ctrl-C, but for what is called with
+    Other threads that want the model, or one that shares modules, parameters, buffers or memory
+    with it, wait. So does Ctrl-C, except in calls made with
     `fvfast.engine.borrowing.interrupts.opened`.
 
     Parameters
@@ -60,10 +60,10 @@ def borrowed(
     model
         The network, or None when the objective is a plain function.
     device
-        Where to run it. None leaves it where it is. A model moved for the run comes back with its
-        own tensors: they are kept, not copied back.
+        Where to run it. None leaves it where it is. A model that is moved for the run gets its
+        original tensors back; nothing is copied back.
     warn
-        Whether to tell the user of a model in training mode.
+        Whether to warn of a model in training mode.
 
     Yields
     ------
@@ -73,8 +73,8 @@ def borrowed(
     Raises
     ------
     RuntimeError
-        This thread has borrowed a model that another one waits for, and wants one that that other
-        has borrowed.
+        A deadlock: this thread wants a model that another thread has borrowed, and that thread
+        waits for one that this thread has borrowed.
     """
     if model is None:
         yield torch.device(device) if device is not None else torch.device("cpu")
@@ -101,7 +101,7 @@ def borrowed(
 
 @contextlib.contextmanager
 def preserved(model: nn.Module | None) -> Iterator[Snapshot | None]:
-    """Put back, at the end, all that happens to a network within."""
+    """Undo, at the end of a ``with`` statement, all changes to a network."""
     snapshot = None if model is None else Snapshot(model)
     try:
         yield snapshot
@@ -111,10 +111,10 @@ def preserved(model: nn.Module | None) -> Iterator[Snapshot | None]:
 
 
 def parts_of(model: nn.Module) -> Parts:
-    """Find what no other thread may use during a run: what the run changes and puts back.
+    """Find what no other thread may use during a run: what the run changes and restores.
 
-    Lists and dictionaries are left out, though not what they hold: networks of one class may share
-    constant ones.
+    Containers themselves are left out, because networks of one class may share constant ones; what
+    they hold is included.
     """
     parts: dict[Hashable, object] = {id(module): module for module in model.modules()}
     for value in changeable(model):
@@ -122,13 +122,13 @@ def parts_of(model: nn.Module) -> Parts:
             parts[id(value)] = value
         if isinstance(value, torch.Tensor) and has_memory(value):
             memory = value.untyped_storage().data_ptr()
-            if memory:  # of an empty tensor it is 0
+            if memory:  # 0 for an empty tensor
                 parts[value.device, memory] = value
     return parts
 
 
 def _move(model: nn.Module, device: torch.device | str | None) -> None:
-    """Move a network, whose own tensors are put back by `preserved`."""
+    """Move a network; `preserved` gives it its own tensors back."""
     tensors = [*model.parameters(), *model.buffers()]
     if device is None or all(tensor.device == torch.device(device) for tensor in tensors):
         return

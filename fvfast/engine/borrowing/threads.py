@@ -1,4 +1,4 @@
-"""What is installed in a network for a run acts in the thread of the run alone."""
+"""Limits what a run installs in a network to the thread of the run."""
 
 import contextlib
 import threading
@@ -10,7 +10,7 @@ from torch import nn
 
 
 def in_this_thread(hook: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a hook do nothing when another thread calls the module."""
+    """Wrap a hook so that it does nothing when another thread calls the module."""
     owner = threading.get_ident()
 
     def only_here(*args: Any, **settings: Any) -> Any:
@@ -20,7 +20,7 @@ def in_this_thread(hook: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _Replaced(dict[str, Any]):
-    """Tensors of a module, some of which are others in one thread."""
+    """A module's dictionary of tensors, some of which are replaced in one thread."""
 
     def __init__(self, own: Mapping[str, Any], replaced: dict[str, Any]) -> None:
         super().__init__(own)
@@ -53,16 +53,16 @@ class _Replaced(dict[str, Any]):
 
 @contextlib.contextmanager
 def replaced_tensors(module: nn.Module, others: Mapping[int, torch.Tensor]) -> Iterator[None]:
-    """Give a module other parameters and buffers, for this thread.
+    """Replace parameters and buffers of a module, for this thread.
 
-    A scripted module, which does not hold them in Python, has them in all threads.
+    In a scripted module, which does not hold them in Python, they are replaced for all threads.
 
     Parameters
     ----------
     module
         The module.
     others
-        By the identity of its own.
+        The replacements, by the ``id`` of the module's own tensors.
     """
     with contextlib.ExitStack() as stack:
         for place in ("_parameters", "_buffers"):

@@ -1,1 +1,1 @@
-"""Passes as CUDA graphs: whether one can be captured, and what repeats of it are told."""
+"""Passes as CUDA graphs: whether a pass can be captured, and how later runs reuse the capture."""

@@ -1,8 +1,8 @@
 """A pass through a network as one CUDA graph: a single launch in place of several hundred.
 
-A graph repeats what the GPU did, not what Python did. So nothing is captured that may want Python
-in every pass: hooks of the user, functions of the user in the objective. What is captured is
-compared with a pass of its own before it is used.
+A graph repeats what the GPU did, not what Python did. So a pass is not captured if Python code of
+the user must run in every pass: hooks, or functions in the objective. Before a graph is used, its
+results are compared with those of an ordinary pass.
 """
 
 import dataclasses
@@ -22,23 +22,24 @@ from fvfast.engine.graphs.rehearsal import Pass as Pass
 from fvfast.engine.graphs.rehearsal import rehearse
 
 EAGER_PASSES = 3
-"""Passes before the capture: they set up what is set up on first use, and short runs end there.
+"""Ordinary passes before the capture, so that everything set up on first use is in place.
 
-The last of them is the rehearsal.
+The last of them is the rehearsal. Runs that are shorter never capture.
 """
 
 SAME = 1e-3
-"""Largest difference of a replay from the same pass, relative to its results.
+"""Largest relative difference between a replay and an ordinary pass over the same views.
 
 Kernels that add atomically differ from pass to pass by rounding; a pass that depends on more than
 the views differs by far more.
 """
 
 UNSTEADY = 4.0
-"""Times the difference of two passes over the same views by which a replay may differ, if more."""
+"""A replay may differ by this factor times the difference of two ordinary passes, if that is more
+than `SAME`."""
 
 MOST = 0.1
-"""Largest difference of a replay however much two passes differ."""
+"""Largest difference of a replay, however much two ordinary passes differ."""
 
 Capture: TypeAlias = Callable[[Pass, torch.Tensor], Pass]
 """Makes what replays a pass, from the pass and views like those that it will have."""
@@ -47,7 +48,7 @@ _log = logging.getLogger(__name__)
 
 
 def why_not_captured(model: nn.Module | None, device: torch.device, *, runs_user_code: bool) -> str:
-    """Say why passes through a network are not captured.
+    """Return the reason why passes through a network cannot be captured.
 
     Parameters
     ----------
@@ -61,11 +62,11 @@ def why_not_captured(model: nn.Module | None, device: torch.device, *, runs_user
     Returns
     -------
     reason
-        Empty where they may be captured.
+        Empty if they can be captured.
 
     Notes
     -----
-    The environment variable ``FVFAST_CUDA_GRAPH=0`` says no to all.
+    The environment variable ``FVFAST_CUDA_GRAPH=0`` switches all captures off.
     """
     if device.type != "cuda":
         return f"there are none on {device}"
@@ -84,26 +85,26 @@ def why_not_captured(model: nn.Module | None, device: torch.device, *, runs_user
 
 
 class GraphedPass:
-    """Runs passes, the first few as they are, then as a captured graph.
+    """Runs passes: the first few as ordinary passes, later ones by replaying a captured graph.
 
-    Views of another shape, type or memory format than the captured ones run as they are, and so do
-    all after a change of settings such as ``torch.backends.cudnn.deterministic``.
+    Passes run without the graph if the views have another shape, type or memory format than the
+    captured ones, or if settings such as ``torch.backends.cudnn.deterministic`` have changed.
 
     Parameters
     ----------
     run
-        One pass.
+        Runs one pass.
     capture
         Makes a graph of a pass. Default: `capture_pass`.
 
     Attributes
     ----------
     passes
-        How many ran as they are, until one was captured or could not be.
+        How many ordinary passes ran before the capture.
     replay
         The captured graph; None while there is none.
     obstacle
-        Why there is none and will be none; empty otherwise.
+        Why no graph will be captured; empty if one was or may still be.
     """
 
     def __init__(self, run: Pass, capture: Capture | None = None) -> None:
@@ -112,14 +113,14 @@ class GraphedPass:
         self.replay: Pass | None = None
         self.obstacle = ""
         self._capture = capture_pass if capture is None else capture
-        self._captured_like: tuple[object, ...] = ()
+        self._conditions: tuple[object, ...] = ()  # of the capture
         self._tolerance = SAME
         self._is_checked = True
 
     def begin_run(self) -> None:
-        """Let the first replay of a new run be compared with a pass of its own.
+        """Have the first replay of a new run compared with an ordinary pass.
 
-        What a graph depends on may have changed since in ways that nothing else shows.
+        What a graph depends on may have changed since in ways that no other check detects.
         """
         self._is_checked = False
         if self.replay is None and not self.obstacle:
@@ -127,14 +128,14 @@ class GraphedPass:
             self.passes = 0
 
     def __call__(self, views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Run one pass; the gradient may be overwritten by the next."""
-        if self.replay is not None and _kind(views) == self._captured_like:
+        """Run one pass; the next pass may overwrite the gradient."""
+        if self.replay is not None and _conditions(views) == self._conditions:
             try:
                 if self._is_checked:
                     return self.replay(views)
                 return self._check(self.replay, views)
             except RuntimeError as error:
-                # In some versions of torch, one failed capture of the program ends all replays.
+                # In some versions of torch a failed capture breaks all other graphs of the process.
                 self._go_without(f"a replay failed: {error}")
         if self.passes == EAGER_PASSES:
             return self.run(views)
@@ -143,7 +144,7 @@ class GraphedPass:
 
     @property
     def status(self) -> str:
-        """How passes run, for people."""
+        """How passes run, in words."""
         if self.replay is not None:
             return "replayed from a CUDA graph"
         if self.obstacle:
@@ -170,11 +171,11 @@ class GraphedPass:
         if obstacle:
             self._go_without(obstacle)
             if views.device.type == "cuda":
-                # What is kept for the stream of captures is of no use to another one.
+                # Memory that was cached for the stream of captures cannot serve another stream.
                 CAPTURES.empty_cache()
         if results is None:
-            # It waits for the GPU, which it may do, or fails anyway: then it fails again, and after
-            # the exception is gone, and with it the tensors of its frames.
+            # The pass waits for the GPU, which is no mistake, or fails for another reason. Run it
+            # again here, where the exception is gone, and with it the tensors in its frames.
             return self.run(views)
         if not obstacle:
             self._try_to_capture(views, results)
@@ -183,7 +184,7 @@ class GraphedPass:
     def _try_to_capture(
         self, views: torch.Tensor, expected: tuple[torch.Tensor, torch.Tensor]
     ) -> None:
-        # Before the capture, whose memory a pass beside it may not leave enough of.
+        # Before the capture: afterwards the memory may not suffice for the graph and a pass.
         spread = _largest_difference(self.run(views), expected)
         if not UNSTEADY * spread <= MOST:
             self._go_without(f"two passes over the same views differ by {spread:.2g}")
@@ -198,7 +199,7 @@ class GraphedPass:
         if not difference <= self._tolerance:
             self._go_without(f"a replay differs by {difference:.2g}")
             return
-        self.replay, self._captured_like = replay, _kind(views)
+        self.replay, self._conditions = replay, _conditions(views)
 
     def _go_without(self, obstacle: str) -> None:
         self.replay = None
@@ -212,14 +213,15 @@ def capture_pass(run: Pass, views: torch.Tensor) -> Pass:
     Parameters
     ----------
     run
-        The pass; it must have run before on the stream of captures, see `rehearse`.
+        The pass; it must have run on the stream of captures before, see `rehearse`.
     views
         (B, C, h, w), on the GPU.
 
     Returns
     -------
     replay
-        Runs the graph on other views of the same kind. Its gradient is overwritten by the next.
+        Runs the graph on other views of the same shape, type and strides. The next replay
+        overwrites its gradient.
 
     Raises
     ------
@@ -234,7 +236,7 @@ def capture_pass(run: Pass, views: torch.Tensor) -> Pass:
     def replay(views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         kept_views.copy_(views.detach())
         graph.replay()
-        # Who is told the scores may keep them.
+        # Callers may keep the scores; the next replay overwrites the graph's own.
         return scores.clone(), gradient
 
     return replay
@@ -256,8 +258,8 @@ class CudaGraphs:
     capture: Capture = capture_pass
 
 
-def _kind(views: torch.Tensor) -> tuple[object, ...]:
-    """List what a graph was captured for: the views' kind, and settings that choose kernels."""
+def _conditions(views: torch.Tensor) -> tuple[object, ...]:
+    """List what a graph is captured for: properties of the views, settings that choose kernels."""
     cudnn = torch.backends.cudnn
     settings = (
         cudnn.enabled,
@@ -272,11 +274,11 @@ def _largest_difference(
     actual: tuple[torch.Tensor, torch.Tensor], expected: tuple[torch.Tensor, torch.Tensor]
 ) -> float:
     differences = list(map(_difference, actual, expected))
-    # Of a number and one that is not, max may return either.
+    # Not max alone: with a NaN among its arguments, it may return another of them.
     return max(differences) if all(map(math.isfinite, differences)) else math.inf
 
 
 def _difference(actual: torch.Tensor, expected: torch.Tensor) -> float:
-    """Relative to the expected one; 0 where both are 0."""
+    """Return the difference relative to ``expected``; 0 if both are 0."""
     error = (actual.double() - expected.double()).norm()
     return float(error / expected.double().norm()) if bool(error > 0) else float(error)

@@ -1,6 +1,6 @@
-"""A pass as a capture would run it, to find what would break the capture off.
+"""Runs a pass as a capture would run it, to find what would make the capture fail.
 
-A broken capture cannot be mended (`fvfast.engine.captures`), so nothing is captured untried.
+A failed capture cannot be cleaned up (`fvfast.engine.captures`), so each pass is tried first.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ _INDEXING = (
 
 
 def rehearse(run: Pass, views: torch.Tensor) -> tuple[tuple[torch.Tensor, torch.Tensor], str]:
-    """Run a pass on the stream of captures, and look for what no graph can hold.
+    """Run a pass on the stream of captures, and look for what a graph cannot contain.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def rehearse(run: Pass, views: torch.Tensor) -> tuple[tuple[torch.Tensor, torch.
     results
         Of the pass.
     obstacle
-        Why it cannot be captured; empty where nothing was found.
+        Why the pass cannot be captured; empty if no reason was found.
 
     Raises
     ------
@@ -52,10 +52,10 @@ def rehearse(run: Pass, views: torch.Tensor) -> tuple[tuple[torch.Tensor, torch.
 
     Notes
     -----
-    torch can refuse all waiting (``torch.cuda.set_sync_debug_mode("error")``), but for all threads
-    at once: one that has nothing to do with fvfast would fail. So that is done only where there is
-    no other thread. Else the operations of this thread, and of its backward pass, are looked at one
-    by one. That misses what waits unseen within an operation, such as one of an extension.
+    torch can turn all waiting into an error (``torch.cuda.set_sync_debug_mode("error")``), but only
+    for all threads at once: a thread that has nothing to do with fvfast would fail. So that is done
+    only if there is no other thread. Otherwise the operations of this thread and of its backward
+    pass are checked one by one, which misses waits inside an operation, such as an extension's.
     """
     device = views.device
     random_state = _generator(device).get_state()
@@ -64,7 +64,7 @@ def rehearse(run: Pass, views: torch.Tensor) -> tuple[tuple[torch.Tensor, torch.
         results = run(views)
     for result in results:
         if result.device.type == "cuda":
-            # Its memory belongs to the other stream, which may use it again when it is freed.
+            # The memory belongs to the capture stream, which could otherwise reuse it too early.
             result.record_stream(torch.cuda.current_stream(device))
     if watch.obstacle:
         return results, watch.obstacle
@@ -74,21 +74,21 @@ def rehearse(run: Pass, views: torch.Tensor) -> tuple[tuple[torch.Tensor, torch.
 
 
 def is_only_thread() -> bool:
-    """Whether no other thread of Python could wait for a GPU."""
+    """Whether no other Python thread could wait for a GPU."""
     return all(
-        # Progress bars have one that looks at the clock alone.
+        # The thread of tqdm's progress bars only looks at the clock.
         thread is threading.current_thread() or isinstance(thread, TMonitor)
         for thread in threading.enumerate()
     )
 
 
 class WaitWatch(TorchDispatchMode):
-    """Looks for operations of this thread for which the processor waits for the GPU.
+    """Looks for operations of this thread that make the CPU wait for the GPU.
 
     Attributes
     ----------
     obstacle
-        The first of them, in words; empty while there is none.
+        Describes the first such operation; empty while there is none.
     """
 
     def __init__(self) -> None:
@@ -111,7 +111,7 @@ class WaitWatch(TorchDispatchMode):
 
 def _waits(operation: Any, args: tuple[Any, ...], result: Any) -> bool:
     if operation in _INDEXING:
-        # Masks are counted first, and indices of the processor copied.
+        # The size of the result of a mask is read from the GPU; indices on the CPU are copied.
         return any(
             index.dtype in (torch.bool, torch.uint8) or index.device != args[0].device
             for index in args[1]
@@ -120,7 +120,7 @@ def _waits(operation: Any, args: tuple[Any, ...], result: Any) -> bool:
     if operation in _COPIES:
         other = args[1] if operation is _aten.copy_.default else result
         return bool(args[0].device.type != other.device.type)
-    if operation is _aten.lift_fresh.default:  # the end of torch.tensor(numbers, device=...)
+    if operation is _aten.lift_fresh.default:  # the last step of torch.tensor(numbers, device=...)
         return bool(result.device.type != "cpu")
     tags = operation.tags
     return torch.Tag.data_dependent_output in tags or torch.Tag.dynamic_output_shape in tags
@@ -143,7 +143,7 @@ def _waiting_raises(device: torch.device) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _on_capture_stream(device: torch.device) -> Iterator[None]:
-    """Run a ``with`` block on the stream of captures, in order with the stream before."""
+    """Run a ``with`` block on the stream of captures, ordered with the current stream."""
     if device.type != "cuda":
         yield
         return

@@ -1,4 +1,4 @@
-"""A pass that runs of the same kind repeat, each with targets of its own."""
+"""A pass that several runs repeat, each with targets of its own."""
 
 import weakref
 from collections.abc import Callable, Hashable
@@ -7,23 +7,23 @@ from typing import Any
 import torch
 
 from fvfast.engine.graphs.cuda_graph import Capture, GraphedPass, capture_pass
-from fvfast.engine.passes import Passes, Scorer
-
-PartScorer = Callable[[int, int], Scorer]
-"""Makes the function that scores images ``first`` to ``last`` (exclusive)."""
+from fvfast.engine.passes import MakeScorer, Passes, Scorer
 
 
 def kind_of(scorer: Scorer) -> Hashable:
-    """Return the kind of a scorer that turns to other targets, as a weighted sum can; or None."""
+    """Return the kind of a scorer: those of one kind can take over each other's targets.
+
+    A weighted sum has one. None: the scorer has no kind and serves one run only.
+    """
     return getattr(scorer, "kind", None)
 
 
 class RepeatedPass:
-    """A pass that is captured once for all runs of a kind.
+    """A pass that is captured once for all runs whose scorers are of the same kind.
 
-    A captured pass reads its targets where they lay when it was captured. So the scorers of the
-    first run stay, and turn to the targets of each later one. Between two runs nothing here holds
-    on to the network.
+    A captured pass reads its targets from the memory in which they were when it was captured. So
+    the scorers of the first run are kept, and each later run writes its targets into them. Between
+    two runs nothing here refers to the network.
 
     Parameters
     ----------
@@ -32,9 +32,9 @@ class RepeatedPass:
     """
 
     def __init__(self, capture: Capture = capture_pass) -> None:
-        self._scorers: dict[tuple[int, int], Any] = {}  # those of no kind serve one run only
+        self._scorers: dict[tuple[int, int], Any] = {}
         self._run: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]] | None = None
-        owner = weakref.ref(self)  # a circle would keep the graph's memory
+        owner = weakref.ref(self)  # a reference cycle would keep the graph's memory alive
 
         def run(views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             one = owner()
@@ -46,42 +46,42 @@ class RepeatedPass:
 
     @property
     def is_in_use(self) -> bool:
-        """Whether a run has begun that has not ended."""
+        """Whether a run has begun and not ended."""
         return self._run is not None
 
     def begin(
         self,
-        scorer: PartScorer,
-        make_passes: Callable[[PartScorer], Passes],
+        make_scorer: MakeScorer,
+        make_passes: Callable[[MakeScorer], Passes],
         run: Callable[[Passes, torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
     ) -> None:
-        """Serve a run.
+        """Begin a run.
 
         Parameters
         ----------
-        scorer
-            Makes its scorers.
+        make_scorer
+            Makes the run's scorers.
         make_passes
-            Makes its passes with the scorers that it is told.
+            Makes its passes, given a function that makes scorers.
         run
-            Takes one pass.
+            Runs one pass.
         """
         for (first, last), kept in self._scorers.items():
-            kept.turn_to(scorer(first, last))
+            kept.turn_to(make_scorer(first, last))
 
-        def part(first: int, last: int) -> Scorer:
+        def kept_scorer(first: int, last: int) -> Scorer:
             if (first, last) not in self._scorers:
-                self._scorers[first, last] = scorer(first, last)
-            part_scorer: Scorer = self._scorers[first, last]
-            return part_scorer
+                self._scorers[first, last] = make_scorer(first, last)
+            scorer: Scorer = self._scorers[first, last]
+            return scorer
 
         self._graphed.begin_run()
-        passes = make_passes(part)
+        passes = make_passes(kept_scorer)
         self._run = lambda views: run(passes, views)
 
     @property
     def status(self) -> str:
-        """How passes run, for people."""
+        """How passes run, in words."""
         return self._graphed.status
 
     def end(self) -> None:
@@ -89,5 +89,5 @@ class RepeatedPass:
         self._run = None
 
     def __call__(self, views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Run one pass; the gradient may be overwritten by the next."""
+        """Run one pass; the next pass may overwrite the gradient."""
         return self._graphed(views)

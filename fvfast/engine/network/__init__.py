@@ -1,1 +1,1 @@
-"""What there is to know about a user's network: layers, shapes, types, channels."""
+"""Finds out about a user's network: its layers, shapes, types and channels."""

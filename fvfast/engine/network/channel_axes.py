@@ -1,8 +1,8 @@
 """Finds which axis of an output holds the channels, from the functions that made or read it.
 
-A convolution makes channels on the axis behind the batch, a linear layer or a layer normalization
-on the last one. What comes between - additions, activations, permutations, reshapes - is followed,
-so that (7, 7, 768) of a Swin transformer and (768, 7, 7) of a ResNet are told apart.
+A convolution has its channels on the axis after the batch; a linear layer or a layer normalization
+on the last axis. The functions in between (additions, activations, permutations, reshapes) are
+followed, which tells (7, 7, 768) of a Swin transformer from (768, 7, 7) of a ResNet.
 """
 
 import dataclasses
@@ -16,17 +16,17 @@ from torch.utils.weak import WeakIdKeyDictionary
 from fvfast.engine.borrowing.modes import Mode
 
 _FIRST = 1
-"""Axis behind the batch."""
+"""The axis after the batch."""
 
 _MAKE_FIRST = frozenset(
     {"conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
      "batch_norm", "group_norm", "instance_norm", "pixel_shuffle", "pixel_unshuffle"}
 )  # fmt: skip
-"""Functions whose channels are behind the batch, in what they read and in what they make."""
+"""Functions with the channels after the batch, in their inputs and outputs."""
 
 _MAKE_LAST = frozenset({"linear", "bilinear", "layer_norm", "rms_norm", "embedding",
                         "multi_head_attention_forward"})  # fmt: skip
-"""Functions whose channels are on the last axis, in what they read and in what they make."""
+"""Functions with the channels on the last axis, in their inputs and outputs."""
 
 _PERMUTE = frozenset(
     {"permute", "transpose", "transpose_", "swapaxes", "swapdims", "movedim", "moveaxis", "t",
@@ -38,7 +38,7 @@ _RESHAPE = frozenset({"view", "reshape", "view_as", "reshape_as"})
 
 _MIX = frozenset({"matmul", "__matmul__", "__rmatmul__", "bmm", "baddbmm", "mm", "addmm", "einsum",
                   "tensordot", "scaled_dot_product_attention"})  # fmt: skip
-"""Functions of whose results nothing is known, unless a matrix of weights comes second."""
+"""Functions that tell nothing about their result, unless the second argument is a weight matrix."""
 
 
 Axes = tuple[int, ...]
@@ -46,20 +46,20 @@ Axes = tuple[int, ...]
 
 @dataclasses.dataclass
 class ChannelAxis:
-    """What is known of one tensor, and stays when the tensor is gone.
+    """What is known about one tensor; outlives the tensor.
 
     Attributes
     ----------
     axes
-        Axes of the channels, counted with the batch: several where a reshape has split them, as
-        the shuffling of channels does; none as long as they are unknown.
+        Axes of the channels, counted with the batch: several after a reshape has split them, as a
+        channel shuffle does; none as long as they are unknown.
     """
 
     axes: Axes = ()
 
     @property
     def axis(self) -> int | None:
-        """The axis, where it is one."""
+        """The axis, if there is exactly one."""
         return self.axes[0] if len(self.axes) == 1 else None
 
 
@@ -71,7 +71,7 @@ class ChannelAxes(Mode):
         self._known: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
     def watch(self, tensor: torch.Tensor) -> ChannelAxis:
-        """Return what is known of a tensor, to which a function that reads it later may add."""
+        """Return the record of a tensor; a function that reads the tensor later may fill it in."""
         watched: ChannelAxis = self._known.setdefault(tensor, ChannelAxis())
         return watched
 
@@ -81,14 +81,14 @@ class ChannelAxes(Mode):
             self.watch(tensor).axes = axes
 
     def of(self, tensor: torch.Tensor) -> Axes:
-        """Axes of the channels, counted with the batch; none where they are unknown."""
+        """Return the axes of the channels, counted with the batch; none if they are unknown."""
         watched: ChannelAxis | None = self._known.get(tensor)
         return () if watched is None else watched.axes
 
     def pass_through(self, inputs: Any, output: torch.Tensor) -> None:
-        """Note what a module did whose functions did not tell, such as an autograd function.
+        """Handle a module whose functions told nothing, such as an autograd function.
 
-        An output has the axes of an input of its shape.
+        Its output is taken to have the axes of an input of the same shape.
         """
         if not self.of(output):
             same = (tensor for tensor in _tensors(inputs) if tensor.shape == output.shape)
@@ -101,7 +101,7 @@ class ChannelAxes(Mode):
         args: Sequence[Any] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Run a function and note the axis of what it returns."""
+        """Run a function and note the channel axes of its results."""
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         made = list(_tensors(result))
@@ -132,13 +132,13 @@ class ChannelAxes(Mode):
             self._keep(name, read, made)
 
     def _make(self, axis: int | None, read: torch.Tensor, made: torch.Tensor) -> None:
-        """Note a function with channels on an axis (None: the last) of what it reads and makes."""
+        """Note that input and output have their channels on an axis (None: the last)."""
         if not self.of(read):
             self.mark(read, read.ndim - 1 if axis is None else axis)
         self.mark(made, made.ndim - 1 if axis is None else axis)
 
     def _keep(self, name: str, read: list[torch.Tensor], made: list[torch.Tensor]) -> None:
-        """Note a function that leaves the axes where they are, or reshapes."""
+        """Note the axes after a function that leaves them where they are, or that reshapes."""
         known = [tensor for tensor in read if self.of(tensor)]
         for tensor in made:
             alike = [other for other in known if other.ndim == tensor.ndim]
@@ -150,23 +150,23 @@ class ChannelAxes(Mode):
 
 
 def axis_beside_square(shape: Sequence[int]) -> int | None:
-    """Axis of the channels of an output, without the batch, whose other two axes are a square.
+    """Find the channel axis of an output (without the batch) whose other two axes are a square.
 
-    What a square image becomes is square. This is for outputs that no function tells of, such as
-    those of scripted modules.
+    Feature maps of a square image are square. This is for outputs about which the functions tell
+    nothing, such as those of scripted modules.
     """
     odd = [axis for axis, size in enumerate(shape) if list(shape).count(size) == 1]
     return odd[0] if len(shape) == 3 and len(odd) == 1 else None
 
 
 def _name(func: Callable[..., Any]) -> str:
-    """Name of a function, or of the attribute that it gets."""
+    """Return the name of a function, or of the attribute that a getter reads."""
     name: str = getattr(func, "__name__", "")
     return getattr(getattr(func, "__self__", None), "__name__", "") if name == "__get__" else name
 
 
 def _normalizes_planes(name: str, args: Sequence[Any]) -> bool:
-    """Whether a layer normalization takes several axes together, and tells nothing of channels."""
+    """Whether a layer normalization covers several axes, and so tells nothing about channels."""
     shape = args[1] if name in ("layer_norm", "rms_norm") and len(args) > 1 else ()
     return isinstance(shape, Sequence) and len(shape) > 1
 
@@ -178,7 +178,7 @@ def _permuted(
     read: torch.Tensor,
     axes: Axes,
 ) -> Axes:
-    """Where a permutation moves axes: seen on a tensor that has another size on each axis."""
+    """Find where a permutation moves axes, with a tensor whose axes all have different sizes."""
     marked = torch.empty(tuple(range(2, read.ndim + 2)), device="meta")
     moved = func(
         *(marked if value is read else value for value in args),
@@ -189,13 +189,13 @@ def _permuted(
 
 
 def _reshaped(old: Axes, new: Axes, axes: Axes) -> Axes:
-    """Where axes are after a reshape or reduction that left all before or all behind them alone.
+    """Find the axes after a reshape or reduction that kept all axes before or all axes after them.
 
-    Where it left both alone, what is between them in the new shape are the axes.
+    If it kept both, the axes are what lies between the two in the new shape.
     """
     first, behind = min(axes), len(old) - 1 - max(axes)
     if len(axes) != len(old) - first - behind:
-        return ()  # others are between them
+        return ()  # there are other axes between them
     same_before = new[:first] == old[:first]
     same_behind = behind == 0 or new[-behind:] == old[-behind:]
     between = new[first : len(new) - behind]
@@ -209,9 +209,9 @@ def _reshaped(old: Axes, new: Axes, axes: Axes) -> Axes:
 
 
 def _tensors(values: Any) -> Iterator[torch.Tensor]:
-    """Tensors of arguments and results, which functions of torch take in lists and tuples too."""
+    """Yield the tensors of arguments or results, also those in lists and tuples."""
     if isinstance(values, torch.Tensor):
-        if not values.is_nested:  # these have no shape
+        if not values.is_nested:  # nested tensors have no shape
             yield values
     elif isinstance(values, list | tuple):
         for value in values:

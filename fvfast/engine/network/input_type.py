@@ -1,4 +1,4 @@
-"""The type of the images that a network takes: that of the weights which read them first."""
+"""Finds the type of the images that a network takes: that of the weights that read them first."""
 
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Mapping
@@ -19,18 +19,18 @@ _found: "weakref.WeakKeyDictionary[nn.Module, tuple[Hashable, torch.dtype]]" = (
 
 
 def input_dtype(model: nn.Module | None, images: torch.Tensor) -> torch.dtype:
-    """Floating-point type in which a network takes its images.
+    """Return the floating-point type in which a network takes its images.
 
-    Where all its parameters have one type, it is that; float32 when it has none. Where they differ,
+    This is the type of its parameters, or float32 if it has none. If they have several types, such
     as a scale in float32 beside a body in bfloat16, it is the type of those that read the images
-    first, which takes one run up to there.
+    first. To find them, the network is run up to that point once.
 
     Parameters
     ----------
     model
         The network.
     images
-        (B, C, H, W), as the network takes them but for the type.
+        (B, C, H, W), as the network takes them, in any floating-point type.
     """
     types = [] if model is None else [p.dtype for p in model.parameters() if p.is_floating_point()]
     if not types:
@@ -51,25 +51,25 @@ class _ReaderFoundError(BaseException):
 
 
 def _first_reader(model: nn.Module, image: torch.Tensor) -> torch.dtype | None:
-    """Run a network until a parameter meets the image; None when none is seen to."""
+    """Run a network until a parameter meets the image; None if that is not seen."""
     watch = _Watch(model.parameters(), image)
     try:
         with torch.no_grad(), watch:
             model(image)
     except _ReaderFoundError:
         pass
-    except Exception:  # noqa: BLE001 (the run proper meets it again, and says what to do)
+    except Exception:  # noqa: BLE001 (the run itself raises it again, with advice)
         return None
     return watch.found
 
 
 class _Watch(Mode):
-    """Waits for a call with something made of parameters and something made of the image."""
+    """Waits for a call that gets both a tensor made of parameters and one made of the image."""
 
     def __init__(self, parameters: Iterable[nn.Parameter], image: torch.Tensor) -> None:
         super().__init__()
         self.found: torch.dtype | None = None
-        # By their identities; kept, so that no other tensor gets one of these.
+        # By id; the tensors are kept so that no other tensor gets the same id.
         self._weights: dict[int, torch.Tensor] = {id(one): one for one in parameters}
         self._images = {id(image): image}
 

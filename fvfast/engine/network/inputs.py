@@ -1,4 +1,4 @@
-"""Finds the shape of the images that a model expects, where the model says so."""
+"""Finds the shape of the images that a model expects, if the model declares it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,12 +9,12 @@ DEFAULT_INPUT_SHAPE = (3, 224, 224)
 
 
 def find_input_shape(model: nn.Module | None) -> tuple[int, int, int]:
-    """Shape (C, H, W) of one input image.
+    """Return the shape (C, H, W) of one input image.
 
     Read, in this order, from: ``model.input_shape``; timm's ``patch_embed.img_size``, which a user
     may have set, ``pretrained_cfg`` or ``default_cfg``; a ``config`` with ``image_size``
     (transformers); ``image_size``, ``input_image_size`` or ``img_size``; the first convolution
-    (number of channels only). What nothing tells is taken from (3, 224, 224).
+    (number of channels only). What none of them says is taken from (3, 224, 224).
     """
     if model is None:
         return DEFAULT_INPUT_SHAPE
@@ -30,7 +30,7 @@ def find_input_shape(model: nn.Module | None) -> tuple[int, int, int]:
         settings = getattr(model, attribute, None)
         size = settings.get("input_size") if isinstance(settings, Mapping) else None
         if size is not None and _is_shape(tuple(size)):
-            # The weights' configuration; the user may have asked for other channels.
+            # This describes the weights; the user may have chosen another number of channels.
             return channels, int(size[1]), int(size[2])
     height, width = _declared_size(model) or DEFAULT_INPUT_SHAPE[1:]
     return channels, height, width

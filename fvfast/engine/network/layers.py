@@ -1,4 +1,4 @@
-"""Names, order and output shapes of a model's layers, and how a user points at one."""
+"""Names, order and output shapes of a model's layers, and how a user selects one."""
 
 import dataclasses
 import difflib
@@ -22,7 +22,7 @@ LayerSpec = str | int | nn.Module | tuple[str | int | nn.Module, int | str]
 
 @dataclasses.dataclass(frozen=True)
 class LayerInfo:
-    """One module of a model, as a probe forward pass saw it.
+    """One module of a model, as seen in a probe forward pass.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class LayerInfo:
     calls
         How often one forward pass calls it.
     channel_axis
-        Axis of the shape that holds the channels; None where the network does not tell.
+        Axis of the shape that holds the channels; None if it cannot be told from the network.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Layer:
     calls
         How often one forward pass calls the module.
     channel_axis
-        Axis of the shape that holds the channels; None where the network does not tell.
+        Axis of the shape that holds the channels; None if it cannot be told from the network.
     """
 
     name: str
@@ -86,7 +86,7 @@ IMAGES = Layer(name="images", module=None, key=None, shape=(), calls=0)
 
 @dataclasses.dataclass(frozen=True)
 class _Traced:
-    """What the probe saw of one module: what it put out, with the batch, by entry."""
+    """What the probe saw of one module: its outputs (with the batch) by entry."""
 
     info: LayerInfo
     outputs: Mapping[Any, OutputInfo]
@@ -95,7 +95,7 @@ class _Traced:
 
 @dataclasses.dataclass
 class _Trace:
-    """All modules of a network, and of how many images the probe's batch was."""
+    """All modules of a network, and the number of images in the probe's batch."""
 
     modules: list[_Traced]
     batch: int
@@ -103,9 +103,9 @@ class _Trace:
 
 
 KEPT_TRACES = 4
-"""Traces that are remembered of a network: those of its last shapes and preprocessings."""
+"""How many traces are kept for each network: the latest, of different shapes or preprocessings."""
 
-# None of a network's traces keeps it alive, or a preprocessing that may refer to it.
+# The traces keep neither their network alive nor a preprocessing, which may refer to the network.
 _traces: "weakref.WeakKeyDictionary[nn.Module, dict[Hashable, _Trace]]" = (
     weakref.WeakKeyDictionary()
 )
@@ -116,8 +116,8 @@ def trace_layers(
 ) -> list[LayerInfo]:
     """List every module of a model with its output shape and its place in the order of calls.
 
-    One image of zeros is run through the model once; the result is remembered as long as the model
-    lives and keeps its modules.
+    One image of zeros is run through the model; the result is kept as long as the model exists and
+    keeps its modules.
 
     Parameters
     ----------
@@ -131,8 +131,8 @@ def trace_layers(
     Returns
     -------
     layers
-        In the order of ``model.named_modules()``, of the network inside where the model is wrapped
-        (`torch.nn.DataParallel`, `torch.compile`).
+        In the order of ``model.named_modules()``. For a wrapped model (`torch.nn.DataParallel`,
+        `torch.compile`), those of the network inside.
 
     Raises
     ------
@@ -144,11 +144,11 @@ def trace_layers(
 
 
 def _trace(model: nn.Module, input_shape: tuple[int, ...], preprocess: Preprocess | None) -> _Trace:
-    # Modules and their printed settings tell when the user has changed the network since.
+    # The modules and their printed settings show whether the user has changed the network.
     modules = tuple(id(module) for module in model.modules())
     try:
         key = (tuple(input_shape), identity(preprocess), repr(model), modules)
-    except TypeError:  # a function that cannot be told from others
+    except TypeError:  # a preprocessing that allows no weak reference
         return _run_trace(model, tuple(input_shape), preprocess)
     remembered = _traces.setdefault(model, {})
     if key not in remembered:
@@ -188,7 +188,7 @@ def find_layer(
     input_shape: tuple[int, ...],
     preprocess: Preprocess | None = None,
 ) -> Layer:
-    """Resolve what a user wrote for a layer.
+    """Find the layer that a user named.
 
     Parameters
     ----------
@@ -278,10 +278,10 @@ def _warn_of_batch_statistics(label: str) -> None:
 def _layer_module(
     model: nn.Module, layer: str | int | nn.Module, trace: list[LayerInfo]
 ) -> tuple[nn.Module, str | None]:
-    """Find a module; and its name, where the user gave one of several."""
+    """Find a module, and the name that the user gave for it, if any."""
     modules = dict(model.named_modules(remove_duplicate=False))
     if isinstance(layer, nn.Module):
-        # A compiled or parallel layer stands for the one inside, if the network has only that.
+        # A compiled or parallel layer means the layer inside, if the network has only that.
         for candidate in (layer, unwrap(layer)):
             if any(module is candidate for module in modules.values()):
                 return candidate, None
@@ -316,7 +316,7 @@ def _layer_module(
 
 def _suggestions(name: str, names: list[str]) -> str:
     names = [candidate for candidate in names if candidate]
-    # A user often knows the last part of a name only ("conv2" for "features.conv2").
+    # Users often know only the last part of a name ("conv2" for "features.conv2").
     tails = [candidate for candidate in names if candidate.rsplit(".", 1)[-1] == name]
     close = list(dict.fromkeys(tails[:5] + difflib.get_close_matches(name, names, n=5, cutoff=0.4)))
     if close:

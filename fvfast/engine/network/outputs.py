@@ -34,7 +34,7 @@ def select_output(output: Any, key: OutputKey = None) -> torch.Tensor | None:
 
 
 def entries(output: Any) -> dict[Any, Any]:
-    """Entries of a tuple, list, mapping or dataclass by index or name; empty for all else."""
+    """Return the entries of a tuple, list, mapping or dataclass; empty for anything else."""
     if isinstance(output, Mapping):
         return dict(output)
     if dataclasses.is_dataclass(output) and not isinstance(output, type):

@@ -1,4 +1,4 @@
-"""What a user has the images go through before the network, and what may be wrong with it."""
+"""Checks the user's preprocessing, which images pass through before the network."""
 
 from collections.abc import Callable
 from typing import Any
@@ -34,10 +34,10 @@ def check_preprocess(
     Raises
     ------
     ValueError
-        It fails, returns something other than a tensor of floating point numbers, or no gradient
-        passes through it.
+        The preprocessing fails, returns anything but a tensor of floating-point numbers, or passes
+        no gradient.
     """
-    # Not a leaf, so that it may be changed in place.
+    # Not a leaf tensor, so that the preprocessing may change it in place.
     with torch.enable_grad():
         image = torch.zeros(1, *input_shape, device=device).requires_grad_() * 1
         try:
@@ -63,5 +63,5 @@ def check_preprocess(
 
 
 def _name(preprocess: Preprocess) -> str:
-    """Name of a function or of an object's class: what objects print may be long."""
+    """Return the name of a function, or of an object's class, since a repr may be long."""
     return getattr(preprocess, "__name__", type(preprocess).__name__)

@@ -1,4 +1,4 @@
-"""Runs one image through a network, to learn what its modules put out."""
+"""Runs one image through a network to learn the outputs of its modules."""
 
 import contextlib
 import dataclasses
@@ -22,7 +22,7 @@ from fvfast.engine.network.preprocessing import Preprocess, check_preprocess
 
 @dataclasses.dataclass(frozen=True)
 class OutputInfo:
-    """One tensor that a module puts out.
+    """One output tensor of a module.
 
     Attributes
     ----------
@@ -48,10 +48,9 @@ class ModuleRecord:
     calls
         How often one forward pass calls it.
     outputs
-        Of its last call, by entry; None is the first tensor.
+        Outputs of its last call, by entry; the entry None is the first tensor.
     has_batch_statistics
-        Whether what it puts out, or something before it, is normalized by the statistics of the
-        batch.
+        Whether the module, or one called before it, normalizes by the statistics of the batch.
     """
 
     calls: int
@@ -61,14 +60,14 @@ class ModuleRecord:
 
 @dataclasses.dataclass(frozen=True)
 class Probe:
-    """What a run of a probe saw.
+    """What a probe saw of a network.
 
     Attributes
     ----------
     batch
-        Images that were run: one, or two where the network does not take one.
+        Number of images that were run: one, or two if the network fails with one.
     modules
-        Of those that were called, in the order of their first calls' ends.
+        The modules that were called, in the order in which their first calls ended.
     """
 
     batch: int
@@ -83,7 +82,7 @@ def run_probe(
     Parameters
     ----------
     model
-        The network; it comes back as it was.
+        The network; it is restored afterwards.
     input_shape
         (C, H, W) of one image.
     preprocess
@@ -100,7 +99,7 @@ def run_probe(
         try:
             return _run(model, input_shape, preprocess, 1)
         except Exception as error:
-            # Normalization by the statistics of the batch takes no single value.
+            # Normalization by the statistics of the batch fails with a single value.
             with contextlib.suppress(Exception):
                 return _run(model, input_shape, preprocess, 2)
             raise ValueError(
@@ -111,12 +110,12 @@ def run_probe(
 
 
 class _BatchStatistics(Mode):
-    """Notes whether a batch normalization takes the statistics of the batch at hand.
+    """Notes whether a batch normalization uses the statistics of the current batch.
 
     Attributes
     ----------
     used
-        Whether one has.
+        Whether one has done so.
     """
 
     def __init__(self) -> None:
@@ -140,7 +139,7 @@ class _BatchStatistics(Mode):
 
 
 class _Recorder:
-    """Hook that notes what modules put out."""
+    """A hook that records the outputs of modules."""
 
     def __init__(self, axes: ChannelAxes, statistics: _BatchStatistics, *, square: bool) -> None:
         self._axes = axes
@@ -160,7 +159,7 @@ class _Recorder:
         self._had_statistics[module] = self._statistics.used
 
     def records(self) -> dict[nn.Module, ModuleRecord]:
-        """Return what was noted."""
+        """Return a record for each module that was called."""
         return {
             module: ModuleRecord(
                 calls,
@@ -180,7 +179,7 @@ class _Recorder:
 
 @dataclasses.dataclass(frozen=True)
 class _Seen:
-    """What is noted of an output while the network runs; the tensor itself may go."""
+    """What is recorded of an output while the network runs; the tensor itself may be freed."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
@@ -203,7 +202,7 @@ def _run(
     axes.mark(images, 1)
     with torch.no_grad(), drawn_from(0, 0, images.device), _without_compilers(), statistics, axes:
         images = preprocess(images) if preprocess is not None else images
-        # Before the hooks count calls: it may run the network up to the first weights.
+        # Before the hooks count calls: this may run the network up to its first weights.
         images = images.to(input_dtype(model, images))
         with _hooked(model, in_this_thread(recorder)):
             opened(model, images)
@@ -215,7 +214,7 @@ def _hooked(model: nn.Module, hook: Callable[..., None]) -> Iterator[None]:
     handles = [
         module.register_forward_hook(hook)
         for module in model.modules()
-        if not isinstance(module, torch.jit.ScriptModule)  # these take no hooks
+        if not isinstance(module, torch.jit.ScriptModule)  # scripted modules accept no hooks
     ]
     try:
         yield
@@ -225,9 +224,9 @@ def _hooked(model: nn.Module, hook: Callable[..., None]) -> Iterator[None]:
 
 
 def _without_compilers() -> contextlib.AbstractContextManager[Any]:
-    """Run compiled modules as they are written: hooks do not see what a compiler inlines."""
+    """Run compiled modules without compilation: hooks do not see what a compiler inlines."""
     set_stance = getattr(torch.compiler, "set_stance", None)  # since torch 2.6
-    # Loading the compiler takes seconds, and what was compiled has loaded it.
+    # The compiler takes seconds to load. If it is not loaded, nothing has been compiled.
     if set_stance is None or "torch._dynamo" not in sys.modules:
         return contextlib.nullcontext()
     return set_stance("force_eager")

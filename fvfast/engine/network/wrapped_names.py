@@ -1,19 +1,22 @@
-"""Names of layers as wrappers of a network or of its parts list them."""
+"""Understands names of layers with the prefixes that wrappers such as DataParallel add."""
 
 from collections.abc import Mapping
 
 from torch import nn
 
 _WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
-"""Names under which torch's wrappers hold what they wrap; "module" may be a user's own, too."""
+"""Names under which torch's wrappers hold what they wrap.
+
+"module" is another, but users give that name to modules of their own, too.
+"""
 
 
 def find_wrapped_name(name: str, modules: Mapping[str, nn.Module]) -> str | None:
-    """Find the name that a network has for a layer whose name comes from a wrapped one.
+    """Find the network's own name for a layer whose name has more or fewer wrapper prefixes.
 
-    A listing or a state dict of a network in `torch.nn.DataParallel` puts ``module.`` before each
-    name, one of a compiled network ``_orig_mod.``; and a network whose parts were compiled since
-    has such pieces where the name has none.
+    In a listing or state dict of a network in `torch.nn.DataParallel` each name begins with
+    ``module.``, in one of a compiled network with ``_orig_mod.``. In turn, a network whose parts
+    were compiled has such prefixes where the user's name has none.
 
     Parameters
     ----------
@@ -25,18 +28,18 @@ def find_wrapped_name(name: str, modules: Mapping[str, nn.Module]) -> str | None
     Returns
     -------
     name
-        A name of ``modules``; None where none or several modules would be meant.
+        A name in ``modules``; None if no module matches, or several do.
     """
     parts = _bare(name)
     while True:
         found: dict[int, str] = {}
         for candidate, module in modules.items():
             if _bare(candidate) == parts:
-                # The outermost of wrapper and wrapped is the one that is called in any case.
+                # Of a wrapper and the module inside, take the wrapper: it is always called.
                 found.setdefault(id(_innermost(module)), candidate)
         if found:
             return next(iter(found.values())) if len(found) == 1 else None
-        # A wrapper's only where the network itself gives no meaning to it.
+        # "module" is taken for a wrapper's prefix only if the network has no module of that name.
         if parts[:1] != ("module",):
             return None
         parts = parts[1:]

@@ -1,4 +1,4 @@
-"""Forms in which a network runs faster: joined operations, another memory format, another type."""
+"""Forms in which a network runs faster: joined operations, another memory format or type."""
 
 import contextlib
 import dataclasses
@@ -16,22 +16,21 @@ _IMAGE_DIMENSIONS = 4  # of tensors that have a memory format
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-    """How a network runs: all that may be changed about it for the length of a run.
+    """What is changed about how a network runs, during a run.
 
     Attributes
     ----------
     joined
-        Convolutions do the work of the batch normalizations and ReLUs behind them too, and have no
-        gradient of their weights.
+        Convolutions also do the work of the batch normalizations and ReLUs after them, and compute
+        no gradient of their weights.
     sums
-        Joined convolutions take over the sum at the end of a residual branch too.
+        Joined convolutions also take over the sum at the end of a residual branch.
     channels_last
-        Images and joined convolutions keep the channels of a pixel side by side in memory.
+        Images and joined convolutions keep the channels of a pixel next to each other in memory.
     dtype
         Type of the parameters and of the images; None: the network's own.
     autocast
-        The parameters keep their type, and torch casts the operations that gain from it to
-        ``dtype``.
+        The parameters keep their type, and torch's autocast runs suitable operations in ``dtype``.
     """
 
     joined: bool = False
@@ -58,9 +57,9 @@ class Form:
 
 
 class Running:
-    """A network's weights in a form, which may serve many runs; `installed` lets it run.
+    """A network's weights in a form, for one or several runs; `installed` makes the network use it.
 
-    Its own tensors are set aside, not changed, and nothing here holds on to the network itself.
+    The network's own tensors are not changed, and nothing here refers to the network itself.
 
     Parameters
     ----------
@@ -76,10 +75,10 @@ class Running:
         self, model: nn.Module | None, form: Form, convolutions: Sequence[Convolution]
     ) -> None:
         self.form = form
-        # By the identity of the network's own; modules may share them.
+        # By the id of the network's own tensors, which several modules may share.
         self._cast = _cast_tensors(model, form)
         weights = [self._cast.get(id(entry.weight), entry.weight) for entry in convolutions]
-        # With the identity of the weight that the network has for it when it is installed.
+        # With the id of the weight that the network uses while the form is installed.
         self._convolutions = [
             (id(weight), entry) for weight, entry in zip(weights, convolutions, strict=True)
         ]
@@ -87,7 +86,7 @@ class Running:
 
     @contextlib.contextmanager
     def installed(self, model: nn.Module | None) -> Iterator[None]:
-        """Put the network into the form in this thread, and take it out again in any case."""
+        """Put the network into the form, in this thread, during a ``with`` statement."""
         with contextlib.ExitStack() as stack:
             if model is not None and self._cast:
                 for module in model.modules():
@@ -96,14 +95,14 @@ class Running:
 
     @contextlib.contextmanager
     def context(self, device: torch.device, *, join_activations: bool = True) -> Iterator[None]:
-        """Context for calls of the network.
+        """Return the context in which to call the network.
 
         Parameters
         ----------
         device
-            Where it runs.
+            Where the network runs.
         join_activations
-            False leaves ReLUs to themselves, for who wants to change them.
+            False runs ReLUs on their own, so that a caller can replace them.
         """
         with contextlib.ExitStack() as stack:
             if self.form.autocast:
@@ -135,7 +134,7 @@ class Running:
 def in_form(
     model: nn.Module | None, form: Form, convolutions: Sequence[Convolution]
 ) -> Iterator[Running]:
-    """Put a network into a form for the length of a ``with`` statement.
+    """Put a network into a form during a ``with`` statement.
 
     Parameters
     ----------
@@ -148,7 +147,7 @@ def in_form(
 
 
 def _cast_tensors(model: nn.Module | None, form: Form) -> dict[int, torch.Tensor]:
-    """Copy a network's floating-point tensors into the type of a form, by their identities."""
+    """Copy a network's floating-point tensors into the type of a form; by the originals' ids."""
     cast: dict[int, torch.Tensor] = {}
     if model is None or form.dtype is None or form.autocast:
         return cast

@@ -1,4 +1,4 @@
-"""A convolution with frozen weights: fused with its activation, differentiated by images only."""
+"""A convolution with frozen weights, fused with its activation; only images get a gradient."""
 
 import dataclasses
 import functools
@@ -14,8 +14,10 @@ from fvfast.ops.winograd import has_winograd_kernel, winograd_convolution, winog
 Activation = Literal["none", "relu", "relu6"]
 
 FEW_CHANNELS = 4
-"""Input channels up to which a strided convolution's own backward pass is slow: a whole vector
-register goes to each pixel for them."""
+"""Up to this many input channels the ordinary backward pass of a strided convolution is slow.
+
+It uses a whole vector register for the channels of one pixel.
+"""
 
 WINOGRAD_CHANNELS = 32
 """Harmonic mean of input and output channels from which a Winograd convolution is faster.
@@ -27,7 +29,7 @@ proportion to their sum.
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FrozenConvolution:
-    """A two-dimensional convolution whose weights do not change, and what comes behind it.
+    """A two-dimensional convolution with constant weights, and the operations that follow it.
 
     Attributes
     ----------
@@ -38,15 +40,15 @@ class FrozenConvolution:
     stride, padding, dilation, groups
         As `torch.nn.functional.conv2d` takes them; pairs (rows, columns).
     has_norm
-        Whether weight and bias are those of the convolution and a batch normalization behind it.
+        Whether weight and bias include a batch normalization that follows.
     adds
-        Whether it also takes the sum with a tensor of the output's shape, before the activation.
+        Whether it also adds a tensor of the output's shape, before the activation.
     activation
         "relu", "relu6" or "none".
     feeds_padding
-        Whether the convolution behind it pads what it puts out, which a call between them did.
+        Whether the next convolution does the padding for which the network makes a separate call.
     owns_gradient
-        Whether nothing else reads the gradient that arrives, so that it may be overwritten.
+        Whether nothing else reads the incoming gradient, so that it may be overwritten.
     """
 
     weight: torch.Tensor
@@ -76,7 +78,7 @@ class FrozenConvolution:
         return [images.shape[0], self.weight.shape[0], *sizes]
 
     def forward(self, images: torch.Tensor, term: torch.Tensor | None = None) -> torch.Tensor:
-        """Compute the output without a way back."""
+        """Compute the output without recording anything for autograd."""
         if self.uses_winograd and _is_plain(images) and (term is None or _is_plain(term)):
             return winograd_convolution(
                 images, self._winograd_weight, self.bias, outputs=len(self.weight),
@@ -98,7 +100,7 @@ class FrozenConvolution:
             return torch.ops.mkldnn._convolution_pointwise(
                 images, self.weight, self.bias, *settings, *_FUSED[self.activation], ""
             )
-        # Behind a sum oneDNN's operation knows no other activation than ReLU.
+        # After a sum, oneDNN's operation supports no activation but ReLU.
         fused = "relu" if self.activation == "relu" else None
         output = torch.ops.mkldnn._convolution_pointwise.binary(
             images, term, self.weight, self.bias, *settings, "add", 1.0, fused, [], ""
@@ -106,7 +108,7 @@ class FrozenConvolution:
         return output.clamp_(0, 6) if self.activation == "relu6" else output
 
     def backward(self, gradient: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
-        """Gradient with respect to images of a shape, from that of the output before activation."""
+        """Compute the gradient of images of a shape, from that of the output before activation."""
         if self._is_strided_on_few_channels and gradient.device.type == "cpu":
             return self._backward_by_shuffle(gradient, shape)
         if self.uses_winograd and _is_plain(gradient):
@@ -123,7 +125,7 @@ class FrozenConvolution:
                 gradient, self._transposed_weight, None, (0, 0), (1, 1), (1, 1), 1,
                 *_FUSED["none"], "",
             )  # fmt: skip
-        # Only the shape of the images matters for their gradient: these are never written.
+        # The gradient depends only on the shape of the images: these are never filled.
         images = torch.empty(
             shape, dtype=gradient.dtype, device=gradient.device, memory_format=_format_of(gradient)
         )
@@ -133,7 +135,7 @@ class FrozenConvolution:
         )[0]  # fmt: skip
 
     def through_activation(self, gradient: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
-        """Gradient before the activation, from the gradient behind it and the output (B, ...)."""
+        """Compute the gradient before the activation from that after it and the output (B, ...)."""
         if self.activation == "none":
             return gradient
         in_place = self.owns_gradient and gradient.stride() == output.stride()
@@ -158,7 +160,7 @@ class FrozenConvolution:
 
     @functools.cached_property
     def uses_winograd(self) -> bool:
-        """Whether images with channels last are convolved by `fvfast.ops.winograd`."""
+        """Whether `fvfast.ops.winograd` computes it for images with channels last."""
         outputs, inputs = self.weight.shape[:2]
         plain = self.stride == self.dilation == (1, 1) and self.groups == 1
         small = self.weight.shape[2:] == (3, 3) and max(self.padding) <= 2
@@ -181,7 +183,7 @@ class FrozenConvolution:
 
     @property
     def _reach(self) -> list[int]:
-        """Pixels from the first to the last tap, down and across."""
+        """Distance from the first to the last tap in pixels, down and across."""
         sizes = self.weight.shape[2:]
         return [step * (size - 1) for size, step in zip(sizes, self.dilation, strict=True)]
 
@@ -215,13 +217,13 @@ class FrozenConvolution:
         convolved = F.conv2d(gradient, self._shuffle_weight, padding=[tap - 1 for tap in taps])
         batch, _, rows, columns = convolved.shape
         (step_y, step_x), (pad_y, pad_x) = self.stride, self.padding
-        # Channels last on both sides: a stride's pixels of one row are copied together.
+        # With channels last on both sides, adjacent pixels of a row are copied together.
         split = convolved.permute(0, 2, 3, 1).reshape(
             batch, rows, columns, step_y, step_x, shape[1]
         )
         whole = split.transpose(2, 3).reshape(batch, rows * step_y, columns * step_x, shape[1])
         whole = whole.permute(0, 3, 1, 2)
-        # Pixels at the end that no window reads have no gradient.
+        # Pixels at the end that no output reads have a gradient of zero.
         missing_y = max(0, pad_y + shape[2] - whole.shape[2])
         missing_x = max(0, pad_x + shape[3] - whole.shape[3])
         if missing_y or missing_x:
@@ -233,7 +235,7 @@ class FrozenConvolution:
         return self.weight.flip(2, 3).contiguous(memory_format=_format_of(self.weight))
 
     def _backward_by_forward(self, gradient: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
-        """Gradient of a depthwise convolution as a convolution of the stretched gradient."""
+        """Compute the gradient of a depthwise convolution by convolving the stretched gradient."""
         reach = self._reach
         sizes = [size + r for size, r in zip(shape[2:], reach, strict=True)]
         stretched = torch.zeros(
@@ -246,7 +248,7 @@ class FrozenConvolution:
         return F.conv2d(stretched, self._flipped_weight, dilation=self.dilation, groups=self.groups)
 
 
-# What oneDNN calls the activations that it computes with a convolution, and their limits.
+# oneDNN's names of the activations that it fuses with a convolution, and their limits.
 _FUSED: dict[Activation, tuple[str, list[float]]] = {
     "none": ("none", []),
     "relu": ("relu", []),
@@ -267,9 +269,10 @@ def _is_plain(images: torch.Tensor) -> bool:
 
 
 def _has_fused_operation(images: torch.Tensor) -> bool:
-    """Whether oneDNN is there for images.
+    """Whether oneDNN can convolve the images.
 
-    torch itself leaves small convolutions on one thread to a slower one of its own.
+    It is called directly because torch itself uses a slower function for small convolutions on one
+    thread.
     """
     return (
         images.device.type == "cpu"
@@ -311,10 +314,10 @@ def _format_of(tensor: torch.Tensor) -> torch.memory_format:
 
 
 def _prefers_forward(gradient: torch.Tensor) -> bool:
-    """Whether the gradient of a depthwise convolution is faster as a forward convolution.
+    """Whether to compute the gradient of a depthwise convolution as a forward convolution.
 
-    For processors with matrix units, where bfloat16's own backward pass is reported to be slow. It
-    was not timed there; on others the forward convolution is not faster.
+    True for bfloat16 on processors with matrix units, where torch's backward pass is reported to be
+    slow. This was not timed there; on other processors the forward convolution is not faster.
     """
     on_processor = gradient.device.type == "cpu" and gradient.dtype == torch.bfloat16
     has_tiles = getattr(torch.cpu, "_is_amx_tile_supported", None)  # since torch 2.5

@@ -1,4 +1,4 @@
-"""Runs a network with its convolutions joined to what follows them."""
+"""Runs a network with its convolutions joined to the operations that follow them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -18,8 +18,8 @@ from fvfast.engine.rewrite.recording import (
     zeros_around,
 )
 
-# Attributes of tensors: the calls to come that have nothing left to do, and the convolution, with
-# its images, that waits for the other term of a sum.
+# Attributes that mark tensors: the calls to come that must do nothing, because a convolution has
+# done their work; and the convolution, with its images, that waits for the other term of a sum.
 _TAKEN_OVER = "_fvfast_taken_over"
 _WAITING = "_fvfast_waiting"
 
@@ -32,18 +32,18 @@ def freeze(
     join_sum: bool = True,
     join_activation: bool = True,
 ) -> FrozenConvolution:
-    """Make the convolution that does the work of a recorded one and of what follows it.
+    """Make a convolution that does the work of a recorded one and of the operations after it.
 
     Parameters
     ----------
     convolution
-        The recorded one.
+        The recorded convolution.
     dtype
-        Type of its weights; None: its own.
+        Type of the weights; None: that of the recorded ones.
     channels_last
-        Memory format of its weights.
+        Memory format of the weights.
     join_sum, join_activation
-        Whether it takes over the sum and the activation too.
+        Whether it takes over the sum and the activation, too.
 
     References
     ----------
@@ -55,19 +55,19 @@ def freeze(
     if (norm := convolution.norm) is not None:
         scale = (norm["running_var"].double() + norm["eps"]).rsqrt()  # (out,)
         scale = scale if norm["weight"] is None else scale * norm["weight"].detach().double()
-        centerd = -norm["running_mean"].double() + (0 if bias is None else bias)
+        centered = -norm["running_mean"].double() + (0 if bias is None else bias)
         shift = 0 if norm["bias"] is None else norm["bias"].detach().double()
-        weight, bias = weight * scale[:, None, None, None], centerd * scale + shift
+        weight, bias = weight * scale[:, None, None, None], centered * scale + shift
     dtype = convolution.weight.dtype if dtype is None else dtype
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     settings = convolution.settings
     adds = convolution.adds and join_sum
-    # What follows a sum can be taken over with it only.
+    # An activation after a sum can only be taken over together with the sum.
     is_last = convolution.adds and not adds
     activation = convolution.activation if join_activation and not is_last else "none"
 
     def joins_all(other: Convolution | None) -> bool:
-        """Whether nothing is left between a convolution and the padding behind it."""
+        """Whether nothing is left between a convolution and the padding after it."""
         return other is not None and not (
             (other.adds and not join_sum) or (other.activation != "none" and not join_activation)
         )
@@ -86,7 +86,7 @@ def freeze(
         adds=adds,
         activation=activation,
         feeds_padding=convolution.feeds_padding and joins_all(convolution),
-        # Its only reader is a convolution, whose backward pass makes a tensor of its own.
+        # A convolution alone reads the output, and its backward pass makes a new tensor.
         owns_gradient=convolution.feeds_convolution and activation == convolution.activation,
     )
 
@@ -94,9 +94,9 @@ def freeze(
 def _with_zeros(
     weight: torch.Tensor, padding: tuple[int, int], zeros: Zeros
 ) -> tuple[torch.Tensor, tuple[int, int]]:
-    """Weight (out, in, height, width) and padding of a convolution that pads its images itself.
+    """Return weight (out, in, height, width) and padding of a convolution that includes the zeros.
 
-    It pads both sides alike. Where one side has fewer zeros, taps of weight 0 make up for it.
+    A convolution pads both sides alike. If one side has fewer zeros, it gets taps of weight 0.
     """
     left, right, top, bottom = zeros
     extra = (max(right - left, 0), max(left - right, 0), max(bottom - top, 0), max(top - bottom, 0))
@@ -105,14 +105,14 @@ def _with_zeros(
 
 
 class Rewriting(Mode):
-    """Within this context, a network's convolutions run as frozen ones.
+    """Within this context, a network's convolutions run as frozen convolutions.
 
-    The calls of what they have taken over return their input.
+    Calls of operations that these have taken over return their input.
 
     Parameters
     ----------
     convolutions
-        By the identity of the weight that the network calls them with.
+        By the ``id`` of the weight that the network calls them with.
     """
 
     def __init__(self, convolutions: Mapping[int, FrozenConvolution]) -> None:
@@ -155,10 +155,10 @@ class Rewriting(Mode):
 
 
 def _run(frozen: FrozenConvolution, images: torch.Tensor) -> torch.Tensor:
-    """Run a convolution, or leave it to the sum that it takes over: the other term is to come."""
+    """Run a convolution; one that takes over a sum runs later, when the other term is there."""
     taken_over = ["norm"] if frozen.has_norm else []
     if frozen.adds:
-        # Without memory; and who reads it nevertheless is found out.
+        # A placeholder that takes no memory. It is NaN, so that any other use of it shows.
         nothing = images.new_full((1,), float("nan"), dtype=frozen.weight.dtype)
         output = nothing.expand(frozen.output_shape(images))
         setattr(output, _WAITING, (frozen, images))
@@ -175,7 +175,7 @@ def _taken_over_behind_sum(frozen: FrozenConvolution) -> list[str]:
 
 
 def _set_taken_over(x: torch.Tensor, kinds: list[str]) -> None:
-    """Mark a tensor with the calls to come that have nothing left to do."""
+    """Mark a tensor with the calls to come whose work is already done."""
     setattr(x, _TAKEN_OVER, kinds)
 
 

@@ -1,8 +1,8 @@
-"""Forms of networks that are kept between runs, and when they may serve again.
+"""Forms of networks that are kept between runs, and the checks before one is used again.
 
-Choosing a form, and folding weights for it, takes a few passes of the network: a good part of a
-short run. So both stay with the network: until it is gone, until anything about it is another, or
-until memory is needed.
+Choosing a form and folding weights for it take as long as a few passes through the network, a good
+part of a short run. So both are kept until the network is freed, until it changes, or until memory
+is needed.
 """
 
 import itertools
@@ -27,21 +27,21 @@ from fvfast.engine.rewrite.recording import same_convolutions
 from fvfast.engine.taps import TappedModel
 
 KEPT_FORMS = 4
-"""Forms that are kept at most, of all networks together: those used last."""
+"""How many forms are kept for all networks together: those used last."""
 
 KEPT_PASSES = 2
-"""Captured passes that are kept with a form: full batches, and the rest of a job."""
+"""How many captured passes are kept with a form: one for full batches, one for the last batch."""
 
 _log = logging.getLogger(__name__)
 
 
 class KeptForm:
-    """How a network is run, with all that was made for it.
+    """How a network is run, with everything that was prepared for it.
 
     Parameters
     ----------
     model
-        The network as it is now.
+        The network in its present state.
     plan
         How to run it.
     running
@@ -59,11 +59,11 @@ class KeptForm:
 
     @property
     def can_be_kept(self) -> bool:
-        """Whether a later run can find out that the network is what it was."""
+        """Whether a later run can check that the network has not changed."""
         return self._contents is not None
 
     def plan_for(self, scorer: Scorer, device: torch.device) -> Plan:
-        """Return the plan for a run, with what depends on its score and on the memory now."""
+        """Return the plan for a run, adapted to its score and to the memory that is free now."""
         return self.plan if self.last_use == 0 else self.plan.for_run(scorer, device)
 
     def serves(
@@ -74,10 +74,10 @@ class KeptForm:
         Parameters
         ----------
         tapped, scorer, views
-            As `fvfast.engine.rewrite.plan.make_plan` takes them.
+            See `fvfast.engine.rewrite.plan.make_plan`.
         thorough
-            Whether to look beyond hooks and versions: at the values that were copied, and with one
-            view at which convolutions are called, and how.
+            Whether to check more than hooks and versions: the values that were copied and, by
+            running one view, which convolutions are called with which settings.
         """
         if tapped.model is None:
             return True
@@ -91,20 +91,20 @@ class KeptForm:
             return True
         try:
             convolutions = record(tapped, scorer, views)
-        except Exception as error:  # noqa: BLE001 (planning meets it again, and says what to do)
-            _log.info("the form of %s is chosen anew: %s", type(tapped.model).__name__, error)
+        except Exception as error:  # noqa: BLE001 (planning raises it again, with advice)
+            _log.info("the form of %s is chosen again: %s", type(tapped.model).__name__, error)
             return False
         return same_convolutions(convolutions, self.plan.convolutions)
 
     def repeated_pass(
         self, model: nn.Module, kind: Hashable, capture: Capture = capture_pass
     ) -> RepeatedPass:
-        """Return a pass for a kind of scores, captured or to be captured; None: of no kind."""
+        """Return the pass for a kind of scorer, captured or not yet; a new one for kind None."""
         if kind is None:
             return RepeatedPass(capture)
         now = addresses(model)
         if now != self._addresses:
-            # Captured passes read their weights there.
+            # Captured passes read the weights from the old addresses.
             self._passes.clear()
             self._addresses = now
         found = self._passes.pop(kind, None) or RepeatedPass(capture)
@@ -115,15 +115,15 @@ class KeptForm:
         return found
 
     def _read_contents(self, model: nn.Module) -> Hashable:
-        """Checksums of what was copied; None where it cannot be read."""
+        """Compute checksums of the values that were copied; None if one cannot be read."""
         try:
             return contents(self._copied(model))
-        except RuntimeError as error:  # what torch raises for tensors without memory of their own
+        except RuntimeError as error:  # from torch, for tensors without memory of their own
             _log.info("the form of %s is not kept: %s", type(model).__name__, error)
             return None
 
     def _copied(self, model: nn.Module) -> Iterator[torch.Tensor | None]:
-        """Tensors of the network whose values this has in another form."""
+        """Yield the tensors of the network of which the form has converted or folded copies."""
         form = self.plan.form
         if form.dtype is not None and not form.autocast:
             yield from model.parameters()
@@ -136,7 +136,7 @@ class KeptForm:
 
 
 class FormStore:
-    """Forms by network; those of a network go when it does.
+    """Kept forms by network; they are freed with their network.
 
     Parameters
     ----------
@@ -154,7 +154,7 @@ class FormStore:
         self._uses = itertools.count(1)
 
     def take(self, model: nn.Module, key: Hashable) -> KeptForm | None:
-        """Take out what was kept, so that nobody else uses it; None when there is nothing."""
+        """Take a kept form out, so that no other run uses it; None if there is none."""
         with self._lock:
             return self._forms.get(model, {}).pop(key, None)
 
@@ -173,7 +173,7 @@ class FormStore:
                 del forms[kept_key]
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Free all forms."""
         with self._lock:
             self._forms.clear()
 
@@ -184,16 +184,16 @@ class FormStore:
 
 
 SHARED = FormStore()
-"""What all runs of the process share."""
+"""The forms that all runs of the process share."""
 
 when_memory_is_needed(SHARED.clear)
 
 
 def key_of(tapped: TappedModel, views: torch.Tensor, precision: Precision) -> Hashable:
-    """Return all that a form depends on besides the network; None where it cannot be told."""
+    """Return a key for all that a form depends on besides the network; None if there is none."""
     try:
         preprocess = identity(tapped.preprocess)
-    except TypeError:  # it allows no weak reference
+    except TypeError:  # the function allows no weak reference
         return None
     layers = tuple(
         (None if layer.module is None else weakref.ref(layer.module), layer.key, layer.calls)

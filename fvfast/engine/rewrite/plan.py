@@ -1,4 +1,4 @@
-"""Decides how to run a network, by trying: what fails or changes its results is left out."""
+"""Decides how to run a network by trying forms: those that fail or change results are left out."""
 
 import contextlib
 import dataclasses
@@ -22,28 +22,29 @@ from fvfast.engine.rewrite.recording import Convolution, record_convolutions
 from fvfast.engine.taps import TappedModel
 
 PROBE_VIEWS = 4
-"""Views that are run to find out what works."""
+"""How many views are run to try a form."""
 
 SAME = 1e-3
-"""Largest difference between two ways to run a network in its own type, relative to its outputs.
+"""Largest difference between two forms in the network's own type, relative to its outputs.
 
-Rounding in float32 stays far below; an operation left out or done twice, far above.
+Rounding in float32 makes a far smaller difference; an operation left out or done twice, a far
+larger one.
 """
 
 SIMILAR = 0.1
-"""Largest difference that a 16-bit type may make to "auto", relative to the outputs."""
+"""Largest difference relative to the outputs with which "auto" accepts a 16-bit type."""
 
 ALIKE = 0.9
-"""Smallest likeness of the gradients of two forms, see `_Trial.likeness`."""
+"""Smallest likeness of gradients with which two forms agree, see `_Trial.likeness`."""
 
 GAIN = 0.95
-"""What a 16-bit type may take of the time of float32 at most, to be worth its rounding."""
+"""Largest share of float32's time that a 16-bit type may take, to be worth its rounding."""
 
 HOPELESS = 2.0
 """Ratio of two times after which the slower one is not measured again."""
 
 MEMORY_SHARE = 0.6
-"""Part of the free memory that the activations of one pass may take."""
+"""Share of the free memory that the activations of one pass may take."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,20 +56,20 @@ class Plan:
     form
         What is changed about it.
     convolutions
-        Those that can be joined to what follows them.
+        The convolutions that can be joined to what follows them.
     views_per_pass
-        Views that fit the memory at once; None: unknown.
+        How many views fit the memory at once; None: unknown.
     gradient_scale
         See `fvfast.engine.passes.Passes`.
     notes
         What was tried, and why it was not taken.
     bytes_per_view
-        What a view keeps for the backward pass.
+        Memory that one view keeps for the backward pass.
     takes_one_view
-        Whether the network takes no batch.
+        Whether the network accepts only one view at a time.
     scaled_outputs
-        Outputs of the layers for the views that were tried, where the type of the network needs a
-        gradient scale: it depends on the score, and another one may be asked for.
+        If the network's type needs a gradient scale: the layers' outputs for the views that were
+        tried. The scale depends on the score, so it is computed again for another score.
     """
 
     form: Form = Form()  # noqa: RUF009 (frozen)
@@ -81,14 +82,14 @@ class Plan:
     scaled_outputs: tuple[torch.Tensor, ...] = ()
 
     def for_run(self, scorer: Scorer, device: torch.device) -> "Plan":
-        """Return the plan with what depends on the score, and on how much memory is free now."""
+        """Return the plan adapted to a score and to the memory that is free now."""
         scale = gradient_scale(scorer, self.scaled_outputs) if self.scaled_outputs else 1.0
         free = available_memory(device)
         views = 1 if self.takes_one_view else fitting_views(self.bytes_per_view, free)
         return dataclasses.replace(self, gradient_scale=scale, views_per_pass=views)
 
     def describe(self) -> list[tuple[str, str]]:
-        """Names and values, for people."""
+        """Return names and values to show to people."""
         norms = sum(convolution.norm is not None for convolution in self.convolutions)
         sums = sum(convolution.adds for convolution in self.convolutions) if self.form.sums else 0
         activations = sum(
@@ -146,7 +147,7 @@ def make_plan(
 
 
 def record(tapped: TappedModel, scorer: Scorer, views: torch.Tensor) -> list[Convolution]:
-    """Find the convolutions of a network, and what can be joined to each, with a single view.
+    """Find the convolutions of a network and what can be joined to each, by running one view.
 
     Parameters
     ----------
@@ -168,14 +169,14 @@ def record(tapped: TappedModel, scorer: Scorer, views: torch.Tensor) -> list[Con
 
 
 def fitting_views(bytes_per_view: float, free: int | None) -> int | None:
-    """Count the views whose activations fit the free memory; None where that is unknown."""
+    """Count the views whose activations fit the free memory; None if that is unknown."""
     if free is None or bytes_per_view == 0:
         return None
     return max(1, int(MEMORY_SHARE * free / bytes_per_view))
 
 
 def gradient_scale(scorer: Scorer, outputs: Sequence[torch.Tensor]) -> float:
-    """Power of two that brings the scores' gradient of the layers' outputs near 1."""
+    """Return the power of two that brings the gradient at the layers' outputs close to 1."""
     leaves = [tensor.detach().requires_grad_() for tensor in outputs]
     with torch.enable_grad():
         gradients = torch.autograd.grad(
@@ -189,7 +190,7 @@ def gradient_scale(scorer: Scorer, outputs: Sequence[torch.Tensor]) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class _Trial:
-    """What a form gave for the probe, and the bytes that it kept for the backward pass."""
+    """The results of a form for the views tried, and the bytes it kept for the backward pass."""
 
     running: Running
     outputs: list[torch.Tensor]
@@ -206,25 +207,25 @@ class _Trial:
 
     def agrees_with(self, other: "_Trial", tolerance: float) -> bool:
         """Whether outputs and gradients are the same up to tolerances."""
-        # Numbers that are not finite compare as different.
+        # Comparisons with NaN are false, so results that are not finite do not agree.
         close = self.difference(other) <= tolerance
         return close and self.likeness(other) >= ALIKE
 
     def difference(self, other: "_Trial") -> float:
-        """Largest relative difference of the layers' outputs."""
+        """Return the largest relative difference of the layers' outputs."""
         return max(
             float((mine - its).norm() / its.norm().clamp(min=torch.finfo(its.dtype).tiny))
             for mine, its in zip(self.outputs, other.outputs, strict=True)
         )
 
     def likeness(self, other: "_Trial") -> float:
-        """Cosine similarity of the gradients, times the ratio of the smaller norm to the larger."""
+        """Return the cosine similarity of the gradients times the ratio (<= 1) of their norms."""
         mine, its = (trial.gradient.flatten().double() for trial in (self, other))
         norms = float(mine.norm()), float(its.norm())
         if max(norms) == 0:
             return 1.0
-        # One product is <mine, its> / (norms[0] * norms[1]) * min(norms) / max(norms). Divided
-        # first: the product of two small gradients may not be a number any more.
+        # This equals <mine, its> / (norms[0] * norms[1]) * min(norms) / max(norms). The division
+        # comes first because a product of two small gradients may underflow.
         return float((mine / max(norms)) @ (its / max(norms)))
 
 
@@ -261,7 +262,7 @@ class Planner:
         self.convolutions: list[Convolution] = []
         self.notes: list[str] = []
         self.gradient_scale = 1.0
-        # What two forms differ by shall not be the rounding of TF32.
+        # So that two forms do not differ by the rounding of TF32.
         self.trial_context: Callable[[], AbstractContextManager[None]] = exact_float32
 
     def plan(self, precision: Precision) -> tuple[Plan, Running]:
@@ -288,13 +289,13 @@ class Planner:
             return Plan(), Running(None, Form(), ())
         own = self._try(Form())
         if isinstance(own, Exception):
-            # Perhaps only because it looks at the settings that are changed for a trial.
+            # Perhaps it failed because it reads the settings that the context changes.
             self.trial_context = contextlib.nullcontext
             own = self._try(Form())
         if isinstance(own, Exception):
             raise own
         count = len(self.tapped.layers)
-        self.gradient_scale = gradient_scale(self.passes.scorer(0, 1), own.outputs[:count])
+        self.gradient_scale = gradient_scale(self.passes.make_scorer(0, 1), own.outputs[:count])
         best = self._fastest_same(own)
         if precision == "auto":
             best = self._fastest_similar(best)
@@ -315,10 +316,10 @@ class Planner:
         return plan, best.running
 
     def _fastest_same(self, own: _Trial) -> _Trial:
-        """Find the form furthest from the network's own that gives the same results."""
+        """Return the first form, from the fastest on, that gives the network's own results."""
         try:
-            self.convolutions = record(self.tapped, self.passes.scorer(0, 1), self.views)
-        except Exception as error:  # noqa: BLE001 (whatever a network does, it still runs as it is)
+            self.convolutions = record(self.tapped, self.passes.make_scorer(0, 1), self.views)
+        except Exception as error:  # noqa: BLE001 (the network can still run as it is)
             self.notes.append(f"joined convolutions: {_brief(error)}")
             return own
         if has_global_hooks():
@@ -411,7 +412,7 @@ class Planner:
                 torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
             ):
                 outputs, gradient = self._forward_and_back(running)
-                # Here, where they have the type of the form.
+                # Parameters do not count. Here they have the type of the form.
                 for tensor in (
                     self.tapped.model.parameters() if self.tapped.model is not None else ()
                 ):
@@ -433,7 +434,7 @@ class Planner:
             return made
 
         self.passes.gradient_scale = self._scale_in(running.form)
-        # Each trial with the same draws of a network that draws for itself.
+        # A network that draws random numbers gets the same ones in each trial.
         with (
             torch.enable_grad(),
             running.context(self.views.device),
@@ -441,12 +442,12 @@ class Planner:
         ):
             scores, gradient = self.passes.run(network, self.views, 1)
         if all(layer.module is None for layer in self.tapped.layers):
-            # The score itself calls the network.
+            # No layer was read: the score itself calls the network.
             outputs.append(scores)
         return outputs, gradient
 
     def seconds_of(self, forms: Sequence[Running], rounds: int = 3) -> list[float]:
-        """Median seconds of a pass in each form, in turns; one that is far behind has one turn."""
+        """Measure the median seconds of a pass in each form, in turns; far slower ones once."""
         seconds: list[list[float]] = [[] for _ in forms]
         for _ in range(rounds if len(forms) > 1 else 0):
             for running, taken in zip(forms, seconds, strict=True):
@@ -462,7 +463,7 @@ class Planner:
         return [statistics.median(taken) if taken else 0.0 for taken in seconds]
 
     def _views_per_pass(self, bytes_per_view: float) -> int | None:
-        """Count the views that fit; where memory ran out meanwhile, what was left fitted."""
+        """Count the views that fit; no more than were left if memory ran out during the trials."""
         free = self._available(self.views.device)
         counts = (fitting_views(bytes_per_view, free), self.passes.views_per_pass)
         return min((count for count in counts if count is not None), default=None)
@@ -471,7 +472,7 @@ class Planner:
         return self.gradient_scale if self._is_scaled(form) else 1.0
 
     def _is_scaled(self, form: Form) -> bool:
-        """Whether the scores have a scale in a form: float16 alone cannot hold small gradients."""
+        """Whether a form needs a gradient scale: only float16 cannot hold small gradients."""
         if form.dtype is not None:
             return form.dtype == torch.float16
         model = self.tapped.model
@@ -479,7 +480,7 @@ class Planner:
 
 
 def _memory(tensor: torch.Tensor) -> tuple[int, int] | None:
-    """Address and bytes of a tensor's memory; None for subclasses that have none of their own."""
+    """Return address and bytes of a tensor's memory; None for subclasses without their own."""
     try:
         storage = tensor.untyped_storage()
         return storage.data_ptr(), storage.nbytes()
@@ -494,5 +495,5 @@ def _brief(error: Exception) -> str:
 
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
-        # Not for the device: while another thread captures a graph, that fails.
+        # The stream, not the device: that fails while another thread captures a graph.
         torch.cuda.current_stream(device).synchronize()

@@ -1,4 +1,4 @@
-"""Watches one forward pass for the operations that can be joined."""
+"""Records the operations of a forward pass that can be joined."""
 
 import dataclasses
 import inspect
@@ -18,7 +18,7 @@ from fvfast.engine.rewrite.relu import RELU_CEILINGS
 
 _CONVOLUTION_ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 _NORM_ARGUMENTS = tuple(inspect.signature(F.batch_norm).parameters)
-# Reading an attribute (shape, dtype, device) is no use of the values.
+# Reading an attribute (shape, dtype, device) does not use the values.
 _NO_USE = ("__get__", "size", "dim", "stride", "is_contiguous", "numel")
 
 Zeros = tuple[int, int, int, int]
@@ -36,21 +36,24 @@ class Convolution:
     settings
         stride, padding, dilation and groups.
     norm
-        Arguments of the batch normalization that alone reads the output, but for the output itself;
-        None without one.
+        Arguments of the batch normalization, without its input, if a batch normalization is the
+        only reader of the output; None otherwise.
     adds
-        Whether a sum with a tensor of the same shape alone reads the output, or that of the
-        normalization: the end of a residual branch.
+        Whether the only reader of the output (of the normalization, if there is one) is a sum with
+        a tensor of the same shape: the end of a residual branch.
     activation
-        The one that alone reads the output, that of the normalization, or the sum.
+        The activation that is the only reader of the output so far, if there is one.
     feeds_convolution
-        Whether a recorded convolution alone reads the final output, or that of `feeds_padding`.
+        Whether a recorded convolution is the only reader of the final output, after the padding of
+        `feeds_padding`.
     feeds_padding
-        Whether a padding that a recorded convolution takes over alone reads the final output.
+        Whether the only reader of the final output is a padding that a recorded convolution takes
+        over.
     zeros
-        Zeros that a call in front puts around the images: left, right, top, bottom.
+        Zeros that a separate call puts around the images before this convolution: left, right, top,
+        bottom.
     padded
-        The convolution whose final output is padded there; None without such a call.
+        The convolution whose final output that call pads; None if there is no such call.
     """
 
     weight: torch.Tensor
@@ -66,7 +69,7 @@ class Convolution:
 
 
 def activation_of(func: Callable[..., Any], args: Any, settings: Mapping[str, Any]) -> Activation:
-    """Tell which activation a function call is."""
+    """Return the activation that a function call computes."""
     if func in RELU_CEILINGS:
         return "relu" if RELU_CEILINGS[func] is None else "relu6"
     if func in (F.hardtanh, F.hardtanh_):
@@ -80,7 +83,7 @@ def activation_of(func: Callable[..., Any], args: Any, settings: Mapping[str, An
 def convolution_arguments(
     func: Callable[..., Any], args: Any, settings: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    """Arguments by name when a function call is a two-dimensional convolution; else None."""
+    """Return the arguments by name if a call is a two-dimensional convolution; else None."""
     if func is not torch.conv2d:
         return None
     defaults = {"bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
@@ -91,7 +94,7 @@ def convolution_arguments(
 def norm_arguments(
     func: Callable[..., Any], args: Any, settings: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    """Arguments by name when a function call is a batch normalization; else None."""
+    """Return the arguments by name if a call is a batch normalization; else None."""
     if func is not F.batch_norm:
         return None
     defaults = {"weight": None, "bias": None, "training": False, "eps": 1e-5}
@@ -99,9 +102,9 @@ def norm_arguments(
 
 
 def same_convolutions(ones: Sequence[Convolution], others: Sequence[Convolution]) -> bool:
-    """Whether two forward passes called the same convolutions in the same way.
+    """Whether two forward passes called the same convolutions with the same settings.
 
-    The same tensors, that is: their values may have changed.
+    They are the same if their tensors are the same objects; the values may have changed.
     """
     places = [
         {id(entry): index for index, entry in enumerate(entries)} for entries in (ones, others)
@@ -127,7 +130,7 @@ def _same_values(one: Any, other: Any) -> bool:
 
 
 def zeros_around(func: Callable[..., Any], args: Any, settings: Mapping[str, Any]) -> Zeros | None:
-    """Tell what a function call puts around images (B, C, H, W) when it is zeros; else None."""
+    """Return the zeros if a call pads images (B, C, H, W) with zeros; else None."""
     if func is not F.pad:
         return None
     given = dict(zip(("input", "pad", "mode", "value"), args, strict=False))
@@ -144,9 +147,9 @@ def zeros_around(func: Callable[..., Any], args: Any, settings: Mapping[str, Any
 def sum_operands(
     func: Callable[..., Any], args: Any, settings: Mapping[str, Any]
 ) -> tuple[torch.Tensor, ...]:
-    """Terms that may be a convolution's output when a function call is a plain sum of tensors.
+    """Return the terms that may be a convolution's output if a call is a plain sum of tensors.
 
-    Of a sum in place it is the first term only: the result belongs there.
+    For a sum in place this is the first term only, because the result is written there.
     """
     if func not in (torch.Tensor.add, torch.Tensor.add_, torch.add) or settings or len(args) != 2:
         return ()
@@ -163,14 +166,14 @@ def record_convolutions(
     """Find the convolutions of a forward pass and what can be joined to each.
 
     A convolution that is called several times, or whose weights are computed in the forward pass,
-    is left out. What hooks of the user see is never joined to something else.
+    is left out. Tensors that the user's hooks see are never joined away.
 
     Parameters
     ----------
     model
         The network, frozen and in evaluation mode.
     run
-        Runs it once and returns the tensors that are asked for.
+        Runs it once and returns the tensors that the caller needs.
 
     Returns
     -------
@@ -183,7 +186,7 @@ def record_convolutions(
     handles = [
         module.register_forward_hook(see, with_kwargs=True)
         for module in model.modules()
-        # Those of backward passes put nothing into a pass without gradients, as this one.
+        # Backward hooks, too: they leave no trace in a pass without gradients, such as this one.
         if has_global_hooks() or any(getattr(module, name) for name in HOOKS)
     ]
     try:
@@ -202,12 +205,12 @@ class _Call:
 
     kind: str
     arguments: Mapping[str, Any]
-    read: "tuple[_Value, ...]"  # what may come from another call
+    read: "tuple[_Value, ...]"  # inputs that may come from another call
     made: "_Value"
 
 
 _Value = tuple[int, int]
-"""Identity of a tensor, and how often it had been written to: the values that it had then."""
+"""Id and version of a tensor: together they identify the values that it had at one time."""
 
 
 def _value(tensor: torch.Tensor) -> _Value:
@@ -222,7 +225,7 @@ class _Recorder(Mode):
         self.constants = constants
         self.calls: list[_Call] = []
         self.uses: dict[_Value, int] = {}
-        self._alive: list[Any] = []  # so that no two tensors have the same identity
+        self._alive: list[Any] = []  # so that no two tensors have the same id
 
     def __torch_function__(
         self,
@@ -257,7 +260,7 @@ class _Recorder(Mode):
                 self.uses[value] = self.uses.get(value, 0) + 1
 
     def use_all(self, _module: nn.Module, inputs: Any, named: Any, output: Any) -> None:
-        """Count what a hook of the user may keep: a forward hook."""
+        """Count a module's inputs and output as read, by a hook of the user (a forward hook)."""
         self.use((inputs, named, output))
 
     def joined(self) -> list[Convolution]:
@@ -271,8 +274,10 @@ class _Recorder(Mode):
             weight = id(call.arguments["weight"])
             times_called[weight] = times_called.get(weight, 0) + 1
         found = []
-        padded: dict[int, tuple[Zeros, Convolution]] = {}  # by the identity of the call
-        takers: dict[int, Convolution] = {}  # of the sums, by the identity of their call
+        padded: dict[
+            int, tuple[Zeros, Convolution]
+        ] = {}  # by the id of the call that is padded for
+        takers: dict[int, Convolution] = {}  # which convolution takes over a sum, by the sum's id
         for call in calls:
             if times_called[id(call.arguments["weight"])] > 1:
                 continue
@@ -284,13 +289,14 @@ class _Recorder(Mode):
                 convolution.zeros, convolution.padded = padded[id(call)]
             reader = readers.get(call.made)
             if reader is not None and reader.kind == "norm":
-                # The images would be kept as long as the weights.
+                # Without the input: it would be kept as long as the weights.
                 convolution.norm = {
                     name: value for name, value in reader.arguments.items() if name != "input"
                 }
                 reader = readers.get(reader.made)
             if reader is not None and reader.kind == "sum":
-                # Of two convolutions it is the later one, when the other term is there.
+                # If both terms come from convolutions, the later one takes over the sum: then the
+                # other term is there.
                 if (earlier := takers.get(id(reader))) is not None:
                     earlier.adds, earlier.activation = False, "none"
                     earlier.feeds_convolution = earlier.feeds_padding = False
@@ -316,7 +322,7 @@ class _Recorder(Mode):
         """Whether a call is a convolution that can have more padding."""
         if call.kind != "convolution" or times_called[id(call.arguments["weight"])] > 1:
             return False
-        # What differs between two sides becomes taps, which lie side by side.
+        # A difference between two sides becomes additional taps, which are adjacent.
         return call.arguments["dilation"] in (1, (1, 1), [1, 1])
 
     def _kind(
@@ -343,6 +349,6 @@ class _Recorder(Mode):
         return ("" if activation == "none" else activation), settings
 
     def _constant(self, tensor: torch.Tensor | None) -> bool:
-        # Subclasses may have no values that could be folded, or not all of them here.
+        # Subclasses of tensors may not hold values that could be folded.
         plain = type(tensor) in (torch.Tensor, nn.Parameter)
         return tensor is None or (plain and id(tensor) in self.constants)

@@ -1,4 +1,4 @@
-"""Lets gradients through ReLUs, to wake units that are dead on a first image."""
+"""Lets gradients pass through ReLUs, to activate units that are dead on the first image."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any

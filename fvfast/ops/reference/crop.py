@@ -1,4 +1,4 @@
-"""Cropping once more in plain PyTorch: see `fvfast.ops.reference.noise`.
+"""Cropping in plain PyTorch.
 
 Resampling is linear and separable: a crop is ``rows @ image @ columns.T`` with two matrices of
 weights, and its transpose is the gradient.

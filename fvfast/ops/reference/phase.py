@@ -8,7 +8,7 @@ import torch
 
 from fvfast.ops.colors import recorrelate_colors
 
-# What keeps a constant phase or a constant image finite when it is standardized (as in Xplique).
+# Keeps a constant phase or a constant image finite when it is standardized (as in Xplique).
 STANDARDIZATION_EPSILON = 1e-5
 
 
@@ -26,10 +26,10 @@ def standardize(values: torch.Tensor) -> torch.Tensor:
         Same shape and dtype. Constant values become 0.
     """
     axes = (-3, -2, -1)
-    centerd = values - values.mean(axes, keepdim=True)
+    centered = values - values.mean(axes, keepdim=True)
     # std() rather than sqrt(mean(x^2)): its gradient is 0, not NaN, where the values are constant.
-    deviation = centerd.std(axes, correction=0, keepdim=True)
-    return centerd / (deviation + STANDARDIZATION_EPSILON)
+    deviation = centered.std(axes, correction=0, keepdim=True)
+    return centered / (deviation + STANDARDIZATION_EPSILON)
 
 
 def half_spectrum_image(magnitude: torch.Tensor, phase: torch.Tensor, width: int) -> torch.Tensor:
