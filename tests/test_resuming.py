@@ -6,9 +6,9 @@ import os
 import numpy as np
 import pytest
 import torch
+from console import QUICK, draw, invoke, settings_of
+from console import _workplace as _workplace
 from PIL import Image
-from test_cli import QUICK, draw, invoke, settings_of
-from test_cli import _workplace as _workplace
 
 from fvfast import maco_batch, optimize
 from fvfast.cli import app as cli
