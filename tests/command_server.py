@@ -178,32 +178,32 @@ def become(request, files):
         usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
         ignored = number in request.get("ignored", ())
         signal.signal(number, signal.SIG_IGN if ignored else usual)
+    session = cli.Session()
     if "witness" in request:
-        watch(cli, request["witness"])
+        session = cli.Session(maco_batch=watched(session.maco_batch, request["witness"]))
     startup.open_closed_streams()
     startup.quit_on_interrupt()
     sys.argv = ["fvfast", *request["arguments"]]
     try:
-        cli.app()
+        cli.app(obj=session)
     except SystemExit as leaving:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(leaving.code or 0)
 
 
-def watch(cli, path):
-    """Note each step that is taken."""
+def watched(usual, path):
+    """Make a `maco_batch` that notes each step that is taken."""
     file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    usual = cli.maco_batch
 
-    def watched(objective, *, callback, **settings):
+    def maco_batch(objective, *, callback, **settings):
         def note(report):
             os.write(file, f"{report.names[0]}\n".encode())
             return callback(report)
 
         return usual(objective, callback=note, **settings)
 
-    cli.maco_batch = watched
+    return maco_batch
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ import torch
 from emulated import kernel_threads
 from torch import nn
 
+import fvfast.engine
+
 GOLDEN = Path(__file__).parent / "golden"
 
 
@@ -53,6 +55,12 @@ class GoldenArrays(dict):
 @pytest.fixture(scope="session", params=["48x48", "40x64"])
 def golden(request):
     return GoldenArrays.load(GOLDEN / f"xplique_{request.param}.npz")
+
+
+@pytest.fixture
+def nothing_kept():
+    """Begin without the forms that earlier calls have left with their networks."""
+    fvfast.engine.clear()
 
 
 @pytest.fixture

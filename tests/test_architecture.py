@@ -208,3 +208,99 @@ def test_every_parameter_of_a_public_function_is_documented():
             wrong.append(name)
     assert checked > 30
     assert not wrong, "\n".join(wrong)
+
+
+OWN = {
+    "fvfast", "benchmarks", "build_native", "setup",
+    "cuda_check", "cuda_emulator", "ptx_interpreter",
+}  # fmt: skip
+
+
+def imported_names(tree):
+    """Full names of what a program imports, by the names that they have in it."""
+    names = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                top = alias.name.split(".")[0]
+                names[alias.asname or top] = alias.name if alias.asname else top
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                names[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+    return names
+
+
+def replacements(source):
+    """What a test replaces by `pytest.MonkeyPatch` or `unittest.mock`, or sets on a module.
+
+    Returns
+    -------
+    found
+        Lines, and full names of the owners; those of owners that are not imported begin with "?".
+    """
+    tree = ast.parse(source)
+    imported = imported_names(tree)
+
+    def full_name(node):
+        if isinstance(node, ast.Constant):
+            return str(node.value)
+        first, *rest = ast.unparse(node).split(".")
+        return ".".join([imported.get(first, f"?{first}"), *rest])
+
+    def owners(node):
+        if isinstance(node, ast.Call) and node.args:
+            called, name = ast.unparse(node.func), full_name(node.args[0])
+            is_patch = re.search(r"\.(setattr|delattr)$|(^|\.)patch(\.object)?$", called)
+            # Python's own are also for what a test has made.
+            if is_patch or (called in ("setattr", "delattr") and is_own(name)):
+                yield name
+        if isinstance(node, ast.Assign):
+            attributes = (one for one in node.targets if isinstance(one, ast.Attribute))
+            for name in (full_name(one.value) for one in attributes):
+                # Objects of the process, such as CAPTURES, have attributes that may be set.
+                if is_own(name) and not name.rpartition(".")[2].isupper():
+                    yield name
+
+    return [(node.lineno, name) for node in ast.walk(tree) for name in owners(node)]
+
+
+def is_own(name):
+    return name.split(".")[0] in OWN
+
+
+@pytest.mark.parametrize(
+    ("source", "owner"),
+    [
+        ("import fvfast.maco as m\nmonkeypatch.setattr(m, 'maco', 1)", "fvfast.maco"),
+        ("from fvfast.run import loop\nloop.free_bytes = 1", "fvfast.run.loop"),
+        ("from fvfast.run.loop import _Loop\nsetattr(_Loop, 'take', 1)", "fvfast.run.loop._Loop"),
+        ("from fvfast.cli import app\np.delattr(app.maco, 'x')", "fvfast.cli.app.maco"),
+        ("patch.setattr('fvfast.models.torch', 1)", "fvfast.models.torch"),
+        ("def f(gate):\n    with mock.patch.object(gate, 'x'): pass", "?gate"),
+        ("@mock.patch('benchmarks.load.x')\ndef f(): pass", "benchmarks.load.x"),
+        ("import torch\np.setattr(torch.cuda, 'init', 1)", "torch.cuda"),
+        ("model.training = True", None),
+        ("setattr(self, name, part)", None),
+    ],
+)
+def test_replacements_are_found(source, owner):
+    assert [name for _, name in replacements(source)] == ([] if owner is None else [owner])
+
+
+def test_no_test_replaces_what_it_tests():
+    """Only what stands for a machine or a library that is not here is replaced.
+
+    Whatever else a test wants to be different, it hands in: as an argument, in an object.
+    """
+    wrong, checked = [], 0
+    for path in sorted((*(ROOT / "tests").rglob("*.py"), *(ROOT / "tools").rglob("*.py"))):
+        found = replacements(path.read_text())
+        checked += len(found)
+        # An owner that is not imported may be anything.
+        wrong += [
+            f"{path.relative_to(ROOT)}, line {line}: {name}"
+            for line, name in found
+            if is_own(name) or name.startswith("?")
+        ]
+    assert checked > 30
+    assert not wrong, "\n".join(wrong)

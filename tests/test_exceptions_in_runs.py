@@ -4,8 +4,8 @@ import warnings
 
 import pytest
 import torch
+from misbehaving import CountsInItsData, everything, global_state
 from selection import short_for
-from test_misbehaving_networks import CountsInItsData, everything, global_state
 
 import fvfast.engine
 from fvfast import Objective, maco, maco_batch, optimize

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from misbehaving import Network, Spikes, everything, global_state
 from selection import short_for, thorough
-from test_misbehaving_networks import Network, Spikes, everything, global_state
 from torch import nn
 
 import fvfast

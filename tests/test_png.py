@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFont, UnidentifiedImageError
 from unprivileged import unprivileged
 
 from fvfast.plot import (
@@ -198,13 +198,13 @@ def test_the_contact_sheet_shows_each_picture_with_its_name(tmp_path):
 )
 def test_no_name_is_too_much_for_the_contact_sheet(tmp_path, name, monkeypatch):
     measured = []
-    usual = png.ImageFont.FreeTypeFont.getlength
+    usual = ImageFont.FreeTypeFont.getlength
 
     def count(font, text, *arguments, **settings):
         measured.append(len(text))
         return usual(font, text, *arguments, **settings)
 
-    monkeypatch.setattr(png.ImageFont.FreeTypeFont, "getlength", count)
+    monkeypatch.setattr(ImageFont.FreeTypeFont, "getlength", count)
     path = contact_sheet([torch.rand(3, 8, 8)], [name], tmp_path / "a.png")
     with Image.open(path) as file:
         assert file.size[0] == 2 * 12 + 320
@@ -215,7 +215,7 @@ def test_no_name_is_too_much_for_the_contact_sheet(tmp_path, name, monkeypatch):
 
 @pytest.mark.parametrize("width", [1, 5, 31, 32, 33, 60])
 def test_a_line_is_cut_no_more_than_it_must_be(width):
-    font = png.ImageFont.load_default(18)
+    font = ImageFont.load_default(18)
     line = "Wi" * width
     fitted = png._fitted(line, font)
     assert font.getlength(fitted) <= 320

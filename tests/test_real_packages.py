@@ -6,8 +6,8 @@ import open_clip
 import pytest
 import timm
 import torch
+from misbehaving import everything, global_state
 from selection import short_for
-from test_misbehaving_networks import everything, global_state
 from torch import nn
 from torch.ao.quantization import get_default_qat_qconfig_mapping
 from torch.ao.quantization.quantize_fx import prepare_qat_fx

@@ -1,16 +1,16 @@
 """A command into a folder that holds pictures: kept if they are the same, never lost."""
 
-import functools
 import json
 import os
 
 import numpy as np
 import pytest
 import torch
+from console import QUICK, draw, invoke, settings_of
+from console import _workplace as _workplace
 from PIL import Image
-from test_cli import QUICK, draw, invoke, settings_of
-from test_cli import _workplace as _workplace
 
+from fvfast import maco_batch, optimize
 from fvfast.cli import app as cli
 from fvfast.plot import read_metadata, save_png
 from fvfast.spectrum import Spectrum
@@ -24,34 +24,37 @@ def times(folder):
 
 
 @pytest.fixture
-def drawn(monkeypatch):
-    """Names of the pictures that are optimized, batch by batch."""
-    batches = []
-    for name in ("maco_batch", "optimize"):
-        usual = getattr(cli, name)
+def drawn():
+    return Drawn()
 
-        @functools.wraps(usual)
-        def remember(objective, *, usual=usual, **settings):
-            batches.append(objective.combination_names)
+
+class Drawn(list):
+    """Names of the pictures that are optimized in a session, batch by batch."""
+
+    @property
+    def session(self):
+        return cli.Session(maco_batch=self._noted(maco_batch), optimize=self._noted(optimize))
+
+    def _noted(self, usual):
+        def noted(objective, **settings):
+            self.append(objective.combination_names)
             return usual(objective, **settings)
 
-        monkeypatch.setattr(cli, name, remember)
-    return batches
+        return noted
 
 
 def test_pictures_with_the_same_settings_are_kept(tmp_path, drawn):
     folder = tmp_path / "pictures"
     draw(*CHANNELS, "1,3", *QUICK)
     before = times(folder)
-    drawn.clear()
-    result = draw(*CHANNELS, "0-4", "--batch-size", 2, *QUICK)
+    result = draw(*CHANNELS, "0-4", "--batch-size", 2, *QUICK, session=drawn.session)
     assert drawn == [["Channel#conv_0", "Channel#conv_2"], ["Channel#conv_4"]]
     assert before.items() <= times(folder).items()
     lines = result.stdout.splitlines()
     assert "Channel#conv_1, already there: pictures/tiny_Channel_conv_1.png" in lines
     assert lines[-1] == f"3 pictures in {folder}, and 2 that were already there"
     drawn.clear()
-    result = draw(*CHANNELS, "0-4", *QUICK)
+    result = draw(*CHANNELS, "0-4", *QUICK, session=drawn.session)
     assert drawn == []
     assert result.stdout.splitlines()[-1] == f"nothing to draw: 5 pictures already in {folder}"
 
@@ -73,14 +76,13 @@ def test_pictures_with_other_settings_are_refused_before_the_work(
     folder = tmp_path / "pictures"
     draw(*CHANNELS, "0-4", *QUICK)
     before = times(folder)
-    drawn.clear()
-    result = draw(*CHANNELS, "0-5", *QUICK, *options, status=1)
+    result = draw(*CHANNELS, "0-5", *QUICK, *options, status=1, session=drawn.session)
     assert drawn == []
     assert times(folder) == before
     assert f"error: tiny_Channel_conv_0.png ({difference}" in result.stderr
     assert " and 2 more in pictures are other pictures than asked for" in result.stderr
     assert "--overwrite" in result.stderr
-    draw(*CHANNELS, "0-5", *QUICK, *options, "--overwrite")
+    draw(*CHANNELS, "0-5", *QUICK, *options, "--overwrite", session=drawn.session)
     assert len(drawn) == 6
     assert not set(before.items()) & set(times(folder).items())
 
@@ -93,24 +95,18 @@ def test_what_does_not_change_the_recipe_is_no_other_setting(tmp_path, drawn):
     settings |= {"versions": {"fvfast": "0.0"}, "device": "cuda:3", "score": 17.0}
     metadata["fvfast.settings"] = json.dumps(settings)
     save_png(path, torch.rand(3, 8, 8), metadata=metadata)
-    drawn.clear()
-    draw(*CHANNELS, "1", *QUICK, "--batch-size", 3)
+    draw(*CHANNELS, "1", *QUICK, "--batch-size", 3, session=drawn.session)
     assert drawn == []
 
 
-def test_an_interrupted_picture_is_drawn_again(tmp_path, drawn, monkeypatch):
-    usual = cli.maco_batch
-
+def test_an_interrupted_picture_is_drawn_again(tmp_path, drawn):
     def stopped(objective, *, callback, **settings):
-        return usual(objective, callback=lambda report: callback(report) or True, **settings)
+        return maco_batch(objective, callback=lambda report: callback(report) or True, **settings)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(cli, "maco_batch", stopped)
-        draw(*CHANNELS, "1", *QUICK)
+    draw(*CHANNELS, "1", *QUICK, session=cli.Session(maco_batch=stopped))
     (path,) = (tmp_path / "pictures").iterdir()
     assert settings_of(path)["steps_taken"] == 1
-    drawn.clear()
-    draw(*CHANNELS, "1", *QUICK)
+    draw(*CHANNELS, "1", *QUICK, session=drawn.session)
     assert drawn == [["Channel#conv_1"]]
     assert settings_of(path)["steps_taken"] == 2
 
@@ -170,9 +166,8 @@ def test_pictures_that_depend_on_each_other_are_drawn_together_again(tmp_path, d
     before = {path: path.read_bytes() for path in folder.iterdir()}
     lost = folder / "tiny_Channel_conv_1.png"
     lost.unlink()
-    drawn.clear()
     kept = times(folder)
-    draw(*CHANNELS, "0-3", *arguments, command="optimize")
+    draw(*CHANNELS, "0-3", *arguments, command="optimize", session=drawn.session)
     assert drawn == [["Channel#conv_0", "Channel#conv_1"]]
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
     assert kept.items() <= times(folder).items()
@@ -189,8 +184,7 @@ def test_arrays_and_their_picture_are_one(tmp_path, drawn, lost):
     folder = tmp_path / "pictures"
     before = sorted(times(folder))
     (folder / f"many5_Channel_0_1.{lost}").unlink()
-    drawn.clear()
-    draw(*arguments, model="five")
+    draw(*arguments, model="five", session=drawn.session)
     assert drawn == [["Channel#0_1"]]
     assert sorted(times(folder)) == before
     np.savez(folder / "many5_Channel_0_0.npz", mine=np.zeros(3))
@@ -204,36 +198,35 @@ def test_a_picture_of_three_channels_has_no_arrays_beside_it(tmp_path):
     draw(*CHANNELS, "1", *QUICK)
 
 
-def test_a_spectrum_that_is_there_is_refused_before_it_is_measured(tmp_path, monkeypatch):
-    (tmp_path / "photos").mkdir()
-    noise = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(tmp_path / "photos" / "a.png")
+def test_a_spectrum_that_is_there_is_refused_before_it_is_measured(tmp_path):
     (tmp_path / "own.npz").write_bytes(b"precious")
     os.mkfifo(tmp_path / "pipe")
     measure = ["spectrum", "photos", "--size", 16, "--no-progress", "--out"]
-    with monkeypatch.context() as patch:
-        patch.setattr(Spectrum, "from_images", lambda *_, **__: pytest.fail("measured"))
-        assert "own.npz is there already" in invoke(*measure, "own.npz", status=1).stderr
-        for out in ("pipe", "/dev/null"):
-            for overwrite in ([], ["--overwrite"]):
-                result = invoke(*measure, out, *overwrite, status=1)
-                assert f"{out} is a " in result.stderr
+    # There are no photos yet, which measuring them would tell.
+    assert "own.npz is there already" in invoke(*measure, "own.npz", status=1).stderr
+    for out in ("pipe", "/dev/null"):
+        for overwrite in ([], ["--overwrite"]):
+            result = invoke(*measure, out, *overwrite, status=1)
+            assert f"{out} is a " in result.stderr
     assert (tmp_path / "own.npz").read_bytes() == b"precious"
+    (tmp_path / "photos").mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "photos" / "a.png")
     invoke(*measure, "own.npz", "--overwrite")
     assert Spectrum.from_file("own.npz").image_count == 1
 
 
 def test_a_picture_that_cannot_be_written_does_not_take_the_others_with_it(tmp_path, monkeypatch):
-    from fvfast.cli import rendering
+    saved = []
+    usual = Image.Image.save
 
-    usual = rendering.save_png
-
-    def refuse(path, *arguments, **settings):
-        if "conv_1" in path.name:
+    def full_for_a_moment(image, *arguments, **settings):
+        saved.append(image)
+        if len(saved) == 2:
             raise OSError(28, "No space left on device")
-        return usual(path, *arguments, **settings)
+        return usual(image, *arguments, **settings)
 
-    monkeypatch.setattr(rendering, "save_png", refuse)
+    monkeypatch.setattr(Image.Image, "save", full_for_a_moment)
     result = draw(*CHANNELS, "0-5", "--batch-size", 3, *QUICK, status=1)
     assert "No space left on device" in result.stderr
     names = sorted(path.name for path in (tmp_path / "pictures").iterdir())

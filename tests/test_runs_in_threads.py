@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from test_misbehaving_networks import Drops, Network, everything, global_state
+from misbehaving import Drops, Network, everything, global_state
 from torch import nn
 
 import fvfast.engine

@@ -17,9 +17,9 @@ import time
 
 import pytest
 from command_server import Server
+from console import TINY
 from PIL import Image
 from selection import thorough
-from test_cli import TINY
 
 from fvfast.plot import read_metadata
 

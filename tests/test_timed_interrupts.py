@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from misbehaving import Network, Spikes, everything, global_state
 from test_forced_interrupts import INPUT, draw
-from test_misbehaving_networks import Network, Spikes, everything, global_state
 
 import fvfast
 from fvfast import maco, maco_batch, optimize

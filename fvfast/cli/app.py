@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,7 +41,7 @@ from fvfast.cli.stopping import StopRequest
 from fvfast.cli.terminal import console, friendly_errors, plain, print_error, run_program
 from fvfast.engine.network.layers import trace_layers
 from fvfast.files.writing import check_replaceable, remove_unfinished
-from fvfast.maco import maco, maco_batch
+from fvfast.maco import MacoBatch, maco, maco_batch
 from fvfast.models import LoadedModel, load_model
 from fvfast.objectives import Objective
 from fvfast.optimize import optimize
@@ -62,6 +62,23 @@ EXIT_STATUS = (
     "or if a picture is missing; 2 if the command line is wrong; 130 after Ctrl-C, 143 after "
     "SIGTERM and 129 after SIGHUP, when the pictures so far have been saved."
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """What a command is told beside its own arguments, as ``context.obj``.
+
+    Attributes
+    ----------
+    debug
+        Whether errors are shown with tracebacks.
+    maco_batch, optimize
+        The functions that draw, with the arguments and results of `fvfast`'s own.
+    """
+
+    debug: bool = False
+    maco_batch: Callable[..., MacoBatch] = maco_batch
+    optimize: Callable[..., tuple[list[torch.Tensor], list[str]]] = optimize
 
 
 class _Program(typer.Typer):
@@ -98,7 +115,7 @@ def main(
     ] = False,
 ) -> None:
     """Feature visualization: find the image that makes a part of a network fire."""
-    context.obj = debug
+    context.obj = dataclasses.replace(context.obj or Session(), debug=debug)
 
 
 @app.command("maco")
@@ -154,7 +171,7 @@ def maco_command(
 ) -> None:
     """Draw units with MaCo: the magnitudes of natural images, optimized phases."""
     chosen = _given(MacoSettings, locals())
-    with friendly_errors(context.obj) as stop:
+    with friendly_errors(context.obj.debug) as stop:
         check_writable(out)
         magnitudes = Spectrum.natural() if spectrum is None else Spectrum.from_file(spectrum)
         loaded = load_model(model)
@@ -163,7 +180,7 @@ def maco_command(
         chosen = {"values_range": loaded.values_range, **chosen}
 
         def run(objective: Objective) -> Pictures:
-            made = maco_batch(
+            made = context.obj.maco_batch(
                 objective,
                 maco_dataset=magnitudes,
                 progress=progress,
@@ -220,7 +237,7 @@ def optimize_command(
 ) -> None:
     """Draw units with Fourier (or pixel) feature visualization."""
     chosen = _given(OptimizeSettings, locals())
-    with friendly_errors(context.obj) as stop:
+    with friendly_errors(context.obj.debug) as stop:
         check_writable(out)
         loaded = load_model(model)
         where = choose_device(device)
@@ -233,7 +250,7 @@ def optimize_command(
                 scores.append(report.scores)
                 return _watch(stop, report)
 
-            images, names = optimize(
+            images, names = context.obj.optimize(
                 objective, progress=progress, callback=watch, device=where, **chosen
             )
             table = torch.stack(scores, 1) if scores else torch.empty(len(names), 0)
@@ -271,7 +288,7 @@ def layers(
     ] = False,
 ) -> None:
     """List the layers of a network: index, name, type, shape of the output and its channels."""
-    with friendly_errors(context.obj):
+    with friendly_errors(context.obj.debug):
         loaded = load_model(model)
         traced = trace_layers(loaded.model, loaded.input_shape, loaded.preprocess)
         table = Table("index", "name", "type", "output shape", "channels on axis")
@@ -308,7 +325,7 @@ def spectrum(
     progress: ProgressOption = True,
 ) -> None:
     """Measure the magnitudes of your own images, for `fvfast maco --spectrum`."""
-    with friendly_errors(context.obj) as stop:
+    with friendly_errors(context.obj.debug) as stop:
         if out.is_dir():
             raise IsADirectoryError(
                 f"{out} is a folder; expected a file to write the spectrum to, such as "
@@ -342,7 +359,7 @@ def info(
     precision: PrecisionOption = None,
 ) -> None:
     """Show versions, devices and how the kernels were built."""
-    with friendly_errors(context.obj):
+    with friendly_errors(context.obj.debug):
         table = Table(show_header=False)
         for name, value in describe_installation():
             table.add_row(name, plain(value))

@@ -26,7 +26,7 @@ def describe_installation() -> Iterator[tuple[str, str]]:
     yield "threads", f"{torch.get_num_threads()} (torch), {native.threads} (native kernels)"
     if advice := waiting_advice(torch.get_num_threads(), usable_cores(), busy_cores()):
         yield "waiting threads", advice
-    yield "CUDA kernels", _describe_cuda_kernels(native)
+    yield "CUDA kernels", describe_cuda_kernels(native)
     version = torch.version.cuda
     found = torch.cuda.device_count()
     if version is None:
@@ -75,7 +75,8 @@ def waiting_advice(threads: int, cores: int, busy: float | None) -> str:
     )
 
 
-def _describe_cuda_kernels(native: NativeStatus) -> str:
+def describe_cuda_kernels(native: NativeStatus) -> str:
+    """Say for which compute capabilities there are kernels, or why for none."""
     if not native.cuda_architectures:
         return f"none: {native.cuda_reason}"
     capabilities = re.sub(r"(\d+)(\d)", r"\1.\2", native.cuda_architectures).replace(";", ", ")

@@ -1,46 +1,29 @@
 """What decides about CUDA graphs, with stand-ins for them; tests/test_gpu.py has graphs.
 
 The recorder does what a graph does: it runs the pass once, and afterwards repeats the operations of
-that one run on new views, whatever Python would do. The other stand-in, `CudaStandIn`, has all of
-CUDA that a capture touches, and breaks as torch does.
+that one run on new views, whatever Python would do. What a failed capture leaves is in
+test_captures.py.
 """
-
-import gc
-import threading
 
 import pytest
 import torch
-from engine.cuda_stand_in import GPU, CudaStandIn
+from engine.cuda_stand_in import GPU
+from engine.passes_to_capture import INPUT, objectives, square, views_of
 from injected_runs import drawn_with, graphs_by
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
 
 from fvfast import Objective
-from fvfast.cli.network import describe_float32, describe_graph
-from fvfast.engine.borrowing.state import borrowed
-from fvfast.engine.captures import CAPTURES
-from fvfast.engine.engine import running_engine
-from fvfast.engine.exact_float32 import exact_float32
 from fvfast.engine.graphs.cuda_graph import (
     EAGER_PASSES,
     GraphedPass,
     why_not_captured,
 )
-from fvfast.engine.graphs.rehearsal import WaitWatch, is_only_thread
-from fvfast.engine.passes import Passes
-from fvfast.engine.rewrite.forms import Form
 from fvfast.engine.rewrite.kept_forms import FormStore
-from fvfast.engine.rewrite.plan import Plan
-from fvfast.engine.rewrite.recording import record_convolutions
 from fvfast.run.maco_settings import MacoSettings
 from fvfast.run.optimize_settings import OptimizeSettings
 
-INPUT = (3, 20, 20)
 STEPS = {"nb_steps": 6, "custom_shape": (32, 32)}
-
-
-def square(views):
-    return views.flatten(1).square().sum(1), 2 * views
 
 
 class Recorder:
@@ -66,10 +49,6 @@ class Recorder:
             return static[0].clone(), static[1]
 
         return replay
-
-
-def views_of(seed, count=4):
-    return torch.randn(count, *INPUT, generator=torch.Generator().manual_seed(seed))
 
 
 def test_a_pass_is_captured_after_a_few():
@@ -205,25 +184,6 @@ def obstacle(model, device=GPU, *, runs_user_code=False, moved=True):
         return why_not_captured(model, device, runs_user_code=runs_user_code)
 
 
-def objectives(network):
-    return {
-        "neurons": (Objective.neuron(network, "7", [1, 2], input_shape=INPUT), False),
-        "a layer": (Objective.layer(network, "4", input_shape=INPUT), False),
-        "a function": (
-            Objective.from_callable(network, lambda x: network(x)[:, 3], input_shape=INPUT),
-            True,
-        ),
-        "a mask with a function": (
-            Objective(
-                network, ["2"], [[torch.ones(8, 18, 18)]],
-                [lambda outputs, mask: (outputs * mask).mean()], [1.0], [["a"]],
-                input_shape=INPUT,
-            ),
-            True,
-        ),
-    }  # fmt: skip
-
-
 @pytest.mark.parametrize("name", ["neurons", "a layer", "a function", "a mask with a function"])
 def test_functions_of_the_user_are_known(network, name):
     objective, expected = objectives(network)[name]
@@ -307,339 +267,6 @@ def test_a_pass_that_counts_is_not_captured():
     assert "two passes over the same views differ by" in run.status
 
 
-# What CUDA and torch do where a capture fails
-
-
-@pytest.fixture(params=[(2, 11), (2, 14)], ids=["torch 2.11", "torch 2.14"])
-def gpu(request):
-    gpu = CudaStandIn(request.param)
-    with gpu.installed():
-        yield gpu
-
-
-@pytest.fixture(params=["alone", "beside another thread"])
-def threads(request):
-    """The program's threads: waiting for the GPU may not be an error in the other one."""
-    end = threading.Event()
-    other = threading.Thread(target=end.wait)
-    if request.param != "alone":
-        other.start()
-    assert is_only_thread() is (request.param == "alone")
-    yield request.param
-    end.set()
-    if request.param != "alone":
-        other.join()
-
-
-def run_passes(run, count=EAGER_PASSES + 3):
-    """Run passes, and check what they give against `square`."""
-    for seed in range(count):
-        views = views_of(seed)
-        assert all(map(torch.equal, run(views), square(views)))
-
-
-def assert_as_before(gpu, mode=0):
-    assert gpu.stream is gpu.default_stream
-    assert gpu.sync_mode == mode
-    gpu.draw()
-    assert gpu.graph is None
-
-
-def out_of_memory_recovery(gpu):
-    """Run a pass that runs out of memory once; return how often the cache was emptied."""
-    before = gpu.emptied
-
-    def network(views):
-        if len(views) > 2:
-            raise torch.OutOfMemoryError("no memory for 4 views")
-        return [views.flatten(1)]
-
-    passes = Passes(lambda _first, _last: lambda outputs: outputs[0].square().sum(1), "name")
-    views = views_of(0)
-    with pytest.warns(RuntimeWarning, match="going on with 2"):
-        scores, gradient = passes.run(network, views, len(views))
-    assert torch.equal(scores, square(views)[0])
-    assert torch.equal(gradient, square(views)[1])
-    return gpu.emptied - before
-
-
-@pytest.mark.usefixtures("threads")
-def test_passes_are_replayed(gpu):
-    run = GraphedPass(lambda views: gpu.launch(square, views))
-    run_passes(run)
-    launched = len(gpu.modes)
-    run_passes(run)
-    assert len(gpu.modes) == launched
-    assert run.status == "replayed from a CUDA graph"
-    assert gpu.mode == "thread_local"
-    assert len(gpu.graphs) == 1
-    assert_as_before(gpu)
-    assert out_of_memory_recovery(gpu) == 1
-
-
-@pytest.mark.parametrize("mode", [0, 1])
-def test_what_waits_is_not_captured(gpu, mode):
-    gpu.sync_mode = mode
-
-    def waits(views):
-        results = gpu.launch(square, views)
-        gpu.wait()
-        return results
-
-    run = GraphedPass(waits)
-    run_passes(run)
-    assert gpu.graphs == []
-    assert gpu.emptied == 1  # of what the rehearsal left
-    assert run.obstacle == "called a synchronizing CUDA operation"
-    assert_as_before(gpu, mode)
-    another = GraphedPass(lambda views: gpu.launch(square, views))
-    run_passes(another)
-    assert another.replay is not None
-    assert out_of_memory_recovery(gpu) == 1
-
-
-def test_the_rehearsal_is_in_order_with_other_streams(gpu):
-    streams = []
-
-    def noted(views):
-        streams.append(gpu.stream)
-        return gpu.launch(square, views)
-
-    run_passes(GraphedPass(noted))
-    inside = streams[EAGER_PASSES - 1]
-    assert streams == [gpu.default_stream] * 2 + [inside, gpu.default_stream, inside]
-    assert inside.device == GPU  # and not that of the first capture of the program
-    assert inside.waited_for == [gpu.default_stream]
-    assert gpu.default_stream.waited_for == [inside]
-    run_passes(GraphedPass(noted))
-    assert streams[-1] is inside
-
-
-@pytest.mark.parametrize("how", ["an unseen wait", "no beginning"])
-def test_a_failed_capture_is_the_last(gpu, threads, how):
-    before = GraphedPass(lambda views: gpu.launch(square, views))
-    run_passes(before)
-    gpu.begin_fails = how == "no beginning"
-
-    def waits(views):
-        results = gpu.launch(square, views)
-        gpu.wait(seen=False)
-        return results
-
-    def plain(views):
-        return gpu.launch(square, views)
-
-    run = GraphedPass(plain if gpu.begin_fails else waits)
-    run_passes(run)
-    assert len(gpu.graphs) == 2
-    assert_as_before(gpu)
-    assert gpu.modes.count(2) == (2 if threads == "alone" else 0)  # the two rehearsals
-    gc.collect()
-    assert gpu.graphs[1]() is not None  # the allocator may ask it
-
-    gpu.begin_fails = False
-    another, rehearsed = GraphedPass(plain), gpu.modes.count(2)
-    run_passes(another)
-    assert len(gpu.graphs) == 2
-    assert gpu.modes.count(2) == rehearsed
-    reason = "CUDA error: cudaStreamBeginCapture"
-    if how == "an unseen wait":
-        reason = "operation failed due to a previous error during capture"
-    assert run.obstacle == reason
-    assert another.obstacle == f"the capture of a CUDA graph failed in this process: {reason}"
-    assert out_of_memory_recovery(gpu) == 0
-
-    launched = len(gpu.modes)
-    run_passes(before)
-    assert len(gpu.modes) == launched  # what was captured before is still replayed
-
-
-def test_a_capture_that_fails_meanwhile_in_another_thread(gpu):
-    """After the rehearsal of this one."""
-
-    def late(views):
-        if gpu.stream is not gpu.default_stream:
-            CAPTURES.failure = "of another thread"
-        return gpu.launch(square, views)
-
-    run = GraphedPass(late)
-    run_passes(run)
-    assert gpu.graphs == []
-    assert run.obstacle == "of another thread"
-    assert_as_before(gpu)
-
-
-@pytest.mark.parametrize("error", [RuntimeError, torch.OutOfMemoryError, TypeError])
-def test_what_fails_without_breaking_the_capture(gpu, error):
-    """Too little memory for a graph, for example: torch ends the capture like any other."""
-
-    def fails(views):
-        if gpu.graph is not None:
-            raise error("in the capture")
-        return gpu.launch(square, views)
-
-    run = GraphedPass(fails)
-    if error is TypeError:
-        with pytest.raises(TypeError, match="in the capture"):
-            run_passes(run)
-    else:
-        run_passes(run)
-        assert run.obstacle == "in the capture"
-    assert CAPTURES.failure == ""
-    assert_as_before(gpu)
-    assert out_of_memory_recovery(gpu) == 1
-    another = GraphedPass(lambda views: gpu.launch(square, views))
-    run_passes(another)
-    assert another.replay is not None
-
-
-def test_a_replay_that_fails_is_run_as_it_is(gpu):
-    run = GraphedPass(lambda views: gpu.launch(square, views))
-    run_passes(run)
-    gpu.replay_fails = True
-    run_passes(run)
-    assert run.replay is None
-    assert "a replay failed: Offset increment" in run.status
-
-
-@pytest.mark.usefixtures("threads")
-def test_random_numbers_are_not_captured(gpu):
-    def draws(views):
-        gpu.draw()
-        return gpu.launch(square, views)
-
-    run = GraphedPass(draws)
-    run_passes(run)
-    assert gpu.graphs == []
-    assert run.obstacle == "it draws random numbers"
-
-
-@pytest.mark.parametrize("what", ["empty the cache", "rehearse"])
-def test_other_threads_wait_for_the_end_of_a_capture(gpu, what):
-    """One that runs out of memory; one whose work would be captured with the rest."""
-    done = []
-
-    def work():
-        if what == "empty the cache":
-            CAPTURES.empty_cache()
-            done.append(what)
-        else:
-            with CAPTURES.on_stream(GPU):
-                done.append(what)
-
-    other = threading.Thread(target=work)
-    seen = []
-
-    def starts(views):
-        if gpu.graph is not None:
-            other.start()
-            other.join(0.2)
-            seen.extend(done)
-        return gpu.launch(square, views)
-
-    run = GraphedPass(starts)
-    run_passes(run)
-    other.join()
-    assert seen == []
-    assert done == [what]
-    assert run.replay is not None
-
-
-@pytest.mark.usefixtures("gpu")
-def test_an_operation_that_waits_is_found_beside_another_thread(gpu, threads):
-    def reads(views):
-        results = gpu.launch(square, views)
-        assert results[0].sum().item() > 0
-        return results
-
-    run = GraphedPass(reads)
-    run_passes(run)
-    if threads == "alone":
-        assert run.replay is not None  # the stand-in sees its own waits alone
-    else:
-        assert gpu.graphs == []
-        assert run.obstacle == "it waits for the GPU in aten._local_scalar_dense.default"
-
-
-class ReadsInItsGradient(torch.autograd.Function):
-    @staticmethod
-    def forward(_ctx, x):
-        return x * 2
-
-    @staticmethod
-    def backward(_ctx, gradient):
-        return gradient * float(gradient.max())
-
-
-def gradient_of(function, x):
-    x.requires_grad_()
-    return torch.autograd.grad(function(x).sum(), x)
-
-
-MASK = torch.tensor([True, False, True])
-WAITS = {
-    "a number": lambda x: float(x[0]),
-    "a decision": lambda x: 1 if x.sum() > 0 else 2,
-    "a comparison": lambda x: torch.equal(x, x + 1),
-    "where": lambda x: torch.where(x > 0),
-    "unique": lambda x: torch.unique(x),
-    "a mask": lambda x: x[MASK],
-    "a mask to write to": lambda x: x.clone().index_put_((MASK,), x.new_ones(2)),
-    "repeats": lambda x: x.repeat_interleave(torch.tensor([1, 2, 1])),
-    "to another device": lambda x: x.to("meta"),
-    "copied to another device": lambda x: torch.empty(3, device="meta").copy_(x),
-    # What torch.tensor([1.0], device=...) ends with.
-    "numbers for another device": lambda _x: torch.ops.aten.lift_fresh(
-        torch.ones(1, device="meta")
-    ),
-    "a gradient": lambda x: gradient_of(ReadsInItsGradient.apply, x),
-}
-NO_WAITS = {
-    "an index": lambda x: x[torch.tensor([0, 2])],
-    "slices": lambda x: x[None, 1:].clone(),
-    "a filled mask": lambda x: x.masked_fill(MASK, 1.0),
-    "a chosen value": lambda x: torch.where(MASK, x, 0),
-    "a type": lambda x: x.double(),
-    "a copy": lambda x: torch.empty(3).copy_(x),
-    "an index to write to": lambda x: x.clone().index_put_((torch.tensor([1]),), x.new_ones(1)),
-    "a gradient": lambda x: gradient_of(torch.square, x),
-}
-
-
-@pytest.mark.parametrize("name", WAITS)
-def test_operations_that_wait(name):
-    with WaitWatch() as watch:
-        WAITS[name](torch.tensor([1.0, -2.0, 3.0]))
-    assert watch.obstacle.startswith("it waits for the GPU in aten.")
-
-
-@pytest.mark.parametrize("name", NO_WAITS)
-def test_operations_that_do_not_wait(name):
-    x = torch.tensor([1.0, -2.0, 3.0])
-    with WaitWatch() as watch:
-        NO_WAITS[name](x)
-    assert watch.obstacle == ""
-
-
-@pytest.mark.parametrize("name", ["neurons", "a layer"])
-@pytest.mark.parametrize("form", [Form(), Form(joined=True, channels_last=True)], ids=str)
-def test_passes_do_not_wait(network, name, form):
-    """After the first, which copies what it needs to the device."""
-    objective, _ = objectives(network)[name]
-    count = len(objective.combination_names)
-    with borrowed(network):
-        tapped, _, (name, *_), _ = objective.compile()
-        plan = Plan(form, record_convolutions(network, lambda: tapped(views_of(0))))
-        with running_engine(
-            tapped, plan, lambda first, last: objective.scorer(range(first, last)), name
-        ) as engine:
-            expected = engine.gradients(views_of(0), count)
-            with WaitWatch() as watch:
-                actual = engine.gradients(views_of(0), count)
-    assert watch.obstacle == ""
-    assert all(map(torch.equal, actual, expected))
-
-
 def test_why_nothing_is_captured(network, monkeypatch):
     assert obstacle(network, torch.device("cpu")) == "there are none on cpu"
     assert obstacle(network, moved=False) == "the network's tensors are on cpu, not all on cuda:0"
@@ -648,36 +275,3 @@ def test_why_nothing_is_captured(network, monkeypatch):
     assert obstacle(network) == ""
     monkeypatch.setenv("FVFAST_CUDA_GRAPH", "0")
     assert "FVFAST_CUDA_GRAPH=0" in obstacle(network)
-
-
-def described(network, gpu):
-    """What info says of a network that becomes one on a GPU."""
-    objective = Objective.layer(network, -1, input_shape=INPUT)
-    with gpu.installed(), borrowed(network):
-        tapped, scorer, (name,), _ = objective.compile()  # its targets are there too
-        return describe_graph(tapped, Plan(), scorer, views_of(0), name)
-
-
-def test_what_info_says(network, monkeypatch):
-    assert described(network, CudaStandIn((2, 14))) == "replayed from a CUDA graph"
-    monkeypatch.setenv("FVFAST_CUDA_GRAPH", "0")
-    assert "FVFAST_CUDA_GRAPH=0" in described(network, CudaStandIn((2, 14)))
-
-
-def test_what_info_says_of_a_network_that_waits(network):
-    gpu = CudaStandIn((2, 14))
-
-    class Waits(nn.Module):
-        def forward(self, x):
-            gpu.wait()
-            return x
-
-    assert described(nn.Sequential(*network, Waits()).eval(), gpu) == (
-        "without a CUDA graph: called a synchronizing CUDA operation"
-    )
-
-
-def test_what_info_says_of_float32():
-    assert describe_float32() == "convolutions may use TF32, matrices without TF32"
-    with exact_float32():
-        assert describe_float32() == "convolutions without TF32, matrices without TF32"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from engine.test_plan import objective_of, plan_of, views_of
+from engine.plans import objective_of, plan_of, views_of
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 

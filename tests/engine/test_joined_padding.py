@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from engine.test_joining import Network, check, conv, sequence
+from engine.joined import Network, check, conv, sequence
 from torch import nn
 
 from fvfast import Objective, optimize

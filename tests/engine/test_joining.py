@@ -1,138 +1,18 @@
-import copy
-import itertools
+"""Convolutions with what follows them, joined: which there are, and that they compute the same."""
+
 import warnings
 
 import pytest
 import torch
 import torch.nn.functional as F
+from engine.joined import NORM, check, conv, once, sequence, summary, with_statistics
 from engine.test_state import assert_same, fingerprint
 from timm.layers import BatchNormAct2d
 from torch import nn
 
-from fvfast import Objective
 from fvfast.engine.borrowing.state import borrowed
 from fvfast.engine.rewrite.forms import Form, in_form
-from fvfast.engine.rewrite.plan import make_plan
 from fvfast.engine.rewrite.recording import record_convolutions
-
-FORMATS = [False, True]
-
-
-def with_statistics(model):
-    """Statistics and weights as of a trained network, in evaluation mode."""
-    generator = torch.Generator().manual_seed(1)
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            size = module.num_features
-            if module.running_mean is not None:
-                module.running_mean.copy_(0.3 * torch.randn(size, generator=generator))
-                module.running_var.copy_(0.5 + torch.rand(size, generator=generator))
-            if module.weight is not None:
-                module.weight.data.copy_(0.5 + torch.rand(size, generator=generator))
-                module.bias.data.copy_(0.3 * torch.randn(size, generator=generator))
-    return model.eval()
-
-
-def gradients_of(outputs):
-    """The same arbitrary gradients for outputs of any type."""
-    generator = torch.Generator().manual_seed(2)
-    return [
-        torch.randn(output.shape, generator=generator, dtype=torch.float64).to(output)
-        for output in outputs
-    ]
-
-
-def run(network, images):
-    images = images.detach().requires_grad_()
-    outputs = network(images)
-    (gradient,) = torch.autograd.grad(outputs, images, gradients_of(outputs))
-    return [*(output.detach() for output in outputs), gradient]
-
-
-def listed(outputs):
-    return [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
-
-
-def assert_as_exact(ours, theirs, exact):
-    """At most twice the network's own error, besides a rounding of each value.
-
-    The roundings of folded weights are others than those of the network: where it has few, its
-    error may be small by luck.
-    """
-    for mine, its, right in zip(ours, theirs, exact, strict=True):
-        own = float((its.double() - right).norm())
-        error = float((mine.double() - right).norm())
-        assert error <= 2 * own + 2 * torch.finfo(mine.dtype).eps * float(right.norm())
-
-
-def summary(convolutions):
-    norms = sum(entry.norm is not None for entry in convolutions)
-    activations = [entry.activation for entry in convolutions if entry.activation != "none"]
-    return len(convolutions), norms, activations
-
-
-def check(model, expected, *, network=None, shape=(2, 3, 12, 13)):
-    """Compare a network with what it is when joined, and with itself afterwards.
-
-    Parameters
-    ----------
-    model
-        The network.
-    expected
-        Numbers of convolutions and normalizations, and the activations.
-    network
-        What is called with it and images; default, the network itself.
-    """
-    model = with_statistics(model)
-    call = network or (lambda model, images: model(images))
-    images = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    exact_model = copy.deepcopy(model).double().eval()
-    before = fingerprint(model)
-    with borrowed(model):
-        theirs = run(lambda x: listed(call(model, x)), images)
-        exact = run(lambda x: listed(call(exact_model, x)), images.double())
-        convolutions = record_convolutions(model, lambda: listed(call(model, images)))
-        assert summary(convolutions) == expected
-        for channels_last, sums in itertools.product(FORMATS, (False, True)):
-            if channels_last and len(shape) != 4:
-                continue
-            form = Form(joined=True, sums=sums, channels_last=channels_last)
-            with in_form(model, form, convolutions) as running:
-                for join_activations in (True, False):
-
-                    def joined(
-                        views, *, running=running, form=form, join_activations=join_activations
-                    ):
-                        with running.context(views.device, join_activations=join_activations):
-                            return listed(call(model, form.feed(views)))
-
-                    assert_as_exact(run(joined, images), theirs, exact)
-        again = run(lambda x: listed(call(model, x)), images)
-        assert all(torch.equal(one, other) for one, other in zip(theirs, again, strict=True))
-    assert_same(before, fingerprint(model))
-    return convolutions
-
-
-def sequence(*modules):
-    torch.manual_seed(0)
-    return nn.Sequential(*modules)
-
-
-def conv(inputs=3, outputs=6, kernel=3, **settings):
-    return nn.Conv2d(inputs, outputs, kernel, **settings)
-
-
-class Network(nn.Module):
-    """Parts, and a function of them and the images."""
-
-    def __init__(self, function, **parts):
-        super().__init__()
-        self.function = function
-        for name, part in parts.items():
-            setattr(self, name, part)
-
-    def forward(self, x):
-        return self.function(self, x)
 
 
 def functional_norm(m, x):
@@ -161,14 +41,8 @@ def standardized(m, x):
     return F.relu(F.conv2d(x, weight, m.conv.bias))
 
 
-def once(function, **parts):
-    return lambda: (torch.manual_seed(0), Network(function, **{k: v() for k, v in parts.items()}))[
-        1
-    ]
-
-
-NORM = {"conv": conv, "bn": lambda: nn.BatchNorm2d(6)}
 TWO = {"conv": lambda: conv(padding=1), "second": lambda: conv(6, 6, padding=1)}
+
 
 CASES = {
     "conv, norm, relu": (
@@ -350,108 +224,6 @@ def test_what_alone_feeds_a_convolution():
     assert [entry.feeds_convolution for entry in convolutions] == [True, False, False]
 
 
-@pytest.mark.parametrize(
-    ("layer", "expected"),
-    [
-        # The network ends there: nothing behind it runs.
-        ("0", (1, 0, [])),
-        ("1", (1, 1, [])),
-        ("2", (1, 1, ["relu"])),
-        (["0", "5"], (2, 1, ["relu"])),
-        (["1", "5"], (2, 2, ["relu"])),
-        (["2", "5"], (2, 2, ["relu", "relu"])),
-        (["0", "1", "2", "3", "4", "5"], (2, 0, [])),
-    ],
-)
-@pytest.mark.parametrize("inplace", [False, True])
-def test_layers_that_are_asked_for_have_their_own_values(layer, expected, inplace):
-    def network(model, images):
-        parts = [
-            Objective.layer(model, name, input_shape=(3, 12, 13))
-            for name in ([layer] if isinstance(layer, str) else layer)
-        ]
-        tapped, *_ = sum(parts).compile()
-        return tapped(images)
-
-    model = sequence(
-        conv(), nn.BatchNorm2d(6), nn.ReLU(inplace),
-        conv(6, 5), nn.BatchNorm2d(5), nn.ReLU(inplace),
-    )  # fmt: skip
-    check(model, expected, network=network)
-
-
-@pytest.mark.parametrize("kind", ["forward", "pre", "replacing"])
-@pytest.mark.parametrize("hooked", [0, 1, 2, 3])
-def test_hooks_of_the_user_see_the_networks_own_values(hooked, kind):
-    model = with_statistics(sequence(conv(), nn.BatchNorm2d(6), nn.ReLU(), conv(6)))
-    seen = []
-
-    def keep(_module, inputs, output=None):
-        seen.append((inputs[0].clone(), None if output is None else output.clone()))
-        return output * 2 if kind == "replacing" else None
-
-    register = "register_forward_pre_hook" if kind == "pre" else "register_forward_hook"
-    images = torch.randn(2, 3, 12, 13)
-    with borrowed(model):
-        getattr(model[hooked], register)(keep)
-        expected = model(images)
-        convolutions = record_convolutions(model, lambda: [model(images)])
-        with in_form(model, Form(joined=True), convolutions) as running:
-            seen, own = [], seen[:1]
-            with running.context(images.device):
-                output = model(images)
-    torch.testing.assert_close(output, expected)
-    torch.testing.assert_close(seen, own)
-
-
-@pytest.mark.parametrize("layers", [0, 1, 2, 3])
-def test_what_a_hook_keeps_stays_as_it_was(layers):
-    """Without a copy, so that a ReLU in place shows."""
-    model = with_statistics(sequence(conv(), nn.BatchNorm2d(6), nn.ReLU(), conv(6)))
-    kept = {}
-    model[layers].register_forward_hook(lambda _m, _i, output: kept.update(output=output))
-    images = torch.randn(2, 3, 12, 13)
-    with borrowed(model):
-        model(images)
-        own = kept["output"]
-        convolutions = record_convolutions(model, lambda: [model(images)])
-        joined = in_form(model, Form(joined=True), convolutions)
-        with joined as running, running.context(images.device):
-            model(images)
-    torch.testing.assert_close(kept["output"], own)
-
-
-@pytest.mark.parametrize("hooked", [0, 1, 2, 3])
-def test_gradient_hooks_of_the_user_see_the_networks_own_gradients(hooked):
-    model = with_statistics(sequence(conv(), nn.BatchNorm2d(6), nn.ReLU(), conv(6)))
-    seen = []
-    model[hooked].register_full_backward_hook(lambda *arguments: seen.append(arguments[1:]))
-    images = torch.randn(2, 3, 12, 13, requires_grad=True)
-    with borrowed(model):
-        model(images).square().sum().backward()
-        own, expected = seen.pop(), images.grad
-        convolutions = record_convolutions(model, lambda: [model(images)])
-        images.grad = None
-        with in_form(model, Form(joined=True), convolutions) as running:
-            with running.context(images.device):
-                output = model(images)
-            output.square().sum().backward()
-    torch.testing.assert_close(seen, [own])
-    torch.testing.assert_close(images.grad, expected)
-
-
-def test_a_tensor_hook_of_the_network():
-    """No hook can be put on a tensor without a gradient: such a network is not recorded."""
-
-    def doubled(m, x):
-        y = m.conv(x)
-        if y.requires_grad:
-            y.register_hook(lambda gradient: gradient * 2)
-        return F.relu(y)
-
-    check(once(doubled, **NORM)(), (1, 0, ["relu"]))
-
-
 def test_scripted_parts_stay_out():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.jit.script itself is deprecated
@@ -531,112 +303,3 @@ def test_a_moved_network_joins_nothing_that_it_no_longer_has():
         joined = in_form(model, Form(joined=True), convolutions)
         with joined as running, running.context(images.device):
             assert torch.equal(model(images), expected)
-
-
-# Sums
-
-
-def shortcut(m, x):
-    x = F.relu(m.stem(x))
-    return F.relu(m.bn(m.conv(x)) + x)
-
-
-def shortcut_in_place(m, x):
-    x = F.relu(m.stem(x))
-    y = m.bn(m.conv(x))
-    y += x
-    return m.relu(y)
-
-
-def shortcut_first(m, x):
-    x = m.stem(x)
-    return F.relu6(torch.add(x, m.bn(m.conv(x)))) * 2
-
-
-def no_activation(m, x):
-    x = m.stem(x)
-    return (x + m.conv(x)).sigmoid()
-
-
-def two_branches(m, x):
-    return F.relu(m.stem(x) + m.bn(m.conv(m.stem(x).relu())))
-
-
-def both_are_convolutions(m, x):
-    return F.relu(m.bn(m.conv(m.inner(x).relu())) + m.outer(x))
-
-
-def into_the_shortcut(m, x):
-    x = F.relu(m.stem(x))
-    y = x * 1
-    y += m.conv(x)
-    return y.relu()
-
-
-def sum_is_read_twice(m, x):
-    x = m.stem(x)
-    y = m.conv(x) + x
-    return [F.relu(y), y.sin()]
-
-
-def branch_is_read_twice(m, x):
-    x = m.stem(x)
-    y = m.conv(x)
-    return [F.relu(y + x), y.sin()]
-
-
-def other_shape(m, x):
-    return F.relu(m.stem(x) + m.stem.bias[:, None, None])
-
-
-def scaled_sum(m, x):
-    x = m.stem(x)
-    return F.relu(torch.add(x, m.conv(x), alpha=0.5))
-
-
-STEM = {"stem": conv, "conv": lambda: conv(6, 6, padding=1), "bn": lambda: nn.BatchNorm2d(6)}
-
-
-@pytest.mark.parametrize(
-    ("function", "parts", "sums", "expected"),
-    [
-        (shortcut, {}, [1], (2, 1, ["relu", "relu"])),
-        (shortcut_in_place, {"relu": lambda: nn.ReLU(True)}, [1], (2, 1, ["relu", "relu"])),
-        (shortcut_first, {}, [1], (2, 1, ["relu6"])),
-        (no_activation, {}, [1], (2, 0, [])),
-        (two_branches, {}, [0], (1, 1, ["relu"])),
-        (
-            both_are_convolutions,
-            {"inner": conv, "outer": conv},
-            [2],
-            (3, 1, ["relu", "relu"]),
-        ),
-        (into_the_shortcut, {}, [], (2, 0, ["relu"])),
-        (sum_is_read_twice, {}, [1], (2, 0, [])),
-        (branch_is_read_twice, {}, [], (2, 0, [])),
-        (other_shape, {}, [], (1, 0, [])),
-        (scaled_sum, {}, [], (2, 0, [])),
-    ],
-)
-def test_sums(function, parts, sums, expected):
-    made = once(function, **{**STEM, **parts})()
-    found = check(made, expected)
-    assert [index for index, entry in enumerate(found) if entry.adds] == sums
-
-
-def test_a_sum_in_place_whose_result_is_dropped_is_found_out():
-    """Nothing tells it from an assignment: the outputs do."""
-
-    def dropped(m, x):
-        x = F.relu(m.stem(x))
-        y = m.conv(x)
-        y.add_(x)
-        return y.sigmoid()
-
-    model = once(dropped, **STEM)().eval()
-    objective = Objective.layer(model, "", input_shape=(3, 12, 12))
-    tapped, scorer, names, _ = objective.compile()
-    with borrowed(model):
-        plan = make_plan(tapped, scorer, torch.randn(2, 3, 12, 12), names[0], None)
-    assert plan.form == Form(joined=True, channels_last=True)
-    assert any("with sums" in note for note in plan.notes)

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import dataclasses
 import gc
 import logging
 import warnings
@@ -18,6 +19,8 @@ from torch.utils._pytree import tree_map_only
 
 import fvfast.engine
 from fvfast import Objective, maco, maco_batch, optimize
+from fvfast.engine.borrowing.state import borrowed
+from fvfast.engine.engine import kept_engine
 from fvfast.engine.graphs.cuda_graph import EAGER_PASSES
 from fvfast.engine.graphs.repeated_pass import RepeatedPass
 from fvfast.engine.memory import free_memory
@@ -27,6 +30,8 @@ from fvfast.engine.rewrite.kept_forms import (
     SHARED,
     FormStore,
     KeptForm,
+    choose_form,
+    key_of,
 )
 from fvfast.engine.rewrite.plan import Plan
 from fvfast.run.batches import draw_batches
@@ -437,6 +442,24 @@ def test_the_forms_used_last_are_kept(network, work):
     assert work.choices == choices
     picture(models[0])
     assert work.choices == choices + 1
+
+
+def test_what_others_keep_goes_where_the_views_of_one_image_do_not_fit(network):
+    other = copy.deepcopy(network)
+    picture(other)
+    assert len(SHARED) == 1
+    objective, views, store = neuron(network), torch.randn(3, *INPUT), FormStore()
+    tapped, scorer, (name,), _ = objective.compile()
+    with borrowed(network):
+        form = choose_form(tapped, scorer, views, name, None)
+        form.plan = dataclasses.replace(form.plan, bytes_per_view=1e18)
+        store.put(network, key_of(tapped, views, None), form)
+        with kept_engine(
+            tapped, views, lambda *_: scorer, name, None, runs_user_code=False, store=store
+        ) as engine:
+            assert engine.plan.views_per_pass == 1
+            assert engine.gradients(views, 1)[1].isfinite().all()
+    assert len(SHARED) == 0
 
 
 def test_the_captured_passes_used_last_are_kept(network):
