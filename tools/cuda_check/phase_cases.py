@@ -9,6 +9,7 @@ from cuda_check.floors import CHANNELS, CROP, IMAGE, SEED, Case, Floor
 from cuda_check.replay import Replay
 
 from fvfast.ops._kernels import kernels_for, use_emulated
+from fvfast.ops._memory import buffer
 from fvfast.ops.boxes import draw_boxes
 from fvfast.ops.crop_resize import random_crops
 from fvfast.ops.phase_ascent import RenderedPhase, phase_ascent_, render_phase
@@ -92,25 +93,27 @@ def run_around_a_transform(replay: Replay, _: int) -> Sequence[Floor]:
     image, out = rendered.image.clone(), torch.empty_like(rendered.image)
     spectrum = torch.randn(phase.shape, dtype=torch.complex64)
     spectral = {
-        "magnitude": magnitude.data_ptr(),
-        "phase": phase.data_ptr(),
-        "statistics": rendered.statistics.data_ptr(),
-        "scratch": scratch.data_ptr(),
+        "magnitude": buffer(magnitude),
+        "phase": buffer(phase),
+        "statistics": buffer(rendered.statistics),
+        "scratch": buffer(scratch),
         "epsilon": STANDARDIZATION_EPSILON,
         "target": kernels.target,
         **common,
     }
-    module.cuda_phase_spectrum(phase_sums=0, sum_parts=0, spectrum=spectrum.data_ptr(), **spectral)
+    module.cuda_phase_spectrum(
+        phase_sums=buffer(None), sum_parts=0, spectrum=buffer(spectrum), **spectral
+    )
     module.spectrum_image(
-        image=image.data_ptr(), statistics=rendered.statistics.data_ptr(),
+        image=buffer(image), statistics=buffer(rendered.statistics),
         epsilon=STANDARDIZATION_EPSILON, target=kernels.target, **look, **common,
     )  # fmt: skip
     module.spectrum_image_gradient(
-        gradient=image.data_ptr(), image=rendered.image.data_ptr(), out=out.data_ptr(),
+        gradient=buffer(image), image=buffer(rendered.image), out=buffer(out),
         target=kernels.target, **look, **common,
     )  # fmt: skip
     slope = torch.empty_like(phase)
-    module.cuda_phase_gradient(transform=spectrum.data_ptr(), out=slope.data_ptr(), **spectral)
+    module.cuda_phase_gradient(transform=buffer(spectrum), out=buffer(slope), **spectral)
     return [
         Floor("phase_sums_kernel", REAL * BINS, BINS),
         Floor("columns_kernel", (2 * REAL + COMPLEX) * BINS, BINS),

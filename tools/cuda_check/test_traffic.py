@@ -1,11 +1,16 @@
 """The floors of the traffic are those of a plain count, and what exceeds them fails."""
 
+import types
+
 import pytest
 import torch
 from cuda_check.crop_cases import pixels_read, samples_inside
 from cuda_check.floors import Floor
 from cuda_check.replay import Totals
-from cuda_check.traffic import Measurement, assign
+from cuda_check.traffic import CASES, Measurement, assign
+from cuda_emulator import build
+
+from fvfast.ops._kernels import use_emulated
 
 FLOOR = Floor("kernel", bytes=3200, elements=100)
 
@@ -89,3 +94,13 @@ def test_kernels_and_floors_belong_together():
 
 def test_a_case_that_measures_nothing_fails():
     assert assign("case", {}, []) == ([], ["case: gave no floors, so that nothing was measured"])
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_every_case_calls_the_kernels_as_they_are(case):
+    """In the emulator alone, with one crop: `make cuda-check` replays the same calls as PTX."""
+    module = build.load(build.build())
+    with use_emulated(module):
+        floors = case.run(types.SimpleNamespace(launches=[]), 1)
+    assert floors
+    assert all(floor.bytes > 0 for floor in floors)
