@@ -71,7 +71,7 @@ def network():
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Say how much of CUDA was run on the CPU."""
+    """Print how much CUDA code was run on the CPU."""
     counts = kernel_threads()
     if counts is not None:
         threads, launches = counts

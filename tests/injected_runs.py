@@ -10,7 +10,7 @@ from fvfast.run.maco_settings import MacoSettings
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class InjectedSettings(MacoSettings):
-    """Settings with a way in.
+    """Settings that let a test replace the start and the crops.
 
     Attributes
     ----------

@@ -1,8 +1,8 @@
-"""A stand-in for the CUDA of torch, on the processor, that breaks as torch does.
+"""A stand-in for torch's CUDA, on the CPU, that fails in the ways torch does.
 
-It has what captures touch: streams, the allocator's pools, the default generator, the mode in
-which waiting is an error. Its kernels are Python functions. A graph keeps them, and where their
-inputs and outputs are.
+It has everything that captures use: streams, the allocator's pools, the default generator, and the
+mode in which waiting is an error. Its kernels are Python functions. A graph keeps them, and the
+addresses of their inputs and outputs.
 """
 
 import contextlib
@@ -82,7 +82,7 @@ class CudaStandIn:
         self.begin_fails = self.replay_fails = False
 
     def install(self, patch):
-        """Put it in the place of torch's."""
+        """Replace torch's CUDA by this one."""
         gpu = self
 
         class Graph(CudaGraph):
@@ -104,7 +104,7 @@ class CudaStandIn:
         }
         for name, value in cuda.items():
             patch.setattr(torch.cuda, name, value)
-        # The processor's tensors pass for those of a GPU.
+        # CPU tensors pass for those of a GPU.
         patch.setattr(torch.Tensor, "device", property(lambda _tensor: GPU))
         patch.setattr(torch.Tensor, "record_stream", lambda _tensor, _stream: None)
         captures = Captures()

@@ -1,8 +1,8 @@
-"""What decides about CUDA graphs, with stand-ins for them; tests/test_gpu.py has graphs.
+"""The decisions about CUDA graphs, with stand-ins; tests/test_gpu.py has real graphs.
 
-The recorder does what a graph does: it runs the pass once, and afterwards repeats the operations of
-that one run on new views, whatever Python would do. The other stand-in, `CudaStandIn`, has all of
-CUDA that a capture touches, and breaks as torch does.
+The recorder does what a graph does: it runs the pass once, then repeats the operations of that run
+on new views, without running Python again. The other stand-in, `CudaStandIn`, has each part of CUDA
+that a capture uses, and fails in the ways torch does.
 """
 
 import gc
@@ -197,7 +197,7 @@ def test_hooks_on_all_modules_do_too(network):
 
 def can_be_captured_on_its_device(model, **settings):
     with pytest.MonkeyPatch.context() as patch:
-        # The processor's tensors pass for those of a GPU.
+        # CPU tensors pass for those of a GPU.
         patch.setattr(torch.Tensor, "device", property(lambda _tensor: GPU))
         return can_be_captured(model, GPU, **{"runs_user_code": False, **settings})
 
@@ -239,7 +239,7 @@ def test_functions_of_the_user_are_known(network, name):
 
 @pytest.mark.parametrize("draw", [maco, optimize])
 def test_runs_are_the_same(monkeypatch, network, draw):
-    """Both loops use what a pass returns before the next one overwrites it."""
+    """Both loops use the results of a pass before the next pass overwrites them."""
     objective = Objective.neuron(network, "7", 1, input_shape=INPUT)
     scores = []
 
@@ -276,7 +276,7 @@ def test_the_warm_up_has_a_graph_of_its_own(monkeypatch):
 
 @pytest.mark.parametrize("which", [0, 1])
 def test_one_result_that_is_not_a_number_suffices(which):
-    """Of a number and one that is not, max returns the one that comes first."""
+    """With a NaN among its arguments, max returns the one that comes first."""
 
     def capture(run, _views):
         def replay(views):
@@ -312,7 +312,7 @@ def test_a_replay_may_differ_as_passes_do(wrong, taken):
 
 
 def test_a_pass_that_counts_is_not_captured():
-    """A graph would repeat one number; the difference of two passes excuses no such thing."""
+    """A graph would repeat the same number, which the difference of two passes must not allow."""
     recorder, calls = Recorder(), []
 
     def counting(views):
@@ -338,7 +338,7 @@ def gpu(request, monkeypatch):
 
 @pytest.fixture(params=["alone", "beside another thread"])
 def threads(request):
-    """The program's threads: waiting for the GPU may not be an error in the other one."""
+    """Another thread of the program must not get an error when it waits for the GPU."""
     end = threading.Event()
     other = threading.Thread(target=end.wait)
     if request.param != "alone":
@@ -454,7 +454,7 @@ def test_a_failed_capture_is_the_last(gpu, threads, how):
     assert_as_before(gpu)
     assert gpu.modes.count(2) == (2 if threads == "alone" else 0)  # the two rehearsals
     gc.collect()
-    assert gpu.graphs[1]() is not None  # the allocator may ask it
+    assert gpu.graphs[1]() is not None  # the allocator may ask for it
 
     gpu.begin_fails = False
     another, rehearsed = GraphedPass(plain), gpu.modes.count(2)
@@ -677,7 +677,7 @@ def test_why_nothing_is_captured(network, monkeypatch):
 
 
 def described(network, gpu):
-    """What info says of a network that becomes one on a GPU."""
+    """What info says about passes that are captured on a GPU."""
     objective = Objective.layer(network, -1, input_shape=INPUT)
     with pytest.MonkeyPatch.context() as patch, borrowed(network):
         gpu.install(patch)

@@ -72,7 +72,7 @@ def summary(convolutions):
 
 
 def check(model, expected, *, network=None, shape=(2, 3, 12, 13)):
-    """Compare a network with what it is when joined, and with itself afterwards.
+    """Compare a network with its joined form, and with itself afterwards.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Forms stay with a network between calls, as long as it is what it was."""
+"""Forms are kept between calls, as long as the network has not changed."""
 
 import collections
 import contextlib
@@ -55,7 +55,7 @@ def work(monkeypatch):
 
 
 class FrozenReplay:
-    """Stands for CUDA graphs: replays the operations of one pass, on the tensors that it had.
+    """Replaces CUDA graphs: replays the operations of one pass on the tensors that it had.
 
     Numbers of the host, and what Python decided, stay what they were when the pass was captured.
     """
@@ -93,7 +93,7 @@ def picture(model, unit=1, **settings):
 
 
 def picture_of_a_copy(model, unit=1, **settings):
-    """What a network gives for which nothing was kept."""
+    """The result of a network for which nothing was kept."""
     return picture(copy.deepcopy(model), unit, **settings)
 
 
@@ -349,7 +349,7 @@ def test_other_kinds_of_scores_are_captured_apart(network, graphs):
 
 
 def test_a_captured_pass_goes_when_weights_move(network, graphs):
-    """Its weights are read where they lay."""
+    """A graph reads the weights from their old addresses."""
     picture(network)
     network[7].weight.data = network[7].weight.data.clone()
     picture(network)
@@ -366,7 +366,7 @@ def test_nothing_is_kept_for_a_network_that_is_gone(network, request, captured):
     assert len(SHARED) == 1
     gone = weakref.ref(model)
     del model
-    gc.collect()  # networks and objectives of the test are circles
+    gc.collect()  # networks and objectives of the test are reference cycles
     assert gone() is None
     assert len(SHARED) == 0
     assert not any(weight() is not None for weight in weights)
@@ -511,7 +511,7 @@ def test_networks_whose_memory_cannot_be_read_still_run(network, work, monkeypat
 
 
 def test_the_first_replay_of_a_run_is_compared():
-    """What the pass depends on changed between two runs, and nothing else shows it."""
+    """Something that the pass depends on changes between two runs, and only the results show it."""
     factor = [2.0]
     replay = FrozenReplay()
 

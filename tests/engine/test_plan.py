@@ -278,7 +278,7 @@ def test_a_network_that_is_nan_in_its_own_type():
 
 
 def timed(monkeypatch, seconds):
-    """Let forms take as long as a function says; returns the forms that were timed."""
+    """Make forms take the time that a function returns; return the forms that were timed."""
     asked = []
 
     def time(_self, runnings):
