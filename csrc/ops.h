@@ -260,8 +260,8 @@ struct PhaseUpdateParams {
   const PhaseImageGradientParams* unfinished;
 };
 
-// Winograd convolutions F(2 x 2, 3 x 3): the points at which a tile of pixels is multiplied by weights,
-// and the number of outputs whose weights lie together.
+// Winograd convolutions F(2 x 2, 3 x 3): the points at which a tile of pixels is multiplied by
+// weights, and the number of outputs whose weights lie together.
 constexpr int kWinogradPoints = 16;
 constexpr int kWinogradPanel = 32;
 

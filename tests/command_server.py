@@ -36,7 +36,7 @@ class Server:
         assert self.process.stdout.readline() == b"ready\n"
 
     def close(self):
-        """End the server; it lives no longer than its standard input."""
+        """End the server, which ends with its standard input."""
         self.process.stdin.close()
         self.process.wait()
         self.process.stdout.close()
@@ -90,7 +90,7 @@ class Command:
         self.status = None
 
     def send(self, number):
-        """Send a signal; a process that has ended takes none."""
+        """Send a signal, unless the process has ended."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)
 
@@ -104,14 +104,14 @@ class Command:
 
 def serve(path):
     """Fork for each connection, until standard input ends."""
-    # Once for all; torch imports its compiler when a network is first looked at.
+    # Once for all runs: torch imports its compiler when a network is first inspected.
     for module in ("fvfast.cli.app", "torch._dynamo"):
         importlib.import_module(module)
 
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(path)
     listening.listen(64)
-    # Nobody waits for those that look after a run.
+    # Nobody waits for the processes that look after a run.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     sys.stdout.write("ready\n")
     sys.stdout.flush()
@@ -130,7 +130,7 @@ def serve(path):
 
 
 def look_after(connection):
-    """Run one command in a fork, and tell its number and its status."""
+    """Run one command in a fork; report its process id and its exit status."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     data, files, _, _ = socket.recv_fds(connection, 2**16, 2)
     while not data.endswith(b"\n"):
@@ -150,7 +150,7 @@ def look_after(connection):
 
 
 def become(request, files):
-    """Be what Python and the package make of a new process, and run the command."""
+    """Set up what a new process has, and run the command."""
     from fvfast.cli import app as cli
     from fvfast.cli import startup
 

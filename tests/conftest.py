@@ -90,7 +90,7 @@ def pytest_collection_finish():
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Say how much of CUDA was run on the CPU."""
+    """Print how much CUDA code was run on the CPU."""
     counts = kernel_threads()
     if counts is not None:
         threads, launches = counts

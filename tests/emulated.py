@@ -15,7 +15,7 @@ ORDERS = {"emulated ascending": 0, "emulated descending": 1, "emulated random": 
 
 @functools.cache
 def emulated_module():
-    """Build the emulated module, once for all tests; the reason why not as text."""
+    """Build the emulated module once for all tests; return the reason as text if that fails."""
     try:
         return build.load(build.build(os.environ.get("FVFAST_TEST_SANITIZER")))
     except build.UnavailableError as reason:
@@ -24,7 +24,7 @@ def emulated_module():
 
 @contextlib.contextmanager
 def emulated(order):
-    """Let tensors of the CPU run the CUDA kernels, their threads in an order of `ORDERS`."""
+    """Run CPU tensors on the CUDA kernels, with threads in an order of `ORDERS`."""
     module = emulated_module()
     if isinstance(module, str):
         pytest.skip(module)
@@ -34,7 +34,7 @@ def emulated(order):
 
 
 def kernel_threads():
-    """How many threads of kernels the emulated module has run; None if there is none."""
+    """Return how many kernel threads the emulated module has run; None if there is no module."""
     if emulated_module.cache_info().currsize == 0 or isinstance(emulated_module(), str):
         return None
     counts = (ctypes.c_ulonglong * 4)()

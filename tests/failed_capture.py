@@ -1,6 +1,6 @@
-"""What a process on a GPU still does after the capture of a CUDA graph failed.
+"""What a process on a GPU can still do after the capture of a CUDA graph has failed.
 
-tests/test_gpu.py runs this in a process of its own: torch is not what it was after it.
+tests/test_gpu.py runs this in a separate process, because torch does not fully recover.
 """
 
 import os

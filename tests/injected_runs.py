@@ -13,7 +13,7 @@ from fvfast.run.run import Run
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class InjectedSettings(MacoSettings):
-    """Settings with a way in.
+    """Settings that let a test replace the start and the crops.
 
     Attributes
     ----------

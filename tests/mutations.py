@@ -267,7 +267,7 @@ def main(what, count):
     read = {"images": read_images, "spectra": read_spectra}[what]
     with tempfile.TemporaryDirectory() as folder:
         watch = Watch()
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+        Path("/proc/self/clear_refs").write_text("5")  # reset the peak
         before = peak_memory()
         # Not what the libraries of Pillow print: libtiff tells of damage on its own.
         with contextlib.redirect_stderr(io.StringIO()) as printed:

@@ -1,4 +1,4 @@
-"""A project with our build, and in place of our sources a small module that compiles in seconds."""
+"""A project with our build, but with a small module that compiles in seconds as its sources."""
 
 import os
 import re
@@ -32,7 +32,7 @@ def copy_sources(folder, *folders):
 
 
 def assert_self_contained(folder):
-    """The module needs no library of CUDA, and lends none of its own to others."""
+    """The module needs no CUDA library, and exports none of its own copy."""
     if sys.platform != "linux":
         return
     (module,) = folder.glob("**/_C.*.so")
@@ -114,7 +114,7 @@ class SmallProject:
         (self.folder / "csrc" / name).write_text(text)
 
     def build(self, **environment):
-        """Build it; return whether that worked, and what was said."""
+        """Build it; return whether that worked, and the output."""
         arguments = ["build_ext", "--build-lib", "lib", "--build-temp", "temp"]
         done = subprocess.run(
             [sys.executable, "setup.py", *arguments],

@@ -32,7 +32,7 @@ def floors():
 
 
 def room_of(module):
-    """The folder of a module, or the module itself where it lies beside them."""
+    """The folder of a module, or the module itself if it is in none."""
     return module.split(".")[1] if "." in module else "__init__"
 
 
@@ -57,7 +57,7 @@ IMPORTS = {module: imports(module) for module in MODULES}
 
 
 def test_every_room_has_a_floor():
-    """A room that the page does not know, or one that it knows and that is gone."""
+    """The page lists every room, and no others."""
     assert set(map(room_of, MODULES)) == set(floors())
 
 
@@ -93,7 +93,7 @@ def test_modules_import_each_other_in_no_circle():
 
 
 def test_modules_with_an_underscore_stay_in_their_room():
-    """But for what `fvfast info` says of the native module, and the room that all rooms share."""
+    """Except what `fvfast info` needs from the native module, and the room that all rooms share."""
     wrong = [
         f"{module}, line {line}, imports {name}"
         for module, found in IMPORTS.items()

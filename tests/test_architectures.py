@@ -1,4 +1,4 @@
-"""Networks that visualization libraries are known to stumble over."""
+"""Networks with which visualization libraries are known to fail."""
 
 import copy
 import warnings

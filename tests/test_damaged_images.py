@@ -1,4 +1,4 @@
-"""Folders of images of any origin: what cannot be read is skipped and named, and costs no more."""
+"""Folders of images of any origin: what cannot be read is skipped and named, at no cost."""
 
 import io
 import os
@@ -69,7 +69,7 @@ def assert_skipped(folder, *expected, count=1):
 
 
 def png(width, height, rows=0, *, color=2):
-    """A PNG file whose header tells of a size, with so many rows of zeros."""
+    """A PNG file whose header says a size, with some rows of zeros."""
     deflate = zlib.compressobj(1)
     row = bytes(1 + width * {0: 1, 2: 3, 6: 4}[color])
     data = b"".join(deflate.compress(row) for _ in range(rows)) + deflate.flush()

@@ -332,7 +332,7 @@ def test_what_is_saved_can_be_read(tmp_path):
     assert not (tmp_path / "b.npz").exists()
 
 
-# What is no file
+# What is not a file
 
 
 OPENING = """

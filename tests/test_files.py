@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, and only where a file can be."""
+"""Files are written completely or not at all, and only where a file can be."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ def write(path, text=b"new"):
 
 @pytest.fixture
 def special(tmp_path):
-    """Things that are no files, by kind."""
+    """Things that are not files, by kind."""
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
     bound = socket.socket(socket.AF_UNIX)

@@ -1,7 +1,7 @@
 """Ctrl-C between any two instructions leaves the network, and torch, as they were.
 
-A trace function sends the signal at one boundary between two bytecodes of fvfast, or of what it
-calls to set up and put back, and each boundary is one run. FVFAST_TEST_INTERRUPTS says how many
+Each run has one interrupt. A trace function sends it at a boundary between two bytecodes of fvfast,
+or of code that fvfast calls to set things up and restore them. FVFAST_TEST_INTERRUPTS says how many
 boundaries are tried, spread evenly.
 """
 
@@ -153,7 +153,7 @@ def test_interrupts_in_the_networks_own_code():
 
 
 def test_other_handlers_are_asked():
-    """A program may have its own; one that raises nothing does not end the run."""
+    """A program may have its own handler; one that raises nothing does not end the run."""
     asked = []
     before = signal.signal(signal.SIGINT, lambda *_: asked.append(1))
     try:

@@ -89,7 +89,7 @@ def fuzz(module, script, calls, progress):
     )
     last = progress.read_text().strip() if progress.exists() else "none"
     assert finished.returncode == 0, f"last call: {last}\n{finished.stderr}"
-    # That it could not have as much memory as it was asked for is no fault.
+    # A request for more memory than there is is not an error.
     lines = finished.stderr.splitlines()
     assert not [line for line in lines if "failed to allocate" not in line], finished.stderr
     sys.stdout.write(f"{finished.stdout}\n")

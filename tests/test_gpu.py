@@ -1,4 +1,4 @@
-"""What only a GPU shows: streams, captured graphs, several devices, and the same run as elsewhere.
+"""What only a GPU can show: streams, captured graphs, several devices, the same run as elsewhere.
 
 That the kernels compute the right numbers is tested in tests/ops, on a GPU too where there is one.
 """
@@ -30,7 +30,7 @@ from fvfast.run.run import Run
 
 
 def why_not():
-    """Why these tests cannot run here; empty where they can."""
+    """Return the reason why these tests cannot run here; empty if they can."""
     if torch.version.cuda is None or not torch.cuda.is_available():
         return "needs an NVIDIA GPU"
     status = native_status()
@@ -348,7 +348,7 @@ def test_passes_are_replayed_from_a_graph(network, monkeypatch, precision):
 
 
 class LooksAtItsInput(torch.nn.Module):
-    """What no graph can hold: the host reads a number in the middle."""
+    """No graph can contain this: the host reads a number in the middle."""
 
     def __init__(self, network):
         super().__init__()
@@ -379,7 +379,7 @@ def test_what_info_says(network):
 
 
 def test_a_failed_capture():
-    """Last, and in a process of its own: torch is not what it was after it."""
+    """Last, and in a separate process, because torch does not fully recover from it."""
     script = Path(__file__).parent / "failed_capture.py"
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr

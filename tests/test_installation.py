@@ -1,4 +1,4 @@
-"""What `fvfast info` says of the machine."""
+"""What `fvfast info` says about the machine."""
 
 import os
 
@@ -17,7 +17,7 @@ def no_policy(monkeypatch):
     ("threads", "cores", "busy"),
     [(2, 2, 0.0), (2, 2, 0.4), (1, 2, 9.0), (4, 16, 12.0), (2, 2, None)],
 )
-def test_no_advice_where_there_is_room(threads, cores, busy):
+def test_no_advice_with_free_cores(threads, cores, busy):
     assert waiting_advice(threads, cores, busy) == ""
 
 

@@ -114,7 +114,7 @@ def test_an_interrupt_after_a_batch_waits_until_it_is_handed_over(network, signa
 
 @pytest.mark.parametrize("call", [maco, maco_batch])
 def test_the_measurement_of_a_data_set_can_be_interrupted(objective, call):
-    """It may take long, and there is nothing to put back."""
+    """It may take long, and there is nothing to restore."""
     read = []
 
     def images():

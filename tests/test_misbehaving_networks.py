@@ -1,4 +1,4 @@
-"""Networks that do more than compute: a run gives the picture, and leaves no trace of itself."""
+"""Networks that do more than compute: a run gives its picture, and leaves no trace."""
 
 import random
 import warnings

@@ -1,4 +1,4 @@
-"""Files with mutations are read, or refused with a reason: nothing else comes of them.
+"""Files with mutations are read, or refused with a reason: nothing else happens.
 
 FVFAST_TEST_MUTATIONS says how many spectra and images are tried; `mutations` makes them.
 """

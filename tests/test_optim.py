@@ -104,7 +104,7 @@ def test_regularizers_are_subtracted(objective):
 
 
 def test_warm_up_wakes_a_dead_unit():
-    """Behind a ReLU that is shut at first there is no gradient, but with warm-up there is."""
+    """After a ReLU that is zero at first there is no gradient, but with warm-up there is."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True)).eval()
     with torch.no_grad():

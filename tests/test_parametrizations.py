@@ -1,4 +1,4 @@
-"""What a run asks of every parametrization, whichever it is."""
+"""What a run requires of every parametrization."""
 
 import functools
 import importlib

@@ -122,7 +122,7 @@ def test_texts_that_cannot_be_read_are_one_message(picture, tmp_path):
     path.write_bytes(whole[:12] + checked + whole[33:])
     with pytest.raises(ValueError, match=r"a\.png: 12000 x 12000 pixels of PNG take 1\.14 GiB"):
         read_metadata(path)
-    # A text of which only the beginning is there: an error that is no OSError in Pillow.
+    # Only the beginning of a text is there: in Pillow that is not an OSError.
     end = whole.index(b"tEXt") - 4
     for damaged in (whole[:end] + bytes(3), whole[:33] + b"\0\0\0\x05zTXtab\0\x01c" + whole[33:]):
         path.write_bytes(damaged)
@@ -209,7 +209,7 @@ def test_no_name_is_too_much_for_the_contact_sheet(tmp_path, name, monkeypatch):
     with Image.open(path) as file:
         assert file.size[0] == 2 * 12 + 320
         assert file.size[1] <= 2 * 12 + 320 + 10 * 24
-    # Each letter was measured anew when one after the other was cut off.
+    # Cutting off one letter after the other measured each line again.
     assert sum(measured) < 10_000
 
 

@@ -1,4 +1,4 @@
-"""Runs in several threads, and in forked processes, are what they are alone."""
+"""Runs in several threads, and in forked processes, give the same results as alone."""
 
 import contextlib
 import copy
@@ -114,7 +114,7 @@ def with_the_same_memory():
 
 
 class Reads(Network):
-    """Adds a tensor, which is no buffer, and counts in it."""
+    """Adds a tensor that is not a buffer, and counts in it."""
 
     def around(self, x):
         self.table += 0.1
@@ -364,7 +364,7 @@ def test_threads_with_other_settings_of_torch(call):
 
 
 def forked(work):
-    """Do something in a forked process; tells how it ended."""
+    """Do something in a forked process; return how it ended."""
     child = os.fork()
     if child == 0:
         torch.set_num_threads(1)  # the others are gone

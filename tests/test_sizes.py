@@ -1,4 +1,4 @@
-"""Runs of any size: they take the memory of what they do, or are refused before the work."""
+"""Runs of any size: they take no more memory than they need, or are refused before the work."""
 
 import math
 import re

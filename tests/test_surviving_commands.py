@@ -1,4 +1,4 @@
-"""Whatever happens to the console command or its output, each picture that there is is saved.
+"""Whatever happens to the console command or its output, each picture is saved.
 
 Runs are stopped and killed at random moments while their output goes through a pipe, nowhere, or to
 a full disk. FVFAST_TEST_COMMANDS says how many runs there are in the thorough suite.

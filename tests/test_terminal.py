@@ -1,4 +1,4 @@
-"""How the console command talks to its user."""
+"""Errors and warnings of the console command."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""Permissions that hold: the superuser may read and write everywhere."""
+"""Permissions for tests that run as the superuser, who may read and write everywhere."""
 
 import contextlib
 import os
@@ -6,7 +6,7 @@ import os
 
 @contextlib.contextmanager
 def unprivileged(folder):
-    """Be nobody where one is the superuser, with a way to a folder that nobody may enter."""
+    """Become "nobody" if the user is the superuser, with access to a folder."""
     user = os.geteuid()
     entered = [path for path in (folder, *folder.parents) if user == 0]
     modes = [(path, path.stat().st_mode) for path in entered]

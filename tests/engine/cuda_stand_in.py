@@ -1,8 +1,8 @@
-"""A stand-in for the CUDA of torch, on the processor, that breaks as torch does.
+"""A stand-in for torch's CUDA, on the CPU, that fails in the ways torch does.
 
-It has what captures touch: streams, the allocator's pools, the default generator, the mode in
-which waiting is an error. Its kernels are Python functions. A graph keeps them, and where their
-inputs and outputs are.
+It has everything that captures use: streams, the allocator's pools, the default generator, and the
+mode in which waiting is an error. Its kernels are Python functions. A graph keeps them, and the
+addresses of their inputs and outputs.
 """
 
 import contextlib

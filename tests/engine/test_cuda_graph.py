@@ -1,4 +1,4 @@
-"""What decides about CUDA graphs, with stand-ins for them; tests/test_gpu.py has graphs.
+"""The decisions about CUDA graphs, with stand-ins; tests/test_gpu.py has real graphs.
 
 The recorder does what a graph does: it runs the pass once, and afterwards repeats the operations of
 that one run on new views, whatever Python would do. What a failed capture leaves is in
@@ -217,7 +217,7 @@ def test_the_warm_up_has_a_graph_of_its_own():
 
 @pytest.mark.parametrize("which", [0, 1])
 def test_one_result_that_is_not_a_number_suffices(which):
-    """Of a number and one that is not, max returns the one that comes first."""
+    """With a NaN among its arguments, max returns the one that comes first."""
 
     def capture(run, _views):
         def replay(views):
@@ -253,7 +253,7 @@ def test_a_replay_may_differ_as_passes_do(wrong, taken):
 
 
 def test_a_pass_that_counts_is_not_captured():
-    """A graph would repeat one number; the difference of two passes excuses no such thing."""
+    """A graph would repeat the same number, which the difference of two passes must not allow."""
     recorder, calls = Recorder(), []
 
     def counting(views):

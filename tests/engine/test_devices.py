@@ -17,7 +17,7 @@ def two_gpus(monkeypatch):
 
 @pytest.fixture
 def no_gpu(monkeypatch):
-    """torch is built with CUDA, and finds no GPU."""
+    """A torch that is built with CUDA but finds no GPU."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(torch.version, "cuda", "13.0")

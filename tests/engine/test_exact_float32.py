@@ -1,4 +1,4 @@
-"""The settings of TF32 need no GPU. What they say of convolutions is played here.
+"""The settings of TF32, without a GPU: convolutions that follow them are simulated.
 
 Some cannot be set back to what they were at first, so another process sets them.
 """
@@ -28,7 +28,7 @@ def tf32_is_on():
 
 
 def rounded(tensor):
-    """To the 10 bits of TF32."""
+    """Round to the 10 bits of TF32."""
     return ((tensor.contiguous().view(torch.int32) + 0x1000) & ~0x1FFF).view(torch.float32)
 
 
@@ -145,7 +145,7 @@ def test_a_network_that_fails_still_does():
 
 
 def test_two_threads_take_turns():
-    """Else the one that began first would set back what the other one still uses."""
+    """Otherwise the thread that began first would restore settings that the other still uses."""
     inside, other_inside = threading.Event(), threading.Event()
     seen = []
 

@@ -17,7 +17,7 @@ MESSAGE = "takes one image at a time only"
 
 
 class Flattens(nn.Module):
-    """Puts its images into rows, with their number written down or not."""
+    """Flattens its images, with a fixed number of them or not."""
 
     def __init__(self, rows):
         super().__init__()

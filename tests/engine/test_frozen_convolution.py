@@ -117,7 +117,7 @@ def test_strides_and_kernels(inputs, stride, kernel):
 @pytest.mark.parametrize("inputs", [1, 2, 3, 4])
 @pytest.mark.parametrize("size", [(7, 7), (8, 9), (10, 11)])
 def test_few_channels_with_strides(inputs, size):
-    """Also sizes whose last pixels no window reads."""
+    """Includes sizes whose last pixels no output reads."""
     windows = zip(((1, 4), (2, 3), (3, 2), (4, 4), (5, 3)), itertools.cycle(ACTIVATIONS))
     for (kernel, stride), activation in windows:
         Case(inputs, kernel=kernel, stride=stride, size=size, activation=activation).check()
@@ -163,7 +163,7 @@ def test_depthwise(stride, activation, multiplier):
 @pytest.mark.parametrize("size", [(9, 9), (10, 13), (11, 12)])
 @pytest.mark.parametrize("memory_format", FORMATS)
 def test_depthwise_backward_pass_by_a_forward_pass(stride, size, memory_format):
-    """Taken by itself on processors with matrix units only."""
+    """On its own, this is only used on processors with matrix units."""
     memory_format = FORMATS[memory_format]
     for kernel, padding, dilation in itertools.product(((3, 3), (5, 2)), (0, 1), (1, 2)):
         case = Case(

@@ -1,4 +1,4 @@
-"""Zeros that a call puts around images, joined to the convolution behind it."""
+"""Padding by a separate call, joined to the convolution after it."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ from fvfast.engine.rewrite.recording import record_convolutions
 
 
 def padded(zeros, *, before=(), kernel=3, **settings):
-    """A convolution, what comes behind it, a padding, and a second convolution."""
+    """A convolution, what follows it, a padding, and a second convolution."""
     return sequence(
         conv(3, 6), nn.BatchNorm2d(6), *before, nn.ZeroPad2d(zeros), conv(6, 4, kernel, **settings)
     )

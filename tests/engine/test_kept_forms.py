@@ -1,4 +1,4 @@
-"""Forms stay with a network between calls, as long as it is what it was."""
+"""Forms are kept between calls, as long as the network has not changed."""
 
 import contextlib
 import copy
@@ -83,7 +83,7 @@ class Folds(TorchDispatchMode):
 
 
 class FrozenReplay:
-    """Stands for CUDA graphs: replays the operations of one pass, on the tensors that it had.
+    """Replaces CUDA graphs: replays the operations of one pass on the tensors that it had.
 
     Numbers of the host, and what Python decided, stay what they were when the pass was captured.
     """
@@ -116,7 +116,7 @@ def picture(model, unit=1, **settings):
 
 
 def picture_of_a_copy(model, unit=1, **settings):
-    """What a network gives for which nothing was kept."""
+    """The result of a network for which nothing was kept."""
     return picture(copy.deepcopy(model), unit, **settings)
 
 
@@ -393,7 +393,7 @@ def test_nothing_is_kept_for_a_network_that_is_gone(network, captured):
     assert len(store) == 1
     gone = weakref.ref(model)
     del model
-    gc.collect()  # networks and objectives of the test are circles
+    gc.collect()  # networks and objectives of the test are reference cycles
     assert gone() is None
     assert len(store) == 0
     assert not any(weight() is not None for weight in weights)
@@ -577,7 +577,7 @@ def test_networks_whose_memory_cannot_be_read_still_run(network, work):
 
 
 def test_the_first_replay_of_a_run_is_compared():
-    """What the pass depends on changed between two runs, and nothing else shows it."""
+    """Something that the pass depends on changes between two runs, and only the results show it."""
     factor = [2.0]
     replay = FrozenReplay()
 

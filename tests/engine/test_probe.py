@@ -1,4 +1,4 @@
-"""The run that looks at a network once: what it refuses, what it warns of, and what it says."""
+"""The probe run: what it refuses, what it warns of, and what it reports."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""Layers go by the names that the model the user holds has for them."""
+"""Layers are found by the names that wrappers such as DataParallel give them."""
 
 import pytest
 import torch

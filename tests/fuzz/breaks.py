@@ -1,7 +1,7 @@
-"""Breaks one of the arguments of a call, in a way that cannot make it touch memory it has not got.
+"""Breaks one argument of a call, in a way that the callee can detect.
 
-What the module cannot know, a caller must not get wrong: how many elements lie at an address. All
-else is fair: numbers out of range, lists of any length and content, null pointers, shapes that need
+The module cannot know how many elements there are at an address, so that must stay right. All else
+is allowed: numbers out of range, lists of any length and content, null pointers, shapes that need
 more memory than there is, arguments that overlap, wrong types.
 """
 

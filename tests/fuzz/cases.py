@@ -26,7 +26,7 @@ def length(rng: random.Random, longest: int) -> int:
 
 
 def count(rng: random.Random, largest: int) -> int:
-    """A number of things, now and then none."""
+    """A number of things, sometimes 0."""
     return 0 if rng.random() < 0.05 else rng.randint(1, largest)
 
 

@@ -74,7 +74,7 @@ class Memory:
         return self.array(0 if 0 in sizes else last + 1, dtype), strides
 
     def free(self) -> None:
-        """Give everything back."""
+        """Free all buffers."""
         for address in self.addresses:
             _libc.free(address)
         self.addresses.clear()

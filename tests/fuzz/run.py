@@ -38,7 +38,7 @@ def load(path: str) -> Any:
 
 
 def run_one(module: Any, case: Any, number: int) -> str:
-    """Make one call; return what came of it. The number alone determines its arguments."""
+    """Make one call; return its outcome. The number alone determines its arguments."""
     function = case.__name__
     rng = random.Random(zlib.crc32(f"{function} {number}".encode()))
     memory = Memory(rng)

@@ -46,7 +46,7 @@ def call(name: str, arguments: Arguments) -> Any:
 
 
 def reference(name: str, arguments: Arguments) -> Any:
-    """What PyTorch alone makes of arguments; phases and gradients in float64."""
+    """Compute the results with PyTorch alone; phases and gradients in float64."""
     from fvfast.ops import boxes, philox, winograd
 
     if name == "winograd_convolution":
@@ -129,7 +129,7 @@ def named(name: str, arguments: Sequence[str], message: str) -> bool:
 
 
 def ordinary(value: Any) -> bool:
-    """Whether a value is no tensor, or one with strides and memory on the CPU."""
+    """Whether a value is not a tensor, or one with strides and memory on the CPU."""
     if not isinstance(value, torch.Tensor):
         return True
     return value.layout == torch.strided and value.device.type == "cpu"
@@ -161,7 +161,7 @@ def lost(arguments: Arguments) -> bool:
 
 
 def run_one(name: str, number: int) -> str:
-    """Make one call; return what came of it. The number alone determines its arguments."""
+    """Make one call; return its outcome. The number alone determines its arguments."""
     rng = random.Random(zlib.crc32(f"{name} {number}".encode()))
     arguments = CASES[name](rng)
     changes = change_some(rng, arguments)
@@ -169,7 +169,7 @@ def run_one(name: str, number: int) -> str:
     comparable = not any(change == "wild" for _, change, _ in changes)
     if name in NEEDS_DERIVED:
         comparable &= all(same or key not in DERIVED for key, _, same in changes)
-    # What float32 has no room for, which references have in float64.
+    # Values that overflow float32, but not the float64 of the references.
     comparable &= all(
         abs(value) < 1e30
         for key, value in arguments.items()

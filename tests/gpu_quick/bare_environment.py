@@ -28,7 +28,7 @@ socket.getaddrinfo = lambda host, *rest, **named: refuse(socket.socket(), host)
 
 
 def with_dependencies(names):
-    """Return the installed distributions of some names, and all that they ask for."""
+    """Return the installed distributions of some names, with all their dependencies."""
     found, waiting = {}, list(names)
     while waiting:
         name = re.sub(r"[-_.]+", "-", waiting.pop()).lower()

@@ -1,4 +1,4 @@
-"""The contest on a GPU: the device is waited for at the end of a turn, and the clock then read."""
+"""The contest on a GPU: at the end of a turn it waits for the device, then reads the clock."""
 
 import io
 import json

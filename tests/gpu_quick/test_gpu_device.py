@@ -1,4 +1,4 @@
-"""What only a GPU runs, with stand-ins for what torch and the driver say of it."""
+"""Code that only a GPU runs, with stand-ins for torch and the driver."""
 
 import contextlib
 import gc

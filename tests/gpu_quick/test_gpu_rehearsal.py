@@ -30,7 +30,7 @@ KILLED = ["accuracy", "tests", "sanitizers"]
 
 
 def why_not():
-    """Why there can be no rehearsal here; empty where there can."""
+    """Return the reason why no rehearsal can run here; empty if one can."""
     try:
         check_platform()
         cuda_flags()
@@ -223,7 +223,7 @@ WRITTEN = {
 
 
 def is_under_way(folder, name, lines):
-    """Tell whether a stage has written something after the lines that there were, and its begin."""
+    """Whether a stage has written something besides its "begin" and the lines before it."""
     file, text = WRITTEN.get(name, (RESULTS, b"\n"))
     path = folder / file
     content = path.read_bytes() if path.exists() else b""

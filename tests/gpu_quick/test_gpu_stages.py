@@ -1,4 +1,4 @@
-"""What stages read: ncu, compute-sanitizer, traces, tests; and what they refuse."""
+"""How stages parse ncu, compute-sanitizer, traces and tests; and what they refuse."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Stands for compute-sanitizer: takes its options, runs the program, and answers in its format."""
+"""Stands in for compute-sanitizer: takes its options, runs a program, prints in its format."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Stands for NVIDIA's ncu: takes its options, runs the program, and answers in its format."""
+"""Stands in for NVIDIA's ncu: takes its options, runs a program, prints in its format."""
 
 import csv
 import subprocess

@@ -1,4 +1,4 @@
-"""What the operations of all back ends have in common: the same numbers, steps in memory."""
+"""What the operations of all back ends have in common: the same numbers, steps in tensors."""
 
 import pytest
 import torch

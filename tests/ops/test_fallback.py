@@ -75,7 +75,7 @@ def test_native_module_can_be_disabled_without_a_warning(tmp_path):
     ],
 )
 def test_a_gpu_without_kernels_hears_why(monkeypatch, tmp_path, architectures, said):
-    """That CUDA could not be built is hidden by pip: the first use on a GPU tells."""
+    """pip hides why CUDA could not be built, so the first use on a GPU says it."""
     record = tmp_path / "record.txt"
     record.write_text("nvcc had no license\n")
     module = types.SimpleNamespace(

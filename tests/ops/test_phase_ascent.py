@@ -1,4 +1,4 @@
-"""The way back and the update as one operation: the same as one after the other."""
+"""The gradient and the update as one operation: the same as one after the other."""
 
 import functools
 import math

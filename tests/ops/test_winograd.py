@@ -100,7 +100,7 @@ def test_paddings(padding):
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("term", [True, False])
 def test_what_comes_behind_the_convolution(limits, bias, term):
-    # 5 is no multiple of a vector, 64 is one of all.
+    # 5 is a multiple of no vector's length, 64 of each.
     for outputs in (5, 64):
         Case(18, outputs, (7, 6), bias=bias, term=term, limits=limits).check()
 

@@ -2,10 +2,9 @@
 
     python tools/cuda_check [--arch sm_80 sm_90 ...] [--quick]
 
-Registers and local memory on each architecture, the width of accesses in the machine code, the
-kernels' launches replayed as PTX with the traffic that they cause, the results of the PTX against
-the references, and the emulated kernels under sanitizers. The exit status is 1 where one of them
-fails.
+It checks registers and local memory on each architecture, the width of accesses in the machine
+code, the memory traffic of launches replayed as PTX, the results of the PTX against the references,
+and the emulated kernels under sanitizers. The exit status is 1 if a check fails.
 """
 
 import argparse
@@ -33,7 +32,7 @@ def architecture(text: str) -> str:
 
 
 def last_line(finished: "subprocess.CompletedProcess[str]") -> str:
-    """Return what pytest counted."""
+    """Return the last line of pytest's output, with its counts."""
     return next((line for line in finished.stdout.splitlines()[::-1] if " passed" in line), "")
 
 

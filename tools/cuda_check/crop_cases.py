@@ -1,4 +1,4 @@
-"""The traffic of drawing boxes, of crops, of their gradient and of noise."""
+"""Cases that measure the traffic of boxes, crops, their gradient, and noise."""
 
 from collections.abc import Sequence
 
@@ -14,14 +14,14 @@ from fvfast.ops.noise import inject_noise
 
 
 def _inside(start: float, stop: float, size: int, length: int) -> NDArray[np.float64]:
-    """Positions, in pixels, of those samples of an axis that lie inside the image."""
+    """Return the positions, in pixels, of the samples of an axis that lie inside the image."""
     fractions = np.arange(size) / (size - 1) if size > 1 else np.array([0.5])
     positions = start * (length - 1) + fractions * (stop - start) * (length - 1)
     return positions[(positions >= 0) & (positions <= length - 1)]
 
 
 def _pixels(start: float, stop: float, size: int, length: int) -> int:
-    """How many pixels of an axis its samples read: those with a share that is not 0."""
+    """Count the pixels of an axis that its samples read, with a weight that is not 0."""
     positions = _inside(start, stop, size, length)
     lower = np.floor(positions)
     return len(np.union1d(lower, lower[positions > lower] + 1))
@@ -40,7 +40,7 @@ def pixels_read(boxes: torch.Tensor, crop: tuple[int, int], image: tuple[int, in
     Returns
     -------
     pixels
-        Of all boxes, in one channel.
+        Number of pixels for all boxes, in one channel.
     """
     return sum(
         _pixels(y1, y2, crop[0], image[0]) * _pixels(x1, x2, crop[1], image[1])
@@ -65,20 +65,20 @@ def _boxes(crops: int, side: float = 0.25) -> torch.Tensor:
 
 
 def run_boxes(_: Replay, crops: int) -> Sequence[Floor]:
-    """Draw boxes: 4 float32 each, from nothing."""
+    """Draw boxes: 4 float32 each are written, nothing is read."""
     boxes = _boxes(crops)
     return [Floor("boxes_kernel", boxes.nbytes, crops)]
 
 
 def run_noise(_: Replay, crops: int) -> Sequence[Floor]:
-    """Noise on crops: read once, written once."""
+    """Add noise to crops, which are read once and written once."""
     images = torch.rand(1, crops, CHANNELS, CROP, CROP)
     inject_noise(images, 0.5, seed=SEED, identities=[0], step=0)
     return [Floor("noise_kernel", 2 * images.nbytes, images.numel())]
 
 
 def crop_resize_case(side: float, layout: str, dtype: torch.dtype, std: float) -> Case:
-    """Crop: crops written once, and for each of them the pixels of its box read."""
+    """Crop: each crop is written once, and the pixels of its box are read once."""
 
     def run(replay: Replay, crops: int) -> Sequence[Floor]:
         boxes = _boxes(crops, side)

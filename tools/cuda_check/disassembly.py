@@ -1,7 +1,7 @@
-"""How wide the kernels read and write memory, as the disassembled code says.
+"""Checks, in the disassembled code, how wide the kernels' accesses to memory are.
 
 A thread that moves 128 bits with one instruction needs a quarter of the instructions of one that
-moves 32, and keeps more bytes on their way. Whether the compiler merged accesses shows only here.
+moves 32, and keeps more bytes in flight. Only the machine code shows whether accesses were merged.
 """
 
 import collections
@@ -20,7 +20,7 @@ from rich.table import Table
 
 ARCHITECTURE = "80"
 PACKAGE = "nvidia-cuda-nvdisasm"
-# The instruction that every kernel of a source must have, and its width in bits.
+# An instruction that every kernel of a source must contain, and its width in bits.
 WANTED = {"crop": ("STG", 128), "crop_gradient": ("LDG", 128)}
 # Global, shared and local memory.
 ACCESSES = ("LDG", "STG", "LDS", "STS", "LDL", "STL")
@@ -30,7 +30,7 @@ Counts = collections.Counter[tuple[str, int]]
 
 
 def find_nvdisasm() -> str:
-    """Find the disassembler: beside nvcc, in PATH, or in the package of PyPI."""
+    """Find the disassembler: beside nvcc, in PATH, or in the package from PyPI."""
     said = build_native.ask_nvcc(build_native.find_cuda().nvcc, "--dryrun", "-x", "cu", "/dev/null")
     here = re.search(r"_HERE_=(.*)", said)
     beside = shutil.which(str(Path(here[1], "nvdisasm"))) if here else None
@@ -74,7 +74,7 @@ def _functions(text: str) -> Iterator[tuple[str, str]]:
 
 def _width(modifiers: list[str]) -> int:
     for modifier in modifiers:
-        # U8, S16, 64, 128: others are addresses of 64 bits (E) and what caches do.
+        # U8, S16, 64, 128. Other suffixes mean 64-bit addresses (E) and caching.
         if match := re.fullmatch(r"[US]?(8|16|32|64|128)", modifier):
             return int(match[1])
     return 32
@@ -83,7 +83,7 @@ def _width(modifiers: list[str]) -> int:
 def failures_of(
     counts: dict[str, Counts], names: dict[str, str], kind: str, bits: int
 ) -> list[str]:
-    """Say which kernels do not access memory as wide as they should, or use local memory."""
+    """Return failures: kernels whose accesses are too narrow, or that use local memory."""
     found = []
     for symbol, accesses in counts.items():
         if not accesses[kind, bits]:
@@ -95,7 +95,7 @@ def failures_of(
 
 
 def check() -> list[str]:
-    """Print how wide the kernels of the crops access memory, and return what is wrong."""
+    """Print the widths of the crop kernels' accesses to memory, and return failures."""
     failures = []
     table = Table("kernel", *ACCESSES, title=f"instructions for sm_{ARCHITECTURE}, by bits")
     for stem, (kind, bits) in WANTED.items():

@@ -1,4 +1,4 @@
-"""What a kernel must move at the least, and the cases that are measured."""
+"""The least memory that a kernel must move, and the cases that are measured."""
 
 import dataclasses
 import sys
@@ -14,16 +14,16 @@ SEED = 0
 
 @dataclasses.dataclass(frozen=True)
 class Floor:
-    """The least that a kernel can do, in one run of a case.
+    """The least work of a kernel in one run of a case.
 
     Attributes
     ----------
     kernel
-        Its name: with the arguments of its template, or without for all its instances together.
+        Its name, with template arguments, or without them for all its instances together.
     bytes
         The compulsory traffic.
     elements
-        What it makes: instructions are given for each of them.
+        The number of elements that it makes; the table shows instructions per element.
     """
 
     kernel: str
@@ -31,7 +31,7 @@ class Floor:
     elements: int
 
     def is_of(self, name: str) -> bool:
-        """Whether a kernel, named with the arguments of its template, is meant."""
+        """Whether this is the floor of a kernel, whose name has template arguments."""
         return self.kernel in (name, name.partition("<")[0])
 
 
@@ -42,9 +42,9 @@ class Case:
     Attributes
     ----------
     name
-        Of the operation.
+        Name of the operation.
     run
-        Runs it with so many crops, under a replay that is active, and returns the floors.
+        Runs it with a number of crops, while a replay is active, and returns the floors.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""How many blocks of a kernel fit a multiprocessor at a time: the rules of the CUDA occupancy API.
+"""Computes how many blocks of a kernel fit a multiprocessor, by the rules of CUDA's occupancy API.
 
 The numbers are those of the table "Technical Specifications per Compute Capability" in the CUDA
 programming guide.
@@ -19,7 +19,7 @@ MOST_THREADS = 1024  # of a block
 
 @dataclasses.dataclass(frozen=True)
 class Multiprocessor:
-    """What a multiprocessor of one compute capability holds."""
+    """The resources of a multiprocessor of one compute capability."""
 
     warps: int
     blocks: int
@@ -87,7 +87,7 @@ def resident_blocks(architecture: str, threads: int, registers: int, shared_byte
 
 
 def occupancy(architecture: str, threads: int, registers: int, shared_bytes: int) -> float:
-    """Return the part of a multiprocessor's warps that can run at a time."""
+    """Return the share of a multiprocessor's warps that can run at a time."""
     blocks = resident_blocks(architecture, threads, registers, shared_bytes)
     return blocks * -(-threads // WARP) / MULTIPROCESSORS[architecture].warps
 

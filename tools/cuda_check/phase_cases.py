@@ -1,4 +1,4 @@
-"""The traffic of the kernels of the phase, and how many launches a step takes."""
+"""Cases that measure the traffic of the phase's kernels; also counts the launches of a step."""
 
 import ctypes
 import types
@@ -24,7 +24,7 @@ REAL, COMPLEX = 4, 8  # bytes
 
 
 def _spectrum() -> tuple[torch.Tensor, torch.Tensor]:
-    """A magnitude, and a phase (1, C, H, W // 2 + 1)."""
+    """Make a magnitude, and a phase (1, C, H, W // 2 + 1)."""
     half = (CHANNELS, IMAGE, IMAGE // 2 + 1)
     generator = torch.Generator().manual_seed(SEED)
     return torch.rand(half, generator=generator), torch.randn(1, *half, generator=generator)
@@ -42,7 +42,7 @@ def _rendered(replay: Replay) -> tuple[RenderedPhase, torch.Tensor, torch.Tensor
 
 
 def run_phase_to_image(_: Replay, __: int) -> Sequence[Floor]:
-    """Phase to image, with the sums of the phase that no update has made yet."""
+    """Compute the image of a phase whose sums no update has made yet."""
     render_phase(*_spectrum(), RANGE, IMAGE)
     return [
         Floor("phase_sums_kernel", REAL * BINS, BINS),
@@ -52,7 +52,7 @@ def run_phase_to_image(_: Replay, __: int) -> Sequence[Floor]:
 
 
 def run_phase_gradient(replay: Replay, _: int) -> Sequence[Floor]:
-    """The gradient of the phase, finished by a pass of its own."""
+    """Compute the gradient of the phase, with a separate pass that finishes it."""
     rendered, magnitude, phase = _rendered(replay)
     torch.ops.fvfast.phase_to_image_backward(
         torch.randn(SHAPE), magnitude, phase, *rendered, *RANGE
@@ -65,7 +65,7 @@ def run_phase_gradient(replay: Replay, _: int) -> Sequence[Floor]:
 
 
 def run_phase_ascent(replay: Replay, _: int) -> Sequence[Floor]:
-    """The same, finished by the update."""
+    """Compute the gradient of the phase, and let the update finish it."""
     rendered, magnitude, phase = _rendered(replay)
     phase_ascent_(torch.randn(SHAPE), rendered, magnitude, phase, *_averages(phase), RANGE, step=1)
     return [
@@ -76,14 +76,14 @@ def run_phase_ascent(replay: Replay, _: int) -> Sequence[Floor]:
 
 
 def run_phase_update(_: Replay, __: int) -> Sequence[Floor]:
-    """The update with a gradient that is complete."""
+    """Update the phase with a complete gradient."""
     _, phase = _spectrum()
     phase_update_(phase, torch.randn(phase.shape), *_averages(phase), step=1)
     return [Floor("phase_update_kernel", 7 * REAL * BINS, BINS)]
 
 
 def run_around_a_transform(replay: Replay, _: int) -> Sequence[Floor]:
-    """The kernels that leave the transforms to torch, as sizes with large primes need them."""
+    """Run the kernels around torch's transforms, for sizes with large prime factors."""
     rendered, magnitude, phase = _rendered(replay)
     kernels = kernels_for(phase.device)
     assert kernels is not None
@@ -136,7 +136,7 @@ CASES = [
 
 
 def launches_of_a_step(module: types.ModuleType, crops: int) -> int:
-    """Count the launches around the network in one step that follows another.
+    """Count the launches around the network in a step that is not the first.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ def launches_of_a_step(module: types.ModuleType, crops: int) -> int:
 
 
 def check_launches(module: types.ModuleType) -> list[str]:
-    """Print how many launches a step takes around the network, and return what is wrong."""
+    """Print how many launches a step takes around the network, and return failures."""
     count = launches_of_a_step(module, crops=2)
     print(f"launches around the network in one step: {count}, at most {MOST_LAUNCHES} allowed")
     if count <= MOST_LAUNCHES:

@@ -1,4 +1,4 @@
-"""Runs the launches of the emulated module as the PTX that nvcc makes of the same kernels.
+"""Runs the launches of the emulated module as the PTX into which nvcc compiles the same kernels.
 
 The emulated module is the native module with its CUDA kernels compiled for the CPU. It calls a hook
 before each launch; here the hook looks for the kernel in the compiled PTX, and the PTX interpreter
@@ -8,8 +8,8 @@ runs it on the same arguments, in the same memory:
         crops = random_crops(images, boxes, 224)
     replay.launches[0].statistics["load_sectors"]
 
-A kernel may touch the memory of those tensors only that an operation of PyTorch took or returned
-within the context, or that `Replay.watch` was told of: everything else is out of bounds.
+A kernel may access only the memory of tensors that an operation of PyTorch took or returned within
+the context, or that were passed to `Replay.watch`. Everything else is out of bounds.
 """
 
 import ctypes
@@ -70,7 +70,7 @@ class LaunchRecord:
     grid, block, shared_bytes
         How it was launched.
     statistics
-        What the interpreter counted: see its README.md.
+        The interpreter's counts: see its README.md.
     """
 
     symbol: str
@@ -93,7 +93,7 @@ def short_name(demangled: str) -> str:
 
 
 def ptx_of(source: Path, architecture: str) -> str:
-    """Compile one CUDA source to PTX as the build compiles it, unless nothing changed since.
+    """Compile one CUDA source to PTX, as the build does, unless nothing has changed.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def ptx_of(source: Path, architecture: str) -> str:
     if not path.exists():
         text = ptx_interpreter.compile_ptx(source, architecture, flags)
         CACHE.mkdir(parents=True, exist_ok=True)
-        # In one step: another process may look for it.
+        # Atomically, because another process may read the file.
         handle, name = tempfile.mkstemp(dir=CACHE)
         with os.fdopen(handle, "w") as output:
             output.write(text)
@@ -126,7 +126,7 @@ def ptx_of(source: Path, architecture: str) -> str:
 
 
 class _Kernels:
-    """The kernels of some sources: read where they are launched, from PTX compiled at once."""
+    """The kernels of some sources: all are compiled at once, each is parsed when it is launched."""
 
     def __init__(self, sources: Iterable[Path], architecture: str) -> None:
         self._sources = sorted(sources)
@@ -156,7 +156,7 @@ class _Kernels:
 
 
 class _Storages(TorchDispatchMode):
-    """Knows the memory of the tensors that operations take and return, while it lives."""
+    """The memory of the tensors that operations take and return, as long as it exists."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -177,7 +177,7 @@ class _Storages(TorchDispatchMode):
             self._count += 1
 
     def living(self) -> Iterator[tuple[str, torch.UntypedStorage]]:
-        """Give the memory that has not been freed, and forget the rest."""
+        """Return the memory that has not been freed, and forget the rest."""
         for key, (reference, name) in list(self._known.items()):
             storage = torch.UntypedStorage._new_with_weak_ptr(reference.cdata)
             if storage is None:
@@ -229,18 +229,18 @@ class Replay:
     statistics
         Whether accesses to memory are counted.
     beside
-        Count only: what the PTX wrote is taken back, and the emulator runs the kernel.
+        Count only: the writes of the PTX are undone, and the emulator runs the kernel.
 
     Attributes
     ----------
     launches
-        What was replayed, in order.
+        The launches that were replayed, in order.
 
     Raises
     ------
     ptx_interpreter.PtxError
-        At the end of the context, if a kernel did what it must not, or is not in the PTX. The
-        launch itself fails too, with what the emulator throws.
+        At the end of the context, if a kernel made an error or is not in the PTX. The launch itself
+        also fails, with an exception of the emulator.
     """
 
     def __init__(
@@ -254,14 +254,14 @@ class Replay:
         beside: bool = False,
     ) -> None:
         path = module.__file__ if isinstance(module, types.ModuleType) else module
-        # The same file gives the library that Python has loaded, not a second one.
+        # Loading the same file gives the library that Python has loaded, not a second one.
         self._library = ctypes.CDLL(str(path))
         self._library.cuda_emulator_set_hook.argtypes = (_Hook,)
         self._library.cuda_emulator_set_hook.restype = None
         self._kernels = _Kernels(
             (ROOT / "csrc" / "cuda").rglob("*.cu") if sources is None else sources, architecture
         )
-        # The emulated device must be one of the architecture.
+        # The emulated device must have the architecture's limits.
         capability = int(re.sub(r"\D", "", architecture))
         self._shared_bytes = 1024 * SHARED_KIB.get(capability, EMULATED_SHARED_KIB)
         self._order = order
@@ -273,14 +273,14 @@ class Replay:
         self.launches: list[LaunchRecord] = []
 
     def watch(self, tensor: torch.Tensor, name: str = "") -> torch.Tensor:
-        """Let kernels touch the memory of a tensor, for as long as it lives.
+        """Let kernels access the memory of a tensor, as long as it exists.
 
         Parameters
         ----------
         tensor
             On the CPU.
         name
-            In statistics and errors.
+            Name in statistics and errors.
 
         Returns
         -------
@@ -310,7 +310,7 @@ class Replay:
         self._library.cuda_emulator_set_shared_limit(ctypes.c_ulonglong(size))
 
     def _answer(self, launch: Any) -> int:
-        # No exception passes through C: it is kept for the end of the context.
+        # Exceptions cannot pass through C: keep this one for the end of the context.
         if self._error is not None:
             return _FAILED
         try:
@@ -368,7 +368,7 @@ class Replay:
 def _with_names(
     living: list[tuple[str, torch.UntypedStorage]],
 ) -> Iterator[tuple[str, torch.UntypedStorage]]:
-    """Make names unique: several storages may have been watched under one."""
+    """Make names unique, since several storages may have been watched under the same name."""
     seen: dict[str, int] = {}
     for name, storage in living:
         seen[name] = seen.get(name, 0) + 1
@@ -381,7 +381,7 @@ def _bytes_of(storage: torch.UntypedStorage) -> torch.Tensor:
 
 @dataclasses.dataclass
 class Totals:
-    """What several launches of one kernel did together."""
+    """The sum of several launches of one kernel."""
 
     launches: int = 0
     threads: int = 0
@@ -400,7 +400,7 @@ class Totals:
 
     @classmethod
     def of(cls, launch: LaunchRecord) -> "Totals":
-        """Return what one launch did."""
+        """Return the totals of one launch."""
         statistics = launch.statistics
 
         def all_kinds(suffix: str) -> int:
@@ -420,5 +420,5 @@ class Totals:
 
     @property
     def conflict_share(self) -> float:
-        """Wavefronts of shared memory that are there only for bank conflicts, of all of them."""
+        """The share of all wavefronts of shared memory that are due to bank conflicts."""
         return self.conflicts / self.wavefronts if self.wavefronts else 0.0

@@ -1,8 +1,8 @@
-"""What the kernels need on each architecture: registers, shared memory, and no local memory.
+"""Checks what the kernels need on each architecture: registers, shared memory, no local memory.
 
-Every source of csrc/cuda is compiled as the build compiles it. Local memory is slow memory that a
-kernel falls back on when it runs out of registers, or indexes an array with what is not a constant:
-none of the kernels may need it.
+Every source of csrc/cuda is compiled as the build compiles it. Local memory is slow memory, which a
+kernel uses if it runs out of registers or indexes an array with a variable: none of the kernels may
+need it.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ PARALLEL = 2
 
 @dataclasses.dataclass(frozen=True)
 class Launch:
-    """A typical launch: where the size of the block is None, the most that the kernel allows."""
+    """A typical launch; a block size of None means the largest that the kernel allows."""
 
     threads: int | None = None
     dynamic_bytes: int = 0
@@ -80,8 +80,8 @@ def compile_cubin(source: Path, architecture: str, cache: Path = CACHE) -> Compi
     """
     nvcc = build_native.find_cuda().nvcc
     flags = [flag for flag in build_native.cuda_source_flags(source) if "Werror" not in flag]
-    flags.remove("all-warnings")  # numbers are wanted also where there are warnings
-    # Not errors of the build: how many registers a kernel gets differs between versions of nvcc.
+    flags.remove("all-warnings")  # the numbers are needed even if there are warnings
+    # Not errors in the build, because versions of nvcc assign different numbers of registers.
     spills = "-v,-warn-spills,-warn-lmem-usage"
     command = [nvcc, *flags, "-Xptxas", spills, f"-arch=sm_{architecture}", "-cubin"]
 
@@ -95,7 +95,7 @@ def compile_cubin(source: Path, architecture: str, cache: Path = CACHE) -> Compi
             shutil.rmtree(stale)
         folder.mkdir(parents=True)
         finished = subprocess.run(
-            # What nvcc keeps has the PTX, which says how large the blocks may be.
+            # nvcc keeps the PTX, which says how large the blocks may be.
             [*command, "--keep", "--keep-dir", folder, source, "-o", folder / "kernels.cubin"],
             capture_output=True,
             text=True,
@@ -121,7 +121,7 @@ def compile_cubin(source: Path, architecture: str, cache: Path = CACHE) -> Compi
 
 
 def parse_kernels(said: str, ptx: str) -> tuple[Kernel, ...]:
-    """Read what `ptxas -v` says, and the sizes of the blocks from the PTX."""
+    """Parse the output of `ptxas -v`, and the block sizes in the PTX."""
     kernels = []
     for part in said.split("Function properties for ")[1:]:
         symbol = part.split(maxsplit=1)[0]
@@ -166,14 +166,14 @@ def _without_arguments(name: str) -> str:
     depth = 0
     for index, character in enumerate(name):
         depth += {"<": 1, ">": -1}.get(character, 0)
-        # A value among the template's arguments is written as (type)value.
+        # Template arguments that are values are written as (type)value.
         if character == "(" and depth == 0:
             return name[:index]
     return name
 
 
 def failures_of(compiled: Compiled, names: Mapping[str, str]) -> list[str]:
-    """Say what is wrong with one source on one architecture."""
+    """Return the failures of one source on one architecture."""
     where = f"{compiled.source.name} for sm_{compiled.architecture}"
     found = [f"{where}: {complaint}" for complaint in compiled.complaints]
     if not compiled.kernels:
@@ -195,7 +195,7 @@ def report(
     sources: Sequence[Path] | None = None,
     cache: Path = CACHE,
 ) -> list[str]:
-    """Print a table of all kernels, and return what is wrong with them.
+    """Print a table of all kernels, and return failures.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Launches are replayed on the PTX, and what a kernel does wrong is reported."""
+"""Launches are replayed on the PTX, and errors of kernels are reported."""
 
 import ctypes
 import gc

@@ -1,4 +1,4 @@
-"""The numbers that the checks of the CUDA kernels rest on: occupancy, registers, widths."""
+"""The numbers on which the checks of the CUDA kernels are based: occupancy, registers, widths."""
 
 import random
 import re

@@ -1,10 +1,10 @@
-"""How much memory traffic the kernels cause, against what there must be.
+"""Measures how much memory traffic the kernels cause, compared with the least possible.
 
 Each case runs one operation of a step at its usual size, with the kernels replayed as PTX. For each
 kernel it knows the floor, the compulsory traffic in bytes: every input element that is needed is
-read once, and every output is written once. What the warps of the kernel ask for, in sectors of 32
-bytes, may be at most `MOST_TRAFFIC` times that, and fewer than `MOST_CONFLICTS` of the wavefronts
-of its accesses to shared memory may be due to bank conflicts.
+read once, and every output is written once. The sectors of 32 bytes that the kernel's warps request
+may be at most `MOST_TRAFFIC` times that. The share of wavefronts in shared memory that are due to
+bank conflicts must be below `MOST_CONFLICTS`.
 
 A new case is a function that runs the operation and returns the floors, in the `CASES` of
 `crop_cases` or `phase_cases`.
@@ -32,7 +32,7 @@ CASES = [*crop_cases.CASES, *phase_cases.CASES]
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """What one kernel did in one case, and the least that it could have done."""
+    """What one kernel did in one case, and its floor."""
 
     case: str
     kernel: str
@@ -41,16 +41,16 @@ class Measurement:
 
     @property
     def requested(self) -> int:
-        """Bytes of the sectors that its warps asked for."""
+        """Bytes of the sectors that its warps requested."""
         return SECTOR * self.totals.sectors
 
     @property
     def ratio(self) -> float:
-        """Of that to the floor."""
+        """Ratio of the requested bytes to the floor."""
         return self.requested / self.floor.bytes
 
     def failures(self) -> list[str]:
-        """Say what is wrong."""
+        """Return failures, as text."""
         failures = []
         if self.ratio > MOST_TRAFFIC:
             failures.append(
@@ -68,7 +68,7 @@ class Measurement:
 def assign(
     case: str, totals: dict[str, Totals], floors: Sequence[Floor]
 ) -> tuple[list[Measurement], list[str]]:
-    """Join kernels to their floors.
+    """Match kernels with their floors.
 
     Parameters
     ----------
@@ -154,7 +154,7 @@ def check(
     crops: int = 32,
     cases: Sequence[Case] | None = None,
 ) -> list[str]:
-    """Print what the kernels of all cases do, and return what is wrong.
+    """Print a table of the kernels of all cases, and return failures.
 
     Parameters
     ----------

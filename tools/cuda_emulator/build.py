@@ -1,4 +1,4 @@
-"""Builds the native module with its CUDA kernels for the CPU, and programs of CUDA sources.
+"""Builds the native module with its CUDA kernels compiled for the CPU, and programs for tests.
 
     python -m cuda_emulator.build [plain|address|thread]       in tools/
 
@@ -29,12 +29,12 @@ ROOT = HERE.parent.parent
 DEFAULT_FOLDER = ROOT / "build/cuda_emulator"
 EXTENSION = "_C" + sysconfig.get_config_var("EXT_SUFFIX")
 
-# No compiler may contract a product and a sum here: a kernel that asks for rounding gets it.
+# Products and sums are not contracted, so that a kernel gets the rounding that it asks for.
 COMMON = ["-std=c++17", "-fPIC", "-fopenmp", "-ffp-contract=off", "-fno-math-errno"]
-# Symbols of kernels are how a launch is recognized. None is unique in the process: two emulated
-# modules must not share their variables.
+# Launches are recognized by the symbols of kernels, which are therefore visible. They are not
+# unique symbols of the process, because two emulated modules must not share their variables.
 KERNELS = ["-fvisibility=default", "-fno-gnu-unique", "-Wall", "-Wextra", "-Wno-unknown-pragmas"]
-# What memory a kernel touches does not depend on optimization, which would take most of the time.
+# Optimization does not change what memory a kernel accesses, and would take most of the time.
 REPORTING = ["-O0", "-g1", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all"]
 UNDEFINED = "alignment,bounds,integer-divide-by-zero,shift,signed-integer-overflow"
 SANITIZERS = {
@@ -45,11 +45,11 @@ SANITIZERS = {
 
 
 class BuildError(RuntimeError):
-    """The build failed; the message has the compiler's."""
+    """The build failed; the message contains the compiler's."""
 
 
 def variant_of(sanitizer: str | None) -> str:
-    """Return the name of a build, for None that without a sanitizer."""
+    """Return the name of a variant; None means the one without a sanitizer."""
     variant = sanitizer or "plain"
     if variant not in SANITIZERS:
         raise ValueError(f"sanitizer: expected None, 'address' or 'thread', got {sanitizer!r}")
@@ -57,15 +57,15 @@ def variant_of(sanitizer: str | None) -> str:
 
 
 def escape(path: Path | str) -> str:
-    """Write a path as ninja reads it."""
+    """Quote a path for ninja."""
     return str(path).replace("$", "$$").replace(":", "$:").replace(" ", "$ ")
 
 
 class Ninja:
-    """The text of a ``build.ninja``; paths that are not absolute lie in its folder."""
+    """The text of a ``build.ninja``; relative paths are relative to its folder."""
 
     def __init__(self) -> None:
-        # Without links, as all paths: what is built serves every environment of this Python.
+        # Without links, like all paths, so that all environments of this Python share the build.
         python = shlex.quote(os.path.realpath(sys.executable))
         translator = HERE / "translate.py"
         self.translator = escape(translator)
@@ -73,7 +73,7 @@ class Ninja:
             "ninja_required_version = 1.5",
             "rule translate",
             f"  command = {python} {shlex.quote(str(translator))} $in $out",
-            "  restat = 1",  # what did not change is not compiled again
+            "  restat = 1",  # what has not changed is not compiled again
             "  description = translate $in",
             "rule compile",
             f"  command = {compiler()} $flags -MMD -MF $out.d -c $in -o $out",
@@ -81,14 +81,14 @@ class Ninja:
             "  deps = gcc",
             "  description = compile $out",
             "rule link",
-            # Nothing that was loaded before, such as the real CUDA runtime, takes the place of the
+            # Libraries that were loaded before, such as the real CUDA runtime, must not replace the
             # emulator's functions.
             f"  command = {compiler()} $flags $in -Wl,-Bsymbolic -ldl -o $out",
             "  description = link $out",
         ]
 
     def add(self, target: str, rule: str, sources: Sequence[Path | str], **options: object) -> str:
-        """Add the making of `target`; options are flags, and what it waits for."""
+        """Add a rule that makes `target`; options are flags and further dependencies."""
         line = f"build {escape(target)}: {rule} {' '.join(map(escape, sources))}"
         if options.get("implicit"):
             line += f" | {options['implicit']}"
@@ -100,17 +100,17 @@ class Ninja:
         return target
 
     def translate(self, source: Path, target: str) -> str:
-        """Rewrite a CUDA source, or a header of such, as C++."""
+        """Add the translation of a CUDA source or header to C++."""
         return self.add(target, "translate", [source], implicit=self.translator)
 
     def compile_kernels(self, source: str, target: str, variant: str, flags: list[str]) -> str:
-        """Compile a translated source."""
+        """Add the compilation of a translated source."""
         flags = [*COMMON, *KERNELS, *SANITIZERS[variant], *flags]
         flags += [f"-I{HERE / 'include'}", *cuda_flags()]
         return self.add(target, "compile", [source], flags=shlex.join(flags), order="headers")
 
     def link(self, target: str, objects: list[str], variant: str, *flags: str) -> str:
-        """Link a library or a program."""
+        """Add the linking of a library or a program."""
         flags = ("-fopenmp", *SANITIZERS[variant], *flags)
         return self.add(target, "link", objects, flags=shlex.join(flags))
 
@@ -122,7 +122,7 @@ class Ninja:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Let one process at a time build in a folder, which is made."""
+    """Create a folder, and let only one process at a time build in it."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -130,7 +130,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def run_ninja(folder: Path, text: str, targets: Sequence[str]) -> str:
-    """Build targets; return what ninja and the compiler said."""
+    """Build targets; return the output of ninja and the compiler."""
     try:
         import ninja
     except ImportError as error:
@@ -150,7 +150,7 @@ def run_ninja(folder: Path, text: str, targets: Sequence[str]) -> str:
 
 
 def check_platform() -> None:
-    """Refuse machines that the emulator was not written for."""
+    """Refuse machines for which the emulator was not written."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
         raise UnavailableError(
             f"the CUDA emulator needs Linux on x86-64, not {sys.platform} on {platform.machine()}"
@@ -158,7 +158,7 @@ def check_platform() -> None:
 
 
 def module_text() -> str:
-    """The ``build.ninja`` of all variants of the native module."""
+    """Return the ``build.ninja`` of all variants of the native module."""
     try:
         import pybind11
     except ImportError as error:
@@ -169,8 +169,7 @@ def module_text() -> str:
         ninja.translate(header, f"generated/{header.relative_to(csrc)}")
         for header in sorted([*csrc.glob("cuda/**/*.h"), *csrc.glob("cuda/**/*.cuh")])
     ]
-    # The host's part is compiled once, without sanitizers and in haste: all that is under test is
-    # in csrc/cuda.
+    # The host's part is compiled once, quickly and without sanitizers: only csrc/cuda is tested.
     flags = [*COMMON, "-fvisibility=hidden", "-DNDEBUG", "-DFVFAST_WITH_CUDA", f"-I{csrc}"]
     for folder in (pybind11.get_include(), sysconfig.get_path("include")):
         flags += ["-isystem", os.path.realpath(folder)]
@@ -191,14 +190,14 @@ def module_text() -> str:
         for source in sorted(csrc.glob("cuda/**/*.cu"))
     }
     for variant in SANITIZERS:
-        # First: of a function in several objects the linker takes the first copy, and only those
-        # of the kernels are instrumented.
+        # The kernels come first: if several objects define a function, the linker takes the first
+        # copy, and only the kernels' objects are instrumented.
         objects = [
             ninja.compile_kernels(
                 translated,
                 f"{variant}/{path.with_suffix('.o')}",
                 variant,
-                # Beside the translated file comes the folder of the translated headers.
+                # The folder of the translated headers is beside the translated file.
                 ["-DFVFAST_WITH_CUDA", "-Igenerated", f"-I{csrc}"],
             )
             for path, translated in kernels.items()
@@ -208,7 +207,7 @@ def module_text() -> str:
 
 
 def missing_functions(module: Path) -> list[str]:
-    """Functions of CUDA and of fvfast that a library uses and nothing defines."""
+    """Return the functions of CUDA and fvfast that a library uses but nothing defines."""
     listed = run(["nm", "-D", "--undefined-only", str(module)])
     if listed.returncode != 0:
         raise BuildError(f"nm cannot read what was built: {listed.stderr}")
@@ -236,7 +235,7 @@ def build(sanitizer: str | None = None, folder: Path | None = None) -> Path:
     UnavailableError
         If this machine lacks the compiler or the headers of CUDA.
     BuildError
-        If the sources do not compile, or use what the emulator has not got.
+        If the sources do not compile, or use something that the emulator does not have.
     """
     check_platform()
     variant = variant_of(sanitizer)
@@ -245,7 +244,7 @@ def build(sanitizer: str | None = None, folder: Path | None = None) -> Path:
         output = run_ninja(folder, module_text(), [f"{variant}/{EXTENSION}"])
         module = folder / variant / EXTENSION
         if missing := missing_functions(module):
-            # Not left behind: the next build would not look again.
+            # Removed, because the next build would not check it again.
             module.unlink()
             raise BuildError(
                 f"nothing defines {', '.join(missing)}: the CUDA API of the emulator is in "
@@ -257,7 +256,7 @@ def build(sanitizer: str | None = None, folder: Path | None = None) -> Path:
 
 @functools.cache
 def load(path: Path) -> types.ModuleType:
-    """Import a module that was built, beside others of its name."""
+    """Import a built module, even if others of the same name are loaded."""
     name = f"cuda_emulator_{path.parent.name}._C"
     loader = importlib.machinery.ExtensionFileLoader(name, str(path))
     specification = importlib.util.spec_from_file_location(name, path, loader=loader)

@@ -1,4 +1,4 @@
-"""Finds the headers of the CUDA toolkit: types and declarations, without GPU and nvcc."""
+"""Finds the headers of the CUDA toolkit, for types and declarations; needs no GPU or nvcc."""
 
 import functools
 import importlib.util
@@ -17,7 +17,7 @@ class UnavailableError(RuntimeError):
 
 
 def candidates() -> Iterator[Path]:
-    """Folders that may hold ``cuda_runtime.h``, best first."""
+    """Return folders that may contain ``cuda_runtime.h``, best first."""
     for variable in ("CUDA_HOME", "CUDA_PATH"):
         if os.environ.get(variable):
             yield Path(os.environ[variable], "include")
@@ -25,7 +25,7 @@ def candidates() -> Iterator[Path]:
     if nvcc is not None:
         yield Path(nvcc).resolve().parent.parent / "include"
     yield Path("/usr/local/cuda/include")
-    # What pip installs beside torch: some of NVIDIA's packages, and the copy that Triton brings.
+    # Installed by pip with torch: some of NVIDIA's packages, and the copy in Triton.
     for package, pattern in (("nvidia", "*/include"), ("triton", "backends/nvidia/include")):
         specification = importlib.util.find_spec(package)
         for folder in (specification and specification.submodule_search_locations) or []:
@@ -33,7 +33,7 @@ def candidates() -> Iterator[Path]:
 
 
 def include_flags(folder: Path) -> list[str]:
-    """Flags of g++ for the headers in `folder`, which may lack what is in ``include/fallback``."""
+    """Return flags of g++ for the headers in `folder`, completed by ``include/fallback``."""
     flags = ["-isystem", str(folder)]
     if (folder / "cccl").is_dir():
         flags += ["-isystem", str(folder / "cccl")]
@@ -41,7 +41,7 @@ def include_flags(folder: Path) -> list[str]:
 
 
 def run(command: Sequence[str], text: str = "") -> subprocess.CompletedProcess[str]:
-    """Run a tool with `text` as its input, without the sanitizer that this process may have."""
+    """Run a tool with `text` as its input, without this process's sanitizer, if it has one."""
     environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
     return subprocess.run(
         command, input=text, env=environment, capture_output=True, text=True, check=False
@@ -50,7 +50,7 @@ def run(command: Sequence[str], text: str = "") -> subprocess.CompletedProcess[s
 
 @functools.cache
 def compiler() -> str:
-    """The command of the compiler: its sanitizers are those that the tests load before Python."""
+    """Return the compiler's command. Tests load the runtimes of its sanitizers before Python."""
     if shutil.which("g++") is None:
         raise UnavailableError("the CUDA emulator needs g++")
     return "g++"
@@ -58,7 +58,7 @@ def compiler() -> str:
 
 @functools.cache
 def cuda_flags() -> tuple[str, ...]:
-    """Flags for the first complete set of headers."""
+    """Return flags for the first complete set of headers."""
     tried = []
     for folder in candidates():
         if not (folder / "cuda_runtime.h").exists():

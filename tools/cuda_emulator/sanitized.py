@@ -1,7 +1,7 @@
-"""Runs tests, or any Python, with the runtime of a sanitizer loaded first.
+"""Runs tests, or any Python program, with the runtime of a sanitizer loaded first.
 
 The emulated module of `build("address")` or `build("thread")` can only be imported there. Torch
-works under both. The tests that run there read in FVFAST_TEST_SANITIZER which module to build.
+works under both. Tests that run there read from FVFAST_TEST_SANITIZER which module to build.
 """
 
 import functools
@@ -16,16 +16,16 @@ from cuda_emulator.build import ROOT, UnavailableError, variant_of
 from cuda_emulator.headers import compiler, run
 
 VARIABLE = "FVFAST_TEST_SANITIZER"
-# Of the C++ runtime AddressSanitizer wants to know, when it starts, how exceptions are thrown.
+# When it starts, AddressSanitizer looks up in the C++ runtime how exceptions are thrown.
 LIBRARIES = {
     "address": ["libasan.so", "libubsan.so", "libstdc++.so"],
     "thread": ["libtsan.so"],
 }
 OPTIONS = {
-    # Python does not free what it holds when it ends.
+    # Python does not free everything when it ends.
     "address": {"ASAN_OPTIONS": "detect_leaks=0", "UBSAN_OPTIONS": "print_stacktrace=1"},
-    # Python and torch are not instrumented: what they do to memory is not looked at. Their threads
-    # meet in ways that ThreadSanitizer does not see, so there is only one.
+    # Python and torch are not instrumented, so their accesses to memory are not checked. There is
+    # only one thread of theirs, because ThreadSanitizer does not see how they synchronize.
     "thread": {"TSAN_OPTIONS": "ignore_noninstrumented_modules=1", "OMP_NUM_THREADS": "1"},
 }
 
@@ -34,7 +34,7 @@ OPTIONS = {
 def runtime_library(name: str) -> str:
     """Return the path of a library of the compiler."""
     path = Path(run([compiler(), f"-print-file-name={name}"]).stdout.strip())
-    if not path.is_absolute():  # g++ repeats the name of a file that it has not got
+    if not path.is_absolute():  # for a file that g++ does not have, it prints the name unchanged
         raise UnavailableError(f"g++ has no {name}")
     return str(path)
 
@@ -90,5 +90,5 @@ def run_under(
 def run_pytest_under(sanitizer: str, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
     """Run pytest on `arguments` with a sanitizer; see `run_under`."""
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--durations=0"]
-    # Otherwise pytest would keep the report of a process that ends at once.
+    # Otherwise pytest would capture the report, and lose it when the process is aborted.
     return run_under(sanitizer, [*command, "--capture=sys", *arguments])

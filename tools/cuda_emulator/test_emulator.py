@@ -1,4 +1,4 @@
-"""The emulator itself: good kernels are right and clean, and every planted fault is found."""
+"""The emulator itself: good kernels are right and clean, and every deliberate fault is found."""
 
 import ctypes
 import re

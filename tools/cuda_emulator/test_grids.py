@@ -1,4 +1,4 @@
-"""What a grid of blocks has no room for is refused before a kernel starts.
+"""A launch that is too large for a grid of blocks is refused before the kernel starts.
 
 Nothing is allocated: where a launch took place, it would fail at the first address.
 """

@@ -1,4 +1,4 @@
-"""The rewriting of CUDA C++: what is understood, what is left alone, what is refused."""
+"""The translation of CUDA C++: what is understood, what is left alone, what is refused."""
 
 from pathlib import Path
 

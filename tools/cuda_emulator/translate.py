@@ -1,4 +1,4 @@
-"""Rewrites CUDA C++ as C++ for the emulator: the few things that no macro can express.
+"""Rewrites CUDA C++ as C++ for the emulator, where macros do not suffice.
 
     python translate.py IN.cu OUT.cpp
 
@@ -7,7 +7,7 @@
 - ``extern __shared__ double buffer[];`` inside a function
 - ``__launch_bounds__(threads)`` before a kernel's body, which then checks it
 
-Line numbers stay. Comments and literals are left alone.
+Line numbers do not change. Comments and literals are left alone.
 """
 
 import re
@@ -34,11 +34,11 @@ CLOSING = {opening: closing for closing, opening in OPENING.items()}
 
 
 class TranslationError(ValueError):
-    """The source has something that the translation does not understand."""
+    """The source contains something that the translation does not understand."""
 
 
 class Source:
-    """A source text, and the same text with blanks for all that is not code."""
+    """A source text, and the same text with everything except code replaced by blanks."""
 
     def __init__(self, text: str, name: str) -> None:
         self.text = text
@@ -50,7 +50,7 @@ class Source:
         return TranslationError(f"{self.name}:{line}: {message}")
 
     def closing(self, position: int) -> int:
-        """Position of the bracket that closes the one at `position`."""
+        """Return the position of the bracket that closes the one at `position`."""
         stack: list[str] = []
         for i in range(position, len(self.code)):
             character = self.code[i]
@@ -64,7 +64,7 @@ class Source:
         raise self.error(position, f"this {self.code[position]} is not closed")
 
     def find_outside_brackets(self, wanted: str, start: int) -> int:
-        """First position from `start` on of `wanted` that is in no bracket opened after `start`."""
+        """Find `wanted` from `start` on, outside brackets that are opened after `start`."""
         i = start
         while i < len(self.code):
             if self.code.startswith(wanted, i):
@@ -75,7 +75,7 @@ class Source:
         raise self.error(start, f"no {wanted} follows")
 
     def launched_kernel(self, end: int) -> int:
-        """Where the expression that ends before `end` begins: a name with template arguments."""
+        """Find the start of the expression before `end`: a name with template arguments."""
         i = len(self.code[:end].rstrip())
         if self.code[i - 1 : i] == ">":
             i = self.opening_angle(i - 1)
@@ -85,7 +85,7 @@ class Source:
         return name.start()
 
     def opening_angle(self, position: int) -> int:
-        """Position of the < that the > at `position` closes."""
+        """Return the position of the < that the > at `position` closes."""
         depth = 0
         i = position
         while i >= 0:
@@ -104,7 +104,7 @@ class Source:
         raise self.error(position, "no < matches the > before <<<")
 
     def opening(self, position: int) -> int:
-        """Position of the bracket that the one at `position` closes."""
+        """Return the position of the bracket that the one at `position` closes."""
         stack: list[str] = []
         for i in range(position, -1, -1):
             character = self.code[i]
@@ -121,7 +121,7 @@ Edit = tuple[int, int, str]  # from, to, replacement
 
 
 def launches(source: Source) -> Iterator[Edit]:
-    """Every ``kernel<<<...>>>``, of which the arguments in parentheses stay as they are."""
+    """Replace every ``kernel<<<...>>>``; the arguments in parentheses do not change."""
     for match in re.finditer("<<<", source.code):
         first = source.launched_kernel(match.start())
         last = source.find_outside_brackets(">>>", match.end())
@@ -136,10 +136,10 @@ def launches(source: Source) -> Iterator[Edit]:
 
 
 def shared_variables(source: Source) -> Iterator[Edit]:
-    """Every declaration with ``__shared__``."""
+    """Replace every declaration with ``__shared__``."""
     for match in SHARED.finditer(source.code):
         if source.code[: match.start()].rpartition("\n")[2].lstrip().startswith("#"):
-            continue  # a macro: what it makes cannot be seen here
+            continue  # a macro, whose expansion is not known here
         end = source.find_outside_brackets(";", match.end())
         declaration = source.code[match.end() : end]
         alignment = "1"
@@ -153,12 +153,12 @@ def shared_variables(source: Source) -> Iterator[Edit]:
             if match[1]
             else static_declaration(source, match.start(), declaration, alignment)
         )
-        # The lines that the declaration filled.
+        # Keep the number of lines of the declaration.
         yield match.start(), end, replacement + "\n" * source.code.count("\n", match.start(), end)
 
 
 def dynamic_declaration(source: Source, position: int, declaration: str, alignment: str) -> str:
-    """The pointer for ``extern __shared__ T name[];``."""
+    """Return a pointer in place of ``extern __shared__ T name[];``."""
     match = re.fullmatch(r"\s*(.+?)\s*\b(\w+)\s*\[\s*\]\s*", declaration, re.DOTALL)
     if match is None:
         raise source.error(position, "expected extern __shared__ TYPE NAME[];")
@@ -167,7 +167,7 @@ def dynamic_declaration(source: Source, position: int, declaration: str, alignme
 
 
 def static_declaration(source: Source, position: int, declaration: str, alignment: str) -> str:
-    """References for ``__shared__ T name[..][..], name;``."""
+    """Return references in place of ``__shared__ T name[..][..], name;``."""
     first, *others = split_outside_brackets(declaration)
     match = re.fullmatch(r"\s*(.+?[\s>])(\w+)\s*((?:\[[^\]]*\]\s*)*)\s*", first, re.DOTALL)
     if match is None:
@@ -187,7 +187,7 @@ def static_declaration(source: Source, position: int, declaration: str, alignmen
 
 
 def split_outside_brackets(text: str) -> list[str]:
-    """Split a declaration at commas that are in no brackets, template arguments included."""
+    """Split a declaration at the commas outside brackets and template arguments."""
     parts, depth, start = [], 0, 0
     for i, character in enumerate(text):
         depth += (character in "([{<") - (character in ")]}>")
@@ -198,7 +198,7 @@ def split_outside_brackets(text: str) -> list[str]:
 
 
 def launch_bounds(source: Source) -> Iterator[Edit]:
-    """A check at the beginning of every body that ``__launch_bounds__`` is said of."""
+    """Insert a check at the beginning of every body that has ``__launch_bounds__``."""
     for match in BOUNDS.finditer(source.code):
         if source.code[: match.start()].rpartition("\n")[2].lstrip().startswith("#"):
             continue

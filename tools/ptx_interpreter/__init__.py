@@ -1,4 +1,4 @@
-"""Runs the PTX that nvcc makes of CUDA kernels, on the CPU: see README.md."""
+"""Runs the PTX into which nvcc compiles CUDA kernels, on the CPU: see README.md."""
 
 from ptx_interpreter.compiler import compile_ptx, find_nvcc
 from ptx_interpreter.errors import PtxError

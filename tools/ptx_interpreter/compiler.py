@@ -1,4 +1,4 @@
-"""CUDA sources to PTX text."""
+"""Compiles CUDA sources to PTX."""
 
 import subprocess
 import sys

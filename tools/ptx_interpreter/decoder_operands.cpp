@@ -88,7 +88,7 @@ void Decoder::space() {
   }
 }
 
-// What concerns the order of accesses, and caches, makes no difference here.
+// Modifiers for the order of accesses and for caches make no difference here.
 void Decoder::memory_modifiers() {
   static const string_view ignored[] = {"weak",    "volatile", "relaxed", "acquire", "release",
                                         "acq_rel", "mmio",     "cta",     "gpu",     "sys",

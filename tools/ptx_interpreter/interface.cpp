@@ -1,4 +1,4 @@
-// The C interface, which ptx.py calls.
+// The C interface, which module.py calls.
 //
 // Functions that can fail say so by their result; then answer() is the error, else it is JSON.
 #include <algorithm>
@@ -17,7 +17,7 @@ using ptx::u32;
 using ptx::u64;
 using ptx::u8;
 
-// Allocations of a GPU begin at multiples of 256, here with free room between them.
+// Allocations of a GPU begin at multiples of 256. Here there are unused bytes between them.
 constexpr u64 kAllocation = 256;
 
 thread_local string answer;
@@ -61,7 +61,7 @@ PTX_EXPORT u64 ptx_symbol(void* module, const char* name, u64* size) {
   return variable->second.address;
 }
 
-// Memory that a kernel may touch.
+// Memory that a kernel may access.
 struct PtxBuffer {
   u64 address, size;
   u64 offset;  // from the start of its allocation

@@ -14,15 +14,15 @@ SOURCES = Path(__file__).resolve().parent
 CACHE = SOURCES.parents[1] / "build" / "ptx_interpreter"
 FLAGS = [
     *("-std=c++17", "-O2", "-march=native", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra"),
-    # What a GPU does: fused multiply-adds only where PTX says so, and integers that wrap around.
+    # As on a GPU: multiply-adds are fused only where PTX says so, and integers wrap around.
     *("-ffp-contract=off", "-fwrapv"),
-    # Registers are read as whatever type an instruction says.
+    # An instruction may read a register as any type.
     "-fno-strict-aliasing",
 ]
 
 
 class Buffer(ctypes.Structure):
-    """Memory that a kernel may touch: see PtxBuffer in interface.cpp."""
+    """Memory that a kernel may access: see PtxBuffer in interface.cpp."""
 
     _fields_ = (
         ("address", ctypes.c_uint64),
@@ -52,7 +52,7 @@ class Launch(ctypes.Structure):
 
 
 def _digest() -> str:
-    # -march=native: what one processor runs may be too new for another.
+    # -march=native: another processor may not have all instructions of this one.
     information = Path("/proc/cpuinfo")
     found = re.findall(r"^flags.*$", information.read_text(), re.M) if information.exists() else []
     digest = hashlib.sha256(repr((FLAGS, found[:1])).encode())
@@ -72,7 +72,7 @@ def _build(library: Path) -> None:
     CACHE.mkdir(parents=True, exist_ok=True)
     compiler = os.environ.get("CXX") or "g++"
     with tempfile.TemporaryDirectory(dir=CACHE) as folder, ThreadPoolExecutor(2) as pool:
-        # The longest first.
+        # The largest first.
         sources = sorted(SOURCES.glob("*.cpp"), key=lambda path: -path.stat().st_size)
         objects = [str(Path(folder, f"{source.stem}.o")) for source in sources]
         commands = [
@@ -82,8 +82,8 @@ def _build(library: Path) -> None:
         list(pool.map(_run, commands))
         linked = Path(folder, "linked.so")
         _run([*compiler.split(), "-shared", *objects, "-o", str(linked)])
-        # Of two processes that build at once, the last replaces an equal file, in one step: nobody
-        # finds half a library.
+        # If two processes build at once, the second one replaces the file by an equal one. That is
+        # atomic: nobody finds half a library.
         linked.replace(library)
 
 

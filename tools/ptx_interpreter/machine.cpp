@@ -15,7 +15,7 @@ constexpr size_t kMaxDepth = 1000;  // of calls
 constexpr int kQuantum = 20000;     // instructions of one thread before the next has a turn
 constexpr int kRandomQuantum = 256;
 
-// The numbers from 0 to count - 1, as the order wants them.
+// The numbers from 0 to count - 1, in the launch's order.
 template <class Integer>
 std::vector<Integer> turns(size_t count, int order) {
   std::vector<Integer> result(count);
@@ -128,7 +128,7 @@ void Machine::leave(Thread& thread) {
   thread.next = frame.return_to;
 }
 
-// One turn of a thread: until it waits, exits, or has had its share.
+// One turn of a thread: until it waits, exits, or has used up its steps.
 void Machine::run(Thread& thread) {
   const int quantum =
       order >= kFirstRandomOrder ? 1 + static_cast<int>(random() % kRandomQuantum) : kQuantum;

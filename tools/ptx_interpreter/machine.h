@@ -29,7 +29,7 @@ struct Thread {
   u32 lane = 0, warp = 0;
   u32 index[3] = {};  // threadIdx
 
-  // What a thread waits for that does not run.
+  // What a thread that does not run waits for.
   const Instruction* at = nullptr;
   u32 mask = 0;
   u32 barrier = 0;
@@ -41,7 +41,7 @@ struct Thread {
   std::vector<u32> accesses;  // how often it came to each site
 };
 
-// A piece of the host's memory that the kernel may touch.
+// A piece of the host's memory that the kernel may access.
 struct Region {
   u64 base, size;
   u64 device;  // its address on a GPU, where allocations begin at multiples of 256

@@ -1,4 +1,4 @@
-// Every access to memory: where it goes, whether it may, and what is counted.
+// Every access to memory: its address, whether it is allowed, and what is counted.
 #include <algorithm>
 #include <cstdio>
 

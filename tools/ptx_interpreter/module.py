@@ -50,22 +50,22 @@ class Parameter:
 
 @dataclasses.dataclass(frozen=True)
 class Kernel:
-    """What PTX says of a kernel.
+    """What PTX says about a kernel.
 
     Attributes
     ----------
     name, demangled
-        Its symbol, and what it means.
+        Its symbol, mangled and demangled.
     params
         Its parameters.
     static_shared, local_bytes
         Bytes of a block's static shared memory, and of a thread's local memory.
     registers
-        How many are declared, by type. They are virtual: the assembler needs fewer.
+        Number of declared registers, by type. They are virtual: the assembler needs fewer.
     instructions
-        In the text, of the kernel and of the functions that it can reach.
+        Number of instructions in the text of the kernel and of the functions that it can reach.
     functions
-        How many it calls that were not inlined.
+        Number of functions that it calls and that were not inlined.
     maxntid, reqntid, minctas
         Its launch bounds; 0 where there is none.
     unsupported
@@ -88,7 +88,7 @@ class Kernel:
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
-    """Memory that a kernel may touch, given by its address. Its owner keeps it alive."""
+    """Memory that a kernel may access, given by its address. Its owner keeps it alive."""
 
     address: int
     size: int
@@ -124,7 +124,7 @@ def _memory_of(value: Any, name: str) -> Memory | None:
 
 
 def _merged(named: Sequence[tuple[str, Memory]]) -> Iterator[tuple[str, Memory]]:
-    """Make views of one array one piece of memory."""
+    """Merge views of the same array into one piece of memory."""
     last: tuple[str, Memory] | None = None
     for name, memory in sorted(named, key=lambda pair: (pair[1].address, -pair[1].size)):
         if last and memory.address < last[1].address + last[1].size:
@@ -241,7 +241,7 @@ class Module:
         Returns
         -------
         variable
-            One-dimensional. What is written to it, kernels read.
+            One-dimensional. Kernels read what is written to it.
         """
         size = ctypes.c_uint64()
         address = library().ptx_symbol(self._handle, name.encode(), ctypes.byref(size))
@@ -276,7 +276,7 @@ class Module:
             numpy scalars; Python numbers, packed as the parameter's type; arrays and CPU tensors,
             passed by address; None, a null pointer; bytes and ctypes structures, by value.
         buffers
-            Further memory that the kernel may touch: arrays, tensors or `Memory`.
+            Further memory that the kernel may access: arrays, tensors or `Memory`.
         order
             Of threads between barriers, and of blocks: 0 ascending, 1 descending. A larger number
             is the seed of a random order, in which threads are also interrupted at random places.
@@ -293,7 +293,7 @@ class Module:
         Raises
         ------
         PtxError
-            If the launch is not valid, or the kernel does what it must not.
+            If the launch is not valid, or the kernel makes an error.
         """
         kernel = self.find(name)
         grid, block = _three(grid), _three(block)
@@ -350,7 +350,7 @@ class Module:
         shared_bytes: int,
         arguments: int,
     ) -> None:
-        """Refuse what a GPU would refuse."""
+        """Refuse launches that a GPU would refuse."""
         threads = math.prod(block)
         if (
             not 0 < threads <= MOST_THREADS

@@ -1,4 +1,4 @@
-// What lets threads go on that wait: for their warp, at a barrier, for the mask of active lanes.
+// Resumes threads that wait: for their warp, at a barrier, or for the mask of active lanes.
 #include <algorithm>
 
 #include "comparisons.h"

@@ -1,4 +1,4 @@
-// What PTX calls its types, state spaces, rounding modes and modifiers, and the addresses of its
+// PTX's names of types, state spaces, rounding modes and modifiers, and the addresses of its
 // state spaces.
 #pragma once
 

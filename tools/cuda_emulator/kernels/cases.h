@@ -1,4 +1,4 @@
-// What the test programs are made of: cases, each of which launches kernels and counts wrong
+// The parts of the test programs: cases, each of which launches kernels and counts wrong
 // values.
 #pragma once
 

@@ -62,7 +62,7 @@ __global__ void mask_lacks_caller_kernel(float* values) {
 
 CASE(mask_lacks_caller) { return count_wrong(mask_lacks_caller_kernel, 1, 32, 0, 32, kAnything); }
 
-// Half of the lanes that the mask names never come.
+// Half of the lanes in the mask never arrive.
 __global__ void mask_names_absent_lanes_kernel(float* values) {
   if (threadIdx.x < 16) values[threadIdx.x] = __shfl_xor_sync(kFull, values[threadIdx.x], 1);
   __syncthreads();
@@ -135,7 +135,7 @@ CASE(uninitialized_shared) {
   return count_wrong(uninitialized_shared_kernel, 1, 32, 0, 32, [](int i) { return float(i); });
 }
 
-// What a block left must not be there in the next one.
+// A block must not see the shared memory of an earlier one.
 __global__ void left_in_shared_kernel(float* values) {
   __shared__ float shared;
   if (blockIdx.x == 0) shared = 5;

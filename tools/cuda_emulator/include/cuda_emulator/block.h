@@ -27,8 +27,7 @@ struct Thread {
   unsigned warp() const { return number / kWarpThreads; }
 };
 
-// A warp operation that lanes wait in. Lanes of one warp can wait in several, where their masks
-// differ.
+// A warp operation in which lanes wait. Lanes of one warp can wait in several with different masks.
 struct WarpOperation {
   const Site* site;
   int kind;
@@ -47,7 +46,7 @@ struct Warp {
   unsigned operations_so_far = 0;
 };
 
-// Addresses whose history ThreadSanitizer keeps: what was released there comes before what is
+// Addresses with which ThreadSanitizer orders events: what was released there comes before what is
 // acquired. New for each block, since nothing orders blocks.
 struct Clocks {
   uint64_t barrier[2];  // in turn: who wakes late must not see what others did since
@@ -59,7 +58,7 @@ class Block {
   // Runs all threads of a block of `blockDim`, once `kernel` and `arguments` are set.
   void run();
 
-  // Of the thread that runs.
+  // State of the running thread.
   Thread& current() { return *current_; }
   Warp& warp() { return warps_[current_->warp()]; }
   bool running() const { return current_ != nullptr; }
@@ -78,7 +77,7 @@ class Block {
     if (next != &self) leave(self, next);
   }
 
-  // Lets others run, where the order is random, now and then.
+  // If the order is random, lets others run now and then.
   void preempt() {
     if (!order.random() || order.draw(8) != 0) return;
     push(*current_);
@@ -155,7 +154,7 @@ class Block {
 
 inline Block block;
 
-// Completes the operations that wait for nobody any more; defined with them, in warp.h.
+// Completes the operations at which all lanes have arrived; defined with them, in warp.h.
 void complete_warp_operations(Warp& warp);
 
 inline void Block::prepare_threads() {
@@ -204,7 +203,7 @@ inline void Block::create_fibers() {
 #endif
 }
 
-// All threads are done, or a fault has left some of them where they are. ThreadSanitizer cannot end
+// All threads have ended, or a fault has stopped some in the middle. ThreadSanitizer cannot end
 // those, and keeps them.
 inline void Block::release_threads() {
   current_ = nullptr;
@@ -236,7 +235,7 @@ CUDA_EMULATOR_UNCHECKED inline void Block::run() {
   }
 }
 
-// Runs one thread after another, as long as the next one has not got a stack of its own.
+// Runs one thread after another, as long as the next one has no stack of its own.
 CUDA_EMULATOR_UNCHECKED inline void Block::thread_entry() {
   begin_context(block.launcher_);
   for (;;) {

@@ -1,4 +1,4 @@
-// Faults: what a kernel does that a GPU forbids, reported with block, thread and line.
+// Faults: things that a GPU forbids, reported with block, thread and line.
 #pragma once
 
 namespace cuda_emulator {

@@ -1,4 +1,4 @@
-// Launches: what the host asks for, and the hook that may do it in the emulator's place.
+// Launches from the host, and the hook that may run them instead of the emulator.
 #pragma once
 
 #include "cuda_emulator/block.h"
@@ -32,7 +32,7 @@ struct Configuration {
   cudaStream_t stream;
 };
 
-// What a GPU would say of a launch before the kernel starts.
+// The error that a GPU would give for a launch before the kernel starts.
 inline cudaError_t check_configuration(const Configuration& configuration, const void* kernel) {
   const dim3 grid = configuration.grid, block = configuration.block;
   const bool grid_fits = grid.x >= 1 && grid.y >= 1 && grid.z >= 1 && grid.x <= 0x7fffffffu &&
@@ -73,7 +73,7 @@ inline bool ask_hook(Hook hook, const Configuration& configuration, const void* 
   return answer == 1;
 }
 
-// Marks the device as in use, also while an exception passes.
+// Marks the device as in use, even while an exception passes.
 class DeviceInUse {
  public:
   DeviceInUse() : lock_(device_mutex) { inside_launch = true; }

@@ -1,6 +1,6 @@
-// Mathematical functions of the device that the C library has not got.
+// Mathematical functions of the device that the C library does not have.
 //
-// They are macros, because newer C libraries have some of them, and declare others for themselves.
+// They are macros, because newer C libraries have some of them, and declare others internally.
 // Those that a GPU approximates (__sinf, __expf) are as exact here as their full counterparts.
 #pragma once
 
@@ -68,7 +68,7 @@ using EnableArithmetic =
 
 }  // namespace cuda_emulator
 
-// For floating-point numbers as fmin and fmax: a NaN gives way to the other.
+// For floating-point numbers as fmin and fmax: if one is NaN, the other is returned.
 template <typename A, typename B>
 ::cuda_emulator::EnableArithmetic<A, B> min(A a, B b) {
   using T = std::common_type_t<A, B>;

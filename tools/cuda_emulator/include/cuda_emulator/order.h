@@ -5,7 +5,8 @@
 
 namespace cuda_emulator {
 
-// Which of the threads that could run does run: a kernel whose result depends on it has a race.
+// Decides which of the threads that could run runs next. A kernel whose result depends on it has a
+// race.
 class Order {
  public:
   Order() {

@@ -11,7 +11,7 @@ constexpr size_t kDefaultSharedLimit = 48 * 1024;  // of a kernel that has not a
 // Called after a limit of a kernel was set, with the device and the bytes.
 using AttributeHook = void (*)(const void* kernel, int device, unsigned long long bytes);
 
-// What the runtime knows of devices and kernels.
+// What the runtime knows about devices and kernels.
 struct Runtime {
   std::mutex mutex;  // for all that follows
   int device_count = 1;

@@ -1,4 +1,4 @@
-// What AddressSanitizer and ThreadSanitizer must be told about fibers.
+// Tells AddressSanitizer and ThreadSanitizer about fibers.
 //
 // AddressSanitizer has to know which stack is in use. To ThreadSanitizer every CUDA thread is a
 // thread of its own, barriers are what orders them, and the emulator's own state is invisible.
@@ -6,7 +6,7 @@
 
 #if defined(__SANITIZE_THREAD__)
 extern "C" {
-// Of the runtime of ThreadSanitizer, which no header declares.
+// Functions of ThreadSanitizer's runtime, which no header declares.
 #pragma GCC visibility push(default)
 void AnnotateIgnoreReadsBegin(const char* file, int line);
 void AnnotateIgnoreReadsEnd(const char* file, int line);

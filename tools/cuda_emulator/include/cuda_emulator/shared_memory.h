@@ -9,7 +9,7 @@ namespace cuda_emulator {
 constexpr int kPoison = 0xFF;  // of each byte: float and double are then NaN, integers are -1
 
 // The shared memory of one block. Sanitizers watch separate allocations from the heap. Without
-// them all lie in one buffer, each followed by a fence whose bytes are looked at in the end.
+// them all are in one buffer, each followed by a fence whose bytes are checked at the end.
 class SharedMemory {
  public:
   // Before a block: no variable of an earlier one is valid any more. `limit` bounds all of them.
@@ -29,7 +29,7 @@ class SharedMemory {
     }
   }
 
-  // Also after a fault, when nothing more is checked.
+  // Called even after a fault, when nothing is checked any more.
   void release() {
     if (kSanitized) {
       for (const Piece& piece : pieces_) std::free(piece.memory);
@@ -59,7 +59,7 @@ class SharedMemory {
     size_t bytes;
   };
 
-  // All that a GPU promises of the dynamic part.
+  // The alignment that a GPU guarantees for the dynamic part.
   static constexpr size_t kDynamicAlignment = 16;
   static constexpr size_t kFenceBytes = 64;
   static constexpr int kFenceByte = 0xA5;

@@ -1,6 +1,6 @@
 // Operations of a warp: lanes of a mask meet, and exchange values.
 //
-// An operation is complete when all lanes of its mask have arrived, but for those that have ended.
+// An operation is complete when all lanes of its mask have arrived or ended.
 #pragma once
 
 #include "cuda_emulator/block.h"
@@ -9,7 +9,7 @@ namespace cuda_emulator {
 
 enum WarpKind { kShuffle, kBallot, kSync };
 
-// What a lane reads from one that takes no part: undefined on a GPU, NaN here.
+// What a lane reads from one that does not take part: undefined on a GPU, NaN here.
 constexpr uint64_t kNoValue = 0xFFF8DEADFFC0DEADu;
 
 template <typename To, typename From>
@@ -38,7 +38,7 @@ inline void deliver(Warp& warp, const WarpOperation& operation) {
   }
 }
 
-// All that every living lane of their masks has arrived at.
+// All operations at which every living lane of their masks has arrived.
 inline void complete_warp_operations(Warp& warp) {
   for (unsigned i = 0; i < warp.open;) {
     const WarpOperation operation = warp.operations[i];
