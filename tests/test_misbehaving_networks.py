@@ -478,7 +478,7 @@ def test_images_that_do_not_fit_at_once_are_not_changed(monkeypatch):
 # Threads
 
 
-@pytest.mark.parametrize("precision", [None, "bfloat16", "float16"])
+@pytest.mark.parametrize("precision", [None, thorough("bfloat16"), "float16"])
 def test_other_threads_use_the_network_meanwhile(precision):
     model = Network()
     images = torch.randn(2, *INPUT)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from selection import thorough
 from test_cli import QUICK, draw, invoke, settings_of
 from test_cli import _workplace as _workplace
 
@@ -60,8 +61,8 @@ def test_pictures_with_the_same_settings_are_kept(tmp_path, drawn):
     ("options", "difference"),
     [
         (["--seed", 3], "seed 0 instead of 3"),
-        (["--steps", 3], "nb_steps 2 instead of 3"),
-        (["--noise", 0.5], "noise_intensity 0.08 instead of 0.5"),
+        thorough(["--steps", 3], "nb_steps 2 instead of 3"),
+        thorough(["--noise", 0.5], "noise_intensity 0.08 instead of 0.5"),
         (["--style", "horama"], 'style "xplique" instead of "horama"'),
         (["--preset", "paper"], "noise_intensity 0.08 instead of 0.1, box_size "),
         (["--values-range", "0,1"], "values_range [-1.0, 1.0] instead of [0.0, 1.0]"),

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from selection import thorough
 from torch import nn
 
 from fvfast import Linear, Objective, maco, maco_batch, optimize
@@ -138,7 +139,7 @@ def test_a_run_ends_when_the_memory_is_full_of_images(model, call, monkeypatch):
     assert asked == [2 * tensors * 3 * 16 * 16 * 4] * 2
 
 
-@pytest.mark.parametrize("size", [10**6, 10**30])
+@pytest.mark.parametrize("size", [10**6, thorough(10**30)])
 @pytest.mark.parametrize("call", [maco, maco_batch, optimize])
 def test_images_that_no_memory_holds_are_refused(model, call, size):
     steps = []
@@ -147,7 +148,7 @@ def test_images_that_no_memory_holds_are_refused(model, call, size):
     assert not steps
 
 
-@pytest.mark.parametrize("crops", [10**9, 10**30])
+@pytest.mark.parametrize("crops", [thorough(10**9), 10**30])
 @pytest.mark.parametrize("call", [maco, maco_batch])
 def test_crops_that_no_memory_holds_are_refused(model, call, crops):
     expected = rf"{call.__name__}: .* GiB for {crops} x 3 x 12 x 12 views .* GiB are free on cpu"
