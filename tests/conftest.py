@@ -79,14 +79,19 @@ def network():
     ).eval()
 
 
-def pytest_collection_finish():
+MANY_OBJECTS = 100_000
+
+
+@pytest.fixture(autouse=True, scope="module")
+def frozen_objects():
     """Spare the garbage collector what lives as long as the process.
 
-    Torch and thousands of tests are a million objects, and tests that collect garbage
-    would look through them each time.
+    Torch, its compiler and thousands of tests are a million objects, and tests that collect
+    garbage would look through them each time.
     """
-    gc.collect()
-    gc.freeze()
+    if len(gc.get_objects()) > MANY_OBJECTS:
+        gc.collect()
+        gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter):

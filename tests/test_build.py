@@ -87,7 +87,8 @@ def test_isolated_build(tmp_path):
     assert_self_contained(tmp_path / "unpacked")
 
 
-@pytest.mark.parametrize("compiler", [thorough("/bin/false"), "no-such-compiler"])
+@pytest.mark.thorough
+@pytest.mark.parametrize("compiler", ["/bin/false", "no-such-compiler"])
 def test_a_broken_compiler_leaves_the_package_and_a_reason(tmp_path, compiler):
     _, output = build_and_import(tmp_path, "--no-build-isolation", CXX=compiler)
     assert output.startswith("False")
@@ -178,6 +179,25 @@ def test_cuda_is_built_where_nvcc_is_found(small):
     assert b"sm_90" in code
 
 
+@pytest.mark.parametrize("compiler", ["/bin/false", "no-such-compiler"])
+def test_a_broken_compiler_is_no_error_and_leaves_a_reason(small, compiler):
+    worked, said = small.build(CXX=compiler)
+    assert worked
+    assert compiler in said
+    assert compiler in (small.package / "_build_failure.txt").read_text()
+    assert not list(small.package.glob("_C.*"))
+
+
+def test_a_changed_header_builds_again(small):
+    assert small.build(FVFAST_CUDA="0")[0]
+    small.write("common/answer.h", "constexpr int kAnswer = 7;\n")
+    worked, said = small.build(FVFAST_CUDA="0")
+    assert worked
+    assert "csrc/cpu/answer.cpp" in said
+    assert small.inspect() == ["7", "None", "None"]
+
+
+@pytest.mark.thorough
 @needs_nvcc
 def test_a_changed_header_or_switch_builds_again(small):
     assert small.build(FVFAST_CUDA="1")[0]
@@ -270,6 +290,7 @@ def test_code_for_the_features_of_one_architecture_alone_comes_without_ptx(
     assert re.findall(r"code=compute_(\w+)", commands) == ptx
 
 
+@pytest.mark.thorough
 @needs_nvcc
 def test_the_architectures_of_this_machine(small, tmp_path):
     """One of each GPU, as the driver lists them."""

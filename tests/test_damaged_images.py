@@ -411,6 +411,7 @@ print(sum(map(len, folder)), peak() - before)
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells the peak")
 def test_large_images_take_turns(tmp_path):
     data = png(9000, 5000, 5000)

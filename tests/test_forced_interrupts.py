@@ -122,9 +122,7 @@ def samples(count):
 CASES = [(call, make) for call in (maco, maco_batch, optimize) for make in (Network, Spikes)]
 
 
-@pytest.mark.parametrize(
-    ("call", "make"), short_for([(maco, Network), (maco_batch, Spikes), (optimize, Network)], CASES)
-)
+@pytest.mark.parametrize(("call", "make"), short_for([(maco, Network), (optimize, Spikes)], CASES))
 def test_one_interrupt_anywhere(call, make):
     came = [run_interrupted(call, make, at) for at in samples(boundaries_of(call, make))]
     # It waits at most until the next pass of the network, or the end of a step.

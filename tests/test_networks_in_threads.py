@@ -12,7 +12,7 @@ from fvfast import Objective, maco
 pytestmark = pytest.mark.usefixtures("nothing_kept")
 
 
-@pytest.mark.parametrize("precision", [None, "bfloat16", "float16"])
+@pytest.mark.parametrize("precision", [None, thorough("bfloat16"), "float16"])
 def test_other_threads_use_the_network_meanwhile(precision):
     model = Network()
     images = torch.randn(2, *INPUT)

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from engine.test_state import assert_same, fingerprint
+from selection import thorough
 from torch import nn
 
 from fvfast import Objective, optimize
@@ -32,7 +33,7 @@ def mean_score(objective, batch):
 
 
 @pytest.mark.parametrize("use_fft", [True, False])
-@pytest.mark.parametrize("image_normalizer", ["sigmoid", "clip", torch.tanh])
+@pytest.mark.parametrize("image_normalizer", ["sigmoid", thorough("clip"), thorough(torch.tanh)])
 def test_score_rises(objective, use_fft, image_normalizer):
     images, _ = optimize(
         objective,

@@ -9,6 +9,7 @@ import torch
 from console import QUICK, draw, invoke, settings_of
 from console import _workplace as _workplace
 from PIL import Image
+from selection import thorough
 
 from fvfast import maco_batch, optimize
 from fvfast.cli import app as cli
@@ -63,8 +64,8 @@ def test_pictures_with_the_same_settings_are_kept(tmp_path, drawn):
     ("options", "difference"),
     [
         (["--seed", 3], "seed 0 instead of 3"),
-        (["--steps", 3], "nb_steps 2 instead of 3"),
-        (["--noise", 0.5], "noise_intensity 0.08 instead of 0.5"),
+        thorough(["--steps", 3], "nb_steps 2 instead of 3"),
+        thorough(["--noise", 0.5], "noise_intensity 0.08 instead of 0.5"),
         (["--style", "horama"], 'style "xplique" instead of "horama"'),
         (["--preset", "paper"], "noise_intensity 0.08 instead of 0.1, box_size "),
         (["--values-range", "0,1"], "values_range [-1.0, 1.0] instead of [0.0, 1.0]"),

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from misbehaving import Drops, Network, everything, global_state
+from selection import thorough
 from torch import nn
 
 import fvfast.engine
@@ -138,7 +139,7 @@ SHARING = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("precision", [None, "bfloat16"])
+@pytest.mark.parametrize("precision", [None, thorough("bfloat16")])
 @pytest.mark.parametrize("make", SHARING)
 def test_networks_that_share_something_take_turns(make, precision):
     models = make()
@@ -263,7 +264,10 @@ def jitter(images):
     return images + 0.1 * noise
 
 
-@pytest.mark.parametrize("calls", [(maco, maco), (maco, optimize), (optimize, optimize)])
+@pytest.mark.parametrize(
+    "calls",
+    [thorough((maco, maco)), (maco, optimize), thorough((optimize, optimize))],
+)
 def test_what_is_drawn_does_not_depend_on_other_threads(calls):
     models = [Drops(), Drops()]
     settings = {
@@ -320,7 +324,7 @@ OF_A_THREAD = {
 }
 
 
-@pytest.mark.parametrize("call", [maco, maco_batch, optimize])
+@pytest.mark.parametrize("call", [maco, thorough(maco_batch), thorough(optimize)])
 def test_threads_with_other_settings_of_torch(call):
     """Each thread has its own; the default type is one for all, and changes now and then."""
     models = {name: Network() for name in OF_A_THREAD}
@@ -408,7 +412,7 @@ def in_a_run():
 
 @pytest.mark.filterwarnings("ignore:.*training mode")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forked processes")
-@pytest.mark.parametrize("call", [maco, maco_batch, optimize])
+@pytest.mark.parametrize("call", [maco, thorough(maco_batch), thorough(optimize)])
 def test_a_fork_while_another_thread_is_in_a_run(in_a_run, call):
     model = Network()
     expected = run(model, call)

@@ -5,6 +5,7 @@ import re
 
 import pytest
 import torch
+from selection import thorough
 from torch import nn
 
 from fvfast import Linear, Objective, maco, maco_batch, optimize
@@ -152,7 +153,7 @@ def test_a_run_ends_when_the_memory_is_full_of_images(settings):
     assert all(map(torch.equal, found, run()[:2]))
 
 
-@pytest.mark.parametrize("size", [10**6, 10**30])
+@pytest.mark.parametrize("size", [10**6, thorough(10**30)])
 @pytest.mark.parametrize("call", [maco, maco_batch, optimize])
 def test_images_that_no_memory_holds_are_refused(model, call, size):
     steps = []
@@ -161,7 +162,7 @@ def test_images_that_no_memory_holds_are_refused(model, call, size):
     assert not steps
 
 
-@pytest.mark.parametrize("crops", [10**9, 10**30])
+@pytest.mark.parametrize("crops", [thorough(10**9), 10**30])
 @pytest.mark.parametrize("call", [maco, maco_batch])
 def test_crops_that_no_memory_holds_are_refused(model, call, crops):
     expected = rf"{call.__name__}: .* GiB for {crops} x 3 x 12 x 12 views .* GiB are free on cpu"
