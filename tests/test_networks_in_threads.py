@@ -5,6 +5,7 @@ import threading
 import pytest
 import torch
 from misbehaving import INPUT, SHORT, Network
+from selection import thorough
 
 import fvfast.engine
 from fvfast import Objective, maco
