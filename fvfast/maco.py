@@ -146,7 +146,7 @@ def maco(
     if len(names) != 1:
         raise ValueError(
             f"maco optimizes one image, but the objective has {len(names)} combinations "
-            f"({names[0]}, {names[1]}, ...); use maco_batch."
+            f"({names[0]}, {names[1]}{', ...' if len(names) > 2 else ''}); use maco_batch."
         )
     save_every = None if save_every is None else check_count(save_every, "save_every", 1)
     run.prepare(1, save_every)

@@ -17,14 +17,15 @@ import torch
 from torch import nn
 
 from fvfast.engine.borrowing.state import unwrap
-from fvfast.engine.network.inputs import find_input_shape
+from fvfast.engine.network.categories import class_index, closest_names, find_categories
+from fvfast.engine.network.inputs import declared_size, find_input_shape
+from fvfast.engine.network.probe import find_working_shape
 from fvfast.files.reading import reason
 
 # The default range of Xplique, for which its noise levels were chosen. Crops that reach beyond the
 # picture are filled with 0, which is a middle gray in this range.
 VALUES_RANGE = (-1.0, 1.0)
 
-_LONGEST_INDEX = 18  # digits; Python refuses to read thousands of them
 _LITE_NAMES = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 # The networks take (x - 127) / 128 for x in [0, 255]. Pictures in this range need no preprocessing,
 # and noise and fill value are as suitable as in (-1, 1).
@@ -78,31 +79,7 @@ class LoadedModel:
             The network's classes have no names, none has this one (the closest are listed), or
             several have.
         """
-        if label.isascii() and label.isdecimal():
-            if len(label) > _LONGEST_INDEX:
-                raise ValueError(
-                    f"the class {label[:_LONGEST_INDEX]}... has {len(label)} digits; expected the "
-                    "index or the name of a class."
-                )
-            return int(label)
-        if self.categories is None:
-            raise ValueError(
-                f"the class {label!r} is unknown: the names of the classes of {self.name} are not "
-                "known (ImageNet's come with torchvision: pip install 'fvfast[torchvision]'). Give "
-                "the index of the class."
-            )
-        names = [category.casefold() for category in self.categories]
-        found = [i for i, name in enumerate(names) if name == label.strip().casefold()]
-        if len(found) > 1:
-            raise ValueError(
-                f"{label!r} is the name of several classes of {self.name}: "
-                f"{', '.join(map(str, found))}. Give the index of one."
-            )
-        if not found:
-            raise ValueError(
-                f"{self.name} has no class {label!r}.{_closest(label, self.categories)}"
-            )
-        return found[0]
+        return class_index(label, self.categories, self.name)
 
 
 class Normalization:
@@ -160,7 +137,7 @@ def load_model(name: str, *, pretrained: bool = True) -> LoadedModel:
         - ``path.to.module:factory``, a function in an importable module (also in the current
           directory) that is called without arguments and returns a `LoadedModel` or a
           `torch.nn.Module` (whose images are assumed to be in (-1, 1), and whose input shape is
-          read from it where it declares one).
+          read from it where it declares one, and tried otherwise).
 
         ``?weights=none`` after a name, except a factory's, is the same as ``pretrained=False``.
     pretrained
@@ -198,6 +175,9 @@ def load_model(name: str, *, pretrained: bool = True) -> LoadedModel:
         loaded = _load_lite(name, weights)
     else:
         raise ValueError(_unknown_name(name))
+    if loaded.categories is not None:
+        # So that objectives on the network alone know the names, too.
+        loaded.model.categories = loaded.categories  # type: ignore[assignment]
     if weights != "DEFAULT":
         # So that pictures of random weights are not mistaken for those of trained ones.
         loaded = dataclasses.replace(loaded, name=f"{name}?weights={weights or 'none'}")
@@ -249,7 +229,7 @@ def _load_torchvision(name: str, network: str, weights: str | None) -> LoadedMod
     known = models.list_models(module=models)
     if network not in known:
         raise ValueError(f"torchvision has no classification network {network!r}."
-                         f"{_closest(network, known, 'torchvision:')}")  # fmt: skip
+                         f"{closest_names(network, known, 'torchvision:')}")  # fmt: skip
     choices = models.get_model_weights(network)
     try:
         chosen = choices[weights or "DEFAULT"]
@@ -285,7 +265,9 @@ def _load_timm(name: str, network: str, weights: str | None) -> LoadedModel:
     _check_single_weights(name, weights, "timm's are part of the name, as in timm:resnet50.a1_in1k")
     if not timm.is_model(network):
         known = [*timm.list_models(), *timm.list_pretrained()]
-        raise ValueError(f"timm has no network {network!r}.{_closest(network, known, 'timm:')}")
+        raise ValueError(
+            f"timm has no network {network!r}.{closest_names(network, known, 'timm:')}"
+        )
     try:
         model = timm.create_model(network, pretrained=weights is not None)
     except OSError as error:
@@ -324,14 +306,18 @@ def _load_factory(name: str, module_name: str, factory_name: str) -> LoadedModel
         names = [entry for entry in vars(module) if callable(getattr(module, entry))]
         raise ValueError(
             f"the module {module_name} has no function {factory_name!r}; expected "
-            f"path.to.module:factory.{_closest(factory_name, names, f'{module_name}:')}"
+            f"path.to.module:factory.{closest_names(factory_name, names, f'{module_name}:')}"
         )
     made = factory()
     if isinstance(made, LoadedModel):
         made.model.eval()
         return made
     if isinstance(made, nn.Module):
-        return LoadedModel(made.eval(), name, find_input_shape(unwrap(made)))
+        network = unwrap(made)
+        shape = find_input_shape(network)
+        if declared_size(network) is None:
+            shape = find_working_shape(network, shape) or shape
+        return LoadedModel(made.eval(), name, shape, categories=find_categories(network))
     raise TypeError(
         f"{name} returned a {type(made).__name__}; expected a torch.nn.Module or a "
         "fvfast.models.LoadedModel."
@@ -413,11 +399,6 @@ def _unknown_name(name: str) -> str:
         + f" Expected {', '.join(_LITE_NAMES)}, torchvision:NAME, timm:NAME or "
         "path.to.module:factory."
     )
-
-
-def _closest(word: str, words: Sequence[str], prefix: str = "") -> str:
-    close = difflib.get_close_matches(word, list(dict.fromkeys(words)), n=5, cutoff=0.5)
-    return f" Closest names: {', '.join(prefix + entry for entry in close)}." if close else ""
 
 
 def _download_failed(name: str, error: OSError) -> str:

@@ -291,8 +291,8 @@ def test_preprocess_runs_before_the_model(network, images):
             r"\(16, 8, 8\) or \(16,\); got \(15,\)",
         ),
         (
-            lambda m: Objective.direction(m, "7", torch.ones(4, 10), input_shape=INPUT),
-            r"list\(vectors\)",
+            lambda m: Objective.direction(m, "7", torch.ones(4, 9), input_shape=INPUT),
+            r"\(10,\) or \(10,\); got \(4, 9\)",
         ),
         (
             lambda m: Objective.direction(m, "7", torch.zeros(10), input_shape=INPUT),

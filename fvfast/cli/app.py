@@ -28,8 +28,10 @@ from fvfast.cli.options import (
     PrecisionOption,
     ProgressOption,
     RangeOption,
+    SaveEveryOption,
     SeedOption,
     default_of,
+    schedule_option,
     shown,
     size_option,
     steps_option,
@@ -37,6 +39,7 @@ from fvfast.cli.options import (
 from fvfast.cli.output import check_output, say
 from fvfast.cli.rendering import Outcome, Pictures, Rendering
 from fvfast.cli.requests import Target, takes_target
+from fvfast.cli.step_pictures import OnStep
 from fvfast.cli.stopping import StopRequest
 from fvfast.cli.terminal import console, friendly_errors, plain, print_error, run_program
 from fvfast.engine.network.layers import trace_layers
@@ -146,6 +149,15 @@ def maco_command(
             show_default=shown(maco, "noise_intensity"),
         ),
     ] = None,
+    box_size: Annotated[
+        Any,
+        schedule_option(
+            "--box-size", "Mean side of the crops, as a fraction of the image", "0.5,0.05"
+        ),
+    ] = None,
+    learning_rate: Annotated[
+        Any, schedule_option("--learning-rate", "Learning rate", "the optimizer's own")
+    ] = None,
     custom_shape: Annotated[Any, size_option(default_of(maco, "custom_shape"))] = None,
     values_range: RangeOption = None,
     seed: SeedOption = 0,
@@ -153,7 +165,7 @@ def maco_command(
     precision: PrecisionOption = None,
     batch_size: BatchOption = 1,
     preset: Annotated[
-        PresetName, typer.Option("--preset", help="Recipe for all that is not given.")
+        PresetName, typer.Option("--preset", help="Values of all that is not given.")
     ] = DEFAULT_PRESET,
     spectrum: Annotated[
         Path | None,
@@ -166,6 +178,7 @@ def maco_command(
     style: Annotated[
         Style, typer.Option("--style", help="How the transparency is drawn.")
     ] = "xplique",
+    save_every: SaveEveryOption = None,
     overwrite: OverwriteOption = False,
     progress: ProgressOption = True,
 ) -> None:
@@ -179,12 +192,12 @@ def maco_command(
         # The network's range, not the preset's.
         chosen = {"values_range": loaded.values_range, **chosen}
 
-        def run(objective: Objective) -> Pictures:
+        def run(objective: Objective, on_step: OnStep) -> Pictures:
             made = context.obj.maco_batch(
                 objective,
                 maco_dataset=magnitudes,
                 progress=progress,
-                callback=functools.partial(_watch, stop),
+                callback=functools.partial(_watch, stop, on_step),
                 device=where,
                 batch_size=batch_size,
                 **chosen,
@@ -210,6 +223,7 @@ def maco_command(
                 style=style,
                 overwrite=overwrite,
                 report=_report,
+                save_every=save_every,
             ),
             stop,
         )
@@ -232,6 +246,7 @@ def optimize_command(
     device: DeviceOption = None,
     precision: PrecisionOption = None,
     batch_size: BatchOption = 1,
+    save_every: SaveEveryOption = None,
     overwrite: OverwriteOption = False,
     progress: ProgressOption = True,
 ) -> None:
@@ -243,12 +258,12 @@ def optimize_command(
         where = choose_device(device)
         chosen = {"values_range": loaded.values_range, **chosen}
 
-        def run(objective: Objective) -> Pictures:
+        def run(objective: Objective, on_step: OnStep) -> Pictures:
             scores: list[torch.Tensor] = []
 
             def watch(report: StepReport) -> bool:
                 scores.append(report.scores)
-                return _watch(stop, report)
+                return _watch(stop, on_step, report)
 
             images, names = context.obj.optimize(
                 objective, progress=progress, callback=watch, device=where, **chosen
@@ -274,6 +289,7 @@ def optimize_command(
                 style="xplique",
                 overwrite=overwrite,
                 report=_report,
+                save_every=save_every,
             ),
             stop,
         )
@@ -412,8 +428,9 @@ def _report(path: Path, name: str) -> None:
     say(f"{name}: {path}")
 
 
-def _watch(stop: StopRequest, report: StepReport) -> bool:
+def _watch(stop: StopRequest, on_step: OnStep, report: StepReport) -> bool:
     """After each step: whether to stop."""
+    on_step(report)
     if stop or report.step == report.nb_steps - 1:
         stop.finish()
     return bool(stop)

@@ -3,11 +3,13 @@
 import math
 import re
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import typer
 
 from fvfast._shared.messages import shortened
 from fvfast.engine.network.layers import LayerInfo
+from fvfast.run.schedules import Linear
 
 # Limits of options. More is a typing error, and would only run out of memory.
 MOST_STEPS = 10_000_000
@@ -50,6 +52,31 @@ def parse_ids(text: str) -> list[int]:
             )
         ids.update(dict.fromkeys(range(first, last + 1)))
     return list(ids)
+
+
+def parse_ids_or_all(text: str) -> list[int] | Literal["all"]:
+    """Parse what `parse_ids` does, or the word ``all``."""
+    return "all" if text.strip().lower() == "all" else parse_ids(text)
+
+
+def parse_schedule(text: str) -> float | Linear:
+    """Parse a number such as ``0.3``, or the numbers of the first and the last step: ``0.9,0.3``.
+
+    Raises
+    ------
+    typer.BadParameter
+        The text is not one or two finite numbers of at least 0.
+    """
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) not in (1, 2) or not all(0 <= value < math.inf for value in values):
+        raise typer.BadParameter(
+            f"{_quoted(text)} is not a number or FIRST,LAST; expected numbers of at least 0, such "
+            "as 0.3 or 0.9,0.3."
+        )
+    return values[0] if len(values) == 1 else Linear(*values)
 
 
 def parse_size(text: str) -> tuple[int, int]:

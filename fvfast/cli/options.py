@@ -12,6 +12,7 @@ from fvfast.cli.arguments import (
     MOST_STEPS,
     MOST_TOGETHER,
     parse_range,
+    parse_schedule,
     parse_size,
 )
 from fvfast.engine.precision import PrecisionName
@@ -76,6 +77,17 @@ RangeOption = Annotated[
         show_default="the network's own",
     ),
 ]
+SaveEveryOption = Annotated[
+    int | None,
+    typer.Option(
+        "--save-every",
+        metavar="STEPS",
+        min=1,
+        max=MOST_STEPS,
+        help="Also write the images after every so many steps, into the folder OUT/steps.",
+        show_default="only the last",
+    ),
+]
 ProgressOption = Annotated[bool, typer.Option("--progress/--no-progress", help="Show progress.")]
 
 
@@ -87,6 +99,17 @@ def steps_option(function: Callable[..., Any]) -> Any:
         max=MOST_STEPS,
         help="Optimization steps.",
         show_default=shown(function, "nb_steps"),
+    )
+
+
+def schedule_option(flag: str, what: str, default: str) -> Any:
+    """Return the option for a number that may change from step to step."""
+    return typer.Option(
+        flag,
+        metavar="VALUE",
+        parser=parse_schedule,
+        help=f"{what}: a number, or FIRST,LAST for a linear change over the steps.",
+        show_default=default,
     )
 
 

@@ -13,6 +13,7 @@ from fvfast.cli.arguments import file_names
 from fvfast.cli.existing import SETTINGS, arrays_of, finished
 from fvfast.cli.previews import PICTURE_CHANNELS, preview_channels, save_arrays
 from fvfast.cli.requests import Request, chunks
+from fvfast.cli.step_pictures import STEPS, OnStep, StepPictures
 from fvfast.cli.stopping import StopRequest
 from fvfast.files.writing import remove_unfinished
 from fvfast.objectives import Objective
@@ -74,7 +75,8 @@ class Rendering:
     request
         The pictures.
     run
-        Optimizes one objective, and ends early when a stop is requested.
+        Optimizes one objective, calls a function after each step, and ends early when a stop is
+        requested.
     batch_size
         Pictures that are optimized together.
     together
@@ -91,10 +93,12 @@ class Rendering:
         Whether to replace pictures that exist.
     report
         Called with the path and the name of each picture and of each file of arrays.
+    save_every
+        Also write the images after every so many steps, into a folder of their own.
     """
 
     request: Request
-    run: Callable[[Objective], Pictures]
+    run: Callable[[Objective, OnStep], Pictures]
     batch_size: int
     together: bool
     folder: Path
@@ -103,6 +107,7 @@ class Rendering:
     style: Style
     overwrite: bool
     report: Callable[[Path, str], None]
+    save_every: int | None = None
 
     def render(self, stop: StopRequest) -> Outcome:
         """Make one batch of pictures after the other; write each as soon as it is ready.
@@ -135,7 +140,8 @@ class Rendering:
         # No signal interrupts the writing of finished pictures.
         with stop.later():
             for batch in batches:
-                if not stop and (pictures := self._run(batch, stop)) is not None:
+                on_step = self._step_pictures([paths[one] for one in batch])
+                if not stop and (pictures := self._run(batch, stop, on_step)) is not None:
                     chosen = [(paths[one], settings[one]) for one in batch]
                     self._write_all(pictures, chosen, outcome, lost=not stop)
                 if stop:
@@ -149,12 +155,17 @@ class Rendering:
             settings["optimized_together"] = [self.request.names[one] for one in batch]
         return settings
 
-    def _run(self, batch: Sequence[int], stop: StopRequest) -> Pictures | None:
+    def _step_pictures(self, paths: Sequence[Path]) -> OnStep:
+        if self.save_every is None:
+            return lambda _report: None
+        return StepPictures(self.folder / STEPS, [path.stem for path in paths], self.save_every)
+
+    def _run(self, batch: Sequence[int], stop: StopRequest, on_step: OnStep) -> Pictures | None:
         """Optimize a batch; None if it was interrupted before there was a picture."""
         objective = self.request.objective(batch)
         try:
             with stop.after_the_step():
-                return self.run(objective)
+                return self.run(objective, on_step)
         except KeyboardInterrupt:
             return None
 

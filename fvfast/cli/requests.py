@@ -85,8 +85,9 @@ class Target:
             raise typer.BadParameter(
                 f"expected one of {flags}; got {' and '.join(given) or 'none'}."
             )
-        if self.channel_axis is not None and self.kind.name != "channel":
-            raise typer.BadParameter("--channel-axis says where the channels of --channel are.")
+        if self.channel_axis is not None and not self.kind.has_channels:
+            those = " or ".join(kind.flag for kind in UNIT_KINDS if kind.has_channels)
+            raise typer.BadParameter(f"--channel-axis says where the channels of {those} are.")
         if self.layer is None and self.kind.needs_layer:
             raise typer.BadParameter(
                 f"{given[0]} needs --layer NAME_OR_INDEX; `fvfast layers MODEL` lists them."
@@ -107,16 +108,16 @@ class Target:
         """
         kind = self.kind
         source = Source(loaded, self._layer(loaded), self.channel_axis)
-        units = kind.units(self.values[kind.name], loaded)
+        units = kind.units(self.values[kind.name], source)
 
         def objective(positions: Sequence[int]) -> Objective:
-            return kind.objective(source, [units[position] for position in positions])
+            return kind.objective(source, [units[position].value for position in positions])
 
         everything = objective(range(len(units)))
         name = everything.layers[0].name
         return Request(
             everything.combination_names,
-            [{"layer": name, kind.name: unit} for unit in units],
+            [{"layer": name, kind.name: unit.record} for unit in units],
             loaded.input_shape[0],
             objective,
         )

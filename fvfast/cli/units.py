@@ -1,12 +1,16 @@
 """The kinds of units that a command line can name: a row of `UNIT_KINDS` for each option."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
 
+import numpy as np
 import typer
+from numpy.typing import NDArray
 
-from fvfast.cli.arguments import parse_ids
+from fvfast.cli.arguments import parse_ids, parse_ids_or_all
+from fvfast.files.directions import read_directions
 from fvfast.models import LoadedModel
 from fvfast.objectives import Objective
 
@@ -40,6 +44,21 @@ class Source:
         }
 
 
+class Unit(NamedTuple):
+    """What one picture is made for.
+
+    Attributes
+    ----------
+    record
+        Describes it in the record that goes with a picture; ready for JSON.
+    value
+        What its kind makes an objective of.
+    """
+
+    record: Any
+    value: Any
+
+
 @dataclasses.dataclass(frozen=True)
 class UnitKind:
     """One way to say what pictures are made for.
@@ -51,18 +70,21 @@ class UnitKind:
     option
         The option, as Typer reads it.
     units
-        The units that the option's value names, one for each picture, ready for JSON.
+        The units that the option's value names, one for each picture.
     objective
-        The objective of some of them, with one combination for each.
+        The objective of the values of some of them, with one combination for each.
     needs_layer
         Whether ``--layer`` must be given; otherwise it is the last layer by default.
+    has_channels
+        Whether ``--channel-axis`` makes a difference.
     """
 
     name: str
     option: Any
-    units: Callable[[Any, LoadedModel], Sequence[Any]]
+    units: Callable[[Any, Source], list[Unit]]
     objective: Callable[[Source, Sequence[Any]], Objective]
     needs_layer: bool = True
+    has_channels: bool = False
 
     @property
     def parameter(self) -> str:
@@ -75,15 +97,32 @@ class UnitKind:
         return f"--{self.name.replace('_', '-')}"
 
 
-def _numbers(value: Sequence[int], _: LoadedModel) -> Sequence[int]:
-    return value
+def _plain(values: Iterable[Any]) -> list[Unit]:
+    return [Unit(value, value) for value in values]
 
 
-def _classes(value: Sequence[str], loaded: LoadedModel) -> Sequence[int]:
-    return list(dict.fromkeys(map(loaded.class_index, value)))
+def _channels(value: Sequence[int] | Literal["all"], source: Source) -> list[Unit]:
+    if value == "all":
+        return _plain(range(len(_channel_objective(source, None).combination_names)))
+    return _plain(value)
 
 
-def _channel_objective(source: Source, channels: Sequence[int]) -> Objective:
+def _classes(value: Sequence[str], source: Source) -> list[Unit]:
+    return _plain(dict.fromkeys(map(source.loaded.class_index, value)))
+
+
+def _directions(value: Path, _: Source) -> list[Unit]:
+    vectors, digest = read_directions(value)
+    return [
+        Unit(
+            {"file": str(value), "crc32": digest, "index": index},
+            (f"{value.stem} {index}", vector),
+        )
+        for index, vector in enumerate(vectors)
+    ]
+
+
+def _channel_objective(source: Source, channels: Sequence[int] | None) -> Objective:
     return Objective.channel(
         channel_ids=channels, channel_axis=source.channel_axis, **source.network
     )
@@ -99,6 +138,18 @@ def _class_objective(source: Source, classes: Sequence[int]) -> Objective:
     return Objective.neuron(neurons_ids=classes, names=known, **source.network)
 
 
+def _direction_objective(
+    source: Source, directions: Sequence[tuple[str, NDArray[np.float32]]]
+) -> Objective:
+    names, vectors = zip(*directions, strict=True)
+    return Objective.direction(
+        vectors=list(vectors),
+        names=list(names),
+        channel_axis=source.channel_axis,
+        **source.network,
+    )
+
+
 def _layer_objective(source: Source, _: Sequence[bool]) -> Objective:
     return Objective.layer(**source.network)
 
@@ -112,12 +163,13 @@ UNIT_KINDS = (
                 "--channel",
                 "-c",
                 metavar="IDS",
-                parser=parse_ids,
-                help="Channels, such as 3,5-9.",
+                parser=parse_ids_or_all,
+                help="Channels, such as 3,5-9, or all.",
             ),
         ],
-        _numbers,
+        _channels,
         _channel_objective,
+        has_channels=True,
     ),
     UnitKind(
         "neuron",
@@ -132,7 +184,7 @@ UNIT_KINDS = (
                 "`fvfast layers` shows them).",
             ),
         ],
-        _numbers,
+        lambda value, _source: _plain(value),
         _neuron_objective,
     ),
     UnitKind(
@@ -150,12 +202,27 @@ UNIT_KINDS = (
         needs_layer=False,
     ),
     UnitKind(
+        "direction",
+        Annotated[
+            Path | None,
+            typer.Option(
+                "--direction",
+                metavar="FILE",
+                help="Directions of the layer's channels: a .npy file, or the only array of an "
+                ".npz file, of shape (C,) or (N, C), such as the weights of linear probes.",
+            ),
+        ],
+        _directions,
+        _direction_objective,
+        has_channels=True,
+    ),
+    UnitKind(
         "whole_layer",
         Annotated[
             bool | None,
             typer.Option("--whole-layer", help="Maximize the mean square of the whole layer."),
         ],
-        lambda _value, _loaded: [True],
+        lambda _value, _source: _plain([True]),
         _layer_objective,
     ),
 )

@@ -4,7 +4,7 @@ import itertools
 import math
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,8 +13,9 @@ from torch import nn
 from fvfast._shared.checks import is_number
 from fvfast.engine.borrowing.state import unwrap
 from fvfast.engine.network.input_type import input_dtype
-from fvfast.engine.network.inputs import find_input_shape
+from fvfast.engine.network.inputs import declared_size, find_input_shape
 from fvfast.engine.network.layers import IMAGES, Layer, LayerSpec, Preprocess, find_layer
+from fvfast.engine.network.probe import UnsuitableImagesError, find_working_shape
 from fvfast.engine.taps import TappedModel
 from fvfast.objectives.scores import (
     CallableScore,
@@ -34,7 +35,9 @@ from fvfast.objectives.targets import (
     check_index,
     checked_direction,
     find_channel_axis,
+    named_classes,
     neuron_coordinates,
+    split_directions,
 )
 
 Names = str | Sequence[str] | None
@@ -172,7 +175,7 @@ class Objective:
             if mine != other and not free:
                 raise ValueError(
                     f"objectives can be combined only when they have the same {what}; got "
-                    f"{_brief(mine)} and {_brief(other)}."
+                    f"{_told_apart(mine, other)}."
                 )
         return Objective(
             self.model if self.model is not None else term.model,
@@ -322,7 +325,7 @@ class Objective:
             Unknown layer or reducer.
         """
         return _on_layer(
-            model, layer, multiplier, input_shape, preprocess,
+            "layer", model, layer, multiplier, input_shape, preprocess,
             lambda found: (
                 [None], LayerScore(reducer), name if name is not None else f"Layer#{found.name}"
             ),
@@ -348,8 +351,9 @@ class Objective:
         model, layer, multiplier, input_shape, preprocess
             See `Objective.layer`.
         vectors
-            One vector (tensor or array), or a list or tuple of vectors. A vector has the shape of
-            the layer's output, or (C,): then it is the direction of the channels at every position.
+            One vector (tensor or array), or several: a list or tuple of vectors, or an array
+            (N, C), such as ``coef_`` of scikit-learn's linear models. A vector has the shape of the
+            layer's output, or (C,): then it is the direction of the channels at every position.
         cossim_pow
             Power of the cosine similarity; higher values care more about the angle.
         names
@@ -373,19 +377,21 @@ class Objective:
         """
 
         def read_targets(found: Layer) -> tuple[list[torch.Tensor], Score, Names]:
-            given = list(vectors) if isinstance(vectors, (list, tuple)) else [vectors]
             axis = find_channel_axis(found, channel_axis)
+            given = split_directions(vectors, found, axis)
             directions = [checked_direction(vector, found, axis) for vector in given]
             default = [f"Direction#{found.name}_{i}" for i in range(len(directions))]
             return directions, DirectionScore(cossim_pow), default if names is None else names
 
-        return _on_layer(model, layer, multiplier, input_shape, preprocess, read_targets)
+        return _on_layer(
+            "direction", model, layer, multiplier, input_shape, preprocess, read_targets
+        )
 
     @staticmethod
     def channel(
         model: nn.Module,
         layer: LayerSpec,
-        channel_ids: Ids,
+        channel_ids: Ids | Literal["all"] | None = None,
         multiplier: float = 1.0,
         names: Names = None,
         *,
@@ -404,6 +410,7 @@ class Objective:
             See `Objective.layer`.
         channel_ids
             One index, or several (list, tuple, range, array). Negative ones count from the end.
+            Default, or "all": all channels of the layer.
         names
             Names of the channels; default "Channel#<layer>_<id>".
         channel_axis
@@ -426,19 +433,20 @@ class Objective:
 
         def read_targets(found: Layer) -> tuple[list[tuple[int]], Score, Names]:
             axis = find_channel_axis(found, channel_axis)
-            ids = as_ids(channel_ids, "channel_ids")
+            chosen: Any = range(found.shape[axis]) if _is_all(channel_ids) else channel_ids
+            ids = as_ids(chosen, "channel_ids")
             what = f"channel of layer {found.name!r} with output {found.shape}, on axis {axis}"
             channels = [(check_index(index, found.shape[axis], what),) for index in ids]
             default = [f"Channel#{found.name}_{index}" for index in ids]
             return channels, ElementScore((axis,)), default if names is None else names
 
-        return _on_layer(model, layer, multiplier, input_shape, preprocess, read_targets)
+        return _on_layer("channel", model, layer, multiplier, input_shape, preprocess, read_targets)
 
     @staticmethod
     def neuron(
         model: nn.Module,
         layer: LayerSpec,
-        neurons_ids: Units,
+        neurons_ids: Units | str | Sequence[str],
         multiplier: float = 1.0,
         names: Names = None,
         *,
@@ -459,9 +467,12 @@ class Objective:
             convolution in the order channel, row, column; for (H, W, C) row, column, channel), or a
             tuple of coordinates, one per axis.
             A tuple of ints is one neuron when it has as many entries as a layer of two or more axes
-            has axes, and several flat indices otherwise.
+            has axes, and several flat indices otherwise. Names of classes, where the model carries
+            them, mean its outputs (``model.categories``, set by `fvfast.models.load_model`;
+            ``class_names``; ``config.id2label`` of transformers; timm's ``label_names``). "all"
+            means all neurons.
         names
-            Names of the neurons; default "Neuron#<layer>_<id>".
+            Names of the neurons; default "Neuron#<layer>_<id>", or the names of the classes.
 
         Returns
         -------
@@ -475,7 +486,13 @@ class Objective:
         """
 
         def read_targets(found: Layer) -> tuple[list[tuple[int, ...]], Score, Names]:
-            units = as_units(neurons_ids, len(found.shape))
+            chosen: Any = neurons_ids
+            if _is_all(chosen):
+                chosen = range(math.prod(found.shape))
+            elif (classes := named_classes(chosen, found, unwrap(model))) is not None:
+                targets: list[tuple[int, ...]] = [(index,) for index in classes.values()]
+                return targets, ElementScore((0,)), list(classes) if names is None else names
+            units = as_units(chosen, len(found.shape))
             neurons = [neuron_coordinates(unit, found) for unit in units]
             default = [
                 f"Neuron#{found.name}_{unit if isinstance(unit, int) else ','.join(map(str, unit))}"
@@ -484,7 +501,7 @@ class Objective:
             score = ElementScore(tuple(range(len(found.shape))))
             return neurons, score, default if names is None else names
 
-        return _on_layer(model, layer, multiplier, input_shape, preprocess, read_targets)
+        return _on_layer("neuron", model, layer, multiplier, input_shape, preprocess, read_targets)
 
     @staticmethod
     def from_callable(
@@ -539,6 +556,7 @@ class Objective:
 
 
 def _on_layer(
+    function: str,
     model: nn.Module,
     layer: LayerSpec,
     multiplier: float,
@@ -547,9 +565,13 @@ def _on_layer(
     read_targets: Callable[[Layer], tuple[list[Any], Score, Names]],
 ) -> Objective:
     """Build an objective with one sub-objective, whose targets depend on the layer's shape."""
+    if not is_number(multiplier):
+        raise TypeError(
+            f"Objective.{function}: multiplier must be a number, got {multiplier!r}. Arguments "
+            "after the targets are best named, as in names=[...]."
+        )
     network = unwrap(model)
-    shape = _checked_input_shape(input_shape, network)
-    found = find_layer(network, layer, shape, preprocess)
+    found, shape = _layer_and_shape(function, network, layer, input_shape, preprocess)
     targets, score, names = read_targets(found)
     return Objective(
         network, [found], [targets], [score], [multiplier], [names or []],
@@ -557,16 +579,53 @@ def _on_layer(
     )  # fmt: skip
 
 
+def _layer_and_shape(
+    function: str,
+    network: nn.Module,
+    layer: LayerSpec,
+    input_shape: Sequence[int] | None,
+    preprocess: Preprocess | None,
+) -> tuple[Layer, tuple[int, int, int]]:
+    """Find a layer, and the shape of the images, which is tried where nothing tells it."""
+    shape = _checked_input_shape(input_shape, network)
+    try:
+        return find_layer(network, layer, shape, preprocess), shape
+    except UnsuitableImagesError as error:
+        is_guess = input_shape is None and declared_size(network) is None
+        working = find_working_shape(network, shape, preprocess) if is_guess else None
+        if working is None:
+            raise ValueError(
+                f"{error} For example: Objective.{function}(..., input_shape=(1, 28, 28))."
+            ) from error.__cause__
+        return find_layer(network, layer, working, preprocess), working
+
+
 def _checked_input_shape(
     input_shape: Sequence[int] | None, model: nn.Module | None
 ) -> tuple[int, int, int]:
     if input_shape is None:
         return find_input_shape(model)
-    sizes = tuple(operator.index(size) for size in input_shape)
-    if len(sizes) != 3 or min(sizes) < 1:
-        raise ValueError(f"input_shape must be (C, H, W) with positive sizes, got {input_shape}.")
-    return sizes
+    try:
+        channels, height, width = (operator.index(size) for size in input_shape)
+    except (TypeError, ValueError):
+        channels = height = width = 0
+    if min(channels, height, width) < 1:
+        raise ValueError(
+            "input_shape must be (C, H, W) of one image, three integers of at least 1 such as "
+            f"(3, 224, 224); got {input_shape!r}."
+        )
+    return channels, height, width
 
 
-def _brief(value: object) -> str:
-    return type(value).__name__ if isinstance(value, nn.Module) else repr(value)
+def _is_all(ids: object) -> bool:
+    return ids is None or (isinstance(ids, str) and ids == "all")
+
+
+def _told_apart(first: object, second: object) -> str:
+    """Describe two different values, which may look alike."""
+    shown = [
+        type(one).__name__ if isinstance(one, nn.Module) else repr(one) for one in (first, second)
+    ]
+    if shown[0] != shown[1]:
+        return f"{shown[0]} and {shown[1]}"
+    return f"two different objects, both {shown[0]}: make one, and give it to both objectives"

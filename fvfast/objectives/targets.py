@@ -7,8 +7,10 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 import torch
+from torch import nn
 
 from fvfast._shared.checks import is_number
+from fvfast.engine.network.categories import class_index, find_categories
 from fvfast.engine.network.layers import Layer
 
 Ids = int | Iterable[int]
@@ -48,6 +50,44 @@ def as_units(ids: Units, axes: int) -> list[int | tuple[int, ...]]:
         else as_ids([unit], "neurons_ids")[0]
         for unit in ids
     ]
+
+
+def named_classes(ids: Any, layer: Layer, model: nn.Module) -> dict[str, int] | None:
+    """Read names of classes: their indices by name; None if the ids are not names.
+
+    Raises
+    ------
+    ValueError
+        The model carries no names, has no class of this name, or the layer is not its output.
+    """
+    names = [ids] if isinstance(ids, str) else ids
+    if not (isinstance(names, (list, tuple)) and any(isinstance(one, str) for one in names)):
+        return None
+    owner = f"the model ({type(model).__name__})"
+    categories = find_categories(model)
+    if categories is None:
+        raise ValueError(
+            f"neurons_ids: {ids!r} are names of classes, but {owner} carries none. Give indices "
+            "(fvfast.models.imagenet_categories() lists ImageNet's classes in order), or give the "
+            "model the names: model.categories = [...]."
+        )
+    if layer.shape != (len(categories),):
+        raise ValueError(
+            f"neurons_ids: names of classes mean the {len(categories)} outputs of {owner}, but "
+            f"layer {layer.name!r} has an output of {layer.shape}."
+        )
+    indices = [class_index(str(one), categories, owner) for one in names]
+    return {categories[index]: index for index in indices}
+
+
+def split_directions(vectors: Any, layer: Layer, channel_axis: int) -> list[Any]:
+    """Read one vector or several: a list, a tuple, or an array (N, C)."""
+    if isinstance(vectors, (list, tuple)):
+        return list(vectors)
+    shape = tuple(getattr(vectors, "shape", ()))
+    if len(shape) == 2 and shape != layer.shape and shape[1] == layer.shape[channel_axis]:
+        return list(vectors)
+    return [vectors]
 
 
 def check_index(index: int, size: int, what: str) -> int:
@@ -116,12 +156,10 @@ def checked_direction(vector: Any, layer: Layer, channel_axis: int) -> torch.Ten
         ) from error
     channels = layer.shape[channel_axis]
     if tuple(direction.shape) != layer.shape and tuple(direction.shape) != (channels,):
-        several = direction.ndim == 2 and direction.shape[1] == channels
         scalar = direction.ndim == 0
         raise ValueError(
             f"a direction of layer {layer.name!r} has the shape of its output {layer.shape} or "
             f"({channels},); got {tuple(direction.shape)}."
-            + (" Pass list(vectors) for several directions." if several else "")
             + (" A list holds several directions: pass one as a tensor." if scalar else "")
         )
     if not bool(torch.isfinite(direction).all()) or not bool(direction.any()):

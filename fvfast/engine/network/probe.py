@@ -16,8 +16,13 @@ from fvfast.engine.borrowing.state import borrowed, model_device
 from fvfast.engine.borrowing.threads import in_this_thread
 from fvfast.engine.network.channel_axes import ChannelAxes, ChannelAxis, axis_beside_square
 from fvfast.engine.network.input_type import input_dtype
+from fvfast.engine.network.inputs import usual_shapes
 from fvfast.engine.network.outputs import entries, select_output
 from fvfast.engine.network.preprocessing import Preprocess, check_preprocess
+
+
+class UnsuitableImagesError(ValueError):
+    """A network cannot run on images of the shape that was tried."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,8 +95,10 @@ def run_probe(
 
     Raises
     ------
+    UnsuitableImagesError
+        The network cannot run on an image of this shape.
     ValueError
-        The network cannot run on an image of this shape, or the preprocessing fails.
+        The preprocessing fails.
     """
     with torch.inference_mode(False), borrowed(model, warn=False):
         if preprocess is not None:
@@ -102,11 +109,32 @@ def run_probe(
             # Normalization by the statistics of the batch fails with a single value.
             with contextlib.suppress(Exception):
                 return _run(model, input_shape, preprocess, 2)
-            raise ValueError(
+            raise UnsuitableImagesError(
                 f"the model ({type(model).__name__}) failed on one image of zeros of shape "
                 f"(1, {', '.join(map(str, input_shape))}): {type(error).__name__}: {error} "
                 "If it takes images of another shape, pass their (C, H, W) as input_shape=."
             ) from error
+
+
+def find_working_shape(
+    model: nn.Module, first: tuple[int, int, int], preprocess: Preprocess | None = None
+) -> tuple[int, int, int] | None:
+    """Return the first shape (C, H, W) of images on which a network runs; None if there is none.
+
+    Parameters
+    ----------
+    model
+        The network.
+    first
+        The shape to try first; after it, those of `usual_shapes`.
+    preprocess
+        Applied to the image before the model.
+    """
+    for shape in dict.fromkeys([first, *usual_shapes(model)]):
+        with contextlib.suppress(UnsuitableImagesError):
+            run_probe(model, shape, preprocess)
+            return shape
+    return None
 
 
 class _BatchStatistics(Mode):

@@ -1,0 +1,153 @@
+"""What a command line can ask for: all channels, directions of a file, schedules, single steps."""
+
+import numpy as np
+import pytest
+import torch
+from console import QUICK, draw, settings_of
+from console import _workplace as _workplace
+from PIL import Image
+
+from fvfast import Linear, Objective, maco
+from fvfast.cli.step_pictures import StepPictures
+from fvfast.models import load_model
+from fvfast.plot import read_metadata
+
+COMMANDS = ["maco", "optimize"]
+SHORT = ["--steps", 2, "--size", 16, "--no-progress", "--device", "cpu"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_all_channels(tmp_path, command):
+    draw("--layer", "conv", "--channel", "all", *SHORT, command=command)
+    names = sorted(path.name for path in (tmp_path / "pictures").iterdir())
+    assert names == [f"tiny_Channel_conv_{index}.png" for index in range(6)]
+
+
+@pytest.mark.parametrize("saved", ["npy", "npz"])
+def test_directions_from_a_file(tmp_path, saved):
+    vectors = np.random.default_rng(0).normal(size=(3, 6))
+    if saved == "npy":
+        np.save("probe.npy", vectors)
+    else:
+        np.savez("probe.npz", coef=vectors, others=np.zeros(2))
+    file = f"probe.{saved}"
+    draw("--layer", "conv", "--direction", file, "--batch-size", 2, *QUICK)
+    paths = sorted((tmp_path / "pictures").iterdir())
+    assert [path.name for path in paths] == [f"tiny_probe_{index}.png" for index in range(3)]
+    loaded = load_model("tiny_network:make")
+    for index, path in enumerate(paths):
+        wanted = settings_of(path)["objective"]["direction"]
+        assert (wanted["file"], wanted["index"]) == (file, index)
+        objective = Objective.direction(
+            loaded.model, "conv", vectors[index], names=f"probe {index}", input_shape=(3, 12, 12)
+        )
+        image, alpha = maco(
+            objective, nb_steps=2, nb_crops=2, custom_shape=(16, 20), progress=False
+        )
+        Image.open(path).verify()
+        assert read_metadata(path)["Title"] == f"probe {index}"
+        assert image.shape == alpha.shape == (3, 16, 20)
+
+
+def test_other_directions_in_the_file_are_other_pictures():
+    np.save("probe.npy", np.ones(6))
+    draw("--layer", "conv", "--direction", "probe.npy", *QUICK)
+    assert "nothing to draw" in draw("--layer", "conv", "--direction", "probe.npy", *QUICK).stdout
+    np.save("probe.npy", -np.ones(6))
+    refused = draw("--layer", "conv", "--direction", "probe.npy", *QUICK, status=1)
+    assert "direction" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"coef": np.zeros((2, 3, 4))}, "expected real numbers of shape (C,)"),
+        ({"coef": np.zeros((0, 6))}, "expected real numbers of shape (C,)"),
+        ({"coef": np.ones(6) * 1j}, "complex128; expected real numbers"),
+        ({"weights": np.ones(6)}, "has 0 arrays of directions; expected one, named directions,"),
+        ({"coef": np.ones(6), "arr_0": np.ones(6)}, "has 2 arrays of directions"),
+        ({"coef": np.zeros(6)}, "must be finite and not zero"),
+        ({"coef": np.ones(7)}, "has the shape of its output"),
+    ],
+)
+def test_files_without_directions_are_refused(arrays, message):
+    np.savez("probe.npz", **arrays)
+    result = draw("--layer", "conv", "--direction", "probe.npz", *QUICK, status=1)
+    assert message in result.stderr
+
+
+def test_a_direction_needs_a_file_and_a_layer():
+    result = draw("--layer", "conv", "--direction", "none.npy", *QUICK, status=1)
+    assert "none.npy" in result.stderr
+    result = draw("--direction", "none.npy", *QUICK, status=2)
+    assert "--direction needs --layer" in result.stderr
+
+
+def test_schedules_are_those_of_python(tmp_path):
+    options = ["--box-size", "0.9,0.3", "--learning-rate", "0.5", *QUICK]
+    draw("--class", 1, *options)
+    (path,) = (tmp_path / "pictures").iterdir()
+    settings = settings_of(path)
+    assert (settings["box_size"], settings["learning_rate"]) == ([0.9, 0.3], 0.5)
+    draw("--class", 1, "--out", "same", "--preset", "xplique", *options)
+    assert (tmp_path / "same" / path.name).read_bytes() == path.read_bytes()
+    loaded = load_model("tiny_network:make")
+    objective = Objective.neuron(
+        loaded.model, -1, [1], names=["grey fox"], input_shape=loaded.input_shape
+    )
+    image, _ = maco(
+        objective, box_size=Linear(0.9, 0.3), learning_rate=0.5, nb_steps=2, nb_crops=2,
+        custom_shape=(16, 20), progress=False,
+    )  # fmt: skip
+    other, _ = maco(objective, nb_steps=2, nb_crops=2, custom_shape=(16, 20), progress=False)
+    assert not torch.equal(image, other)
+
+
+@pytest.mark.parametrize("text", ["big", "1,2,3", "-0.1", "nan", "0.5,inf", ""])
+@pytest.mark.parametrize("option", ["--box-size", "--learning-rate"])
+def test_numbers_that_are_no_schedule(option, text):
+    result = draw("--class", 1, f"{option}={text}", status=2)
+    assert "expected numbers of at least 0, such as 0.3 or 0.9,0.3" in " ".join(
+        result.stderr.replace("│", " ").split()
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_images_of_single_steps(tmp_path, command):
+    options = ["--steps", 7, "--size", 16, "--no-progress", "--save-every", 3, "--batch-size", 2]
+    draw("--class", 0, "--class", 1, *options, command=command)
+    steps = tmp_path / "pictures" / "steps"
+    names = sorted(path.name for path in steps.iterdir())
+    assert names == [f"tiny_{name}_{step}.png" for name in ("grey_fox", "red_fox") for step in "36"]
+    assert read_metadata(steps / "tiny_red_fox_3.png")["fvfast.step"] == "3"
+    pictures = {path.read_bytes() for path in steps.iterdir()}
+    assert len(pictures) == 4
+    # They are extra: the pictures are those without them.
+    with_steps = (tmp_path / "pictures" / "tiny_red_fox.png").read_bytes()
+    options[options.index("--save-every") :][:2] = []
+    draw("--class", 0, "--class", 1, *options, "--out", "plain", command=command)
+    assert (tmp_path / "plain" / "tiny_red_fox.png").read_bytes() == with_steps
+
+
+def test_steps_of_images_that_are_no_pictures(tmp_path):
+    draw("--layer", 0, "--channel", 0, "--steps", 3, "--size", 16, "--save-every", 1,
+         "--no-progress", model="five")  # fmt: skip
+    names = sorted(path.name for path in (tmp_path / "pictures" / "steps").iterdir())
+    assert names == ["many5_Channel_0_0_1.png", "many5_Channel_0_0_2.png"]
+
+
+def test_a_run_goes_on_without_its_steps(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "steps").write_text("in the way")
+    result = draw("--class", 1, "--save-every", 1, *QUICK)
+    assert "1 picture in" in result.stdout
+    assert "the images of single steps cannot be written" in result.stderr
+
+
+def test_the_last_step_is_the_picture_itself(tmp_path):
+    pictures = StepPictures(tmp_path, ["one"], 2)
+    for step in range(4):
+        report = type("Report", (), {"step": step, "nb_steps": 4, "names": ["one"]})()
+        report.images = torch.zeros(1, 3, 4, 4)
+        pictures(report)
+    assert [path.name for path in tmp_path.glob("*.png")] == ["one_2.png"]
