@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 240  # seconds
 MOST_FILES = 8
 NAMES = [stage.name for stage in QUICK]
-FAST = ["machine", "build", "accuracy"]
+FAST = ["machine", "accuracy"]
 # Their marks of being under way differ: a record, the outcome of a test, what another program said.
 KILLED = ["accuracy", "tests", "sanitizers"]
 
