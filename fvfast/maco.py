@@ -15,6 +15,7 @@ from fvfast.run.loop import Callback
 from fvfast.run.maco_settings import MacoSettings
 from fvfast.run.presets import PresetName, takes_preset
 from fvfast.run.results import MacoBatch as MacoBatch
+from fvfast.run.results import MacoImage as MacoImage
 from fvfast.run.results import joined
 from fvfast.run.run import Run
 from fvfast.run.schedules import ScheduleSpec
@@ -43,7 +44,7 @@ def maco(
     preset: PresetName = "xplique",
     precision: Precision = None,
     regularizers: Sequence[Regularizer] | Regularizer | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> MacoImage:
     """Find the image that maximizes one objective, with natural Fourier magnitudes (MaCo).
 
     The user's model is run frozen in evaluation mode and comes back as it was. Interrupting the run
@@ -152,7 +153,9 @@ def maco(
     run.prepare(1, save_every)
     ascent = run.draw([0], save_every)
     images, transparencies = joined(ascent.images), joined(ascent.transparencies)
-    return (images, transparencies) if save_every else (images[-1], transparencies[-1])
+    if not save_every:
+        images, transparencies = images[-1], transparencies[-1]
+    return MacoImage.of(images, transparencies, ascent.interrupted)
 
 
 @result_kept

@@ -12,6 +12,7 @@ from fvfast.parametrizations.optimizers import OptimizerSpec
 from fvfast.regularizers import Regularizer
 from fvfast.run.loop import Callback
 from fvfast.run.optimize_settings import OptimizeSettings
+from fvfast.run.results import OptimizedImages as OptimizedImages
 from fvfast.run.run import Run
 from fvfast.transformations import Transformation
 
@@ -37,7 +38,7 @@ def optimize(
     callback: Callback | None = None,
     device: torch.device | str | None = None,
     precision: Precision = None,
-) -> tuple[list[torch.Tensor], list[str]]:
+) -> OptimizedImages:
     """Find one image for each combination of an objective, by gradient ascent.
 
     The user's model is run frozen in evaluation mode and comes back as it was. Interrupting the run
@@ -113,4 +114,5 @@ def optimize(
     save_every = None if save_every is None else check_count(save_every, "save_every", 1)
     names = objective.combination_names
     run.prepare(len(names), save_every)
-    return run.draw(range(len(names)), save_every).images, names
+    ascent = run.draw(range(len(names)), save_every)
+    return OptimizedImages.of(ascent.images, names, ascent.interrupted)

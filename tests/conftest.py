@@ -10,6 +10,7 @@ from emulated import kernel_threads
 from torch import nn
 
 import fvfast.engine
+from fvfast.engine.borrowing.interrupts import forget_interrupts
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -50,6 +51,12 @@ class GoldenArrays(dict):
                 {kind: self[f"{theirs}.{kind}"].clone() for kind in ("weight", "bias")}
             )
         return model.eval()
+
+
+@pytest.fixture(autouse=True)
+def _no_interrupt_before():
+    """The interrupts of one test do not count in the next one."""
+    forget_interrupts()
 
 
 @pytest.fixture(scope="session", params=["48x48", "40x64"])

@@ -21,6 +21,7 @@ from torch import nn
 import fvfast
 import fvfast.engine
 from fvfast import Objective, maco, maco_batch, optimize
+from fvfast.engine.borrowing.interrupts import forget_interrupts
 
 INPUT = (3, 12, 12)
 FOLDERS = (str(Path(fvfast.__file__).parent), str(Path(torch.overrides.__file__)), "contextlib.py")
@@ -94,6 +95,7 @@ def boundaries_of(call, make):
 
 def run_interrupted(call, make, *at):
     """Run with interrupts; tells whether any came through."""
+    forget_interrupts()
     model = make()
     draw(model, call)  # what is found out in a first run
     before, around, handler = everything(model), global_state(), signal.getsignal(signal.SIGINT)

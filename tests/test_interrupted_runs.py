@@ -11,6 +11,7 @@ from torch import nn
 
 from fvfast import Objective, maco, maco_batch, optimize
 from fvfast.engine.borrowing import snapshot
+from fvfast.engine.borrowing.interrupts import forget_interrupts
 from fvfast.run import loop
 
 INPUT = (3, 20, 20)
@@ -46,14 +47,92 @@ def test_interrupt_keeps_the_image_so_far(network):
     assert torch.equal(transparency, two_transparency)
 
 
-def test_interrupt_before_the_first_step(objective):
+@pytest.mark.parametrize("call", [maco, maco_batch])
+def test_an_interrupt_before_the_first_step_is_the_callers(network, objective, call):
+    """There is nothing to keep, and noise is not a picture."""
+    before = fingerprint(network)
+
     def interrupt(_step):
         raise KeyboardInterrupt
 
-    with pytest.warns(RuntimeWarning, match="interrupted after 0"):
-        image, transparency = maco(objective, **SHORT, box_size=interrupt)
-    assert image.isfinite().all()
-    assert not transparency.any()
+    with pytest.raises(KeyboardInterrupt):
+        call(objective, **SHORT, box_size=interrupt)
+    assert_same(before, fingerprint(network))
+
+
+def press(count):
+    """Press Ctrl-C in each of the first steps."""
+
+    def callback(report):
+        if report.step < count:
+            signal.raise_signal(signal.SIGINT)
+
+    return callback
+
+
+CALLS = {
+    maco: {"nb_steps": 4, "nb_crops": 2, "custom_shape": 16},
+    maco_batch: {"nb_steps": 4, "nb_crops": 2, "custom_shape": 16, "batch_size": 1},
+    optimize: {"nb_steps": 4, "custom_shape": 16},
+}
+
+
+@pytest.mark.usefixtures("python_handler")
+@pytest.mark.filterwarnings("ignore:interrupted after 1 of")
+@pytest.mark.parametrize("call", CALLS)
+def test_a_second_interrupt_within_three_seconds_ends_a_loop(network, call):
+    objective = Objective.neuron(network, "7", 3, input_shape=INPUT)
+    before, results = fingerprint(network), []
+
+    def loop_over_runs():
+        for _ in range(5):
+            results.append(call(objective, **CALLS[call], progress=False, callback=press(1)))
+
+    with pytest.raises(KeyboardInterrupt):
+        loop_over_runs()
+    assert len(results) == 1
+    assert results[0].interrupted
+    assert_same(before, fingerprint(network))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.usefixtures("python_handler")
+@pytest.mark.parametrize("call", CALLS)
+def test_interrupts_far_apart_end_one_run_each(network, call):
+    objective = Objective.neuron(network, "7", 3, input_shape=INPUT)
+    for _ in range(3):
+        forget_interrupts()  # what three seconds do
+        with pytest.warns(RuntimeWarning, match="interrupted after 1 of"):
+            result = call(objective, **CALLS[call], progress=False, callback=press(1))
+        assert result.interrupted
+    whole = call(objective, **CALLS[call], progress=False)
+    assert not whole.interrupted
+
+
+@pytest.mark.usefixtures("python_handler")
+def test_two_quick_interrupts_leave_one_run(network):
+    """The second one comes while the first ends the run, and does not wait for its result."""
+    objective = Objective.neuron(network, "7", 3, input_shape=INPUT)
+
+    before = fingerprint(network)
+
+    def twice(_report):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        maco(objective, **CALLS[maco], progress=False, callback=twice)
+    assert_same(before, fingerprint(network))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.fixture
+def python_handler():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

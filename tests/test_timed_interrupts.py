@@ -22,6 +22,7 @@ from test_forced_interrupts import INPUT, draw
 
 import fvfast
 from fvfast import maco, maco_batch, optimize
+from fvfast.engine.borrowing.interrupts import forget_interrupts
 
 SIGNALS = int(os.environ.get("FVFAST_TEST_SIGNALS", "60"))
 PACKAGE = str(Path(fvfast.__file__).parent)
@@ -111,6 +112,7 @@ def test_a_signal_at_any_moment(call, make, in_a_row, monkeypatch):
             delays = [1e-6 + moments.uniform(0, 1.1 * seconds)]
             delays += [1e-6 + moments.expovariate(1 / (0.1 * seconds)) for _ in range(in_a_row - 1)]
             steps, came = [], []
+            forget_interrupts()
             try:
                 try:
                     interrupter.arm(*delays)

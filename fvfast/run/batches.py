@@ -4,7 +4,11 @@ from collections.abc import Callable
 
 from fvfast._shared.checks import check_callback, check_count
 from fvfast._shared.messages import warn_user
-from fvfast.engine.borrowing.interrupts import let_interrupts_through, opened_at_once
+from fvfast.engine.borrowing.interrupts import (
+    let_interrupts_through,
+    opened_at_once,
+    user_insists,
+)
 from fvfast.engine.borrowing.state import borrowed
 from fvfast.run.results import MacoBatch, MacoResults
 from fvfast.run.run import Run
@@ -45,11 +49,15 @@ def draw_batches(
             except BaseException as error:
                 if not results.done:
                     raise
+                if user_insists():
+                    raise
                 _say_what_is_done(error, results, count, keep=keep)
                 if isinstance(error, KeyboardInterrupt):
+                    results.interrupted = True
                     break
                 raise
             if is_last:
+                results.interrupted = True
                 break
     return results.whole()
 
@@ -60,7 +68,9 @@ def _draw_batch(
     """Draw one batch and hand it over; return whether the user interrupted it."""
     ascent = run.draw(combinations)
     names = run.objective.combination_names[combinations.start : combinations.stop]
-    batch = MacoBatch(ascent.images[-1], ascent.transparencies[-1], names, ascent.scores)
+    batch = MacoBatch.of(
+        ascent.images[-1], ascent.transparencies[-1], names, ascent.scores, ascent.interrupted
+    )
     results.add(batch)
     if on_result is not None:
         # Even if an interrupt is pending: the batch is finished, and nobody else has it.

@@ -11,7 +11,7 @@ import torch
 from tqdm.auto import tqdm
 
 from fvfast._shared.messages import printable, shortened, warn_user
-from fvfast.engine.borrowing.interrupts import let_interrupts_through, opened
+from fvfast.engine.borrowing.interrupts import let_interrupts_through, opened, user_insists
 from fvfast.engine.memory import available_memory, reused_memory
 from fvfast.parametrizations.base import Parametrization
 from fvfast.run.memory_checks import Available, free_bytes, gibibytes
@@ -160,6 +160,11 @@ def run_ascent(
     -----
     RuntimeWarning
         A score or gradient is not finite, the gradient stays zero, or the run is interrupted.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        The user interrupts before the first step is taken, or twice within three seconds.
     """
     loop = _Loop(
         parametrization, render, names, nb_steps, transparency, callback, save_every, available
@@ -182,6 +187,8 @@ def run_ascent(
                     bar.set_postfix(score=f"{loop.scores.last().mean().item():.4g}", refresh=False)
             let_interrupts_through()
     except KeyboardInterrupt:
+        if not len(loop.scores) or user_insists():
+            raise
         loop.result.interrupted = True
         warn_user(
             f"interrupted after {len(loop.scores)} of {nb_steps} steps: the images after the last "

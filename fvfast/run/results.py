@@ -1,19 +1,79 @@
-"""What `fvfast.maco_batch` returns, and how it is collected without a second copy."""
+"""What the runs return, and how a batch is collected without a second copy."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
+from fvfast._shared.messages import printable, shortened
 from fvfast.engine.passes import is_out_of_memory
+from fvfast.plot.notebook import gallery, picture_bytes
 from fvfast.run.memory_checks import gibibytes, insufficient_memory
 from fvfast.run.score_table import joined_scores
+
+T = TypeVar("T", bound="_Interruptible")
+
+_LISTED, _LONGEST_NAME = 5, 40
 
 _ADVICE = "pass on_result= to take each batch when it is finished, and keep=False to keep none."
 
 
-class MacoBatch(NamedTuple):
-    """Result of `fvfast.maco_batch` for N combinations.
+class _Interruptible:
+    """What a run returns: a tuple, which also tells whether the user ended the run.
+
+    Attributes
+    ----------
+    interrupted
+        Whether the user interrupted the run, so that steps or images are missing.
+    """
+
+    interrupted = False
+
+    @classmethod
+    def of(cls: type[T], *values: Any) -> T:
+        """Make a result of its fields and whether the run was interrupted."""
+        made = cls(*values[:-1])
+        if values[-1]:
+            made.interrupted = True
+        return made
+
+
+class _MacoImage(NamedTuple):
+    image: torch.Tensor
+    transparency: torch.Tensor
+
+
+class MacoImage(_Interruptible, _MacoImage):
+    """Result of `fvfast.maco`: a pair.
+
+    Attributes
+    ----------
+    image
+        (C, H, W), or (M, C, H, W) with ``save_every``, in values_range.
+    transparency
+        Of the same shape: sum over the steps of the absolute gradient of the image.
+    interrupted
+        Whether the user interrupted the run.
+    """
+
+    def __repr__(self) -> str:
+        return f"MacoImage(image of {_sizes(self.image)}{_ended(self)})"
+
+    def _repr_png_(self) -> bytes | None:
+        """Return the picture, for notebooks; None for images of several steps."""
+        return picture_bytes(self.image, self.transparency) if self.image.ndim == 3 else None
+
+
+class _MacoBatch(NamedTuple):
+    images: torch.Tensor
+    transparencies: torch.Tensor
+    names: list[str]
+    scores: torch.Tensor
+
+
+class MacoBatch(_Interruptible, _MacoBatch):
+    """Result of `fvfast.maco_batch` for N combinations: a tuple of four.
 
     Attributes
     ----------
@@ -26,12 +86,61 @@ class MacoBatch(NamedTuple):
     scores
         (N, S): the scores before each step's update. S is the largest number of steps that an
         image took; NaN for steps that it did not take.
+    interrupted
+        Whether the user interrupted the run: the last image may lack steps, and others are missing.
     """
 
-    images: torch.Tensor
-    transparencies: torch.Tensor
+    def __repr__(self) -> str:
+        return (
+            f"MacoBatch({len(self.names)} images of {_sizes(self.images[:1])}, "
+            f"{_listed(self.names)}{_ended(self)})"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return the first pictures with their names, for notebooks."""
+        return gallery(self.images, self.transparencies, self.names)
+
+
+class _OptimizedImages(NamedTuple):
+    images: list[torch.Tensor]
     names: list[str]
-    scores: torch.Tensor
+
+
+class OptimizedImages(_Interruptible, _OptimizedImages):
+    """Result of `fvfast.optimize` for N combinations: a pair.
+
+    Attributes
+    ----------
+    images
+        List of (N, C, H, W) tensors: one for each kept step, the final one last.
+    names
+        The N names.
+    interrupted
+        Whether the user interrupted the run.
+    """
+
+    def __repr__(self) -> str:
+        return (
+            f"OptimizedImages({len(self.names)} images of {_sizes(self.images[-1][:1])}, "
+            f"{_listed(self.names)}{_ended(self)})"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return the first pictures with their names, for notebooks."""
+        return gallery(self.images[-1], None, self.names)
+
+
+def _sizes(images: torch.Tensor) -> str:
+    return " x ".join(map(str, images.shape[1:] if images.ndim == 4 else images.shape))
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = [shortened(printable(name), _LONGEST_NAME) for name in names[:_LISTED]]
+    return ", ".join([*shown, "..."] if len(names) > _LISTED else shown)
+
+
+def _ended(result: _Interruptible) -> str:
+    return ", interrupted" if result.interrupted else ""
 
 
 class MacoResults:
@@ -43,6 +152,8 @@ class MacoResults:
     ----------
     done
         Images that are finished.
+    interrupted
+        Whether the user ended the run.
 
     Parameters
     ----------
@@ -61,6 +172,7 @@ class MacoResults:
 
     def __init__(self, count: int, image_shape: tuple[int, int, int], *, keep: bool) -> None:
         self.done = 0
+        self.interrupted = False
         self._steps = 0
         self._keep = keep
         rows = count if keep else 0
@@ -100,7 +212,8 @@ class MacoResults:
         names = list(self._names)
         count = len(names)
         scores = joined_scores(self._scores, self._steps)
-        return MacoBatch(self._images[:count], self._transparencies[:count], names, scores)
+        images, transparencies = self._images[:count], self._transparencies[:count]
+        return MacoBatch.of(images, transparencies, names, scores, self.interrupted)
 
 
 def joined(parts: list[torch.Tensor]) -> torch.Tensor:

@@ -7,9 +7,11 @@ nothing half done when they end early: the network's passes, and the user's func
 
 import contextlib
 import functools
+import math
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any, ParamSpec, TypeVar
@@ -24,6 +26,10 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+PATIENCE = 3.0
+"""Seconds within which a second interrupt means that the program is to stop, not only the run."""
+
+
 class _Shield:
     """The state of the signal in the main thread, the only one that receives it."""
 
@@ -31,6 +37,8 @@ class _Shield:
         self.blocks = False
         self.pending = 0
         self.depth = 0
+        self.insists = False
+        self.last_raised = -math.inf
         self.original: Callable[[int, FrameType | None], Any] | None = None
 
     def handle(self, number: int, frame: FrameType | None) -> None:
@@ -40,8 +48,7 @@ class _Shield:
             return
         self.blocks = True
         self.pending = 0  # this interrupt replaces those that were noted
-        assert self.original is not None
-        self.original(number, frame)
+        self._raise(number, frame)
         self.blocks = False  # it did not raise
 
     def end(self) -> None:
@@ -53,8 +60,19 @@ class _Shield:
     def deliver(self) -> None:
         """Let a noted interrupt through."""
         if self.pending and self.original is not None:
+            self.insists |= self.pending > 1
             self.pending = 0
-            self.original(signal.SIGINT, None)
+            self._raise(signal.SIGINT, None)
+
+    def _raise(self, number: int, frame: FrameType | None) -> None:
+        assert self.original is not None
+        try:
+            self.original(number, frame)
+        except KeyboardInterrupt:
+            now = time.monotonic()
+            self.insists |= now - self.last_raised < PATIENCE
+            self.last_raised = now
+            raise
 
 
 _SHIELD = _Shield()
@@ -96,6 +114,7 @@ class shielded:  # noqa: N801 (a context manager)
                 return  # the signal is ignored, or not handled by Python: nothing would be raised
             _SHIELD.original = handler
             _SHIELD.pending = 0
+            _SHIELD.insists = False
             _SHIELD.blocks = True
             signal.signal(signal.SIGINT, _SHIELD.handle)
             _SHIELD.depth = 1
@@ -143,8 +162,23 @@ def let_interrupts_through() -> None:
         _SHIELD.deliver()
 
 
+def user_insists() -> bool:
+    """Whether the user has interrupted twice within `PATIENCE` seconds, in this run or before it.
+
+    Then `KeyboardInterrupt` leaves the run, so that a loop over runs ends, too.
+    """
+    return _is_main() and _SHIELD.insists
+
+
+def forget_interrupts() -> None:
+    """Take the next interrupt for the first one."""
+    _SHIELD.insists, _SHIELD.last_raised = False, -math.inf
+
+
 def result_kept(function: Callable[P, R]) -> Callable[P, R]:
     """Run a function `shielded`, and return its result even if an interrupt follows.
+
+    Two interrupts within `PATIENCE` seconds come through nevertheless.
 
     Warns
     -----
@@ -168,7 +202,7 @@ def result_kept(function: Callable[P, R]) -> Callable[P, R]:
                     )
                 return results[0]
             except KeyboardInterrupt:
-                if not results:
+                if not results or _SHIELD.insists:
                     raise
                 late = True
 
