@@ -1,7 +1,8 @@
 """Registers operations, so that arguments are checked before a kernel runs, whoever calls it."""
 
+import contextlib
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -34,6 +35,22 @@ def _shapes(arguments: Iterable[tuple[str, Any]]) -> str:
     )
 
 
+@contextlib.contextmanager
+def _failed_allocations_named(name: str, arguments: Sequence[Any]) -> Iterator[None]:
+    """Let the error of an allocation that fails name the operation and what it was given."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError) or "allocate" not in str(error):
+            raise
+        names = (argument.name for argument in _schema(name).arguments)
+        given = _shapes(zip(names, arguments, strict=True))
+        raise RuntimeError(
+            f"{name}(): {given}: expected shapes whose results fit the memory, got an "
+            f"allocation that failed: {error}"
+        ) from error
+
+
 def _call_with_values(name: str, *arguments: Any) -> Any:
     """Call an operation with tensors whose memory holds their values.
 
@@ -49,8 +66,9 @@ def _call_with_values(name: str, *arguments: Any) -> Any:
             expected = "a tensor whose memory holds its values"
             got = "one that torch negates, conjugates or makes zero when it is read"
             reject(name, declared.name, expected, got)
-        value = value.resolve_neg().resolve_conj()
-        resolved[place] = torch.zeros_like(value) if value._is_zerotensor() else value
+        with _failed_allocations_named(name, arguments):
+            value = value.resolve_neg().resolve_conj()
+            resolved[place] = torch.zeros_like(value) if value._is_zerotensor() else value
     return getattr(torch.ops.fvfast, name)(*resolved)
 
 
@@ -91,17 +109,8 @@ def register(
                 require_tensor(name, argument, arguments[place])
             check(name, *arguments)
             check_memory(name, *arguments)
-            try:
+            with _failed_allocations_named(name, arguments):
                 return function(*arguments)
-            except RuntimeError as error:
-                if isinstance(error, torch.OutOfMemoryError) or "allocate" not in str(error):
-                    raise
-                names = (argument.name for argument in _schema(name).arguments)
-                given = _shapes(zip(names, arguments, strict=True))
-                raise RuntimeError(
-                    f"{name}(): {given}: expected shapes whose results fit the memory, got an "
-                    f"allocation that failed: {error}"
-                ) from error
 
         return run
 
