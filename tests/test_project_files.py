@@ -80,7 +80,7 @@ def test_files_that_documents_name_are_there():
     for page in ("README.md", "CONTRIBUTING.md", "docs/architecture.md"):
         text = re.sub(r"^ {4}.*$", "", (ROOT / page).read_text(), flags=re.MULTILINE)
         for path in re.findall(r"`((?:[\w.*-]+/)+[\w.*-]*)`", text):
-            if "scale" in path:
+            if "scale" in path or path.startswith("build/"):  # an example; what a build makes
                 continue
             checked += 1
             if not any(any(folder.glob(path)) for folder in (ROOT, ROOT / "fvfast", ROOT / "csrc")):

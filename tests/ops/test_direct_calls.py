@@ -274,6 +274,14 @@ def test_memory_that_cannot_be_had_is_named():
 
 
 @pytest.mark.cpu_only
+def test_memory_for_the_values_of_a_negated_view_that_cannot_be_had_is_named():
+    images = torch._neg_view(torch.zeros(2, 1)).expand(2, 2**44)
+    arguments = {**inject_noise(), "images": images}
+    with pytest.raises(RuntimeError, match=r"inject_noise\(\): images \(2, 17592186044416\)"):
+        torch.ops.fvfast.inject_noise(*arguments.values())
+
+
+@pytest.mark.cpu_only
 def test_a_counter_that_leaves_the_step_no_room():
     arguments = {**inject_noise(), "step": 2**32 - 1, "counter": torch.tensor([1])}
     with pytest.raises(ValueError, match=r"inject_noise\(\): counter: expected .* got 4294967296"):
