@@ -23,7 +23,11 @@ LIBRARIES = {
 }
 OPTIONS = {
     # Python does not free everything when it ends.
-    "address": {"ASAN_OPTIONS": "detect_leaks=0", "UBSAN_OPTIONS": "print_stacktrace=1"},
+    "address": {
+        # Tests ask for more memory than there is, and expect an error of torch.
+        "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
+        "UBSAN_OPTIONS": "print_stacktrace=1",
+    },
     # Python and torch are not instrumented, so their accesses to memory are not checked. There is
     # only one thread of theirs, because ThreadSanitizer does not see how they synchronize.
     "thread": {"TSAN_OPTIONS": "ignore_noninstrumented_modules=1", "OMP_NUM_THREADS": "1"},
