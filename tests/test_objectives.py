@@ -336,3 +336,34 @@ def test_a_function_alone_adds_to_an_objective_of_any_input(network, images):
         assert total.image_shape == INPUT
         expected = images.mean()[None] + scores(neuron(network, 0), images)
         assert torch.allclose(scores(total, images), expected)
+
+
+def test_kinds_differ_where_settings_do(network):
+    """Scorers of one kind take over each other's targets: only these may differ."""
+    channel, direction = Objective.channel, Objective.direction
+    vectors = torch.randn(2, 16, generator=torch.Generator().manual_seed(0))
+
+    def kind(objective):
+        return objective.scorer([0]).kind
+
+    given = {"input_shape": INPUT}
+    same = [
+        (channel(network, "3", 1, **given), channel(network, "3", 2, **given)),
+        (neuron(network, 1), neuron(network, 7)),
+        (
+            direction(network, "3", vectors[0], **given),
+            direction(network, "3", vectors[1], **given),
+        ),
+    ]
+    for one, other in same:
+        assert kind(one) == kind(other) is not None
+    different = [
+        channel(network, "3", 1, **given),
+        channel(network, "3", 1, 2.0, **given),
+        neuron(network, 1) + neuron(network, 2),
+        direction(network, "3", vectors[0], **given),
+        direction(network, "3", vectors[0], cossim_pow=1.0, **given),
+        Objective.layer(network, "3", **given),
+        Objective.layer(network, "3", "mean", **given),
+    ]
+    assert len({kind(one) for one in different}) == len(different)

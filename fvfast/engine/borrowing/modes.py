@@ -1,5 +1,6 @@
 """Modes that change what torch's functions do, and that end even when interrupted."""
 
+import traceback
 from types import TracebackType
 
 from torch.overrides import (
@@ -42,4 +43,8 @@ class Mode(TorchFunctionMode):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            # An interrupt may leave a generator of torch unfinished, which puts a mode back when it
+            # is freed: not later, with the traceback, but now.
+            traceback.clear_frames(trace)
         restore_modes(self._before.pop())
