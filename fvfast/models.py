@@ -32,7 +32,7 @@ _LITE_NAMES = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 _LITE_VALUES_RANGE = (-127 / 128, 1.0)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class LoadedModel:
     """A network and what images it takes.
 
@@ -59,6 +59,14 @@ class LoadedModel:
     values_range: tuple[float, float] = VALUES_RANGE
     preprocess: Callable[[torch.Tensor], torch.Tensor] | None = None
     categories: list[str] | None = None
+
+    def __repr__(self) -> str:
+        low, high = self.values_range
+        classes = "" if self.categories is None else f", {len(self.categories)} classes by name"
+        return (
+            f"LoadedModel({self.name!r}, {type(self.model).__name__}, images of "
+            f"{' x '.join(map(str, self.input_shape))} in ({low:g}, {high:g}){classes})"
+        )
 
     def class_index(self, label: str) -> int:
         """Return the index of a class.

@@ -1,13 +1,18 @@
 """Many units: their images come one batch after the other, and the memory need not hold them."""
 
 import gc
+import io
+import pickle
+import re
 import weakref
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
-from fvfast import Objective, maco_batch
+from fvfast import Objective, maco, maco_batch, optimize
+from fvfast.models import LoadedModel
 from fvfast.run.results import MacoBatch, MacoResults
 
 INPUT = (3, 20, 20)
@@ -147,3 +152,72 @@ def test_an_error_leaves_what_was_handed_over(network):
     ):
         maco_batch(neurons(network, 6), **SHORT, on_result=take, keep=False)
     assert len(caught.value.finished.images) == 0
+
+
+def bars(capfd):
+    return [line for line in re.split(r"[\r\n]+", capfd.readouterr().err) if "|" in line]
+
+
+def test_several_batches_have_one_bar(network, capfd):
+    objective = Objective.channel(network, "3", range(5), input_shape=(3, 20, 20))
+    maco_batch(objective, **{**SHORT, "progress": True})
+    lines = bars(capfd)
+    assert all("images [" in line and "/5 " in line for line in lines)
+    assert "5.0/5 images" in lines[-1]
+    assert "score=" in lines[-1]
+
+
+def test_one_batch_has_a_bar_of_its_steps(network, capfd):
+    objective = Objective.channel(network, "3", range(2), input_shape=(3, 20, 20))
+    maco_batch(objective, **{**SHORT, "progress": True})
+    lines = bars(capfd)
+    assert lines[-1].startswith("2 images: 100%")
+    assert "2/2 [" in lines[-1]
+
+
+def test_an_image_that_ends_early_does_not_stop_the_bar(network, capfd):
+    objective = Objective.channel(network, "3", range(4), input_shape=(3, 20, 20))
+    ends = {"progress": True, "callback": lambda report: report.step == 0}
+    maco_batch(objective, **{**SHORT, **ends})
+    assert "4.0/4 images" in bars(capfd)[-1]
+
+
+@pytest.mark.parametrize("call", [maco, maco_batch, optimize])
+def test_results_are_short_where_they_are_printed(network, call):
+    objective = Objective.neuron(network, "7", 3, input_shape=(3, 20, 20))
+    settings = {"nb_steps": 1, "custom_shape": 32, "progress": False}
+    result = call(objective, **settings)
+    assert len(repr(result)) < 100
+    assert "3 x 32 x 32" in repr(result)
+    assert not result.interrupted
+    copied = pickle.loads(pickle.dumps(result))
+    assert type(copied) is type(result)
+    assert all(map(equal, copied, result))
+    if call is maco:
+        assert Image.open(io.BytesIO(result._repr_png_())).size == (32, 32)
+    else:
+        assert result._repr_html_().count("<img src=") == 1
+
+
+def equal(one, other):
+    return torch.equal(one, other) if isinstance(one, torch.Tensor) else str(one) == str(other)
+
+
+def test_names_in_a_notebook_are_text(network):
+    objective = Objective.channel(
+        network, "3", range(16), names=["<script>alert(1)</script>", *map(str, range(15))],
+        input_shape=(3, 20, 20),
+    )  # fmt: skip
+    result = maco_batch(objective, nb_steps=1, nb_crops=1, custom_shape=16, progress=False)
+    page = result._repr_html_()
+    assert "<script" not in page
+    assert page.count("<figure") == 16
+    many = MacoBatch(*[torch.cat([part] * 2) for part in result[:2]], result.names * 2,
+                     result.scores)  # fmt: skip
+    assert "and 8 more" in many._repr_html_()
+
+
+def test_a_loaded_model_is_short_where_it_is_printed():
+    loaded = LoadedModel(nn.Sequential(nn.Conv2d(3, 4, 3)), "tiny", (3, 8, 8), categories=["a"])
+    expected = "LoadedModel('tiny', Sequential, images of 3 x 8 x 8 in (-1, 1), 1 classes by name)"
+    assert repr(loaded) == expected

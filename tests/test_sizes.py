@@ -18,6 +18,7 @@ from fvfast.run.loop import Gradients, run_ascent
 from fvfast.run.maco_settings import MacoSettings
 from fvfast.run.memory_checks import check_run_fits, gibibytes
 from fvfast.run.optimize_settings import OptimizeSettings
+from fvfast.run.progress import BarOfSteps
 from fvfast.run.results import joined
 from fvfast.run.score_table import ScoreTable, joined_scores
 
@@ -139,7 +140,8 @@ def test_a_run_ends_when_the_memory_is_full_of_images(settings):
 
         transparency = torch.zeros(1, *shape) if settings.has_transparency else None
         return run_ascent(
-            variables, gradients, variables.render, names=["x"], nb_steps=3, progress=False,
+            variables, gradients, variables.render, names=["x"], nb_steps=3,
+            bar=BarOfSteps(["x"], 3, progress=False),
             transparency=transparency, save_every=1, available=available,
         ).images  # fmt: skip
 

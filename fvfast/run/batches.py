@@ -1,6 +1,7 @@
 """Draws many pictures, a batch at a time; whatever ends the run, finished ones are not lost."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 from fvfast._shared.checks import check_callback, check_count
 from fvfast._shared.messages import warn_user
@@ -10,6 +11,7 @@ from fvfast.engine.borrowing.interrupts import (
     user_insists,
 )
 from fvfast.engine.borrowing.state import borrowed
+from fvfast.run.progress import BarOfImages
 from fvfast.run.results import MacoBatch, MacoResults
 from fvfast.run.run import Run
 
@@ -39,7 +41,7 @@ def draw_batches(
     results = MacoResults(count, run.shape, keep=keep)
     run.prepare(min(batch_size, count), function="maco_batch")
     # The model is borrowed for all batches at once: one warning, one move to the device.
-    with borrowed(run.objective.model, run.device):
+    with borrowed(run.objective.model, run.device), _one_bar(run, count, batch_size):
         for start in range(0, count, batch_size):
             try:
                 is_last = _draw_batch(
@@ -50,6 +52,7 @@ def draw_batches(
                 if not results.done:
                     raise
                 if user_insists():
+                    error.finished = results.whole()  # type: ignore[attr-defined]
                     raise
                 _say_what_is_done(error, results, count, keep=keep)
                 if isinstance(error, KeyboardInterrupt):
@@ -62,6 +65,19 @@ def draw_batches(
     return results.whole()
 
 
+@contextlib.contextmanager
+def _one_bar(run: Run, count: int, batch_size: int) -> Iterator[None]:
+    """Show several batches on one bar."""
+    if count > batch_size:
+        run.images_bar = BarOfImages(count, progress=run.progress)
+    try:
+        yield
+    finally:
+        if run.images_bar is not None:
+            run.images_bar.close()
+            run.images_bar = None
+
+
 def _draw_batch(
     run: Run, combinations: range, results: MacoResults, on_result: OnResult | None
 ) -> bool:
@@ -72,6 +88,8 @@ def _draw_batch(
         ascent.images[-1], ascent.transparencies[-1], names, ascent.scores, ascent.interrupted
     )
     results.add(batch)
+    if run.images_bar is not None:
+        run.images_bar.end_batch(len(names))
     if on_result is not None:
         # Even if an interrupt is pending: the batch is finished, and nobody else has it.
         opened_at_once(on_result, batch)

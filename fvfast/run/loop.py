@@ -8,16 +8,15 @@ import dataclasses
 from collections.abc import Callable
 
 import torch
-from tqdm.auto import tqdm
 
-from fvfast._shared.messages import printable, shortened, warn_user
+from fvfast._shared.messages import warn_user
 from fvfast.engine.borrowing.interrupts import let_interrupts_through, opened, user_insists
 from fvfast.engine.memory import available_memory, reused_memory
 from fvfast.parametrizations.base import Parametrization
 from fvfast.run.memory_checks import Available, free_bytes, gibibytes
+from fvfast.run.progress import StepBar
 from fvfast.run.score_table import ScoreTable
 
-_LABEL = 60  # characters of a name beside a progress bar
 PATIENCE_WITHOUT_GRADIENT = 10
 """Steps without any gradient after which the user is told."""
 
@@ -124,8 +123,7 @@ def run_ascent(
     names: list[str],
     nb_steps: int,
     transparency: torch.Tensor | None = None,
-    label: str | None = None,
-    progress: bool = True,
+    bar: StepBar,
     callback: Callback | None = None,
     save_every: int | None = None,
     available: Available = available_memory,
@@ -144,9 +142,9 @@ def run_ascent(
         Names of the N combinations, for messages.
     transparency
         (N, C, H, W), to which ``gradients`` adds the absolute gradient of the images; or None.
-    label
-        What the progress bar says. Default: the name, or the number of images.
-    nb_steps, progress, callback, save_every
+    bar
+        Is told of the steps, and closed.
+    nb_steps, callback, save_every
         See `fvfast.maco`.
     available
         Says how many bytes are free for the images that are kept.
@@ -169,22 +167,13 @@ def run_ascent(
     loop = _Loop(
         parametrization, render, names, nb_steps, transparency, callback, save_every, available
     )
-    bar = tqdm(
-        total=nb_steps,
-        desc=label
-        or (shortened(printable(names[0]), _LABEL) if len(names) == 1 else f"{len(names)} images"),
-        unit="step",
-        disable=not progress,
-    )
     try:
         with reused_memory():
             for step in range(nb_steps):
                 let_interrupts_through()
                 if not loop.take(step, gradients(step)):
                     break
-                bar.update()
-                if progress:
-                    bar.set_postfix(score=f"{loop.scores.last().mean().item():.4g}", refresh=False)
+                bar.step(lambda: loop.scores.last().mean().item())
             let_interrupts_through()
     except KeyboardInterrupt:
         if not len(loop.scores) or user_insists():

@@ -24,6 +24,7 @@ from fvfast.parametrizations.optimizers import set_learning_rate
 from fvfast.regularizers import Regularizer
 from fvfast.run.loop import Ascent, Callback, Gradients, run_ascent
 from fvfast.run.memory_checks import check_kept_images, check_run_fits
+from fvfast.run.progress import BarOfImages, BarOfSteps, StepBar
 from fvfast.run.settings import Parametrize, Settings
 
 
@@ -46,6 +47,8 @@ class Run:
     ----------
     shape
         (C, H, W) of the images.
+    images_bar
+        The bar that shows the steps of all batches; None for one of their own.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class Run:
         self.objective = objective
         self.settings = settings
         self.progress = progress
+        self.images_bar: BarOfImages | None = None
         self.callback = callback
         self.device = check_device(device) if device is not None else None
         _, *size = objective.image_shape
@@ -174,7 +178,7 @@ class _Batch:
             warm = run_ascent(
                 self._parametrization, functools.partial(self._warm_gradients, engine),
                 self._render, names=self._names,
-                nb_steps=warmup_steps, progress=self._run.progress, label="warm-up",
+                nb_steps=warmup_steps, bar=self._bar(warmup_steps, "warm-up"),
             )  # fmt: skip
             if warm.interrupted:
                 return warm
@@ -182,8 +186,14 @@ class _Batch:
             self._parametrization, functools.partial(self._gradients, engine), self._render,
             names=self._names,
             nb_steps=self._settings.nb_steps, transparency=self._transparency,
-            progress=self._run.progress, callback=self._run.callback, save_every=save_every,
+            bar=self._bar(self._settings.nb_steps), callback=self._run.callback,
+            save_every=save_every,
         )  # fmt: skip
+
+    def _bar(self, nb_steps: int, label: str | None = None) -> StepBar:
+        if self._run.images_bar is not None:
+            return self._run.images_bar.batch(self._names, nb_steps)
+        return BarOfSteps(self._names, nb_steps, progress=self._run.progress, label=label)
 
     def start(self, views: torch.Tensor) -> contextlib.AbstractContextManager[Engine]:
         """Return the engine, whose form is chosen with one view."""
