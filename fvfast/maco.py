@@ -48,7 +48,8 @@ def maco(
     """Find the image that maximizes one objective, with natural Fourier magnitudes (MaCo).
 
     The user's model is run frozen in evaluation mode and comes back as it was. Interrupting the run
-    (Ctrl-C) returns the image so far, with a warning, also when the last step is over.
+    (Ctrl-C) returns the image so far, with a warning, also when the last step is over. Before the
+    first step, or twice within three seconds, it raises `KeyboardInterrupt`.
 
     Parameters
     ----------
@@ -108,6 +109,9 @@ def maco(
 
     Returns
     -------
+    result
+        A pair, which a notebook shows as a picture; ``result.interrupted`` tells whether the user
+        ended the run.
     image
         (C, H, W), float32, in values_range, on the CPU.
     transparency

@@ -42,7 +42,8 @@ def optimize(
     """Find one image for each combination of an objective, by gradient ascent.
 
     The user's model is run frozen in evaluation mode and comes back as it was. Interrupting the run
-    (Ctrl-C) returns the images so far, with a warning.
+    (Ctrl-C) returns the images so far, with a warning; before the first step, or twice within three
+    seconds, it raises `KeyboardInterrupt`.
 
     Parameters
     ----------
