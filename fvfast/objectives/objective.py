@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -13,10 +12,9 @@ from torch import nn
 from fvfast._shared.checks import is_number
 from fvfast.engine.borrowing.state import unwrap
 from fvfast.engine.network.input_type import input_dtype
-from fvfast.engine.network.inputs import declared_size, find_input_shape
 from fvfast.engine.network.layers import IMAGES, Layer, LayerSpec, Preprocess, find_layer
-from fvfast.engine.network.probe import UnsuitableImagesError, find_working_shape
 from fvfast.engine.taps import TappedModel
+from fvfast.objectives.input_shape import checked_input_shape, layer_and_shape
 from fvfast.objectives.scores import (
     CallableScore,
     DirectionScore,
@@ -112,7 +110,7 @@ class Objective:
         self.model = unwrap(model) if model is not None else None
         # A function alone does not tell the shape of its images.
         self._any_image_shape = model is None and input_shape is None
-        self.image_shape = _checked_input_shape(input_shape, self.model)
+        self.image_shape = checked_input_shape(input_shape, self.model)
         self.preprocess = preprocess
         self.layers = [
             layer if isinstance(layer, Layer) else self._find_layer(layer) for layer in layers
@@ -547,7 +545,7 @@ class Objective:
                 for function in functions
             ]
         network = unwrap(model) if model is not None else None
-        image = torch.zeros(1, *_checked_input_shape(input_shape, network))
+        image = torch.zeros(1, *checked_input_shape(input_shape, network))
         return Objective(
             model, [IMAGES], [functions], [CallableScore(input_dtype(network, image))],
             [multiplier], [names],
@@ -571,50 +569,12 @@ def _on_layer(
             "after the targets are best named, as in names=[...]."
         )
     network = unwrap(model)
-    found, shape = _layer_and_shape(function, network, layer, input_shape, preprocess)
+    found, shape = layer_and_shape(function, network, layer, input_shape, preprocess)
     targets, score, names = read_targets(found)
     return Objective(
         network, [found], [targets], [score], [multiplier], [names or []],
         input_shape=shape, preprocess=preprocess,
     )  # fmt: skip
-
-
-def _layer_and_shape(
-    function: str,
-    network: nn.Module,
-    layer: LayerSpec,
-    input_shape: Sequence[int] | None,
-    preprocess: Preprocess | None,
-) -> tuple[Layer, tuple[int, int, int]]:
-    """Find a layer, and the shape of the images, which is tried where nothing tells it."""
-    shape = _checked_input_shape(input_shape, network)
-    try:
-        return find_layer(network, layer, shape, preprocess), shape
-    except UnsuitableImagesError as error:
-        is_guess = input_shape is None and declared_size(network) is None
-        working = find_working_shape(network, shape, preprocess) if is_guess else None
-        if working is None:
-            raise ValueError(
-                f"{error} For example: Objective.{function}(..., input_shape=(1, 28, 28))."
-            ) from error.__cause__
-        return find_layer(network, layer, working, preprocess), working
-
-
-def _checked_input_shape(
-    input_shape: Sequence[int] | None, model: nn.Module | None
-) -> tuple[int, int, int]:
-    if input_shape is None:
-        return find_input_shape(model)
-    try:
-        channels, height, width = (operator.index(size) for size in input_shape)
-    except (TypeError, ValueError):
-        channels = height = width = 0
-    if min(channels, height, width) < 1:
-        raise ValueError(
-            "input_shape must be (C, H, W) of one image, three integers of at least 1 such as "
-            f"(3, 224, 224); got {input_shape!r}."
-        )
-    return channels, height, width
 
 
 def _is_all(ids: object) -> bool:

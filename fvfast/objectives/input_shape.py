@@ -1,0 +1,69 @@
+"""The shape of the images of an objective: given, declared by the network, or found by trying."""
+
+import operator
+from collections.abc import Sequence
+
+from torch import nn
+
+from fvfast.engine.network.inputs import declared_size, find_input_shape
+from fvfast.engine.network.layers import Layer, LayerSpec, Preprocess, find_layer
+from fvfast.engine.network.probe import UnsuitableImagesError, find_working_shape
+
+
+def checked_input_shape(
+    input_shape: Sequence[int] | None, model: nn.Module | None
+) -> tuple[int, int, int]:
+    """Return a shape that a user gave, or the one that the network declares or that is usual.
+
+    Raises
+    ------
+    ValueError
+        It is not three integers of at least 1.
+    """
+    if input_shape is None:
+        return find_input_shape(model)
+    try:
+        channels, height, width = (operator.index(size) for size in input_shape)
+    except (TypeError, ValueError):
+        channels = height = width = 0
+    if min(channels, height, width) < 1:
+        raise ValueError(
+            "input_shape must be (C, H, W) of one image, three integers of at least 1 such as "
+            f"(3, 224, 224); got {input_shape!r}."
+        )
+    return channels, height, width
+
+
+def layer_and_shape(
+    function: str,
+    network: nn.Module,
+    layer: LayerSpec,
+    input_shape: Sequence[int] | None,
+    preprocess: Preprocess | None,
+) -> tuple[Layer, tuple[int, int, int]]:
+    """Find a layer, and the shape of the images.
+
+    Parameters
+    ----------
+    function
+        Method of `Objective` that the user called, for messages.
+    network, layer, input_shape, preprocess
+        See `Objective`. Without a shape, that which the network declares; if it declares none,
+        shapes are tried.
+
+    Raises
+    ------
+    ValueError
+        The network does not run on images of this shape, or of any that was tried.
+    """
+    shape = checked_input_shape(input_shape, network)
+    try:
+        return find_layer(network, layer, shape, preprocess), shape
+    except UnsuitableImagesError as error:
+        is_guess = input_shape is None and declared_size(network) is None
+        working = find_working_shape(network, shape, preprocess) if is_guess else None
+        if working is None:
+            raise ValueError(
+                f"{error} For example: Objective.{function}(..., input_shape=(1, 28, 28))."
+            ) from error.__cause__
+        return find_layer(network, layer, working, preprocess), working
