@@ -32,10 +32,12 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: $(SOURCES) | $(BIN)/python
+	@echo "The native module is compiled for one to two minutes, and for more with CUDA."
 	$(BIN)/python -m pip install --quiet --editable '.[models,torchvision]'
 	touch $@
 
 $(VENV)/installed-dev: $(SOURCES) | $(BIN)/python
+	@echo "The native module is compiled for one to two minutes, and for more with CUDA."
 	$(BIN)/python -m pip install --quiet --editable '.[test,lint]'
 	# Only for its data file, the spectrum that the golden values were computed with.
 	$(BIN)/python -m pip install --quiet --no-deps 'xplique>=2.0,<3'

@@ -185,9 +185,9 @@ def require_gpu() -> None:
         listed, answer = None, error.strerror
     if not listed:
         raise BuildError(
-            "this machine shows no GPU, so the CUDA kernels, which take minutes to compile, were "
-            f"left out ({shlex.join(command)}: {answer}). For a GPU of another machine, install "
-            "fvfast with FVFAST_CUDA=1"
+            "fvfast was built where there was no GPU, so the CUDA kernels, which take minutes to "
+            f"compile, were left out ({shlex.join(command)}: {answer}). FVFAST_CUDA=1 builds them "
+            "all the same"
         )
 
 
