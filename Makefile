@@ -43,8 +43,9 @@ $(VENV)/installed-dev: $(SOURCES) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --no-deps 'xplique>=2.0,<3'
 	touch $(VENV)/installed $@
 
-# The extra of what is installed: nothing is built again.
-$(VENV)/installed-release: $(VENV)/installed
+# The extra of what is installed: nothing is built for it. What FVFAST_CUDA asks for is the wheel's.
+$(VENV)/installed-release: $(SOURCES)
+	env -u FVFAST_CUDA -u FVFAST_CUDA_ARCHS $(MAKE) $(VENV)/installed
 	$(BIN)/python -m pip install --quiet 'fvfast[release]'
 	touch $@
 

@@ -45,11 +45,12 @@ def check_tag(wheel: Path) -> None:
         )
 
 
-def packages_of(python: Path) -> Path:
-    """Return the folder into which a Python's packages are installed."""
-    program = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    said = subprocess.run([python, "-c", program], capture_output=True, text=True, check=True)
-    return Path(said.stdout.strip())
+def folders_of_packages(python: Path) -> list[str]:
+    """Return the folders in which a Python finds installed packages, in its order."""
+    program = "import sys; print(*sys.path, sep='\\n')"
+    said = subprocess.run([python, "-I", "-c", program], capture_output=True, text=True, check=True)
+    names = ("site-packages", "dist-packages")
+    return [path for path in said.stdout.splitlines() if Path(path).name in names]
 
 
 def draw(wheel: Path, python: Path) -> str:
@@ -57,9 +58,10 @@ def draw(wheel: Path, python: Path) -> str:
     with tempfile.TemporaryDirectory() as folder:
         venv.create(folder)
         ours = Path(folder, "bin", "python")
-        packages = packages_of(ours)
-        # A path alone: .pth files there, such as that of an editable fvfast, are not read.
-        (packages / "others.pth").write_text(f"{packages_of(python)}\n")
+        packages = Path(folders_of_packages(ours)[0])
+        # Paths alone: .pth files there, such as that of an editable fvfast, are not read.
+        others = "\n".join(folders_of_packages(python))
+        (packages / "others.pth").write_text(f"{others}\n")
         install = [sys.executable, "-m", "pip", "--quiet", "install", "--no-deps", "--no-index"]
         subprocess.run([*install, "--target", packages, wheel.resolve()], check=True)
         # -I: neither the folder of the program nor PYTHONPATH is searched.
