@@ -4,10 +4,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 CUDA_ARCHS := sm_75 sm_80 sm_86 sm_90 sm_100 sm_120
-CPP    := $(shell git ls-files '*.cpp' '*.cu' '*.h')
+CPP     = $(shell git ls-files '*.cpp' '*.cu' '*.h')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-thorough test-all lint format cuda-check gpu-quick gpu-check bench bench-peers clean
+.PHONY: help demo test test-thorough test-all lint format cuda-check gpu-quick gpu-check bench bench-peers wheel clean
 
 help:
 	@echo "make demo    pictures of six classes and two channels of a real network, in demo/"
@@ -21,24 +21,33 @@ help:
 	@echo "make gpu-check   the whole suite and all measurements on a GPU, for hours"
 	@echo "make bench   benchmarks; results go to benchmarks/results"
 	@echo "make bench-peers  the same work in other libraries (installs them, 2 GB)"
+	@echo "make wheel   the wheel and the source distribution of a release, checked, in dist/"
 	@echo "make clean   remove .venv and what was built"
 
 # The stamps are newer than what they were made from, so an unchanged checkout installs nothing again.
 # Every installation builds the native module: tests and lint share one.
-SOURCES := pyproject.toml setup.py build_native.py $(shell git ls-files 'csrc/*')
+SOURCES := pyproject.toml setup.py build_native.py $(shell find csrc -type f)
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: $(SOURCES) | $(BIN)/python
+	@echo "The native module is compiled for one to two minutes, and for more with CUDA."
 	$(BIN)/python -m pip install --quiet --editable '.[models,torchvision]'
 	touch $@
 
 $(VENV)/installed-dev: $(SOURCES) | $(BIN)/python
+	@echo "The native module is compiled for one to two minutes, and for more with CUDA."
 	$(BIN)/python -m pip install --quiet --editable '.[test,lint]'
 	# Only for its data file, the spectrum that the golden values were computed with.
 	$(BIN)/python -m pip install --quiet --no-deps 'xplique>=2.0,<3'
 	touch $(VENV)/installed $@
+
+# The extra of what is installed: nothing is built for it. What FVFAST_CUDA asks for is the wheel's.
+$(VENV)/installed-release: $(SOURCES)
+	env -u FVFAST_CUDA -u FVFAST_CUDA_ARCHS $(MAKE) $(VENV)/installed
+	$(BIN)/python -m pip install --quiet 'fvfast[release]'
+	touch $@
 
 demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py
@@ -99,6 +108,18 @@ $(PEERS)/.venv-%/installed: $(VENV)/installed-dev
 	$(BIN)/python $(PURELIB) > "$$($(@D)/bin/python $(PURELIB))/main.pth"
 	$(@D)/bin/python -m pip install --quiet --no-deps $($*)
 	touch $@
+
+# The wheel is made from the source distribution, for the Python of .venv. libgomp stays outside: the
+# threads are those of torch, whose copy is loaded first. (The module links no library of torch.)
+RAW := build/dist
+
+wheel: $(VENV)/installed-release
+	rm -rf $(RAW) dist
+	FVFAST_NATIVE=1 $(BIN)/python -m build --outdir $(RAW)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/auditwheel repair --exclude libgomp.so.1 --wheel-dir dist $(RAW)/*.whl
+	cp $(RAW)/*.tar.gz dist/
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/python tools/release/check_wheel.py dist/*.whl
 
 clean:
 	rm -rf $(VENV) $(PEERS)/.venv-* build dist demo *.egg-info fvfast/*.so

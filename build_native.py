@@ -158,6 +158,39 @@ def parse_architectures(text: str) -> tuple[str, ...]:
     return tuple(sorted(set(found), key=lambda a: (int(a.rstrip("af")), a)))
 
 
+def useful_cuda() -> Cuda:
+    """Find nvcc for someone who has not asked for CUDA: only where there is a use for it.
+
+    There is one if there is a GPU, or if FVFAST_CUDA_ARCHS says for which ones.
+
+    Raises
+    ------
+    BuildError
+        There is no use for it, or what `find_cuda` raises.
+    """
+    find_nvcc()
+    if not os.environ.get("FVFAST_CUDA_ARCHS"):
+        require_gpu()
+    return find_cuda()
+
+
+def require_gpu() -> None:
+    """Raise BuildError if the driver lists no GPU; the message says what to do if one is meant."""
+    command = ["nvidia-smi", "-L"]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, check=False)
+        listed = said.returncode == 0 and re.search(r"^GPU \d", said.stdout, flags=re.MULTILINE)
+        answer = (said.stdout + said.stderr).strip()
+    except OSError as error:
+        listed, answer = None, error.strerror
+    if not listed:
+        raise BuildError(
+            "fvfast was built where there was no GPU, so the CUDA kernels, which take minutes to "
+            f"compile, were left out ({shlex.join(command)}: {answer}). FVFAST_CUDA=1 builds them "
+            "all the same"
+        )
+
+
 def native_architectures() -> tuple[str, ...]:
     """Ask the driver which GPUs this machine has."""
     command = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
@@ -295,8 +328,10 @@ def write_ninja(folder: Path, sources: list[Path], target: Path, cuda: Cuda | No
         name = "compile_cuda" if source.suffix == ".cu" else "compile"
         lines.append(f"build {compiled}: {name} {ninja_path(str(source))}")
         lines.append(f"  flags = {ninja_words(own_flags(source, cuda))}")
+        lines.append(f"  what = {ninja_path(str(relative))}")
         objects.append(compiled)
     lines.append(f"build {ninja_path(str(target))}: link {' '.join(objects)}")
+    lines.append(f"  what = {ninja_path(target.name)}")
     (folder / "build.ninja").write_text("\n".join(lines) + "\n")
 
 
@@ -310,7 +345,7 @@ def rule(name: str, command: list[str], arguments: str) -> list[str]:
     lines = [
         f"rule {name}",
         f"  command = {ninja_words(command)} {arguments} -o $out",
-        f"  description = {name} $in",
+        f"  description = {name} $what",
     ]
     return [*lines, "  depfile = $out.d", "  deps = gcc"] if "$out.d" in arguments else lines
 
@@ -325,6 +360,25 @@ def ninja_path(path: str) -> str:
     return path.replace("$", "$$").replace(":", "$:").replace(" ", "$ ")
 
 
+def say(text: str) -> None:
+    """Print now: whoever reads, such as pip, may be at the other end of a pipe."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def announcement(sources: Sequence[Path], cuda: Cuda | None) -> str:
+    """Return the line that says what will be compiled, and how to compile less."""
+    kernels = [source for source in sources if source.suffix == ".cu"]
+    if cuda is None:
+        count = len(sources) - len(kernels)
+        return f"fvfast: the native module is compiled from {count} files, without CUDA\n"
+    return (
+        f"fvfast: the native module is compiled from {len(sources)} files, {len(kernels)} of them "
+        f"by nvcc for the architectures {';'.join(cuda.architectures)}. This takes minutes; "
+        "FVFAST_CUDA=0 leaves CUDA out, FVFAST_CUDA_ARCHS chooses architectures\n"
+    )
+
+
 def find_ninja() -> str:
     """Find ninja: in the Python package, else in PATH."""
     try:
@@ -337,13 +391,21 @@ def find_ninja() -> str:
 
 
 def run_ninja(folder: Path) -> None:
-    """Run ``build.ninja`` on all processors."""
+    """Run ``build.ninja`` on all processors; print a line when a file is compiled."""
     command = [find_ninja(), "-C", str(folder)]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
-    sys.stdout.write(finished.stdout + finished.stderr)
-    if finished.returncode != 0:
+    # How many files of how many are compiled, and the seconds since the start.
+    environment = {**os.environ, "NINJA_STATUS": "[%f/%t, %e s] "}
+    pipe = subprocess.PIPE
+    lines = []
+    with subprocess.Popen(
+        command, stdout=pipe, stderr=subprocess.STDOUT, text=True, env=environment
+    ) as ninja:
+        for line in ninja.stdout:
+            lines.append(line)
+            say(line)
+    if ninja.returncode != 0:
         # The compiler's first message is the most useful; the last lines only count failures.
-        output = (finished.stdout + finished.stderr).strip()
+        output = "".join(lines).strip()
         start = max(output.find("FAILED: "), 0)
         message = "\n".join(output[start:].splitlines()[:20])
         raise BuildError(f"the build failed\n{message}")
@@ -358,6 +420,7 @@ def build_module(folder: Path, sources: list[Path], target: Path, cuda: Cuda | N
     """Compile what has changed since the last build into `folder`, and link the module."""
     folder.mkdir(parents=True, exist_ok=True)
     write_ninja(folder, sources, target, cuda)
+    say(announcement(sources, cuda))
     run_ninja(folder)
 
 

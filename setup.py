@@ -1,4 +1,7 @@
-"""Builds the native module ``fvfast._C`` with ninja: for the CPU, and for CUDA if nvcc is found.
+"""Builds the native module ``fvfast._C`` with ninja: for the CPU, and for CUDA if there is a use.
+
+CUDA kernels take minutes to compile. They are built if nvcc and a GPU are found, or if they are
+asked for.
 
 The build needs a C++17 compiler, but neither torch nor a GPU. If it fails, the package is installed
 without the module, and the PyTorch reference does the work: the reason is written to
@@ -15,15 +18,18 @@ CUDA_HOME or CUDA_PATH, NVCCFLAGS
 FVFAST_NATIVE
     ``1`` makes a failed build an error, ``0`` leaves the native module out.
 FVFAST_CUDA
-    ``1`` makes a missing nvcc or a failed CUDA build an error, ``0`` leaves CUDA out.
+    ``1`` builds the CUDA kernels, with a GPU or without one, and makes a missing nvcc or a failed
+    CUDA build an error; ``0`` leaves CUDA out.
 FVFAST_CUDA_ARCHS
     Compute capabilities such as ``80;90`` (default: those of ``75;80;86;90;100;120`` that nvcc
-    supports), or ``native`` for the GPUs of this machine. The module also contains PTX of the
-    newest one, for later GPUs; but not of one with a suffix, such as ``90a`` or ``100f``, because
-    code for the special features of an architecture or a family runs on no other.
+    supports), or ``native`` for the GPUs of this machine. Whoever names some needs no GPU for
+    them. The module also contains PTX of the newest one, for later GPUs; but not of one with a
+    suffix, such as ``90a`` or ``100f``, because code for the special features of an architecture
+    or a family runs on no other.
 """
 
 import os
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -41,6 +47,8 @@ from build_native import (  # noqa: E402
     build_module,
     find_cuda,
     native_sources,
+    say,
+    useful_cuda,
 )
 
 
@@ -80,7 +88,6 @@ class NinjaBuild(build_ext):
             reason = self.build_native([ROOT / source for source in ext.sources], target, cuda)
             if not reason:
                 return
-            note(f"the native module was built without CUDA.\nfvfast: reason: {reason}")
             name = CUDA_FAILURE_RECORD
         except (BuildError, ImportError, OSError) as failure:
             if native or cuda:
@@ -99,10 +106,11 @@ class NinjaBuild(build_ext):
         try:
             if wanted is False:
                 raise BuildError("left out at build time by FVFAST_CUDA=0")
-            build_module(folder, sources, target, find_cuda())
+            build_module(folder, sources, target, find_cuda() if wanted else useful_cuda())
         except BuildError as failure:
             if wanted:
                 raise
+            note(f"the native module is built without CUDA.\nfvfast: reason: {failure}")
             # If a C++ source was the cause, this fails again, with its message.
             build_module(folder, sources, target, None)
             return str(failure)
@@ -111,7 +119,7 @@ class NinjaBuild(build_ext):
 
 def note(message: str) -> None:
     """Print a message, which pip shows with ``--verbose``."""
-    sys.stderr.write(f"\nfvfast: {message}\n\n")
+    say(f"\nfvfast: {message}\n\n")
 
 
 def relative(paths: Iterable[Path]) -> list[str]:
@@ -119,7 +127,27 @@ def relative(paths: Iterable[Path]) -> list[str]:
     return sorted(str(path.relative_to(ROOT)) for path in paths)
 
 
+def long_description() -> str:
+    """Return README.md for a page on which a path leads nowhere: with whole addresses."""
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    (home,) = re.findall(r'^Homepage = "(.+)"$', project, flags=re.MULTILINE)
+
+    def whole(link: re.Match[str]) -> str:
+        mark, text, target = link.groups()
+        if "://" in target:
+            return link[0]
+        if target.startswith("#"):
+            return f"[{text}]({home}{target})"
+        # "raw" is the picture itself, "blob" the page that shows a file or a folder.
+        return f"{mark}[{text}]({home}/{'raw' if mark else 'blob'}/main/{target})"
+
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    return re.sub(r"(!?)\[([^\[\]]*)\]\(([^)\s]+)\)", whole, readme)
+
+
 setup(
+    long_description=long_description(),
+    long_description_content_type="text/markdown",
     # Optional, so that setuptools accepts that a failed build leaves no file. A source distribution
     # contains the sources and what they depend on.
     ext_modules=[

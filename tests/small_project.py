@@ -138,6 +138,15 @@ class SmallProject:
         return record.read_text() if record.exists() else None
 
 
+def fake_driver(folder, program):
+    """A PATH whose nvidia-smi is a shell script."""
+    command = folder / "driver" / "nvidia-smi"
+    command.parent.mkdir(exist_ok=True)
+    command.write_text(f"#!/bin/sh\n{program}\n")
+    command.chmod(0o755)
+    return f"{command.parent}{os.pathsep}{os.environ['PATH']}"
+
+
 def fake_nvcc(folder, when):
     """A toolkit whose nvcc fails when its arguments match, and is the real one otherwise."""
     (folder / "bin").mkdir(parents=True)

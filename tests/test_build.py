@@ -5,27 +5,26 @@ seconds; that our module links and loads with CUDA, where there is neither a GPU
 the real sources.
 """
 
-import os
 import re
 import subprocess
 import sys
-import tarfile
 import zipfile
 
 import pytest
 from selection import thorough
 from small_project import (
-    FILES,
     KERNEL,
     NVCC,
-    ROOT,
     assert_self_contained,
     clean_environment,
     copy_sources,
+    fake_driver,
     fake_nvcc,
     needs_nvcc,
     small,
 )
+
+import build_native
 
 __all__ = ["small"]  # a fixture
 
@@ -109,22 +108,6 @@ def test_the_native_module_can_be_left_out(tmp_path):
     assert output.startswith("False left out at build time")
 
 
-def test_a_source_distribution_has_all_that_the_build_needs(tmp_path):
-    copy_sources(tmp_path / "source", "csrc", "fvfast")
-    subprocess.run(
-        [sys.executable, "-c", "from setuptools import build_meta; build_meta.build_sdist('..')"],
-        cwd=tmp_path / "source",
-        capture_output=True,
-        check=True,
-    )
-    (archive,) = tmp_path.glob("fvfast-*.tar.gz")
-    with tarfile.open(archive) as opened:
-        names = {name.partition("/")[2] for name in opened.getnames()}
-    sources = {str(path.relative_to(ROOT)) for path in (ROOT / "csrc").rglob("*.*")}
-    assert len(sources) > 30
-    assert {*sources, *FILES} <= names
-
-
 def test_a_wheel_has_the_native_module(small, tmp_path):
     """The small one; the real one is built where the suite is thorough."""
     copy_sources(small.folder, "fvfast")
@@ -166,8 +149,60 @@ def test_cuda_that_is_required_makes_a_missing_nvcc_an_error(small, tmp_path):
     assert f"CUDA_PATH={tmp_path}: install the CUDA toolkit (12 or newer), or set" in said
 
 
+NO_GPU = "echo No devices were found; exit 6"
+GPU = "echo 'GPU 0: NVIDIA H100 (UUID: GPU-8d1f)'"
+
+
 @needs_nvcc
-def test_cuda_is_built_where_nvcc_is_found(small):
+def test_without_a_gpu_the_cuda_kernels_are_left_out(small, tmp_path):
+    """Where nobody asked for them: they take minutes, and the toolkit may be for other things."""
+    worked, said = small.build(FVFAST_CUDA_ARCHS="", PATH=fake_driver(tmp_path, NO_GPU))
+    assert worked
+    assert small.inspect() == ["41", "None", "None"]
+    assert small.reason() == (
+        "fvfast was built where there was no GPU, so the CUDA kernels, which take minutes to "
+        "compile, were left out (nvidia-smi -L: No devices were found). FVFAST_CUDA=1 builds them "
+        "all the same\n"
+    )
+    # It is said before the work begins, and only once.
+    assert said.count("FVFAST_CUDA=1 builds them") == 1
+    assert said.index("FVFAST_CUDA=1 builds them") < said.index("compile csrc/")
+
+
+@pytest.mark.parametrize(
+    ("driver", "archs", "expected"),
+    [
+        (GPU, "", ("80", "90")),
+        (NO_GPU, "90", ("90",)),
+        (NO_GPU, "", r"nvidia-smi -L: No devices were found\)"),
+        ("echo Driver/library version mismatch >&2; exit 18", "", "mismatch"),
+        ("", "", r"nvidia-smi -L: \)"),
+    ],
+    ids=["a GPU", "a choice", "no GPU", "a broken driver", "silence"],
+)
+def test_a_gpu_or_a_choice_asks_for_cuda(monkeypatch, tmp_path, driver, archs, expected):
+    nvcc = tmp_path / "bin" / "nvcc"
+    nvcc.parent.mkdir()
+    nvcc.write_text("#!/bin/sh\necho sm_70 sm_80 sm_90\n")
+    nvcc.chmod(0o755)
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
+    monkeypatch.setenv("FVFAST_CUDA_ARCHS", archs)
+    monkeypatch.setenv("PATH", fake_driver(tmp_path, driver))
+    if isinstance(expected, str):
+        with pytest.raises(build_native.BuildError, match=expected):
+            build_native.useful_cuda()
+    else:
+        assert build_native.useful_cuda() == build_native.Cuda(str(nvcc), expected)
+
+
+def test_no_driver_is_no_gpu(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(build_native.BuildError, match=r"\(nvidia-smi -L: No such file or dir"):
+        build_native.require_gpu()
+
+
+@needs_nvcc
+def test_cuda_is_built_for_the_architectures_that_are_named(small):
     worked, said = small.build(FVFAST_CUDA_ARCHS="90;80")
     assert worked, said
     # The second answer says whether there was a GPU that could run the kernel.
@@ -220,7 +255,9 @@ def test_a_changed_header_or_switch_builds_again(small):
 @pytest.mark.parametrize("when", [thorough("*--list-gpu-code*"), thorough("*--dryrun*"), "*.cu*"])
 def test_an_nvcc_that_fails_leaves_the_cpu_and_a_reason(small, tmp_path, when):
     toolkit = {"CUDA_HOME": fake_nvcc(tmp_path / "toolkit", when)}
-    archs = {"FVFAST_CUDA_ARCHS": ""} if "list" in when else {}
+    archs = {}
+    if "list" in when:
+        archs = {"FVFAST_CUDA_ARCHS": "", "PATH": fake_driver(tmp_path, GPU)}
     worked, _ = small.build(**toolkit, **archs)
     assert worked
     assert small.inspect() == ["41", "None", "None"]
@@ -294,15 +331,11 @@ def test_code_for_the_features_of_one_architecture_alone_comes_without_ptx(
 @needs_nvcc
 def test_the_architectures_of_this_machine(small, tmp_path):
     """One of each GPU, as the driver lists them."""
-    command = tmp_path / "bin" / "nvidia-smi"
-    command.parent.mkdir()
-    command.write_text("#!/bin/sh\necho 9.0; echo 8.0; echo 9.0\n")
-    command.chmod(0o755)
-    path = f"{command.parent}{os.pathsep}{os.environ['PATH']}"
+    path = fake_driver(tmp_path, "echo 9.0; echo 8.0; echo 9.0")
     worked, said = small.build(FVFAST_CUDA="1", FVFAST_CUDA_ARCHS="native", PATH=path)
     assert worked, said
     assert small.inspect()[2] == "80;90"
-    command.write_text("#!/bin/sh\necho no driver; exit 9\n")
+    fake_driver(tmp_path, "echo no driver; exit 9")
     worked, said = small.build(FVFAST_CUDA="1", FVFAST_CUDA_ARCHS="native", PATH=path)
     assert not worked
     assert "says 'no driver'. Name the architectures, as in" in said

@@ -79,7 +79,13 @@ def _load() -> tuple[types.ModuleType | None, str]:
     except ImportError as error:
         if _FAILURE_RECORD.exists():
             return None, _FAILURE_RECORD.read_text().strip()
-        return None, f"the native module cannot be imported: {error}"
+        advice = ""
+        if "libgomp" in str(error):  # older versions of torch have one of another name
+            advice = (
+                ". This is the OpenMP runtime of GCC: install it (Debian and Ubuntu: libgomp1; "
+                "Fedora: libgomp)"
+            )
+        return None, f"the native module cannot be imported: {error}{advice}"
 
 
 @functools.cache

@@ -61,6 +61,16 @@ def test_a_failed_build_falls_back_with_one_warning(tmp_path):
     )
 
 
+def test_a_missing_openmp_runtime_is_named_with_its_package(tmp_path):
+    ignored = shutil.ignore_patterns("_C*", "_*_failure.txt", "__pycache__")
+    package = tmp_path / "fvfast"
+    shutil.copytree(Path(fvfast.__file__).parent, package, ignore=ignored)
+    said = "libgomp.so.1: cannot open shared object file: No such file or directory"
+    (package / "_C.py").write_text(f"raise ImportError({said!r})\n")
+    reason = f"{said}. This is the OpenMP runtime of GCC: install it (Debian and Ubuntu: libgomp1;"
+    run_without_native(reason, 1, tmp_path, PYTHONPATH=str(tmp_path))
+
+
 def test_native_module_can_be_disabled_without_a_warning(tmp_path):
     environment = {"FVFAST_DISABLE_NATIVE": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     run_without_native("FVFAST_DISABLE_NATIVE", 0, tmp_path, **environment)
