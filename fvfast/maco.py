@@ -13,7 +13,7 @@ from fvfast.regularizers import Regularizer
 from fvfast.run.batches import draw_batches
 from fvfast.run.loop import Callback
 from fvfast.run.maco_settings import MacoSettings
-from fvfast.run.presets import PresetName, takes_preset
+from fvfast.run.presets import PRESETS, PresetName, takes_preset, takes_steps_third
 from fvfast.run.results import MacoBatch as MacoBatch
 from fvfast.run.results import MacoImage as MacoImage
 from fvfast.run.results import joined
@@ -23,7 +23,8 @@ from fvfast.spectrum import SpectrumSource
 
 
 @result_kept
-@takes_preset
+@takes_steps_third
+@takes_preset(PRESETS)
 def maco(
     objective: Objective,
     optimizer: OptimizerSpec = None,
@@ -163,7 +164,8 @@ def maco(
 
 
 @result_kept
-@takes_preset
+@takes_steps_third
+@takes_preset(PRESETS)
 def maco_batch(
     objective: Objective,
     optimizer: OptimizerSpec = None,

@@ -12,12 +12,14 @@ from fvfast.parametrizations.optimizers import OptimizerSpec
 from fvfast.regularizers import Regularizer
 from fvfast.run.loop import Callback
 from fvfast.run.optimize_settings import OptimizeSettings
+from fvfast.run.presets import OPTIMIZE_PRESETS, OptimizePresetName, takes_preset
 from fvfast.run.results import OptimizedImages as OptimizedImages
 from fvfast.run.run import Run
 from fvfast.transformations import Transformation
 
 
 @result_kept
+@takes_preset(OPTIMIZE_PRESETS)
 def optimize(
     objective: Objective,
     optimizer: OptimizerSpec = None,
@@ -38,6 +40,7 @@ def optimize(
     callback: Callback | None = None,
     device: torch.device | str | None = None,
     precision: Precision = None,
+    preset: OptimizePresetName = "xplique",
 ) -> OptimizedImages:
     """Find one image for each combination of an objective, by gradient ascent.
 
@@ -69,8 +72,8 @@ def optimize(
         (low, high) of the images that the model takes; reversed ends are sorted.
     transformations
         Function, or list of functions applied in turn, from images (N, C, H, W) to images; None for
-        none; "standard" for `fvfast.transformations.generate_standard_transformations`. Images are
-        then resized to the model's input.
+        none; "standard" for `fvfast.transformations.generate_standard_transformations`, "lucid" for
+        `generate_lucid_transformations` there. Images are then resized to the model's input.
     warmup_steps
         Steps taken first with the gradients of ReLUs replaced by the identity, which wakes units
         that are dead on the initial image. The optimizer's state carries on.
@@ -86,6 +89,10 @@ def optimize(
         batch.
     progress, callback, device, precision
         See `fvfast.maco`.
+    preset
+        Values of the arguments that are left out: "xplique" (the defaults above), or "lucid":
+        images of the model's input size under small shifts and scales
+        (`fvfast.transformations.generate_lucid_transformations`), with an ``fft_decay`` of 1.
 
     Returns
     -------

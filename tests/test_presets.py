@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from fvfast import Geometric, Linear, Objective, maco, maco_batch
-from fvfast.run.presets import PRESETS
+from fvfast import Geometric, Linear, Objective, maco, maco_batch, optimize
+from fvfast.run.presets import OPTIMIZE_PRESETS, PRESETS
+from fvfast.transformations import generate_lucid_transformations
 
 INPUT = (3, 20, 20)
 SHORT = {"nb_steps": 4, "nb_crops": 3, "custom_shape": (32, 32), "progress": False}
@@ -107,3 +108,36 @@ def test_an_optimizer_without_a_learning_rate_is_named(objective):
 
     with pytest.raises(TypeError, match="Own has no learning rate 'lr'"):
         maco(objective, Own, **SHORT, learning_rate=0.1)
+
+
+def test_the_lucid_preset_of_optimize(objective):
+    """It is nothing but its arguments, and what is given counts."""
+    settings = {"nb_steps": 3, "progress": False}
+    arguments = OPTIMIZE_PRESETS["lucid"].arguments
+    images = optimize(objective, **settings, preset="lucid").images
+    assert images[-1].shape == (1, *INPUT)
+    assert torch.equal(images[-1], optimize(objective, **settings, **arguments)[0][-1])
+    chain = generate_lucid_transformations(INPUT[1])
+    same = optimize(objective, **settings, **{**arguments, "transformations": chain})
+    assert torch.equal(images[-1], same[0][-1])
+    large = optimize(objective, **settings, preset="lucid", custom_shape=32)[0][-1]
+    assert large.shape == (1, 3, 32, 32)
+    plain = optimize(objective, **settings, custom_shape=None)[0][-1]
+    assert torch.equal(
+        plain, optimize(objective, **settings, custom_shape=None, preset="xplique")[0][-1]
+    )
+    assert not torch.equal(plain, images[-1])
+    with pytest.raises(
+        ValueError, match=r"preset must be one of \['lucid', 'xplique'\], got 'fast'"
+    ):
+        optimize(objective, **settings, preset="fast")
+
+
+@pytest.mark.parametrize(("size", "smallest", "largest"), [(128, 125, 154), (224, 220, 270)])
+def test_lucid_transformations_keep_the_image_nearly_whole(size, smallest, largest):
+    chain = generate_lucid_transformations(size, 1)
+    sizes = [chain(torch.zeros(1, 1, size, size)).shape[2] for _ in range(40)]
+    assert smallest <= min(sizes) < max(sizes) <= largest
+    for wrong in ((0, 3), (8, 0)):
+        with pytest.raises(ValueError, match="size and channels are"):
+            generate_lucid_transformations(*wrong)

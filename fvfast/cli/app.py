@@ -53,12 +53,13 @@ from fvfast.plot.png import check_writable
 from fvfast.run.loop import StepReport
 from fvfast.run.maco_settings import MacoSettings
 from fvfast.run.optimize_settings import OptimizeSettings
-from fvfast.run.presets import PresetName
+from fvfast.run.presets import OptimizePresetName, PresetName
 from fvfast.run.provenance import weights_digest
 from fvfast.run.settings import Settings
 from fvfast.spectrum import FOLDER_SIZE, Spectrum
 
 DEFAULT_PRESET: PresetName = default_of(maco, "preset")
+DEFAULT_OPTIMIZE_PRESET: OptimizePresetName = default_of(optimize, "preset")
 
 EXIT_STATUS = (
     "Exit status: 0 if all pictures are there, whatever became of the output; 1 after an error, "
@@ -246,6 +247,9 @@ def optimize_command(
     device: DeviceOption = None,
     precision: PrecisionOption = None,
     batch_size: BatchOption = 1,
+    preset: Annotated[
+        OptimizePresetName, typer.Option("--preset", help="Values of all that is not given.")
+    ] = DEFAULT_OPTIMIZE_PRESET,
     save_every: SaveEveryOption = None,
     overwrite: OverwriteOption = False,
     progress: ProgressOption = True,
@@ -283,7 +287,7 @@ def optimize_command(
                 settings={
                     **_network(loaded),
                     "method": "optimize",
-                    **OptimizeSettings(**chosen).described(),
+                    **OptimizeSettings.with_preset(**chosen).described(),
                     "device": describe_device(where),
                 },
                 style="xplique",

@@ -11,11 +11,13 @@ from fvfast._shared.checks import check_count, check_finite
 from fvfast.parametrizations.base import Parametrization
 from fvfast.parametrizations.fourier import FourierCoefficients
 from fvfast.parametrizations.pixels import Pixels, to_valid_grayscale, to_valid_rgb
+from fvfast.run.presets import OPTIMIZE_PRESETS, OptimizePresetName, find_preset
 from fvfast.run.settings import ImageShape, Parametrize, Settings
 from fvfast.run.views import TransformedImages
 from fvfast.transformations import (
     Transformation,
     compose_transformations,
+    generate_lucid_transformations,
     generate_standard_transformations,
 )
 
@@ -33,6 +35,7 @@ class OptimizeSettings(Settings):
     image_normalizer: str | Callable[[torch.Tensor], torch.Tensor] = "sigmoid"
     transformations: Transformation | Sequence[Transformation] | str | None = "standard"
     warmup_steps: int = False
+    preset: OptimizePresetName = "xplique"
 
     function: ClassVar[str] = "optimize"
     has_transparency: ClassVar[bool] = False
@@ -48,8 +51,15 @@ class OptimizeSettings(Settings):
             std=check_finite(self.std, "std"),
             fft_decay=check_finite(self.fft_decay, "fft_decay"),
         )
+        find_preset(self.preset, OPTIMIZE_PRESETS)
         _check_normalizer(self.image_normalizer)
         _check_transformations(self.transformations)
+
+    @classmethod
+    def with_preset(cls, **given: Any) -> "OptimizeSettings":
+        """Make settings of what is given, and the values of the preset for the rest."""
+        preset = find_preset(given.get("preset", cls.preset), OPTIMIZE_PRESETS)
+        return cls(**preset.arguments_with(given))
 
     def parametrize(self, shape: ImageShape, *, progress: bool) -> Parametrize:  # noqa: ARG002
         """Return a function that makes coefficients or pixels of images of this shape."""
@@ -86,6 +96,12 @@ class OptimizeSettings(Settings):
         return TransformedImages(size, _as_transformation(self.transformations, shape))
 
 
+_NAMED = {
+    "standard": generate_standard_transformations,
+    "lucid": generate_lucid_transformations,
+}
+
+
 def _check_normalizer(normalizer: Any) -> None:
     if not callable(normalizer) and normalizer not in ("sigmoid", "clip"):
         raise ValueError(
@@ -94,11 +110,13 @@ def _check_normalizer(normalizer: Any) -> None:
 
 
 def _check_transformations(transformations: Any) -> None:
-    if transformations is None or transformations == "standard" or callable(transformations):
+    named = isinstance(transformations, str) and transformations in _NAMED
+    if transformations is None or named or callable(transformations):
         return
     if isinstance(transformations, str) or not all(callable(step) for step in transformations):
         raise TypeError(
-            "transformations must be 'standard', None, a function or a list of functions; got "
+            f"transformations must be {' or '.join(map(repr, _NAMED))}, None, a function or a list "
+            f"of functions; got "
             f"{transformations!r}."
         )
 
@@ -110,7 +128,7 @@ def _as_transformation(
         return lambda images: images
     if isinstance(transformations, str):
         channels, height, width = shape
-        return generate_standard_transformations(min(height, width), channels)
+        return _NAMED[transformations](min(height, width), channels)
     if callable(transformations):
         return transformations
     return compose_transformations(list(transformations))

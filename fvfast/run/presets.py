@@ -16,6 +16,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 PresetName = Literal["xplique", "horama", "paper", "fast", "small"]
+OptimizePresetName = Literal["xplique", "lucid"]
 
 DEFAULT_BOX_SIZE = Linear(0.5, 0.05)
 """What box_size=None stands for."""
@@ -31,7 +32,7 @@ class Preset:
     Attributes
     ----------
     arguments
-        Values of `fvfast.maco`'s arguments that the caller leaves out.
+        Values of arguments that the caller leaves out.
     boxes
         How boxes scatter around the box size.
     phase
@@ -107,30 +108,54 @@ PRESETS: dict[PresetName, Preset] = {
 }
 
 
-def find_preset(name: str) -> Preset:
+OPTIMIZE_PRESETS: dict[OptimizePresetName, Preset] = {
+    # The defaults of fvfast.optimize are those of Xplique 2.0.
+    "xplique": Preset(),
+    # Measured, not published (docs/engine.md): Lucid's decay of frequencies, and its
+    # transformations without rotation. Images of the network's own size are not enlarged.
+    "lucid": Preset(
+        arguments={"transformations": "lucid", "fft_decay": 1.0, "custom_shape": None},
+    ),
+}
+
+
+def find_preset(name: str, presets: Mapping[Any, Preset] = PRESETS) -> Preset:
     """Return the preset of this name; raise ValueError with the known names otherwise."""
-    if name not in PRESETS:
-        raise ValueError(f"preset must be one of {sorted(PRESETS)}, got {name!r}.")
-    return PRESETS[name]
+    if name not in presets:
+        raise ValueError(f"preset must be one of {sorted(presets)}, got {name!r}.")
+    return presets[name]
 
 
-def takes_preset(function: Callable[P, R]) -> Callable[P, R]:
-    """Let a preset replace the arguments that a caller of ``maco`` leaves out.
+def takes_preset(presets: Mapping[Any, Preset]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Let a preset replace the arguments that a caller of a function leaves out."""
 
-    Also accepts the positional order of Xplique 1.1 to 1.3, where nb_steps came third: a number
-    there cannot be a data set.
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                given = signature.bind(*args, **kwargs).arguments
+            except TypeError as error:
+                raise TypeError(f"{function.__name__}(): {error}") from None
+            preset = find_preset(given.get("preset", "xplique"), presets)
+            return cast(Any, function)(**preset.arguments_with(given))
+
+        return call
+
+    return decorate
+
+
+def takes_steps_third(function: Callable[P, R]) -> Callable[P, R]:
+    """Accept the positional order of Xplique 1.1 to 1.3, where nb_steps came third.
+
+    A number there cannot be a data set.
     """
-    signature = inspect.signature(function)
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         if len(args) > 2 and isinstance(args[2], (int, np.integer)):
             args = cast(Any, (*args[:2], None, *args[2:]))
-        try:
-            given = signature.bind(*args, **kwargs).arguments
-        except TypeError as error:
-            raise TypeError(f"{function.__name__}(): {error}") from None
-        preset = find_preset(given.get("preset", "xplique"))
-        return cast(Any, function)(**preset.arguments_with(given))
+        return function(*args, **kwargs)
 
     return call

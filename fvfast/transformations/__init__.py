@@ -11,6 +11,9 @@ argument order and numbers follow Xplique 2.0.
 from fvfast.transformations.chains import Transformation as Transformation
 from fvfast.transformations.chains import compose_transformations as compose_transformations
 from fvfast.transformations.random_transformations import (
+    generate_lucid_transformations as generate_lucid_transformations,
+)
+from fvfast.transformations.random_transformations import (
     generate_standard_transformations as generate_standard_transformations,
 )
 from fvfast.transformations.random_transformations import pad as pad

@@ -268,3 +268,42 @@ def generate_standard_transformations(size: int, channels: int = 3) -> Transform
             random_flip(),
         )
     )
+
+
+def generate_lucid_transformations(size: int, channels: int = 3) -> Transformation:
+    """Chain transformations that move and scale the image a little, as Lucid's do.
+
+    For 128 pixels: a border of 12, crops of 8 pixels, a scale of 0.9 to 1.1, and crops of 4; for
+    other sizes in proportion. Nearly the whole image remains. Lucid also rotates it by up to 10
+    degrees.
+
+    Parameters
+    ----------
+    size
+        Height of the images in pixels, at least 1.
+    channels
+        Number of channels, at least 1. The transformations are the same for any number.
+
+    Returns
+    -------
+    transformation
+        (N, C, H, W) -> (N, C, H', W').
+
+    Raises
+    ------
+    ValueError
+        If ``size`` or ``channels`` is below 1.
+
+    References
+    ----------
+    ``lucid.optvis.transform.standard_transforms``, https://github.com/tensorflow/lucid.
+    """
+    if size < 1 or channels < 1:
+        raise ValueError(
+            f"generate_lucid_transformations: size and channels are {size} and {channels}; "
+            "expected at least 1."
+        )
+    border, first, second = (round(pixels * size / 128) for pixels in (12, 8, 4))
+    return compose_transformations(
+        (pad(border, 0.0), random_jitter(first), random_scale((0.9, 1.1)), random_jitter(second))
+    )
