@@ -69,7 +69,9 @@ def time_steps(objective: Objective, values_range: Sequence[float]) -> dict[str,
             values_range=values_range, progress=False,
         )  # fmt: skip
 
-    medians = alternating_medians({name: functools.partial(run, way) for name, way in ways.items()})
+    medians = alternating_medians(
+        {name: functools.partial(run, way) for name, way in ways.items()}, rounds=5, warm_up=1
+    )
     return {f"step_{name}_ms": 1e3 * value / TIMED_STEPS for name, value in medians.items()}
 
 
