@@ -158,39 +158,6 @@ def parse_architectures(text: str) -> tuple[str, ...]:
     return tuple(sorted(set(found), key=lambda a: (int(a.rstrip("af")), a)))
 
 
-def useful_cuda() -> Cuda:
-    """Find nvcc for someone who has not asked for CUDA: only where there is a use for it.
-
-    There is one if there is a GPU, or if FVFAST_CUDA_ARCHS says for which ones.
-
-    Raises
-    ------
-    BuildError
-        There is no use for it, or what `find_cuda` raises.
-    """
-    find_nvcc()
-    if not os.environ.get("FVFAST_CUDA_ARCHS"):
-        require_gpu()
-    return find_cuda()
-
-
-def require_gpu() -> None:
-    """Raise BuildError if the driver lists no GPU; the message says what to do if one is meant."""
-    command = ["nvidia-smi", "-L"]
-    try:
-        said = subprocess.run(command, capture_output=True, text=True, check=False)
-        listed = said.returncode == 0 and re.search(r"^GPU \d", said.stdout, flags=re.MULTILINE)
-        answer = (said.stdout + said.stderr).strip()
-    except OSError as error:
-        listed, answer = None, error.strerror
-    if not listed:
-        raise BuildError(
-            "fvfast was built where there was no GPU, so the CUDA kernels, which take minutes to "
-            f"compile, were left out ({shlex.join(command)}: {answer}). FVFAST_CUDA=1 builds them "
-            "all the same"
-        )
-
-
 def native_architectures() -> tuple[str, ...]:
     """Ask the driver which GPUs this machine has."""
     command = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]

@@ -1,7 +1,6 @@
-"""Builds the native module ``fvfast._C`` with ninja: for the CPU, and for CUDA if there is a use.
+"""Builds the native module ``fvfast._C`` with ninja: for the CPU, and for CUDA if nvcc is found.
 
-CUDA kernels take minutes to compile. They are built if nvcc and a GPU are found, or if they are
-asked for.
+CUDA kernels take minutes to compile. No GPU is needed: images for containers are made without one.
 
 The build needs a C++17 compiler, but neither torch nor a GPU. If it fails, the package is installed
 without the module, and the PyTorch reference does the work: the reason is written to
@@ -18,14 +17,12 @@ CUDA_HOME or CUDA_PATH, NVCCFLAGS
 FVFAST_NATIVE
     ``1`` makes a failed build an error, ``0`` leaves the native module out.
 FVFAST_CUDA
-    ``1`` builds the CUDA kernels, with a GPU or without one, and makes a missing nvcc or a failed
-    CUDA build an error; ``0`` leaves CUDA out.
+    ``1`` makes a missing nvcc or a failed CUDA build an error, ``0`` leaves CUDA out.
 FVFAST_CUDA_ARCHS
     Compute capabilities such as ``80;90`` (default: those of ``75;80;86;90;100;120`` that nvcc
-    supports), or ``native`` for the GPUs of this machine. Whoever names some needs no GPU for
-    them. The module also contains PTX of the newest one, for later GPUs; but not of one with a
-    suffix, such as ``90a`` or ``100f``, because code for the special features of an architecture
-    or a family runs on no other.
+    supports), or ``native`` for the GPUs of this machine. The module also contains PTX of the
+    newest one, for later GPUs; but not of one with a suffix, such as ``90a`` or ``100f``, because
+    code for the special features of an architecture or a family runs on no other.
 """
 
 import os
@@ -48,7 +45,6 @@ from build_native import (  # noqa: E402
     find_cuda,
     native_sources,
     say,
-    useful_cuda,
 )
 
 
@@ -106,7 +102,7 @@ class NinjaBuild(build_ext):
         try:
             if wanted is False:
                 raise BuildError("left out at build time by FVFAST_CUDA=0")
-            build_module(folder, sources, target, find_cuda() if wanted else useful_cuda())
+            build_module(folder, sources, target, find_cuda())
         except BuildError as failure:
             if wanted:
                 raise
