@@ -115,7 +115,7 @@ def _directions(value: Path, _: Source) -> list[Unit]:
     vectors, digest = read_directions(value)
     return [
         Unit(
-            {"file": str(value), "crc32": digest, "index": index},
+            {"file": value.name, "crc32": digest, "index": index},
             (f"{value.stem} {index}", vector),
         )
         for index, vector in enumerate(vectors)
