@@ -24,7 +24,7 @@ def _flatten_pair(
 
 
 def _normalize(vectors: torch.Tensor) -> torch.Tensor:
-    squared_norm = vectors.square().sum(1, keepdim=True)
+    squared_norm = vectors.square().sum(-1, keepdim=True)
     return vectors * squared_norm.clamp(min=_SQUARED_NORM_EPSILON).rsqrt()
 
 
@@ -77,5 +77,27 @@ def dot_cossim(
         If the shapes do not fit.
     """
     flat_a, flat_b = _flatten_pair(tensor_a, tensor_b, "dot_cossim")
-    cosine = (_normalize(flat_a) * _normalize(flat_b)).sum(1)
-    return cosine.clamp(min=_SMALLEST_COSINE) ** cossim_pow * (flat_a * flat_b).sum()
+    return batched_dot_cossim(flat_a[None], flat_b[None], cossim_pow)[0]
+
+
+def batched_dot_cossim(
+    tensor_a: torch.Tensor, tensor_b: torch.Tensor, cossim_pow: float
+) -> torch.Tensor:
+    """`dot_cossim` of each of several batches.
+
+    Parameters
+    ----------
+    tensor_a, tensor_b
+        (B, N, ...), of shapes that broadcast.
+    cossim_pow
+        See `dot_cossim`.
+
+    Returns
+    -------
+    dot_cossim
+        (B, N).
+    """
+    flat_a, flat_b = tensor_a.flatten(2), tensor_b.flatten(2)
+    cosine = (_normalize(flat_a) * _normalize(flat_b)).sum(2)
+    dot = (flat_a * flat_b).sum((1, 2))
+    return cosine.clamp(min=_SMALLEST_COSINE) ** cossim_pow * dot[:, None]

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from fvfast.engine.borrowing.lending import Lender
-from fvfast.losses import dot_cossim
+from fvfast.losses import batched_dot_cossim
 
 Scorer = Callable[[torch.Tensor], torch.Tensor]
 """Maps a layer's output (N*K, ...) to float32 scores (N,)."""
@@ -257,9 +257,7 @@ class DirectionScore(TensorScore):
         """Score one direction per image."""
         values = _by_image(output, len(targets)).float()  # (N, K, *shape)
         directions = targets.unsqueeze(1).expand_as(values)
-        product = torch.vmap(lambda a, b: dot_cossim(a, b, self.cossim_pow))
-        products: torch.Tensor = product(values, directions)  # (N, K)
-        return products.mean(1)
+        return batched_dot_cossim(values, directions, self.cossim_pow).mean(1)
 
 
 class CallableScore(Score):
