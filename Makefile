@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 CUDA_ARCHS := sm_75 sm_80 sm_86 sm_90 sm_100 sm_120
+# Files of tests in two processes, whose waiting threads leave the cores to each other.
+PARALLEL := -n 2 --dist loadfile
 CPP     = $(shell git ls-files '*.cpp' '*.cu' '*.h')
 
 .DEFAULT_GOAL := help
@@ -53,7 +55,7 @@ demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -m 'not thorough'
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -m 'not thorough' $(PARALLEL)
 
 test-thorough: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m thorough

@@ -92,7 +92,9 @@ class Case:
         self.call = call
         self.model = Hooked()
         self.fails = Fails(lambda x, *_: x)
-        self.settings = {**SETTINGS} if call is optimize else {**SETTINGS, "nb_crops": 2}
+        self.settings = (
+            {**SETTINGS} if call is optimize else {**SETTINGS, "nb_crops": 2, "box_size": 0.9}
+        )
         if call is maco_batch:
             self.settings["batch_size"] = 2
         feeding = {"input_shape": INPUT}

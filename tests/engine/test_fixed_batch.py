@@ -60,7 +60,7 @@ def test_views_go_one_by_one(make):
 def test_later_batches_are_not_tried_again(recwarn):
     warnings.simplefilter("always")
     objective = Objective.neuron(Flattens(1).eval(), "head", range(3), input_shape=INPUT)
-    maco_batch(objective, nb_crops=2, batch_size=1, **QUICK)
+    maco_batch(objective, nb_crops=2, box_size=0.9, batch_size=1, **QUICK)
     assert [MESSAGE in str(warning.message) for warning in recwarn] == [True]
 
 

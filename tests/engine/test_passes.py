@@ -11,7 +11,9 @@ from fvfast import Objective, maco, maco_batch
 from fvfast.engine.passes import Passes, is_out_of_memory
 
 INPUT = (3, 20, 20)
-SHORT = {"nb_steps": 3, "nb_crops": 4, "custom_shape": (32, 32), "progress": False}
+SHORT = {
+    "nb_steps": 3, "nb_crops": 4, "box_size": 0.9, "custom_shape": (32, 32), "progress": False,
+}  # fmt: skip
 
 
 def direction(seed, size):
