@@ -2,7 +2,7 @@
 
 A class and a channel of EfficientNet-Lite0, a channel of a vision transformer with random weights,
 and an output of a small network that learns scikit-learn's digits first. It needs the packages of
-``pip install '.[models,torchvision,timm]' scikit-learn`` and takes about a minute on two cores.
+``pip install '.[models,torchvision,timm]' scikit-learn`` and takes one to two minutes on two cores.
 
     python examples/kinds_of_networks.py [FILE]
 """
