@@ -1,25 +1,24 @@
 """The emulated CUDA kernels under sanitizers: nothing out of bounds, and no races.
 
-Here on small grids; in the short suite in one order of their threads, and without the search for
-races, which takes longest. ``make cuda-check`` runs all tests of the operations under
-AddressSanitizer.
+Here on small grids, and not in the short suite, which has the module of the CPU under
+AddressSanitizer (``test_fuzz.py``), and the emulator's own search for races. ``make cuda-check``
+runs all tests of the operations under AddressSanitizer.
 """
 
 import pytest
 from cuda_emulator.build import UnavailableError
 from cuda_emulator.sanitized import run_pytest_under
-from selection import thorough
 
 SMALL = "tests/ops/test_small_grids.py"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("sanitizer", "chosen"),
     [
-        ("address", "emulated and random"),
-        thorough("address", "emulated"),
+        ("address", "emulated"),
         # The update has 128 blocks, whatever the size: too many threads for this one.
-        thorough("thread", "emulated and random and not update"),
+        ("thread", "emulated and random and not update"),
     ],
 )
 def test_small_grids_are_clean(sanitizer, chosen):
