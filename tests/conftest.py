@@ -53,6 +53,11 @@ class GoldenArrays(dict):
         return model.eval()
 
 
+def pytest_collection_modifyitems(items):
+    """Fork first: autograd does not work in a forked process once it has threads of its own."""
+    items.sort(key=lambda item: item.get_closest_marker("forks") is None)
+
+
 @pytest.fixture(autouse=True)
 def _no_interrupt_before():
     """The interrupts of one test do not count in the next one."""

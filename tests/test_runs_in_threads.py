@@ -411,6 +411,7 @@ def in_a_run():
 
 
 @pytest.mark.filterwarnings("ignore:.*training mode")
+@pytest.mark.forks
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forked processes")
 @pytest.mark.parametrize("call", [maco, thorough(maco_batch), thorough(optimize)])
 def test_a_fork_while_another_thread_is_in_a_run(in_a_run, call):
@@ -429,6 +430,7 @@ def test_a_fork_while_another_thread_is_in_a_run(in_a_run, call):
     assert forked(work) == 0
 
 
+@pytest.mark.forks
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forked processes")
 def test_a_fork_within_a_run():
     """A callback may start processes, which go on with what their parent has."""
@@ -445,6 +447,7 @@ def test_a_fork_within_a_run():
     assert everything(model) == before
 
 
+@pytest.mark.forks
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forked processes")
 def test_a_fork_while_another_thread_holds_a_lock():
     held, leave = threading.Event(), threading.Event()
@@ -469,6 +472,7 @@ def test_a_fork_while_another_thread_holds_a_lock():
         thread.join()
 
 
+@pytest.mark.forks
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forked processes")
 def test_a_thread_that_forks_beside_a_run_can_be_interrupted():
     """It is the main thread of the forked process, where nothing is set up or put back."""
