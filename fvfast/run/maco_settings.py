@@ -1,7 +1,7 @@
 """The settings of a MaCo run: phases under a fixed magnitude, seen through noisy crops."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -9,7 +9,14 @@ import torch
 from fvfast._shared.checks import check_count
 from fvfast.engine.borrowing.interrupts import opened
 from fvfast.parametrizations.phase import Phase, init_maco_buffer
-from fvfast.run.presets import DEFAULT_BOX_SIZE, FALLING_NOISE, PresetName, find_preset
+from fvfast.run.presets import (
+    DEFAULT_BOX_SIZE,
+    FALLING_NOISE,
+    PRESETS,
+    Preset,
+    PresetName,
+    find_preset,
+)
 from fvfast.run.schedules import Schedule, ScheduleSpec, schedule_of
 from fvfast.run.settings import ImageShape, Parametrize, Settings
 from fvfast.run.views import Crops
@@ -39,6 +46,7 @@ class MacoSettings(Settings):
     preset: PresetName = "xplique"
 
     function: ClassVar[str] = "maco"
+    presets: ClassVar[Mapping[Any, Preset]] = PRESETS
     has_transparency: ClassVar[bool] = True
     regularizes_views: ClassVar[bool] = False
     _left_out: ClassVar[frozenset[str]] = frozenset(
@@ -48,15 +56,8 @@ class MacoSettings(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._set(nb_crops=check_count(self.nb_crops, "nb_crops", 0))
-        find_preset(self.preset)
         for name in ("noise_intensity", "box_size", "learning_rate"):
             self._schedule(name)
-
-    @classmethod
-    def with_preset(cls, **given: Any) -> "MacoSettings":
-        """Make settings of the given values, and those of the preset for the rest."""
-        preset = find_preset(given.get("preset", cls.preset))
-        return cls(**preset.arguments_with(given))
 
     def described(self) -> dict[str, Any]:
         """Return all settings, ready for JSON; schedules as a number or [first, last]."""

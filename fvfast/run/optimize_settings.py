@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -11,7 +11,7 @@ from fvfast._shared.checks import check_count, check_finite
 from fvfast.parametrizations.base import Parametrization
 from fvfast.parametrizations.fourier import FourierCoefficients
 from fvfast.parametrizations.pixels import Pixels, to_valid_grayscale, to_valid_rgb
-from fvfast.run.presets import OPTIMIZE_PRESETS, OptimizePresetName, find_preset
+from fvfast.run.presets import OPTIMIZE_PRESETS, OptimizePresetName, Preset
 from fvfast.run.settings import ImageShape, Parametrize, Settings
 from fvfast.run.views import TransformedImages
 from fvfast.transformations import (
@@ -38,6 +38,7 @@ class OptimizeSettings(Settings):
     preset: OptimizePresetName = "xplique"
 
     function: ClassVar[str] = "optimize"
+    presets: ClassVar[Mapping[Any, Preset]] = OPTIMIZE_PRESETS
     has_transparency: ClassVar[bool] = False
     regularizes_views: ClassVar[bool] = True
 
@@ -51,15 +52,8 @@ class OptimizeSettings(Settings):
             std=check_finite(self.std, "std"),
             fft_decay=check_finite(self.fft_decay, "fft_decay"),
         )
-        find_preset(self.preset, OPTIMIZE_PRESETS)
         _check_normalizer(self.image_normalizer)
         _check_transformations(self.transformations)
-
-    @classmethod
-    def with_preset(cls, **given: Any) -> "OptimizeSettings":
-        """Make settings of what is given, and the values of the preset for the rest."""
-        preset = find_preset(given.get("preset", cls.preset), OPTIMIZE_PRESETS)
-        return cls(**preset.arguments_with(given))
 
     def parametrize(self, shape: ImageShape, *, progress: bool) -> Parametrize:  # noqa: ARG002
         """Return a function that makes coefficients or pixels of images of this shape."""

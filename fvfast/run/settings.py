@@ -14,6 +14,7 @@ from fvfast.objectives import Objective
 from fvfast.parametrizations.base import Parametrization
 from fvfast.parametrizations.optimizers import OptimizerSpec, check_optimizer
 from fvfast.regularizers import Regularizer
+from fvfast.run.presets import Preset, find_preset
 from fvfast.run.schedules import Schedule
 from fvfast.run.views import Views
 
@@ -47,9 +48,12 @@ class Settings(abc.ABC):
     custom_shape: Sequence[int] | int | None = (512, 512)
     seed: int = 0
     precision: Precision = None
+    preset: str = "xplique"
 
     function: ClassVar[str]
     """What the user called, for messages."""
+    presets: ClassVar[Mapping[Any, Preset]]
+    """The presets of the method, by name."""
     has_transparency: ClassVar[bool]
     """Whether the absolute gradients of the images are added up."""
     regularizes_views: ClassVar[bool]
@@ -60,6 +64,7 @@ class Settings(abc.ABC):
     def __post_init__(self) -> None:
         check_optimizer(self.optimizer)
         check_precision(self.precision)
+        find_preset(self.preset, self.presets)
         self._set(
             nb_steps=check_count(self.nb_steps, "nb_steps", 1),
             regularizers=tuple(_as_regularizers(self.regularizers)),  # an iterator is read once
@@ -72,6 +77,12 @@ class Settings(abc.ABC):
         """Make settings of the arguments of a function, of which some may be no settings."""
         names = [field.name for field in dataclasses.fields(cls)]
         return cls(**{name: arguments[name] for name in names if name in arguments})
+
+    @classmethod
+    def with_preset(cls: type[S], **given: Any) -> S:
+        """Make settings of the given values, and those of the preset for the rest."""
+        preset = find_preset(given.get("preset", cls.preset), cls.presets)
+        return cls(**preset.arguments_with(given))
 
     def described(self) -> dict[str, Any]:
         """Return all settings, ready for JSON, for the record that goes with a picture.

@@ -223,6 +223,13 @@ def pad(size: int = 6, pad_value: float = 0.0) -> Transformation:
     return RandomSteps("pad", draw)
 
 
+def _check_sizes(size: int, channels: int, function: str) -> None:
+    if size < 1 or channels < 1:
+        raise ValueError(
+            f"{function}: size and channels are {size} and {channels}; expected at least 1."
+        )
+
+
 def generate_standard_transformations(size: int, channels: int = 3) -> Transformation:
     """Chain the transformations that Xplique uses by default in `optimize`.
 
@@ -247,11 +254,7 @@ def generate_standard_transformations(size: int, channels: int = 3) -> Transform
     ValueError
         If ``size`` or ``channels`` is below 1.
     """
-    if size < 1 or channels < 1:
-        raise ValueError(
-            f"generate_standard_transformations: size and channels are {size} and {channels}; "
-            "expected at least 1."
-        )
+    _check_sizes(size, channels, "generate_standard_transformations")
     unit = int(size / 16)
     return compose_transformations(
         (
@@ -298,11 +301,7 @@ def generate_lucid_transformations(size: int, channels: int = 3) -> Transformati
     ----------
     ``lucid.optvis.transform.standard_transforms``, https://github.com/tensorflow/lucid.
     """
-    if size < 1 or channels < 1:
-        raise ValueError(
-            f"generate_lucid_transformations: size and channels are {size} and {channels}; "
-            "expected at least 1."
-        )
+    _check_sizes(size, channels, "generate_lucid_transformations")
     border, first, second = (round(pixels * size / 128) for pixels in (12, 8, 4))
     return compose_transformations(
         (pad(border, 0.0), random_jitter(first), random_scale((0.9, 1.1)), random_jitter(second))
