@@ -67,7 +67,10 @@ def test_pictures_with_the_same_settings_are_kept(tmp_path, drawn):
         thorough(["--steps", 3], "nb_steps 2 instead of 3"),
         thorough(["--noise", 0.5], "noise_intensity 0.08 instead of 0.5"),
         (["--style", "horama"], 'style "xplique" instead of "horama"'),
-        (["--preset", "paper"], "noise_intensity 0.08 instead of 0.1, box_size "),
+        (
+            ["--preset", "paper"],
+            'preset "xplique" instead of "paper", noise_intensity 0.08 instead of 0.1, box_size ',
+        ),
         (["--values-range", "0,1"], "values_range [-1.0, 1.0] instead of [0.0, 1.0]"),
     ],
 )
