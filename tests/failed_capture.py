@@ -24,9 +24,9 @@ class WaitsUnseen(nn.Module):
         self.network = network
 
     def forward(self, x):
-        y = self.network(x)
+        # Before the network: what comes after the layer that is read does not run.
         torch.cuda.synchronize()
-        return y
+        return self.network(x)
 
 
 def make_network():
@@ -45,7 +45,8 @@ def make_network():
 def scores_of(model):
     scores = []
     maco(
-        Objective.neuron(model, -1, 3, input_shape=INPUT),
+        # The name of the layer, and so that of the picture, is another inside another module.
+        Objective.neuron(model, -1, 3, input_shape=INPUT, names=["unit"]),
         nb_steps=8,
         nb_crops=4,
         custom_shape=(48, 40),
@@ -89,7 +90,7 @@ def main():
     recover_from_too_little_memory()
     assert_close(scores_of(network), expected)
     assert CAPTURES.failure == ""
-    assert_close(scores_of(WaitsUnseen(network)), expected)
+    assert_close(scores_of(WaitsUnseen(network).eval()), expected)
     assert CAPTURES.failure, "this must break a capture, or it shows nothing"
     failure = CAPTURES.failure
     assert torch.cuda.current_stream() == stream

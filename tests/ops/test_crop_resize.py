@@ -70,7 +70,7 @@ def test_constant_image_crops_to_itself_inside(box, size, value):
 
 def test_gradient():
     image = torch.randn(2, 2, 5, 7, dtype=torch.float64, requires_grad=True)
-    boxes = BOXES.expand(2, -1, -1)
+    boxes = BOXES.to(image.device).expand(2, -1, -1)
     assert torch.autograd.gradcheck(lambda x: crop_and_resize_grouped(x, boxes, (4, 3)), image)
 
 

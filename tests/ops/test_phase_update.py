@@ -138,10 +138,10 @@ def test_defaults_are_those_of_keras():
 
 
 def test_golden_nadam(golden):
-    weights, center = golden["nadam_w"], golden["nadam_c"]
-    x = torch.zeros(1, len(weights))
+    x = torch.zeros(1, len(golden["nadam_w"]))
+    weights, center, steps = (golden[f"nadam_{name}"].to(x.device) for name in "wcx")
     averages = torch.zeros_like(x), torch.zeros_like(x)
-    for step, expected in enumerate(golden["nadam_x"], start=1):
+    for step, expected in enumerate(steps, start=1):
         phase_update_(x, -2 * weights * (x - center), *averages, step=step)
         assert (x[0] - expected).abs().max() <= 1e-5 * expected.abs().max()
 
@@ -246,10 +246,14 @@ def test_compiles_without_graph_breaks():
     ],
 )
 def test_bad_arguments_are_named(failure, argument, got, change):
+    device = torch.get_default_device()
     arguments = {
         **dict(zip(("phase", "gradient", "exp_avg", "exp_avg_sq"), state_of(2, 3), strict=True)),
         "step": 1,
-        **change,
+        **{
+            name: value.to(device) if isinstance(value, torch.Tensor) else value
+            for name, value in change.items()
+        },
     }
     with pytest.raises(failure, match=rf"phase_update_\(\): {argument}: expected .*{got}"):
         phase_update_(**arguments)

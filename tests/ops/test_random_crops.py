@@ -262,7 +262,8 @@ def test_any_number_of_threads_gives_the_same_bits(memory_format):
 
 
 def test_a_batch_equals_its_images_alone():
-    images, boxes = random(5, 3, 31, 30), BOXES[:5, None].expand(-1, 3, -1) + 0.01
+    images = random(5, 3, 31, 30)
+    boxes = BOXES[:5, None].expand(-1, 3, -1).to(images.device) + 0.01
     batch = random_crops(images, boxes, 17, **NOISE, identities=identities_of(5)).unflatten(
         0, (5, 3)
     )

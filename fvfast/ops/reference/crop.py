@@ -51,7 +51,9 @@ def sample_weights(
         outside the image.
     """
     if size > 1:
-        fraction = torch.arange(size, dtype=start.dtype, device=start.device) / (size - 1)
+        samples = torch.arange(size, dtype=start.dtype, device=start.device)
+        # By a tensor: on a GPU, torch divides by a number by multiplying with its inverse.
+        fraction = samples / torch.full_like(samples, size - 1)
     else:
         fraction = torch.full((1,), 0.5, dtype=start.dtype, device=start.device)
     span = (stop - start).unsqueeze(-1) * (length - 1)

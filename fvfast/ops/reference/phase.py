@@ -50,6 +50,9 @@ def half_spectrum_image(magnitude: torch.Tensor, phase: torch.Tensor, width: int
         (..., C, H, W), standardized over all pixels and channels of each image jointly.
     """
     spectrum = torch.polar(magnitude.expand_as(phase), phase)
+    if width == 1:
+        # cuFFT takes the only column for conjugate symmetric, which it need not be.
+        return standardize(torch.fft.ifft(spectrum, dim=-2).real)
     return standardize(torch.fft.irfft2(spectrum, s=(phase.shape[-2], width)))
 
 
