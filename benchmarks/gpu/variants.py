@@ -45,10 +45,10 @@ class Variant:
 
 TRANSFORMS, CROPS = "phase", "crop"
 VARIANTS = (
-    Variant("8 lanes", (("cuda/phase/spectrum.h", "kTileColumns", "8"),), TRANSFORMS),
-    Variant("4 lanes", (("cuda/phase/spectrum.h", "kTileColumns", "4"),), TRANSFORMS),
-    Variant("crops: 32 rows a block", (("cuda/crop/tile.h", "kCropRows", "32"),), CROPS),
-    Variant("crops: 16 rows a block", (("cuda/crop/tile.h", "kCropRows", "16"),), CROPS),
+    Variant("half the blocks", (("cuda/phase/tiling.h", "kWantedBlocks", "64"),), TRANSFORMS),
+    Variant("twice the blocks", (("cuda/phase/tiling.h", "kWantedBlocks", "256"),), TRANSFORMS),
+    Variant("crops: larger tiles", (("cuda/crop/tile.h", "kCropPixels", "8192"),), CROPS),
+    Variant("crops: smaller tiles", (("cuda/crop/tile.h", "kCropPixels", "2048"),), CROPS),
     Variant("256 threads", (("cuda/phase/tiling.h", "kTransformThreads", "256"),), TRANSFORMS),
 )  # fmt: skip
 
@@ -117,7 +117,7 @@ def write_sources(variant: Variant, folder: Path) -> Path:
     for file, constant, value in variant.constants:
         path = sources / file
         text, count = re.subn(
-            rf"(constexpr int {constant} = )[^;]+;", rf"\g<1>{value};", path.read_text()
+            rf"(constexpr int(?:64_t)? {constant} = )[^;]+;", rf"\g<1>{value};", path.read_text()
         )
         if count != 1:
             raise ValueError(

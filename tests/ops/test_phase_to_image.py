@@ -163,6 +163,26 @@ def test_batches_and_large_images(images, channels, height, width):
     assert_right(actual, *data, width)
 
 
+@pytest.mark.compiled
+@pytest.mark.parametrize(
+    ("images", "height", "width"),
+    [(1, 6, 700), (1, 6, 2100), (2, 300, 6), (2, 640, 6)],
+    ids=["8 columns", "16 columns", "8 rows", "16 rows"],
+)
+def test_blocks_of_many_lanes(images, height, width):
+    """CUDA blocks are this wide where an image has many columns, or a batch many rows."""
+    data = magnitude_of(3, height, width), phase_of(images, 3, height, width)
+    cotangent = cotangent_of(images, 3, height, width)
+    batch = image_and_gradient(kernels, *data, cotangent, width)
+    assert_right(batch, *data, cotangent, width)
+    found = kernels_for(torch.get_default_device())
+    if found is None or found.target is None:
+        return  # on the CPU torch transforms, a batch as it likes
+    alone = image_and_gradient(kernels, data[0], data[1][-1:], cotangent[-1:], width)
+    for one, many in zip(alone, batch, strict=True):
+        assert torch.equal(one[0], many[-1])
+
+
 LENGTHS = [
     *range(2, 65),
     *(97, 100, 125, 224, 225, 243, 256, 343, 384, 512, 640, 1000, 1024, 1280, 2048, 4096),

@@ -170,7 +170,7 @@ __global__ void __launch_bounds__(kCropThreads, CropMemory<Real, Element, kGroup
 // Tiles of about the same height.
 template <typename Memory, int kGroup>
 CropTiling tiling_of(const CropParams& params, bool dense) {
-  constexpr int64_t kPixels = kGroup == 1 ? 4096 : 2048;  // of a tile
+  constexpr int64_t kPixels = kGroup == 1 ? kCropPixels : kCropPixels / 2;
   CropTiling tiling{};
   const int64_t column_tiles = divided_up(params.width, Memory::kColumns);
   tiling.columns = column_tiles > 1 ? Memory::kColumns : static_cast<int>(params.width);

@@ -10,8 +10,9 @@ namespace fvfast::cuda {
 
 constexpr int kCropThreads = 256;
 constexpr int kCropWarps = kCropThreads / kWarp;
-constexpr int kCropRows = 64;     // of a block, at most
-constexpr int kUnit = 4 * kWarp;  // pixels that a warp makes at once
+constexpr int kCropPixels = 4096;  // of a block; half of it where it has several channels
+constexpr int kCropRows = 64;      // of a block, at most
+constexpr int kUnit = 4 * kWarp;   // pixels that a warp makes at once
 
 // Shared memory of a block for `kGroup` channels.
 template <typename Real, typename Element, int kGroup>

@@ -198,7 +198,7 @@ RowsGeometry rows_geometry(const SpectrumSizes& sizes, int planes, const Tiling&
   geometry.sizes = sizes;
   geometry.pitch = pitch_of(sizes);
   geometry.lanes = tiling.lanes;
-  geometry.tiles = static_cast<int>(divided_up(divided_up(sizes.height, 2), tiling.lanes / planes));
+  geometry.tiles = static_cast<int>(row_tiles_of(sizes, tiling.lanes, planes));
   geometry.plan = tiling.plan;
   return geometry;
 }

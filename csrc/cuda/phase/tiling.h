@@ -16,6 +16,11 @@
 namespace fvfast::cuda {
 
 constexpr int kTransformThreads = 512;
+// A sector of 32 bytes holds so many numbers of 8 bytes: fewer lanes would read what they drop.
+constexpr int kFewestLanes = 4;
+// Large GPUs have about as many multiprocessors, and fewer blocks leave some of them idle. One
+// number for all of them, so that sums are added up in the same order.
+constexpr int64_t kWantedBlocks = 128;
 
 // Columns go one to a lane. Rows go in pairs, as the real and imaginary part of one lane, and the
 // three planes of a pair that share colors lie in neighboring lanes.
@@ -26,8 +31,11 @@ struct Tiling {
   TransformPlan plan;
 };
 
-// As many lanes as there is room for: from `fewest` to kTileColumns.
-inline Tiling tiling_of(DType dtype, int64_t length, int fewest, int device, int most_threads) {
+// As many lanes as there is room for, from `fewest` to kTileColumns, and fewer as long as that
+// makes too few blocks: `blocks_with` says how many there are with some number of lanes.
+template <typename Count>
+Tiling tiling_of(DType dtype, int64_t length, int fewest, int device, int most_threads,
+                 const Count& blocks_with) {
   Tiling tiling{};
   if (!make_plan(length, &tiling.plan)) return tiling;
   const size_t limit = shared_limit(device, "transform_fits");
@@ -35,6 +43,7 @@ inline Tiling tiling_of(DType dtype, int64_t length, int fewest, int device, int
     const size_t bytes = with_real(
         dtype, [&](auto real) { return TransformMemory<decltype(real)>::bytes(length, lanes); });
     if (bytes > limit) continue;
+    if (lanes > kFewestLanes && blocks_with(lanes) < kWantedBlocks) continue;
     // Eight numbers for each thread, where that makes whole warps that divide into lanes.
     const int64_t wanted = length * lanes / 8;
     tiling.threads = static_cast<int>(
@@ -46,18 +55,31 @@ inline Tiling tiling_of(DType dtype, int64_t length, int fewest, int device, int
   return tiling;
 }
 
-inline Tiling column_tiling(DType dtype, const SpectrumSizes& sizes, int device,
-                            int most_threads = kTransformThreads) {
-  return tiling_of(dtype, sizes.height, 1, device, most_threads);
-}
-
-inline Tiling row_tiling(DType dtype, const SpectrumSizes& sizes, bool has_colors, int device) {
-  return tiling_of(dtype, sizes.width, has_colors ? 4 : 1, device, kTransformThreads);
-}
-
 // Blocks that share the columns of one channel.
 inline int64_t tiles_of(const SpectrumSizes& sizes, int lanes) {
   return divided_up(sizes.half(), lanes);
+}
+
+// Blocks that share the rows of `planes` planes.
+inline int64_t row_tiles_of(const SpectrumSizes& sizes, int lanes, int planes) {
+  return divided_up(divided_up(sizes.height, 2), lanes / planes);
+}
+
+// The lanes depend on one image, not on their number: blocks add up the columns of their lanes, and
+// an image has the same bits alone and in a batch.
+inline Tiling column_tiling(DType dtype, const SpectrumSizes& sizes, int device,
+                            int most_threads = kTransformThreads) {
+  return tiling_of(dtype, sizes.height, 1, device, most_threads,
+                   [&](int lanes) { return sizes.channels * tiles_of(sizes, lanes); });
+}
+
+// Blocks of rows add nothing up.
+inline Tiling row_tiling(DType dtype, const SpectrumSizes& sizes, bool has_colors, int device) {
+  const int planes = has_colors ? 3 : 1;
+  return tiling_of(
+      dtype, sizes.width, has_colors ? 4 : 1, device, kTransformThreads, [&](int lanes) {
+        return sizes.images * (sizes.channels / planes) * row_tiles_of(sizes, lanes, planes);
+      });
 }
 
 inline size_t complex_bytes(DType dtype) { return dtype == DType::kFloat64 ? 16 : 8; }
