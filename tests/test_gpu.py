@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from injected_runs import golden_settings
+from test_endings import ENDINGS, METHODS, Ascents, assert_same
 from test_golden_run import assert_close, objectives
 
 from fvfast import Objective, maco
@@ -345,6 +346,36 @@ def test_passes_are_replayed_from_a_graph(network, monkeypatch, precision):
     for mine, its in zip(actual, expected, strict=True):
         # The same kernels in the same order; those that add atomically differ by rounding.
         assert_close(mine, its, 1e-4 if precision is None else 3e-2)
+
+
+@pytest.mark.parametrize("precision", [None, "bfloat16"])
+def test_the_host_waits_for_no_step(network, precision):
+    def waits(nb_steps):
+        run = Run(
+            Objective.neuron(network, -1, [3, 4], input_shape=INPUT),
+            MacoSettings(nb_steps=nb_steps, nb_crops=4, custom_shape=SIZES[0], precision=precision),
+            progress=False,
+            device="cuda",
+        )
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            torch.cuda.set_sync_debug_mode("warn")
+            try:
+                run.draw([0, 1])
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+        return sum("synchronizing CUDA operation" in str(warning.message) for warning in caught)
+
+    waits(20)  # what a first run sets up
+    assert waits(20) == waits(60) > 0
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("method", METHODS)
+def test_images_that_end_are_kept_as_if_the_host_had_looked_at_once(method, ending):
+    ascents = Ascents(METHODS[method], ENDINGS[ending], device="cuda")
+    for save_every in (None, 3):
+        assert_same(ascents.run(None, save_every=save_every), ascents.run(0, save_every=save_every))
 
 
 class LooksAtItsInput(torch.nn.Module):

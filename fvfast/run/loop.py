@@ -13,12 +13,16 @@ from fvfast._shared.messages import warn_user
 from fvfast.engine.borrowing.interrupts import let_interrupts_through, opened, user_insists
 from fvfast.engine.memory import available_memory, reused_memory
 from fvfast.parametrizations.base import Parametrization
+from fvfast.run.endings import Endings, Looks, are_finite
 from fvfast.run.memory_checks import Available, free_bytes, gibibytes
 from fvfast.run.progress import StepBar
 from fvfast.run.score_table import ScoreTable
 
 PATIENCE_WITHOUT_GRADIENT = 10
 """Steps without any gradient after which the user is told."""
+
+LAG = 2
+"""Steps that a GPU is ahead of the host's looks: while it takes one, the host prepares another."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +131,7 @@ def run_ascent(
     callback: Callback | None = None,
     save_every: int | None = None,
     available: Available = available_memory,
+    lag: int | None = None,
 ) -> Ascent:
     """Take up to ``nb_steps`` steps of gradient ascent.
 
@@ -148,6 +153,9 @@ def run_ascent(
         See `fvfast.maco`.
     available
         Says how many bytes are free for the images that are kept.
+    lag
+        How many steps later the host looks whether numbers are finite. Default: `LAG` on a GPU,
+        unless a callback has to know at once. The results are the same.
 
     Returns
     -------
@@ -164,8 +172,10 @@ def run_ascent(
     KeyboardInterrupt
         The user interrupts before the first step is taken, or twice within three seconds.
     """
+    if lag is None:
+        lag = LAG if callback is None and parametrization.state.is_cuda else 0
     loop = _Loop(
-        parametrization, render, names, nb_steps, transparency, callback, save_every, available
+        parametrization, render, names, nb_steps, transparency, callback, save_every, available, lag
     )
     try:
         with reused_memory():
@@ -176,6 +186,7 @@ def run_ascent(
                 bar.step(lambda: loop.scores.last().mean().item())
             let_interrupts_through()
     except KeyboardInterrupt:
+        loop.catch_up()
         if not len(loop.scores) or user_insists():
             raise
         loop.result.interrupted = True
@@ -202,6 +213,7 @@ class _Loop:
         callback: Callback | None,
         save_every: int | None,
         available: Available,
+        lag: int,
     ) -> None:
         self.state = parametrization.state
         self.ascend = parametrization.ascend
@@ -213,83 +225,76 @@ class _Loop:
         self.available = available
         self.result = Ascent()
         self.scores = ScoreTable(len(names))
-        self.transparency = transparency
-        self.final_transparency: dict[int, torch.Tensor] = {}  # of images that have ended
-        self.running = torch.ones(len(names), dtype=torch.bool, device=self.state.device)
-        self.has_gradient = torch.zeros_like(self.running)
-        self.last_good = self.state.detach().clone()
+        self.looks = Looks(lag)
+        self.endings = Endings(self.state, names, transparency, self.looks)
+        self.has_gradient = torch.zeros_like(self.endings.running)
         self.saved_step = -1
 
     def take(self, step: int, gradients: Gradients) -> bool:
         """Update the images with one step's gradients; False ends the run."""
+        endings = self.endings
+        endings.begin_step()
         # A sum is not finite if one of its terms is not.
-        finite = (gradients.scores + gradients.gradient.flatten(1).sum(1)).isfinite()
-        self._stop(step, self.running & ~finite, "the score or its gradient")
-        if not bool(self.running.any()):
-            return False
-        self.last_good.copy_(self.state.detach())
-        self.scores.append(gradients.scores.where(self.running, float("nan")))
+        totals = gradients.scores + gradients.gradient.flatten(1).sum(1)
+        endings.check_scores(step, are_finite(totals))
+        if endings.ended_at is not None:
+            return self._goes_on()
+        endings.keep()
+        self.scores.append(gradients.scores.where(endings.running, float("nan")))
         self._watch_for_missing_gradient(step, gradients.gradient)
-        self._update(step, gradients.gradient)
+        self.ascend(endings.gradient_of_running(gradients.gradient))
+        endings.check_update(step, are_finite(self.state.detach().flatten(1).sum(1)))
         is_full = False
         if self.save_every and (step + 1) % self.save_every == 0:
+            self.catch_up()  # saving waits for the device anyway
+            if len(self.scores) <= step:
+                return False  # no image has taken this step
             self._save(step)
             is_full = self._is_full(step)
-        return not self._call_back(step, gradients.scores) and not is_full
+        self.looks.after(step)
+        goes_on = not self._call_back(step, gradients.scores)
+        return self._goes_on() and goes_on and not is_full
+
+    def catch_up(self) -> None:
+        """Look at what the last steps have given."""
+        self.looks.catch_up()
+        self._goes_on()
 
     def finish(self) -> Ascent:
         """Add the final images, unless the last step has saved them."""
-        if self.saved_step != len(self.scores) - 1 or not self.result.images:
+        self.catch_up()
+        is_saved = self.saved_step == len(self.scores) - 1 and not self.endings.are_news
+        if not is_saved or not self.result.images:
             self._save(len(self.scores) - 1)
         self.result.scores = self.scores.whole()
         return self.result
 
-    def _stop(self, step: int, failed: torch.Tensor, what: str) -> None:
-        """End the run of some images, and put them back to their last good state."""
-        if not bool(failed.any()):
-            return
-        indices = failed.nonzero().flatten().tolist()
-        warn_user(
-            f"step {step}: {what} is not finite for "
-            f"{', '.join(self.names[index] for index in indices)}; the last finite image is kept. "
-            "Check the model's output, values_range and the learning rate.",
-            RuntimeWarning,
-        )
-        self.running = self.running & ~failed
-        with torch.no_grad():
-            self.state[failed] = self.last_good[failed]
-        self.saved_step = -1  # what was saved last is no longer the final image
-        if self.transparency is not None:
-            for index in indices:
-                self.final_transparency[index] = self.transparency[index].clone()
+    def _goes_on(self) -> bool:
+        """Whether an image still runs; otherwise forget the steps that none has taken."""
+        if self.endings.ended_at is None:
+            return True
+        self.scores.drop_from(self.endings.ended_at)
+        return False
 
     def _watch_for_missing_gradient(self, step: int, gradient: torch.Tensor) -> None:
         if step >= PATIENCE_WITHOUT_GRADIENT:
             return
         self.has_gradient |= gradient.flatten(1).any(1)
-        without = self.running & ~self.has_gradient
-        if step == min(PATIENCE_WITHOUT_GRADIENT, self.nb_steps) - 1 and bool(without.any()):
-            names = [self.names[index] for index in without.nonzero().flatten().tolist()]
-            warn_user(
-                f"the gradient was zero in each of the first {step + 1} steps for "
-                f"{', '.join(names)}: the unit is dead on these images, or values_range is not "
-                "the range that the model expects. (optimize(warmup_steps=...) can wake units "
-                "behind a ReLU.)",
-                RuntimeWarning,
-            )
+        if step == min(PATIENCE_WITHOUT_GRADIENT, self.nb_steps) - 1:
+            without = self.endings.running & ~self.has_gradient
+            self.looks.at(step, without, lambda without: self._say_without_gradient(step, without))
 
-    def _update(self, step: int, gradient: torch.Tensor) -> None:
-        if bool(self.running.all()):
-            self.ascend(gradient)
-        else:
-            stopped = ~self.running
-            gradient[stopped] = 0
-            self.ascend(gradient)
-            # Momentum would still move the images that have ended.
-            with torch.no_grad():
-                self.state[stopped] = self.last_good[stopped]
-        finite = self.state.detach().flatten(1).sum(1).isfinite()
-        self._stop(step, self.running & ~finite, "the image after its update")
+    def _say_without_gradient(self, step: int, without: torch.Tensor) -> None:
+        if not bool(without.any()):
+            return
+        names = [self.names[index] for index in without.nonzero().flatten().tolist()]
+        warn_user(
+            f"the gradient was zero in each of the first {step + 1} steps for "
+            f"{', '.join(names)}: the unit is dead on these images, or values_range is not "
+            "the range that the model expects. (optimize(warmup_steps=...) can wake units "
+            "behind a ReLU.)",
+            RuntimeWarning,
+        )
 
     def _call_back(self, step: int, scores: torch.Tensor) -> bool:
         if self.callback is None:
@@ -318,10 +323,9 @@ class _Loop:
         return True
 
     def _save(self, step: int) -> None:
-        self.saved_step = step
+        self.saved_step, self.endings.are_news = step, False
+        self.endings.put_back()
         self.result.images.append(self.render().cpu())
-        if self.transparency is not None:
-            transparency = self.transparency.cpu().clone()
-            for index, final in self.final_transparency.items():
-                transparency[index] = final.cpu()
-            self.result.transparencies.append(transparency)
+        transparency = self.endings.transparency
+        if transparency is not None:
+            self.result.transparencies.append(transparency.cpu().clone())

@@ -46,9 +46,7 @@ class BarOfSteps:
 
     def step(self, score: Callable[[], float]) -> None:
         """Go on by one step."""
-        self._bar.update()
-        if not self._bar.disable:
-            self._bar.set_postfix(score=f"{score():.4g}", refresh=False)
+        _go_on(self._bar, 1, score)
 
     def close(self) -> None:
         """Leave the bar as it is."""
@@ -92,12 +90,20 @@ class _Batch:
         self._images_per_step = images_per_step
 
     def step(self, score: Callable[[], float]) -> None:
-        self._bar.update(self._images_per_step)
-        if not self._bar.disable:
-            self._bar.set_postfix(score=f"{score():.4g}", refresh=False)
+        _go_on(self._bar, self._images_per_step, score)
 
     def close(self) -> None:
         pass  # the next batch goes on with it
+
+
+def _go_on(bar: Any, amount: float, score: Callable[[], float]) -> None:
+    """Go on, with the score that the next refresh will show.
+
+    It is read after a refresh, some ten times a second: a GPU may have to be waited for.
+    """
+    has_refreshed = bar.update(amount)
+    if not bar.disable and (has_refreshed or bar.n >= bar.total):
+        bar.set_postfix(score=f"{score():.4g}", refresh=False)
 
 
 def _label(names: Sequence[str]) -> str:

@@ -33,6 +33,10 @@ class ScoreTable:
         self._table[:, self._steps] = scores
         self._steps += 1
 
+    def drop_from(self, step: int) -> None:
+        """Forget the scores of a step and of those after it."""
+        self._steps = min(self._steps, step)
+
     def __len__(self) -> int:
         """Count the steps."""
         return self._steps
