@@ -97,7 +97,7 @@ struct CropGradientParams {
   const void* boxes;     // as in CropParams
   void* image_gradient;  // (batch, channels, image_height, image_width), contiguous
   void* transparency;    // the same sizes and type, or null
-  void* scratch;         // crop_gradient_scratch() bytes, aligned to 64; CUDA needs none
+  void* scratch;         // crop_gradient_scratch() bytes, aligned to 64
   DType gradient_dtype;  // any
   DType box_dtype;       // float32 or float64
   DType image_dtype;     // of image_gradient and transparency, and of the arithmetic: float32 or
@@ -312,6 +312,8 @@ void draw_boxes(const BoxParams& params, const Target& target);
 void inject_noise(const NoiseParams& params, const Target& target);
 void crop_resize(const CropParams& params, const Target& target);
 void crop_gradient(const CropGradientParams& params, const Target& target);
+// Reads sizes and the type of the image only.
+int64_t crop_gradient_scratch(const CropGradientParams& params);
 
 // Whether the transforms of this height and width run in shared memory of the device.
 bool transform_fits(DType dtype, const SpectrumSizes& sizes, bool has_colors, int device);

@@ -84,7 +84,9 @@ class Sizes:
             "image_rows_kernel": half + image,
             "boxes_kernel": 4 * FLOAT * self.images * self.crops,
             "crop_kernel": image + crops,
-            "crop_gradient_kernel": crops + 3 * image,  # with the transparency
+            # With the transparency, by whichever of the two kernels.
+            "crop_gradient_kernel": crops + 3 * image,
+            "add_parts_kernel": 7 * image,  # four parts, the gradient, and the transparency twice
             "gradient_rows_kernel": 2 * image + half,
             "gradient_columns_kernel": half + 2 * phase + magnitude,
             "phase_update_kernel": 7 * phase,

@@ -72,9 +72,19 @@ void check_row_stride(const std::string& name, const std::string& argument, int6
   }
 }
 
+#ifdef FVFAST_WITH_CUDA
+int64_t cuda_scratch_of(const CropGradientParams& params) {
+  return cuda::crop_gradient_scratch(params);
+}
+#else
+int64_t cuda_scratch_of(const CropGradientParams&) { return 0; }  // the launch is refused
+#endif
+
 // Bytes of scratch memory, which are limited as the elements of any tensor are.
-int64_t scratch_of(const std::string& name, const CropGradientParams& params) {
-  const int64_t bytes = cpu::crop_gradient_scratch(params);
+int64_t scratch_of(const std::string& name, const CropGradientParams& params,
+                   const TargetArgument& target) {
+  const int64_t bytes =
+      target.has_value() ? cuda_scratch_of(params) : cpu::crop_gradient_scratch(params);
   if (bytes > kMaxElements) reject(name, "sizes", "at most 2^48 bytes of scratch memory", "more");
   return bytes;
 }
@@ -121,11 +131,12 @@ void crop_resize(const Buffer& images, const Buffer& boxes, const Buffer& out,
   run_on(target, params, &cpu::crop_resize, FVFAST_CUDA_LAUNCHER(crop_resize));
 }
 
-int64_t crop_gradient_scratch(const std::string& image_dtype, const Sizes& sizes) {
+int64_t crop_gradient_scratch(const std::string& image_dtype, const Sizes& sizes,
+                              const TargetArgument& target) {
   const std::string name = "crop_gradient_scratch";
   CropGradientParams params{};
   params.image_dtype = real_of(name, "image_dtype", image_dtype);
-  return take_sizes(name, sizes, params) ? 0 : scratch_of(name, params);
+  return take_sizes(name, sizes, params) ? 0 : scratch_of(name, params, target);
 }
 
 void crop_gradient(const Buffer& gradient, const Buffer& boxes, const Buffer& image_gradient,
@@ -150,8 +161,8 @@ void crop_gradient(const Buffer& gradient, const Buffer& boxes, const Buffer& im
                                            params.height, params.width};
   const int64_t pixels = params.batch * params.channels * params.image_height * params.image_width;
   Memory memory(name);
-  if (!target.has_value()) {
-    params.scratch = memory.writes_bytes("scratch", scratch, scratch_of(name, params), 64);
+  if (const int64_t bytes = scratch_of(name, params, target); bytes > 0) {
+    params.scratch = memory.writes_bytes("scratch", scratch, bytes, 64);
   }
   take_boxes(boxes, memory, params);
   if (!target.has_value()) check_boxes(name, params);
@@ -178,7 +189,7 @@ void bind_crop(py::module_& module) {
              "Crops of images, with noise. Sizes are "
              "(batch, crops, channels, image_height, image_width, height, width).");
   module.def("crop_gradient_scratch", &crop_gradient_scratch, py::kw_only(), py::arg("image_dtype"),
-             py::arg("sizes"), "Bytes of scratch for crop_gradient.");
+             py::arg("sizes"), py::arg("target"), "Bytes of scratch for crop_gradient.");
   module.def("crop_gradient", &crop_gradient, py::kw_only(), py::arg("gradient"), py::arg("boxes"),
              py::arg("image_gradient"), py::arg("transparency"), py::arg("scratch"),
              py::arg("gradient_dtype"), py::arg("image_dtype"), py::arg("box_dtype"),

@@ -151,9 +151,9 @@ def _gradient_native(
     boxes = _readable(boxes)
     image_gradient = _gradient_fake(gradient, boxes, image_height, image_width, dtype)
     sizes = (*boxes.shape[:2], gradient.shape[1], image_height, image_width, *gradient.shape[2:])
-    scratch_bytes = 0
-    if kernels.target is None:
-        scratch_bytes = kernels.module.crop_gradient_scratch(image_dtype=_name(dtype), sizes=sizes)
+    scratch_bytes = kernels.module.crop_gradient_scratch(
+        image_dtype=_name(dtype), sizes=sizes, target=kernels.target
+    )
     scratch = gradient.new_empty(scratch_bytes, dtype=torch.uint8)
     kernels.module.crop_gradient(
         gradient=buffer(gradient),

@@ -127,7 +127,7 @@ def crop_resize(rng: random.Random, memory: Memory) -> Arguments:
 
 def crop_gradient_scratch(rng: random.Random, memory: Memory) -> Arguments:
     del memory  # it looks at sizes alone
-    return {"image_dtype": rng.choice(REAL), "sizes": crop_sizes(rng)}
+    return {"image_dtype": rng.choice(REAL), "sizes": crop_sizes(rng), "target": None}
 
 
 def crop_gradient(rng: random.Random, memory: Memory, module: Any) -> Arguments:
@@ -139,7 +139,7 @@ def crop_gradient(rng: random.Random, memory: Memory, module: Any) -> Arguments:
     )
     image = [batch, channels, image_height, image_width]
     transparency, transparency_strides = memory.strided(image, image_dtype)
-    scratch_bytes = module.crop_gradient_scratch(image_dtype=image_dtype, sizes=sizes)
+    scratch_bytes = module.crop_gradient_scratch(image_dtype=image_dtype, sizes=sizes, target=None)
     return {
         "gradient": gradient,
         "boxes": boxes(rng, memory, batch * crops, box_dtype),

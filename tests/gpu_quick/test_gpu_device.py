@@ -18,7 +18,7 @@ from benchmarks.gpu.operations import Meter
 from benchmarks.gpu.place import Place
 from benchmarks.gpu.profile import NothingSeenError, Profiler
 from benchmarks.gpu.records import Records, read_records
-from benchmarks.gpu.steps import Counts, Watch
+from benchmarks.gpu.steps import BOX, Counts, Watch
 from benchmarks.gpu.timing import GraphClock, WallClock
 from benchmarks.gpu.work import Sizes
 from benchmarks.step_parts import Part
@@ -140,11 +140,13 @@ def test_waits_are_counted_where_they_are(monkeypatch):
     profiler = types.SimpleNamespace(start=str, stop=lambda steps: steps)
     watch = Watch(place(), Counts(warm_up=2, timed=3, watched=2, profiled=1), profiler)
     waits_before = []
+    watch(0)
+    watch(7)  # as by a check of the settings
     for step in range(watch.counts.total):
         waits_before.append(device.waits)
         if modes == ["warn"]:
             warnings.warn("called a synchronizing CUDA operation", stacklevel=1)
-        watch(types.SimpleNamespace(step=step))
+        assert watch(step + 1) == BOX
     assert modes == ["warn", "default"]
     assert list(watch.waits.values()) == [2]
     assert next(iter(watch.waits)).startswith("test_gpu_device.py:")

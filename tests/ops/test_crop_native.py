@@ -19,7 +19,7 @@ PIXELS, TRANSPARENCY = torch.zeros(1, 3, 8, 9), torch.zeros(1, 3, 8, 9)
 BOXES = torch.full((1, 2, 4), 0.5, dtype=torch.float64)
 SCRATCH = torch.zeros(2**17, dtype=torch.uint8)
 SCRATCH_ADDRESS = SCRATCH.data_ptr() + -SCRATCH.data_ptr() % 64
-SCRATCH_OF = {"image_dtype": "float32", "sizes": SIZES}
+SCRATCH_OF = {"image_dtype": "float32", "sizes": SIZES, "target": None}
 NONE = (0, 0)
 
 
@@ -88,14 +88,14 @@ def test_sizes(function, sizes):
     with pytest.raises(ValueError, match=r"\(\): sizes: expected .*, got"):
         function(sizes=sizes, **changes)
     with pytest.raises(ValueError, match=r"\(\): sizes: expected .*, got"):
-        native().crop_gradient_scratch(image_dtype="float32", sizes=sizes)
+        native().crop_gradient_scratch(image_dtype="float32", sizes=sizes, target=None)
 
 
 def test_scratch_of_which_there_cannot_be_enough():
     # 2^44 boxes, each with more than 2^24 bytes: their product overflows 64 bits.
     sizes = (1, 2**44, 1, 2**24, 2**24, 1, 1)
     with pytest.raises(ValueError, match=r"crop_gradient_scratch\(\): sizes: expected .* scratch"):
-        native().crop_gradient_scratch(image_dtype="float32", sizes=sizes)
+        native().crop_gradient_scratch(image_dtype="float32", sizes=sizes, target=None)
     with pytest.raises(ValueError, match=r"crop_gradient\(\): sizes: expected .* scratch"):
         gradient(sizes=sizes)
 
@@ -181,4 +181,4 @@ def test_nothing_to_do_reads_no_memory(sizes):
     gradient(
         sizes=sizes, gradient=NONE, boxes=NONE, image_gradient=NONE, transparency=NONE, scratch=NONE
     )
-    assert native().crop_gradient_scratch(image_dtype="float32", sizes=sizes) == 0
+    assert native().crop_gradient_scratch(image_dtype="float32", sizes=sizes, target=None) == 0

@@ -1,6 +1,7 @@
 // The gradient of cropping with respect to the image, as a gather: a block adds up the
 // contributions of all crops to a tile of the image, in a fixed order. There are no atomics, and
-// the bits are the same in every run.
+// the bits are the same in every run. Where there are few tiles, a block has a part of the crops
+// (gradient_tile.h), and another kernel adds up the parts.
 //
 // Like the crop it is separable. For each box that reaches the tile (reach.h), in pieces of a crop:
 //
@@ -31,6 +32,14 @@
 
 namespace fvfast::cuda {
 
+constexpr int kAddThreads = 256;
+
+// The crops of a part, of those that a block looks at together.
+__device__ __forceinline__ unsigned crops_of_part(unsigned part) {
+  static_assert(kCropsPerLook == 32 && kGradientParts == 4, "every fourth bit of 32");
+  return 0x11111111u << part;
+}
+
 // While boxes are looked at, which takes many registers, the sums lie in shared memory.
 template <int kThreads, typename Real>
 __device__ __forceinline__ void park(const Real (&sums)[2][4], int thread, Real* parked) {
@@ -44,9 +53,28 @@ __device__ __forceinline__ void take_back(const Real* parked, int thread, Real (
   for (int i = 0; i < 8; ++i) sums[i / 4][i % 4] = parked[i * kThreads + thread];
 }
 
+// Adds the sums of a part to those of the parts before it, and begins the next part.
+template <int kThreads, typename Real>
+__device__ __forceinline__ void add_part(bool is_first, int thread, Real (&sums)[2][4],
+                                         Real* totals) {
+  FVFAST_UNROLL
+  for (int i = 0; i < 8; ++i) {
+    Real* total = totals + i * kThreads + thread;
+    *total = is_first ? sums[i / 4][i % 4] : *total + sums[i / 4][i % 4];
+    sums[i / 4][i % 4] = 0;
+  }
+}
+
+template <typename Real>
+__device__ __forceinline__ void add_absolute(Real gradient, Real* transparency) {
+  const Real absolute = std::fabs(gradient);
+  if (std::isfinite(absolute)) *transparency += absolute;
+}
+
 // Writes the sums of a thread, and adds their absolute values to the transparency.
 template <int kGroup, typename Real>
 __device__ __forceinline__ void write_pixels(const CropGradientParams& params,
+                                             const GradientTiling& tiling,
                                              const GradientTile<kGroup>& tile, int channel,
                                              const OwnPixels& own, const Real (&sums)[2][4]) {
   const int64_t plane = tile.image * params.channels + tile.first_channel + channel;
@@ -57,6 +85,7 @@ __device__ __forceinline__ void write_pixels(const CropGradientParams& params,
     const int x = tile.first_pixel + own.column + other * kWarp;
     if (x >= params.image_width) continue;
     Real* image_gradient = static_cast<Real*>(params.image_gradient) +
+                           first_part_of(tiling) * tiling.pixels +
                            (plane * params.image_height + first) * params.image_width + x;
     FVFAST_UNROLL
     for (int i = 0; i < 4; ++i) {
@@ -69,9 +98,8 @@ __device__ __forceinline__ void write_pixels(const CropGradientParams& params,
         first * params.transparency_strides[2] + x * params.transparency_strides[3];
     FVFAST_UNROLL
     for (int i = 0; i < 4; ++i) {
-      const Real absolute = std::fabs(sums[other][i]);
-      if (i < rows && std::isfinite(absolute)) {
-        transparency[i * params.transparency_strides[2]] += absolute;
+      if (i < rows) {
+        add_absolute(sums[other][i], transparency + i * params.transparency_strides[2]);
       }
     }
   }
@@ -131,6 +159,7 @@ __global__ void __launch_bounds__(kTileColumns* kGroup, kGradientBlocks<Real, El
   constexpr int kThreads = kTileColumns * kGroup;
   __shared__ alignas(16) Real raw[kGroup * kPieceRows * kRawPitch];
   __shared__ alignas(16) Real blended[kGroup * kBlendedChannel * 4];
+  __shared__ Real totals[8 * kThreads];
   __shared__ Real row_share[kPieceRows];
   __shared__ Real column_share[kPieceColumns];
   __shared__ int column_list[kPieceColumns];
@@ -155,16 +184,21 @@ __global__ void __launch_bounds__(kTileColumns* kGroup, kGradientBlocks<Real, El
   Real sums[2][4] = {};
   park<kThreads>(sums, thread.index, raw);
   if (thread.index == 0) pose_questions(params, tile.first_row, tile.first_pixel, questions);
-  const int64_t looks = (params.crops + kCropsPerLook - 1) / kCropsPerLook;
-  for (unsigned look = 0; look < looks; ++look) {
+  // For each part, all looks. One counter takes one register.
+  for (unsigned turn = 0; turn < tiling.turns; ++turn) {
     __syncthreads();
-    look_at_boxes(params, thread, tile.image, int64_t{look} * kCropsPerLook, memory.boxes);
+    if (turn == 0 || tiling.looks > 1) {
+      look_at_boxes(params, thread, tile.image, int64_t{turn % tiling.looks} * kCropsPerLook,
+                    memory.boxes);
+    }
     __syncthreads();
     take_back<kThreads>(raw, thread.index, sums);
     __syncthreads();
-    for (unsigned rest = reaching[0] & reaching[1]; rest != 0; rest &= rest - 1) {
+    for (unsigned rest =
+             reaching[0] & reaching[1] & crops_of_part(first_part_of(tiling) + turn / tiling.looks);
+         rest != 0; rest &= rest - 1) {
       const int candidate = __ffs(static_cast<int>(rest)) - 1;
-      const int64_t crop = int64_t{look} * kCropsPerLook + candidate;
+      const int64_t crop = int64_t{turn % tiling.looks} * kCropsPerLook + candidate;
       const Reach& columns = column_reach[candidate];
       const typename Element::Storage* gradient =
           static_cast<const typename Element::Storage*>(params.gradient) +
@@ -185,10 +219,36 @@ __global__ void __launch_bounds__(kTileColumns* kGroup, kGradientBlocks<Real, El
         __syncthreads();
       }
     }
+    if ((turn + 1) % tiling.looks == 0) {
+      add_part<kThreads>(turn < tiling.looks, thread.index, sums, totals);
+    }
     park<kThreads>(sums, thread.index, raw);
   }
-  take_back<kThreads>(raw, thread.index, sums);
-  write_pixels(params, tile, thread.channel, own, sums);
+  take_back<kThreads>(totals, thread.index, sums);
+  write_pixels(params, tiling, tile, thread.channel, own, sums);
+}
+
+// Adds up the sums of the parts, (kGradientParts, planes, H, W), where blocks have one each.
+template <typename Real>
+__global__ void __launch_bounds__(kAddThreads)
+    add_parts_kernel(const CropGradientParams params, const Real* parts, int64_t pixels,
+                     int64_t first_plane) {
+  const int64_t plane_pixels = params.image_height * params.image_width;
+  const int64_t pixel = int64_t{blockIdx.x} * kAddThreads + threadIdx.x;
+  if (pixel >= plane_pixels) return;
+  const int64_t plane = first_plane + blockIdx.y;
+  const int64_t at = plane * plane_pixels + pixel;
+  Real sum = parts[at];
+  FVFAST_UNROLL
+  for (int part = 1; part < kGradientParts; ++part) sum += parts[part * pixels + at];
+  static_cast<Real*>(params.image_gradient)[at] = sum;
+  if (params.transparency == nullptr) return;
+  const int64_t image = plane / params.channels, channel = plane % params.channels;
+  const int64_t row = pixel / params.image_width, column = pixel % params.image_width;
+  add_absolute(sum,
+               static_cast<Real*>(params.transparency) + image * params.transparency_strides[0] +
+                   channel * params.transparency_strides[1] + row * params.transparency_strides[2] +
+                   column * params.transparency_strides[3]);
 }
 
 // Whether each row of the gradient consists of whole groups of `elements`, aligned to `bytes`.
@@ -205,19 +265,62 @@ static bool has_packs(const CropGradientParams& params, bool interleaved, int64_
   return packs;
 }
 
+static int64_t tiles_of(const CropGradientParams& params) {
+  return divided_up(params.image_width, kTileColumns) * divided_up(params.image_height, kTileRows);
+}
+
+static int64_t pixels_of(const CropGradientParams& params) {
+  return params.batch * params.channels * params.image_height * params.image_width;
+}
+
+// Channels that a block has: three or four, others each by itself.
+template <typename Real>
+int64_t group_of(const CropGradientParams& params) {
+  const bool together = params.channels == 3 || params.channels == 4;
+  return sizeof(Real) == sizeof(float) && together ? params.channels : 1;
+}
+
+template <typename Real>
+bool has_parts(const CropGradientParams& params) {
+  const int64_t planes = params.batch * params.channels / group_of<Real>(params);
+  return params.crops >= 2 * kGradientParts && tiles_of(params) * planes <= kFewGradientBlocks;
+}
+
+template <typename Real>
+void launch_add_parts_kernel(const CropGradientParams& params, const Target& target) {
+  const unsigned blocks =
+      grid_x(divided_up(params.image_height * params.image_width, kAddThreads), "crop_gradient");
+  const int64_t planes = params.batch * params.channels;
+  for (int64_t first = 0; first < planes; first += kGridYz) {
+    add_parts_kernel<Real>
+        <<<dim3(blocks, grid_yz(planes - first)), kAddThreads, 0, stream_of(target)>>>(
+            params, static_cast<const Real*>(params.scratch), pixels_of(params), first);
+    check_launch("crop_gradient");
+  }
+}
+
 template <typename Real, typename Element, int kGroup>
-void launch_crop_gradient_kernel(const CropGradientParams& params, bool interleaved,
+void launch_crop_gradient_kernel(CropGradientParams params, bool interleaved,
                                  const Target& target) {
+  const bool in_parts = has_parts<Real>(params);
   GradientTiling tiling{};
-  const int64_t column_tiles = divided_up(params.image_width, kTileColumns);
-  const unsigned tiles =
-      grid_x(column_tiles * divided_up(params.image_height, kTileRows), "crop_gradient");
-  tiling.column_tiles = static_cast<unsigned>(column_tiles);
+  const int64_t blocks = tiles_of(params) * (in_parts ? kGradientParts : 1);
+  const unsigned tiles = grid_x(blocks, "crop_gradient");
+  tiling.tiles = static_cast<unsigned>(tiles_of(params));
+  tiling.column_tiles = static_cast<unsigned>(divided_up(params.image_width, kTileColumns));
+  tiling.looks = static_cast<unsigned>(divided_up(params.crops, kCropsPerLook));
+  tiling.turns = tiling.looks * (in_parts ? 1 : kGradientParts);
+  tiling.pixels = pixels_of(params);
   tiling.interleaved = interleaved;
   // Rows in whole sectors of 32 bytes are read by sectors, so that no two warps share one.
   tiling.align = has_packs(params, interleaved, 2 * kPack<Element>, 32) ? 2 * kPack<Element>
                  : has_packs(params, interleaved, kPack<Element>, 16)   ? kPack<Element>
                                                                         : 0;
+  const CropGradientParams whole = params;
+  if (in_parts) {
+    params.image_gradient = params.scratch;
+    params.transparency = nullptr;
+  }
   const int64_t groups = params.channels / kGroup;
   for (int64_t image = 0; image < params.batch; image += kGridYz) {
     for (int64_t group = 0; group < groups; group += kGridYz) {
@@ -229,6 +332,7 @@ void launch_crop_gradient_kernel(const CropGradientParams& params, bool interlea
       check_launch("crop_gradient");
     }
   }
+  if (in_parts) launch_add_parts_kernel<Real>(whole, target);
 }
 
 // Whether the channels of a pixel and the pixels of a row follow one another.
@@ -237,23 +341,29 @@ static bool is_interleaved(const CropGradientParams& params) {
          (params.width == 1 || params.gradient_strides[4] == params.channels);
 }
 
-// Three or four channels in one block, others each by itself.
 template <typename Real, typename Element>
 void launch_by_channels(const CropGradientParams& params, const Target& target) {
   if constexpr (sizeof(Real) == sizeof(float)) {
     const bool interleaved = is_interleaved(params);
-    if (params.channels == 3) {
+    if (group_of<Real>(params) == 3) {
       return launch_crop_gradient_kernel<Real, Element, 3>(params, interleaved, target);
     }
-    if (params.channels == 4) {
+    if (group_of<Real>(params) == 4) {
       return launch_crop_gradient_kernel<Real, Element, 4>(params, interleaved, target);
     }
   }
   launch_crop_gradient_kernel<Real, Element, 1>(params, false, target);
 }
 
+int64_t crop_gradient_scratch(const CropGradientParams& params) {
+  return with_real(params.image_dtype, [&](auto real) -> int64_t {
+    using Real = decltype(real);
+    return has_parts<Real>(params) ? kGradientParts * pixels_of(params) * int64_t{sizeof(Real)} : 0;
+  });
+}
+
 void crop_gradient(const CropGradientParams& params, const Target& target) {
-  if (params.batch * params.channels * params.image_height * params.image_width == 0) return;
+  if (pixels_of(params) == 0) return;
   const DeviceGuard guard(target, "crop_gradient");
   with_real(params.image_dtype, [&](auto real) {
     with_element(params.gradient_dtype, [&](auto element) {

@@ -23,9 +23,18 @@ constexpr int kGradientBlocks = (sizeof(Real) == 8                              
                                                                                          : 16) /
                                 kGroup;
 
+// The crops k, k + kGradientParts ... are added up by themselves, and the sums of these parts in
+// order. So the bits do not depend on whether a block has all parts, or one: with few tiles, those
+// that the most crops reach would have the others wait.
+constexpr int kGradientParts = 4;
+constexpr int64_t kFewGradientBlocks = 1024;  // do not fill a large GPU with such different work
+
 // How a launch covers the images.
 struct GradientTiling {
-  unsigned column_tiles;
+  unsigned column_tiles, tiles;
+  unsigned looks;       // at kCropsPerLook boxes each
+  unsigned turns;       // a look for each part that a block has: one, or all of them
+  int64_t pixels;       // of all images; so far apart lie the sums of parts, where blocks have one
   int64_t first_group;  // of channels, and of images: those of the blocks (., 0, 0)
   int64_t first_image;
   bool interleaved;  // the channels of a group follow one another in memory, column by column
@@ -45,6 +54,11 @@ struct TileThread {
         lane(column % kWarp) {}
 };
 
+// The first part of this block. Not a member of GradientTile, where it would fill a register.
+__device__ __forceinline__ unsigned first_part_of(const GradientTiling& tiling) {
+  return blockIdx.x / tiling.tiles;
+}
+
 // The tile of this block.
 template <int kGroup>
 struct GradientTile {
@@ -52,8 +66,9 @@ struct GradientTile {
   int64_t first_channel, image;
 
   __device__ __forceinline__ explicit GradientTile(const GradientTiling& tiling) {
-    first_pixel = static_cast<int>(blockIdx.x % tiling.column_tiles) * kTileColumns;
-    first_row = static_cast<int>(blockIdx.x / tiling.column_tiles) * kTileRows;
+    const unsigned tile = blockIdx.x % tiling.tiles;
+    first_pixel = static_cast<int>(tile % tiling.column_tiles) * kTileColumns;
+    first_row = static_cast<int>(tile / tiling.column_tiles) * kTileRows;
     first_channel = (tiling.first_group + blockIdx.y) * kGroup;
     image = tiling.first_image + blockIdx.z;
   }
