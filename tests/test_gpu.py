@@ -378,25 +378,28 @@ def test_images_that_end_are_kept_as_if_the_host_had_looked_at_once(method, endi
         assert_same(ascents.run(None, save_every=save_every), ascents.run(0, save_every=save_every))
 
 
+LOOKS = []  # sizes of inputs; not an attribute, which would come back as it was
+
+
 class LooksAtItsInput(torch.nn.Module):
     """No graph can contain this: the host reads a number in each pass."""
 
     def __init__(self, network):
         super().__init__()
         self.network = network
-        self.looks = 0
 
     def forward(self, x):
         # Before the network: what comes after the layer that is read does not run.
-        self.looks += 1
+        LOOKS.append(len(x))
         return self.network(x * (1 if float(x.detach().abs().max()) >= 0 else 2))
 
 
 def test_what_cannot_be_captured_runs_without_a_graph(network, monkeypatch):
     model = LooksAtItsInput(network).eval()
     spy = Spy()
+    LOOKS.clear()
     actual = run_of(model, spy)
-    assert model.looks >= 8
+    assert LOOKS.count(4) >= 8
     assert spy.replays == 0
     assert CAPTURES.failure == ""  # the rehearsal found it
     assert torch.cuda.get_sync_debug_mode() == 0

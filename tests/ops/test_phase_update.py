@@ -251,7 +251,12 @@ def test_bad_arguments_are_named(failure, argument, got, change):
         **dict(zip(("phase", "gradient", "exp_avg", "exp_avg_sq"), state_of(2, 3), strict=True)),
         "step": 1,
         **{
-            name: value.to(device) if isinstance(value, torch.Tensor) else value
+            # With its strides, which an expanded tensor loses on its way to another device.
+            name: value[:1, :1].to(device).expand(value.shape)
+            if got == "expanded"
+            else value.to(device)
+            if isinstance(value, torch.Tensor)
+            else value
             for name, value in change.items()
         },
     }
