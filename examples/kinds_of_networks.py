@@ -63,9 +63,7 @@ def main(path: Path) -> None:
         "class: macaw": fast(Objective.neuron(lite.model, -1, "macaw"), lite),
         "channel: _blocks.9, 90": fast(Objective.channel(lite.model, "_blocks.9", 90), lite),
         "ViT, random weights: blocks.5, 10": fast(block, transformer),
-        f"digits: {DIGIT}": maco_batch(
-            output, preset="small", custom_shape=16, values_range=(0, 1), progress=False
-        ),
+        f"digits: {DIGIT}": maco_batch(output, preset="small", values_range=(0, 1), progress=False),
     }
     images = [batch.images[0] for batch in drawn.values()]
     transparencies = [batch.transparencies[0] for batch in drawn.values()]

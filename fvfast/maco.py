@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from fvfast._shared.checks import check_count
+from fvfast._shared.checks import ImageSize, check_count
 from fvfast.engine.borrowing.interrupts import result_kept
 from fvfast.engine.precision import Precision
 from fvfast.objectives import Objective
@@ -34,7 +34,7 @@ def maco(
     box_size: ScheduleSpec = None,
     nb_crops: int = 32,
     values_range: Sequence[float] = (-1, 1),
-    custom_shape: Sequence[int] | int | None = (512, 512),
+    custom_shape: ImageSize = (512, 512),
     *,
     seed: int = 0,
     progress: bool = True,
@@ -74,12 +74,13 @@ def maco(
         Mean side of the crops as a fraction of the image, a function of the step, or a
         `fvfast.Linear` or `fvfast.Geometric`. Default: linear from 0.5 to 0.05.
     nb_crops
-        Crops per step. 0 shows the model the whole image, resized.
+        Crops per step. 0 shows the model the whole image, resized: bilinearly, or as means of
+        pixels if the image is more than twice as large.
     values_range
         (low, high) of the images that the model takes; reversed ends are sorted.
     custom_shape
         (H, W) of the image, at least 2 x 2, or one number for a square; None takes the model's
-        input size.
+        input size, "2x" twice that.
     seed
         Any integer. The same seed gives the same image. The initial phase, the boxes and the noise
         are functions of the seed, the combination's name and the step, so an image is also the
@@ -98,8 +99,8 @@ def maco(
         `fvfast.Geometric`. Default: the optimizer's own.
     preset
         Values of the arguments that are left out: "xplique" (the defaults above), "fast" (fewer
-        steps and crops, larger boxes, noise and learning rate that fall), "small" (the whole image
-        of 64 x 64 pixels, for networks with inputs up to that size), "horama", or "paper".
+        steps and crops, larger boxes, noise and learning rate that fall), "small" (the whole
+        image, twice as large as the model's input, for inputs up to 64 x 64), "horama", or "paper".
     precision
         Type in which the network runs: "float32", "bfloat16", "float16", or "auto", the fastest
         whose scores and gradients agree with the network's own type on the first views. Default:
@@ -175,7 +176,7 @@ def maco_batch(
     box_size: ScheduleSpec = None,
     nb_crops: int = 32,
     values_range: Sequence[float] = (-1, 1),
-    custom_shape: Sequence[int] | int | None = (512, 512),
+    custom_shape: ImageSize = (512, 512),
     *,
     seed: int = 0,
     progress: bool = True,

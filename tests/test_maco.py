@@ -409,6 +409,16 @@ def test_one_number_is_a_square(objective):
     assert maco(objective, **{**SHORT, "custom_shape": 24})[0].shape == (3, 24, 24)
 
 
+def test_sizes_may_be_multiples_of_the_networks(network):
+    objective = Objective.layer(network, 0, input_shape=(3, 20, 24))
+    assert maco(objective, **{**SHORT, "custom_shape": "3x"})[0].shape == (3, 60, 72)
+    (images,), _ = optimize(objective, nb_steps=1, custom_shape="1x", progress=False)
+    assert images.shape == (1, 3, 20, 24)
+    for text in ("0x", "2 x", "x2", "2.5x", "large", "12", "²x"):
+        with pytest.raises(ValueError, match=r'custom_shape must be .* such as "2x" for twice'):
+            maco(objective, **{**SHORT, "custom_shape": text})
+
+
 def test_data_set_is_read_after_everything_else_is_checked(objective, network):
     def images():
         raise AssertionError("the data set was read")

@@ -5,6 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config
 
 matplotlib.use("Agg")
 
@@ -182,7 +184,7 @@ def test_what_is_no_picture_is_refused(arguments, message):
 
 def test_plot_maco_draws_on_the_axes_given(picture):
     figure, (left, right) = pyplot.subplots(1, 2)
-    assert plot_maco(*picture, style="horama", ax=left) is left
+    plot_maco(*picture, style="horama", ax=left)
     (drawn,) = left.get_images()
     np.testing.assert_array_equal(drawn.get_array(), blend_transparency(*picture, style="horama"))
     assert not left.axison
@@ -192,15 +194,26 @@ def test_plot_maco_draws_on_the_axes_given(picture):
 
 def test_plot_maco_draws_on_the_current_axes(picture):
     axes = pyplot.subplot()
-    assert plot_maco(*picture, 2.0, 60) is axes
+    plot_maco(*picture, 2.0, 60)
     (drawn,) = axes.get_images()
     np.testing.assert_array_equal(drawn.get_array(), blend_transparency(*picture, 2.0, 60))
 
 
 def test_plot_maco_draws_opaque_without_a_transparency(picture):
-    (drawn,) = plot_maco(picture[0]).get_images()
+    plot_maco(picture[0])
+    (drawn,) = pyplot.gca().get_images()
     np.testing.assert_array_equal(drawn.get_array(), blend_transparency(picture[0]))
     assert (drawn.get_array()[..., 3] == 1).all()
+
+
+def test_a_cell_that_ends_with_plot_maco_echoes_nothing(picture, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    shell = InteractiveShell(config=Config({"HistoryManager": {"enabled": False}}))
+    shell.push({"plot_maco": plot_maco, "image": picture[0]})
+    shell.run_cell("plot_maco(image)").raise_error()
+    assert capsys.readouterr().out == ""
+    shell.run_cell("image.shape").raise_error()
+    assert "torch.Size([3, 20, 24])" in capsys.readouterr().out
 
 
 def test_plot_grid_draws_all_with_titles(picture):
@@ -290,5 +303,6 @@ def test_the_transparency_may_have_any_channels(picture, channels, style):
         np.testing.assert_allclose(
             blend_transparency(image, form, style=style), expected, atol=1e-6
         )
-    (drawn,) = plot_maco(image, many, style=style, ax=pyplot.subplot()).get_images()
+    plot_maco(image, many, style=style, ax=pyplot.subplot())
+    (drawn,) = pyplot.gca().get_images()
     np.testing.assert_allclose(drawn.get_array(), expected, atol=1e-6)

@@ -4,11 +4,13 @@ import warnings
 
 import pytest
 import torch
+from selection import thorough
 from sklearn.datasets import load_digits
 from torch import nn
 
 from fvfast import Linear, Objective, maco, maco_batch
 from fvfast.transformations import resize
+from fvfast.transformations.reduction import resize_whole
 
 
 def convolutions():
@@ -22,15 +24,29 @@ def perceptron():
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
 
 
-@pytest.fixture(scope="module", params=[convolutions, perceptron])
+def averaged():
+    return nn.Sequential(
+        nn.Conv2d(1, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(),
+        nn.Conv2d(32, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(2),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10),
+    )  # fmt: skip
+
+
+# How many of its ten digits a network has to recognize. Measured for two networks of each kind:
+# 10, 8, and 6 to 7. Dots, which most pixels do not count for, give 2 to 4 with the last kind.
+NETWORKS = [(convolutions, 9), (perceptron, 7), thorough((averaged, 5))]
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
 def digits(request):
     """A network that tells scikit-learn's 1,797 handwritten digits of 8 x 8 pixels apart."""
+    make, least = request.param
     data = load_digits()
     images = torch.tensor(data.images / 16, dtype=torch.float32)[:, None]
     labels = torch.tensor(data.target)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = request.param()
+        network = make()
         optimizer = torch.optim.Adam(network.parameters(), 2e-3)
         for _ in range(40):
             for part in torch.randperm(len(images)).split(128):
@@ -38,17 +54,45 @@ def digits(request):
                 nn.functional.cross_entropy(network(images[part]), labels[part]).backward()
                 optimizer.step()
     assert (network.eval()(images).argmax(1) == labels).float().mean() > 0.97
-    return network
+    return network, least
 
 
-def test_the_network_recognizes_its_own_digits(digits):
-    objective = Objective.neuron(digits, -1, list(range(10)), input_shape=(1, 8, 8))
+@pytest.mark.parametrize(("settings", "side"), [({}, 16), ({"custom_shape": 64}, 64)])
+def test_the_network_recognizes_its_own_digits(digits, settings, side):
+    """In the mean of the pixels, as people see it, whatever the size."""
+    network, least = digits
+    objective = Objective.neuron(network, -1, list(range(10)), input_shape=(1, 8, 8))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        drawn = maco_batch(objective, preset="small", values_range=(0, 1), progress=False)
-    assert drawn.images.shape == (10, 1, 64, 64)
-    recognized = digits(resize(drawn.images, (8, 8))).argmax(1)
-    assert (recognized == torch.arange(10)).sum() >= 9
+        drawn = maco_batch(
+            objective, preset="small", values_range=(0, 1), progress=False, **settings
+        )
+    assert drawn.images.shape == (10, 1, side, side)
+    recognized = network(nn.functional.avg_pool2d(drawn.images, side // 8)).argmax(1)
+    assert (recognized == torch.arange(10)).sum() >= least
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 5), (4, 9)])
+@pytest.mark.parametrize("shape", [(16, 16), (17, 15), (64, 64), (30, 9), (8, 40), (6, 4)])
+def test_every_pixel_of_the_whole_image_counts(shape, size):
+    """As bilinear resizing up to twice the size; beyond, as the mean over the area of a pixel."""
+    images = torch.rand(2, 3, *shape, dtype=torch.float64, requires_grad=True)
+    views = resize_whole(images, size)
+    if shape[0] <= 2 * size[0] and shape[1] <= 2 * size[1]:
+        assert torch.equal(views, resize(images, size))
+        return
+    expected = images
+    for axis, (length, count) in enumerate(zip(shape, size, strict=True)):
+        if length > 2 * count:
+            # With each pixel as a row of so many that areas cut none.
+            fine = expected.repeat_interleave(count, 2 + axis)
+            expected = nn.functional.avg_pool2d(fine, (length, 1) if axis == 0 else (1, length))
+        else:
+            other = expected.shape[3 - axis]
+            expected = resize(expected, (count, other) if axis == 0 else (other, count))
+    torch.testing.assert_close(views, expected)
+    (gradient,) = torch.autograd.grad(views.sum(), images)
+    assert (gradient > 0).all()
 
 
 def small_objective(size):

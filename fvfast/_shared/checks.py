@@ -1,6 +1,7 @@
 """Argument checks that several modules share: the same mistake gets the same message everywhere."""
 
 import operator
+import re
 from collections.abc import Sequence
 from typing import Any, SupportsFloat, SupportsIndex
 
@@ -8,6 +9,11 @@ import numpy as np
 import torch
 
 LARGEST_FLOAT32 = float(torch.finfo(torch.float32).max)
+
+ImageSize = Sequence[int] | int | str | None
+"""The size of images as a user gives it: see `check_image_size`."""
+
+_MULTIPLE = re.compile(r"([1-9]\d?)x", re.ASCII)
 
 
 def is_number(value: object) -> bool:
@@ -97,14 +103,20 @@ def check_finite(value: Any, name: str) -> float:
 def check_image_size(
     custom_shape: Any, model_size: Sequence[int], function: str
 ) -> tuple[int, int]:
-    """Return (height, width): ``custom_shape``, a square for one number, or the model's size."""
+    """Return (height, width): ``custom_shape``, a square for one number, or the model's size.
+
+    A text such as "2x" is a multiple of the model's size.
+    """
     if custom_shape is None:
         custom_shape = model_size
+    elif isinstance(custom_shape, str) and (times := _MULTIPLE.fullmatch(custom_shape)):
+        custom_shape = [int(times[1]) * size for size in model_size]
     sizes = [custom_shape] * 2 if isinstance(custom_shape, SupportsIndex) else custom_shape
-    if not isinstance(sizes, Sequence) or len(sizes) != 2:
+    if not isinstance(sizes, Sequence) or isinstance(sizes, str) or len(sizes) != 2:
         raise ValueError(
-            f"{function}: custom_shape must be (height, width) or None, got {custom_shape!r}; the "
-            "number of channels is the model's."
+            f"{function}: custom_shape must be (height, width), one number for a square, None for "
+            f'the model\'s input size or a text such as "2x" for twice that, got {custom_shape!r}; '
+            "the number of channels is the model's."
         )
     height, width = (check_count(size, f"{function}: custom_shape", 1) for size in sizes)
     check_size(height, width, function)

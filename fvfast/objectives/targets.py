@@ -67,9 +67,10 @@ def named_classes(ids: Any, layer: Layer, model: nn.Module) -> dict[str, int] | 
     categories = find_categories(model)
     if categories is None:
         raise ValueError(
-            f"neurons_ids: {ids!r} are names of classes, but {owner} carries none. Give indices "
-            "(fvfast.models.imagenet_categories() lists ImageNet's classes in order), or give the "
-            "model the names: model.categories = [...]."
+            f"neurons_ids: {ids!r} are names of classes, but {owner} carries none. Give indices, "
+            "or give the model the names: model.categories = [...]. ImageNet's are in torchvision: "
+            "pip install 'fvfast[torchvision]', and fvfast.models.load_model gives its networks "
+            "their names; for others, fvfast.models.imagenet_categories() lists them."
         )
     if layer.shape != (len(categories),):
         raise ValueError(

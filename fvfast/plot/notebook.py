@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import math
 from collections.abc import Sequence
 
 import torch
@@ -13,12 +14,13 @@ from fvfast.plot.plotting import blend_transparency
 
 MOST_PICTURES = 24
 _THUMBNAIL = 192  # pixels
+_SMALLEST = 128
 
 
 def picture_bytes(
     image: torch.Tensor, transparency: torch.Tensor | None, largest: int | None = None
 ) -> bytes:
-    """Return a picture as a PNG file.
+    """Return a picture as a PNG file, each pixel as a square of several if it is tiny.
 
     Parameters
     ----------
@@ -29,6 +31,10 @@ def picture_bytes(
     """
     shown = image[:3] if len(image) >= 3 else image[:1]
     picture = Image.fromarray((blend_transparency(shown, transparency) * 255).round().astype("u1"))
+    if max(picture.size) < _SMALLEST:
+        times = math.ceil(_SMALLEST / max(picture.size))
+        size = (times * picture.width, times * picture.height)
+        picture = picture.resize(size, Image.Resampling.NEAREST)
     if largest is not None:
         picture.thumbnail((largest, largest))
     file = io.BytesIO()

@@ -88,20 +88,18 @@ def plot_maco(
     *,
     style: Style = "xplique",
     ax: "Axes | None" = None,
-) -> "Axes":
+) -> None:
     """Draw a picture with its transparency on matplotlib axes.
+
+    Like Xplique's, it returns nothing, so that a notebook shows the picture alone where this is the
+    last line of a cell. Frame and ticks of the axes are switched off.
 
     Parameters
     ----------
     image, alpha, percentile_image, percentile_alpha, style
         See `blend_transparency`.
     ax
-        Axes to draw on. None: pyplot's current axes.
-
-    Returns
-    -------
-    ax
-        The axes, with the frame and the ticks switched off.
+        Axes to draw on. None: pyplot's current axes (``pyplot.gca()``).
 
     Raises
     ------
@@ -116,7 +114,6 @@ def plot_maco(
         ax = pyplot.gca()
     ax.imshow(rgba)
     ax.axis("off")
-    return ax
 
 
 def plot_grid(

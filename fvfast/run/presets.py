@@ -102,7 +102,7 @@ PRESETS: dict[PresetName, Preset] = {
             "nb_crops": 0,
             "noise_intensity": Linear(0.2, 0.02),
             "learning_rate": Linear(1.5, 0.05),
-            "custom_shape": (64, 64),
+            "custom_shape": "2x",
         },
     ),
 }

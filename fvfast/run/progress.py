@@ -3,9 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from tqdm.auto import tqdm
-
 from fvfast._shared.messages import printable, shortened
+from fvfast._shared.progress_bars import tqdm
 
 _LABEL = 60  # characters of a name beside a progress bar
 _IMAGES = "{l_bar}{bar}| {n:.1f}/{total:.0f} images [{elapsed}<{remaining}{postfix}]"

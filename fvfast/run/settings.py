@@ -8,7 +8,13 @@ from typing import Any, ClassVar, TypeVar
 
 import torch
 
-from fvfast._shared.checks import check_count, check_image_size, check_seed, check_sorted_range
+from fvfast._shared.checks import (
+    ImageSize,
+    check_count,
+    check_image_size,
+    check_seed,
+    check_sorted_range,
+)
 from fvfast.engine.precision import Precision, check_precision
 from fvfast.objectives import Objective
 from fvfast.parametrizations.base import Parametrization
@@ -45,7 +51,7 @@ class Settings(abc.ABC):
     nb_steps: int = 256
     regularizers: Sequence[Regularizer] | Regularizer | None = None
     values_range: Sequence[float] = (0, 1)
-    custom_shape: Sequence[int] | int | None = (512, 512)
+    custom_shape: ImageSize = (512, 512)
     seed: int = 0
     precision: Precision = None
     preset: str = "xplique"

@@ -11,8 +11,9 @@ from fvfast.ops.boxes import BoxDistribution, draw_boxes
 from fvfast.ops.crop_resize import random_crops
 from fvfast.ops.noise import inject_noise
 from fvfast.run.schedules import Schedule
-from fvfast.transformations import Transformation, compose_transformations, resize
+from fvfast.transformations import Transformation, compose_transformations
 from fvfast.transformations.random_transformations import resize_to
+from fvfast.transformations.reduction import resize_whole
 
 
 class Views(Protocol):
@@ -102,7 +103,7 @@ class Crops:
         if self.nb_crops == 0:
             if images.requires_grad and transparency is not None:
                 images.register_hook(functools.partial(_add_absolute, transparency))
-            return inject_noise(resize(images, self.size), **noise)
+            return inject_noise(resize_whole(images, self.size), **noise)
         boxes = self.draw(
             self.box_size_at(step), self.nb_crops, seed=self.seed, identities=identities, step=step,
             distribution=self.boxes, device=images.device,

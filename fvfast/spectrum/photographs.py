@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
+from fvfast._shared.progress_bars import tqdm
 from fvfast.files.images import MEMORY, decode, pillow_for_many
 from fvfast.files.memory_budget import MemoryBudget
 from fvfast.files.reading import files_below

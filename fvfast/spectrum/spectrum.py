@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional
-from tqdm.auto import tqdm
 
 from fvfast._shared.checks import check_size
+from fvfast._shared.progress_bars import tqdm
 from fvfast._shared.version import VERSION
 from fvfast.spectrum.file import Kind, SpectrumFile, read_spectrum, write_spectrum
 from fvfast.spectrum.natural import (
