@@ -12,17 +12,18 @@ import typer
 from rich.table import Table
 
 from fvfast._shared.version import VERSION
-from fvfast.cli.arguments import (
-    MOST_CROPS,
-    ambiguous_layers,
-    check_finite_option,
-)
+from fvfast.cli.arguments import ambiguous_layers
+from fvfast.cli.atlas import atlas_app
 from fvfast.cli.installation import choose_device, describe_device, describe_installation
 from fvfast.cli.network import describe_engine, describe_network
 from fvfast.cli.options import (
     BatchOption,
+    BoxSizeOption,
+    CropsOption,
     DeviceOption,
+    LearningRateOption,
     ModelName,
+    NoiseOption,
     OutOption,
     OverwriteOption,
     PrecisionOption,
@@ -30,9 +31,8 @@ from fvfast.cli.options import (
     RangeOption,
     SaveEveryOption,
     SeedOption,
+    SpectrumOption,
     default_of,
-    schedule_option,
-    shown,
     size_option,
     steps_option,
 )
@@ -101,6 +101,7 @@ app = _Program(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(atlas_app)
 
 
 def _print_version(wanted: bool) -> None:
@@ -130,35 +131,10 @@ def maco_command(
     target: Target,
     out: OutOption = Path("pictures"),
     nb_steps: Annotated[int | None, steps_option(maco)] = None,
-    nb_crops: Annotated[
-        int | None,
-        typer.Option(
-            "--crops",
-            min=0,
-            max=MOST_CROPS,
-            help="Crops per step.",
-            show_default=shown(maco, "nb_crops"),
-        ),
-    ] = None,
-    noise_intensity: Annotated[
-        float | None,
-        typer.Option(
-            "--noise",
-            min=0.0,
-            callback=check_finite_option,
-            help="Noise added to the crops.",
-            show_default=shown(maco, "noise_intensity"),
-        ),
-    ] = None,
-    box_size: Annotated[
-        Any,
-        schedule_option(
-            "--box-size", "Mean side of the crops, as a fraction of the image", "0.5,0.05"
-        ),
-    ] = None,
-    learning_rate: Annotated[
-        Any, schedule_option("--learning-rate", "Learning rate", "the optimizer's own")
-    ] = None,
+    nb_crops: CropsOption = None,
+    noise_intensity: NoiseOption = None,
+    box_size: BoxSizeOption = None,
+    learning_rate: LearningRateOption = None,
     custom_shape: Annotated[Any, size_option(default_of(maco, "custom_shape"))] = None,
     values_range: RangeOption = None,
     seed: SeedOption = 0,
@@ -168,14 +144,7 @@ def maco_command(
     preset: Annotated[
         PresetName, typer.Option("--preset", help="Values of all that is not given.")
     ] = DEFAULT_PRESET,
-    spectrum: Annotated[
-        Path | None,
-        typer.Option(
-            "--spectrum",
-            help="Magnitudes, as `fvfast spectrum` writes them.",
-            show_default="those of natural images",
-        ),
-    ] = None,
+    spectrum: SpectrumOption = None,
     style: Annotated[
         Style, typer.Option("--style", help="How the transparency is drawn.")
     ] = "xplique",

@@ -9,13 +9,16 @@ import typer
 
 from fvfast.cli.arguments import (
     LARGEST_SEED,
+    MOST_CROPS,
     MOST_STEPS,
     MOST_TOGETHER,
+    check_finite_option,
     parse_range,
     parse_schedule,
     parse_size,
 )
 from fvfast.engine.precision import PrecisionName
+from fvfast.maco import maco
 
 ModelName = Annotated[
     str,
@@ -133,3 +136,40 @@ def default_of(function: Callable[..., Any], argument: str) -> Any:
 def shown(function: Callable[..., Any], argument: str) -> str:
     """Return the default of an argument for the help."""
     return str(default_of(function, argument))
+
+
+CropsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--crops",
+        min=0,
+        max=MOST_CROPS,
+        help="Crops per step.",
+        show_default=shown(maco, "nb_crops"),
+    ),
+]
+NoiseOption = Annotated[
+    float | None,
+    typer.Option(
+        "--noise",
+        min=0.0,
+        callback=check_finite_option,
+        help="Noise added to the crops.",
+        show_default=shown(maco, "noise_intensity"),
+    ),
+]
+BoxSizeOption = Annotated[
+    Any,
+    schedule_option("--box-size", "Mean side of the crops, as a fraction of the image", "0.5,0.05"),
+]
+LearningRateOption = Annotated[
+    Any, schedule_option("--learning-rate", "Learning rate", "the optimizer's own")
+]
+SpectrumOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--spectrum",
+        help="Magnitudes, as `fvfast spectrum` writes them.",
+        show_default="those of natural images",
+    ),
+]

@@ -57,13 +57,13 @@ class MacoSettings(Settings):
         super().__post_init__()
         self._set(nb_crops=check_count(self.nb_crops, "nb_crops", 0))
         for name in ("noise_intensity", "box_size", "learning_rate"):
-            self._schedule(name)
+            self.schedule(name)
 
     def described(self) -> dict[str, Any]:
         """Return all settings, ready for JSON; schedules as a number or [first, last]."""
         values = super().described()
         for name in ("box_size", "noise_intensity", "learning_rate"):
-            at = self._schedule(name)
+            at = self.schedule(name)
             if at is not None:
                 first, last = at(0), at(self.nb_steps - 1)
                 values[name] = first if first == last else [first, last]
@@ -72,7 +72,7 @@ class MacoSettings(Settings):
     @property
     def learning_rate_at(self) -> Schedule | None:
         """Learning rate in each step; None for the optimizer's own."""
-        return self._schedule("learning_rate")
+        return self.schedule("learning_rate")
 
     @property
     def views_per_image(self) -> int:
@@ -81,7 +81,7 @@ class MacoSettings(Settings):
 
     def advice(self, view_size: tuple[int, int]) -> str:
         """Say that a network with small inputs is shown crops; empty if it is not."""
-        at = self._schedule("box_size")
+        at = self.schedule("box_size")
         assert at is not None
         first, last = at(0), at(self.nb_steps - 1)
         if not self.nb_crops or min(view_size) >= SMALL_INPUT or (first + last) / 2 >= LARGE_BOX:
@@ -120,7 +120,7 @@ class MacoSettings(Settings):
     def views(self, _shape: ImageShape, size: tuple[int, int]) -> Crops:
         """Return the crops."""
         preset = find_preset(self.preset)
-        box_size_at, noise_at = self._schedule("box_size"), self._schedule("noise_intensity")
+        box_size_at, noise_at = self.schedule("box_size"), self.schedule("noise_intensity")
         assert box_size_at is not None
         assert noise_at is not None
         return Crops(
@@ -128,7 +128,8 @@ class MacoSettings(Settings):
             normal_noise=preset.normal_noise, uniform_noise=preset.uniform_noise, seed=self.seed,
         )  # fmt: skip
 
-    def _schedule(self, name: str) -> Schedule | None:
+    def schedule(self, name: str) -> Schedule | None:
+        """Return the function from a step to a setting; None for the optimizer's own."""
         default = {"box_size": DEFAULT_BOX_SIZE, "noise_intensity": FALLING_NOISE}.get(name)
         value: ScheduleSpec = getattr(self, name)
         if value is None and default is None:

@@ -1,0 +1,1 @@
+"""Who draws the shards of an atlas: this process, processes of this machine, or a Ray cluster."""

@@ -1,0 +1,329 @@
+"""Draws in a Ray cluster: an actor for each GPU, or a part of one. Dead ones are replaced."""
+
+import collections
+import contextlib
+import importlib
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from fvfast._shared.checks import check_count, check_finite
+from fvfast.atlas.events import AttemptFailed, Note, Report, UnitDrawn
+from fvfast.atlas.executors.base import Job, Task, WorkersFailedError
+from fvfast.atlas.executors.endings import Endings
+from fvfast.atlas.executors.messages import Broken, Crashed, Ready, Refused
+from fvfast.atlas.executors.ray_worker import RayWorker
+
+LOCAL = "local"
+"""Starts a cluster on this machine, and ends it."""
+
+_LOOK_UP = 0.2  # seconds between two looks at whether to stop
+_START = 600.0  # seconds for a first actor to start
+_THREADS = 4  # of an actor: it draws, is asked for events, and is stopped
+
+
+class _ClusterLostError(ConnectionError):
+    """No machine of the cluster is alive."""
+
+
+class RayActors:
+    """The executor of Ray clusters.
+
+    Parameters
+    ----------
+    address
+        Of a cluster, as ``ray.init`` takes it: ``auto`` is the one of this machine. ``local``
+        starts one on this machine, which only this machine reaches. A Ray that is initialized
+        already is used as it is.
+    workers
+        How many actors. Default: as many as the cluster has room for: with GPUs, that many; else
+        one per machine.
+    gpus_per_worker
+        GPUs of an actor, or a fraction of one. Default: 1 if the cluster has GPUs, else 0.
+
+    Raises
+    ------
+    ImportError
+        Ray is not installed.
+    """
+
+    def __init__(
+        self,
+        address: str = LOCAL,
+        *,
+        workers: int | None = None,
+        gpus_per_worker: float | None = None,
+    ) -> None:
+        self._ray = _ray()
+        self._address = address
+        self._workers = None if workers is None else check_count(workers, "workers", 1)
+        if gpus_per_worker is not None and check_finite(gpus_per_worker, "gpus_per_worker") < 0:
+            raise ValueError(f"gpus_per_worker must be at least 0, got {gpus_per_worker}.")
+        self._gpus = gpus_per_worker
+
+    def draw(
+        self, job: Job, tasks: Iterable[Task], report: Report, stop: Callable[[], bool]
+    ) -> None:
+        """Draw shards; see `fvfast.atlas.executors.Executor`.
+
+        Raises
+        ------
+        ConnectionError
+            There is no such cluster, or all its machines have gone.
+        """
+        left = collections.deque(tasks)
+        endings = Endings(1)
+        while left and not stop():
+            with self._cluster() as is_ours:
+                pool = _ActorPool(self._ray, self._options(), job, left, report)
+                try:
+                    pool.run(stop)
+                except _ClusterLostError:
+                    if not is_ours:
+                        raise
+                    report(Note("the Ray cluster of this machine has died; another one is started"))
+                    endings.count("belonged to a Ray cluster that has died")
+                finally:
+                    left = pool.kill()
+            if pool.has_progressed:
+                endings.progress()
+
+    @contextlib.contextmanager
+    def _cluster(self) -> Iterator[bool]:
+        """Connect to the cluster; yield whether it was started here."""
+        ray = self._ray
+        if ray.is_initialized():
+            yield False
+            return
+        is_ours = self._address == LOCAL
+        settings: dict[str, Any] = {"log_to_driver": False, "logging_level": "warning"}
+        if is_ours:
+            # Nothing outside this machine reaches it.
+            settings |= {"_node_ip_address": "127.0.0.1", "include_dashboard": False}
+        try:
+            ray.init(address=self._address, **settings)
+        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+            raise ConnectionError(
+                f"there is no Ray cluster at {self._address!r} that can be used ({error}). "
+                "Give --ray the address that `ray status` shows, auto for the cluster of this "
+                "machine, or local to start one here."
+            ) from error
+        try:
+            yield is_ours
+        finally:
+            ray.shutdown()
+
+    def _options(self) -> dict[str, Any]:
+        """Return how many actors there are, and what each of them needs."""
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        gpus = sum(node.get("GPU", 0.0) for node in nodes)
+        each = self._gpus if self._gpus is not None else float(gpus > 0)
+        if each > gpus:
+            raise ValueError(f"--gpus-per-worker is {each:g}, but the cluster has {gpus:g} GPUs.")
+        workers = self._workers or (max(1, math.floor(gpus / each)) if each else len(nodes))
+        cpus = sum(node.get("CPU", 0.0) for node in nodes)
+        # Whole ones, which Ray also takes for the number of threads; a small cluster shares them.
+        share = max(1, math.floor(cpus / workers)) if cpus >= workers else cpus / workers
+        return {
+            "count": max(1, workers),
+            "num_gpus": each,
+            "num_cpus": min(share, 4) if each else share,
+        }
+
+
+class _Actor:
+    """One worker: its handle, and the answers that are awaited from it."""
+
+    def __init__(self, kind: Any, job: Job) -> None:
+        self.handle = kind.remote(job, os.getcwd())
+        self.started = time.monotonic()
+        self.task: Task | None = None
+        self.is_ready = False
+        self.is_ending = False
+        self.answer = self.handle.load.remote()
+        self.events = self.handle.events.remote()
+
+    def give(self, task: Task) -> None:
+        """Hand over a shard."""
+        self.task = task
+        self.answer = self.handle.draw.remote(task)
+
+    def end(self) -> None:
+        """Ask for an end after the batch."""
+        self.is_ending = True
+        self.handle.stop.remote()
+
+
+class _ActorPool:
+    """The actors of one cluster, and what is left to do.
+
+    Attributes
+    ----------
+    has_progressed
+        Whether anything was drawn.
+    """
+
+    def __init__(
+        self,
+        ray: Any,
+        options: dict[str, Any],
+        job: Job,
+        tasks: collections.deque[Task],
+        report: Report,
+    ) -> None:
+        self.has_progressed = False
+        self._ray = ray
+        self._job = job
+        self._report = report
+        self._tasks = tasks
+        self._count = min(options.pop("count"), len(tasks))
+        self._kind = ray.remote(**options, max_restarts=0, max_concurrency=_THREADS)(RayWorker)
+        self._endings = Endings(self._count)
+        self._actors: list[_Actor] = []
+
+    def run(self, stop: Callable[[], bool]) -> None:
+        """Draw all shards."""
+        while True:
+            if stop():
+                self._tasks.clear()
+                self._end_all()
+            self._hand_out()
+            if not self._actors:
+                return
+            self._listen()
+            self._check_start()
+
+    def kill(self) -> collections.deque[Task]:
+        """End all actors now; return what is left to do."""
+        for actor in self._actors:
+            if actor.task is not None and not actor.is_ending:
+                self._tasks.appendleft(Task(actor.task.shard, None))
+            self._kill(actor)
+        self._actors = []
+        return self._tasks
+
+    def _end_all(self) -> None:
+        for actor in list(self._actors):
+            if actor.task is None:
+                self._drop(actor)
+            elif not actor.is_ending:
+                actor.end()
+
+    def _hand_out(self) -> None:
+        """Start actors where some are missing, and give each one shard at a time."""
+        while len(self._actors) < self._count and self._waiting < len(self._tasks):
+            self._actors.append(_Actor(self._kind, self._job))
+        for actor in list(self._actors):
+            if not actor.is_ready or actor.task is not None:
+                continue
+            if self._tasks:
+                actor.give(self._tasks.popleft())
+            elif all(other.task is None for other in self._actors):
+                # Until then, another one may die and leave its shard.
+                self._drop(actor)
+
+    @property
+    def _waiting(self) -> int:
+        return sum(actor.task is None for actor in self._actors)
+
+    def _listen(self) -> None:
+        """Wait for answers and events."""
+        awaited: dict[Any, _Actor] = {}
+        for actor in self._actors:
+            awaited[actor.events] = actor
+            if actor.answer is not None:
+                awaited[actor.answer] = actor
+        done, _ = self._ray.wait(list(awaited), num_returns=1, timeout=_LOOK_UP)
+        for reference in done:
+            actor = awaited[reference]
+            try:
+                value = self._ray.get(reference)
+            except self._ray.exceptions.RayError as error:
+                self._bury(actor, f"has died ({type(error).__name__})")
+                return
+            if reference is actor.answer:
+                self._hear(actor, value)
+            else:
+                self._follow(value)
+                actor.events = actor.handle.events.remote()
+
+    def _follow(self, events: list[Any]) -> None:
+        for event in events:
+            if isinstance(event, (UnitDrawn, AttemptFailed)):
+                self.has_progressed = True
+                self._endings.progress()
+            self._report(event)
+
+    def _hear(self, actor: _Actor, answer: Any) -> None:
+        actor.answer = None
+        if isinstance(answer, Ready):
+            actor.is_ready = True
+        elif isinstance(answer, Refused):
+            raise answer.error
+        elif isinstance(answer, Crashed):
+            raise WorkersFailedError(
+                f"a worker failed, which is not a unit's fault:\n{answer.text}"
+            )
+        elif isinstance(answer, Broken):
+            self._bury(actor, f"has a device that is of no use any more ({answer.text})")
+        else:
+            actor.task = None
+            # The last events, which come before the answer, but by another way.
+            self._follow(self._last_events(actor))
+
+    def _last_events(self, actor: _Actor) -> list[Any]:
+        reference, actor.events = actor.events, actor.handle.events.remote()
+        try:
+            return list(self._ray.get(reference))
+        except self._ray.exceptions.RayError:
+            return []  # it has died since, which its next answer tells
+
+    def _bury(self, actor: _Actor, how: str) -> None:
+        """Replace an actor; its shard is drawn by another one."""
+        self._drop(actor)
+        if actor.task is not None and not actor.is_ending:
+            # What it has written by now is found there.
+            self._tasks.appendleft(Task(actor.task.shard, None))
+        if actor.is_ending:
+            return
+        if not self._is_alive():
+            raise _ClusterLostError("no machine of the Ray cluster is alive; run it again later.")
+        self._report(Note(f"a worker {how}; another one goes on"))
+        self._endings.count(how)
+
+    def _is_alive(self) -> bool:
+        try:
+            return any(node["Alive"] for node in self._ray.nodes())
+        except (self._ray.exceptions.RayError, ConnectionError, RuntimeError):
+            return False
+
+    def _check_start(self) -> None:
+        """Give up if no actor starts: the cluster has no room, or has gone."""
+        if any(actor.is_ready for actor in self._actors):
+            return
+        if any(time.monotonic() - actor.started < _START for actor in self._actors):
+            return
+        raise WorkersFailedError(
+            f"no worker has started in {_START:.0f} seconds. `ray status` shows whether the "
+            "cluster has the resources that --workers and --gpus-per-worker ask for."
+        )
+
+    def _drop(self, actor: _Actor) -> None:
+        self._actors.remove(actor)
+        self._kill(actor)
+
+    def _kill(self, actor: _Actor) -> None:
+        # It may be dead, and so may be the cluster.
+        with contextlib.suppress(self._ray.exceptions.RayError, ConnectionError, RuntimeError):
+            self._ray.kill(actor.handle)
+
+
+def _ray() -> Any:
+    try:
+        return importlib.import_module("ray")
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        raise ImportError("Ray is not installed; run: pip install 'fvfast[ray]'") from error
