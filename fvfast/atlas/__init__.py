@@ -1,0 +1,1 @@
+"""Thousands of units: their pictures, and the photographs that excite them."""
