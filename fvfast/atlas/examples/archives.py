@@ -80,6 +80,23 @@ class ImageArchives:
         yield from _samples(name, group)
 
 
+class _StrictHeader(tarfile.TarInfo):
+    """A header that ends an archive only where it is the mark of its end.
+
+    Python takes a damaged header, or none at all, for the end of an archive, too.
+    """
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> "_StrictHeader":
+        """Read a header."""
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.HeaderError as error:
+            if type(error).__name__ == "EOFHeaderError":
+                raise
+            raise tarfile.ReadError(f"it is damaged or ends early ({error})") from error
+
+
 class _Member(NamedTuple):
     name: str
     key: str
@@ -95,7 +112,10 @@ def _members(place: str) -> Iterator[_Member]:
     tarfile.TarError, EOFError, OSError, ValueError
         The archive is damaged or ends early. (Libraries that unpack raise several.)
     """
-    with _opened(place) as file, tarfile.open(fileobj=file, mode="r|*") as archive:
+    with (
+        _opened(place) as file,
+        tarfile.open(fileobj=file, mode="r|*", tarinfo=_StrictHeader) as archive,
+    ):
         for info in archive:
             archive.members = []  # type: ignore[attr-defined]  # or it would keep each of them
             folder, _, base = info.name.rpartition("/")
