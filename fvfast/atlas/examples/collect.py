@@ -134,7 +134,6 @@ def dataset_examples(
         if path is not None:
             run.resume(path)
         interrupted = run.go(batch, every, threads, progress)
-        run.save()
     run.report()
     return run.result(interrupted)
 
@@ -232,7 +231,6 @@ class _Run:
                         self.save()
                     let_interrupts_through()
         except KeyboardInterrupt:
-            self.save()
             if not self._progress.read or user_insists():
                 raise
             kept = f" {self._path} keeps them to go on." if self._path is not None else ""
@@ -242,6 +240,8 @@ class _Run:
                 RuntimeWarning,
             )
             return True
+        finally:
+            self.save()  # also after an error, such as that of a disk
         return False
 
     def save(self) -> None:

@@ -29,7 +29,11 @@ class ImageIterable:
         self.can_repeat = self._by_index or iter(images) is not images
         self.total: int | None = len(images) if isinstance(images, Sized) else None
         self.name = f"a {type(images).__name__}"
-        self.listing = hashlib.sha256(f"{self.name} {self.total}".encode()).hexdigest()
+        digest = hashlib.sha256(f"{self.name} {self.total}".encode())
+        if isinstance(images, (list, tuple)):
+            for number, item in enumerate(images):
+                digest.update(repr(_parts(item, number)[1:]).encode("utf-8", "surrogateescape"))
+        self.listing = digest.hexdigest()
 
     def samples(self, start: int = 0) -> Iterator[Sample]:
         """Yield the images, in order, from a number on; those before it are passed over."""

@@ -8,7 +8,7 @@ import torch
 from fvfast.atlas.examples.units import ChosenUnits
 
 _LARGEST_PRODUCT = 2**26  # activations of directions that are computed at once
-_MOST_PREFIX_TOKENS = 16
+_MOST_PREFIX_TOKENS = 9  # a class token and eight registers
 
 
 @dataclasses.dataclass(frozen=True)
