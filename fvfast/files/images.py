@@ -8,6 +8,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,13 +52,15 @@ def pillow_for_many() -> Iterator[None]:
         core.set_block_size(usual)
 
 
-def decode(path: Path, size: tuple[int, int], mode: str, budget: MemoryBudget) -> NDArray[np.uint8]:
+def decode(
+    content: Path | bytes, size: tuple[int, int], mode: str, budget: MemoryBudget
+) -> NDArray[np.uint8]:
     """Decode an image, rotated as its EXIF data says, cropped around its center and resized.
 
     Parameters
     ----------
-    path
-        Path of the file.
+    content
+        Path of the file, or what the file holds.
     size
         (H, W).
     mode
@@ -79,21 +82,27 @@ def decode(path: Path, size: tuple[int, int], mode: str, budget: MemoryBudget) -
     try:
         # First the header, which says how much memory the pixels need, then the pixels. Not both at
         # once: threads that hold one reservation and wait for another would deadlock.
-        in_file = path.stat().st_size
-        with budget.reserved(in_file + PngImagePlugin.MAX_TEXT_MEMORY), opened_image(path) as file:
+        in_file = len(content) if isinstance(content, bytes) else content.stat().st_size
+        header = in_file + PngImagePlugin.MAX_TEXT_MEMORY
+        with budget.reserved(header), opened_image(content) as file:
             needed = decoding_bytes(file, in_file, size, budget.size)
-        with budget.reserved(needed), opened_image(path) as file:
+        with budget.reserved(needed), opened_image(content) as file:
             # Again: it sets the size of a JPEG, and the file may have changed in the meantime.
             decoding_bytes(file, in_file, size, needed)
-            return _fitted(file, size, mode)
+            return fit(file, size, mode)
     except Exception as error:
         # Pillow's decoders may raise any exception for damaged files.
         raise ValueError(reason(error)) from error
 
 
 @contextlib.contextmanager
-def opened_image(path: Path) -> Iterator[ImageFile.ImageFile]:
+def opened_image(content: Path | bytes) -> Iterator[ImageFile.ImageFile]:
     """Open an image file of one of `FORMATS`, without reading its pixels.
+
+    Parameters
+    ----------
+    content
+        Path of the file, or what the file holds.
 
     Raises
     ------
@@ -102,14 +111,21 @@ def opened_image(path: Path) -> Iterator[ImageFile.ImageFile]:
     ValueError
         It is not a regular file.
     """
-    with io.BufferedReader(open_regular(path)) as file:
+    with _opened(content) as file:
         try:
             image = Image.open(file, formats=_known_formats())
         except UnidentifiedImageError as error:
             text = f"damaged, or of another format than {', '.join(FORMATS)}"
-            raise UnidentifiedImageError(errno.EINVAL, text, str(path)) from error
+            name = str(content) if isinstance(content, Path) else ""
+            raise UnidentifiedImageError(errno.EINVAL, text, name) from error
         with image:
             yield image
+
+
+def _opened(content: Path | bytes) -> BinaryIO:
+    if isinstance(content, bytes):
+        return io.BytesIO(content)
+    return cast(BinaryIO, io.BufferedReader(open_regular(content)))
 
 
 @functools.cache
@@ -119,7 +135,26 @@ def _known_formats() -> list[str]:
     return [name for name in FORMATS if name in Image.OPEN]
 
 
-def _fitted(file: ImageFile.ImageFile, size: tuple[int, int], mode: str) -> NDArray[np.uint8]:
+def fit(file: Image.Image, size: tuple[int, int], mode: str) -> NDArray[np.uint8]:
+    """Rotate an image as its EXIF data says, in place, crop it around its center and resize it.
+
+    Parameters
+    ----------
+    file
+        The image.
+    size, mode
+        As in `decode`.
+
+    Returns
+    -------
+    values
+        (H, W, C), 0 to 255.
+
+    Raises
+    ------
+    ValueError
+        Its pixels have more than 8 bits.
+    """
     if file.mode.startswith(("I", "F")):
         # Pillow would clip the values at 255 instead of scaling them.
         raise ValueError(f"{file.mode} pixels have more than 8 bits")
