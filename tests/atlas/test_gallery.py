@@ -440,6 +440,14 @@ def test_places_may_be_urls(place):
     assert write_gallery("memory://atlas", "memory://pages").pictures_written == 0
 
 
+def test_folders_may_have_any_name(place, tmp_path):
+    """Such as those that a search for files, or an address, would take for something else."""
+    odd = tmp_path / "atlas [1] *? %20#x"
+    place.rename(odd)
+    assert write_gallery(odd, tmp_path / "site %41{}").shown == 40
+    assert (tmp_path / "site %41{}" / "index.html").is_file()
+
+
 def test_other_files_of_the_site_stay_and_nothing_unfinished_is_left(place, site):
     site.mkdir()
     (site / "CNAME").write_text("atlas.example")

@@ -11,7 +11,8 @@ from fvfast.atlas.gallery.fields import Fields
 
 PLAN = "plan.json"
 _LARGEST_SIDE = 2**14
-_FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
+_PICTURE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*\.png")
+_CROP_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*\.webp")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,12 +232,14 @@ def _picture(fields: Fields, folder: str) -> StoredPicture:
         raise fields.error(
             f"has {width} x {height} pixels; expected sides of 1 to {_LARGEST_SIDE}."
         )
-    return StoredPicture(_file_in(fields, folder), fields.sha256("sha256"), width, height)
+    return StoredPicture(
+        _file_in(fields, folder, _PICTURE_NAME), fields.sha256("sha256"), width, height
+    )
 
 
 def _example(fields: Fields, folder: str) -> Example:
     return Example(
-        file=_file_in(fields, folder),
+        file=_file_in(fields, folder, _CROP_NAME),
         sha256=fields.sha256("sha256"),
         value=fields.optional_number("value"),
         source=fields.optional_text("source"),
@@ -247,9 +250,9 @@ def _example(fields: Fields, folder: str) -> Example:
     )
 
 
-def _file_in(fields: Fields, folder: str) -> str:
+def _file_in(fields: Fields, folder: str, names: re.Pattern[str]) -> str:
     """Return the name of a file, which must be in a folder: a record leads nowhere else."""
     file = fields.text("file")
-    if not file.startswith(f"{folder}/") or not _FILE_NAME.fullmatch(file[len(folder) + 1 :]):
+    if not file.startswith(f"{folder}/") or not names.fullmatch(file[len(folder) + 1 :]):
         raise fields.error(f"names the file {file!r}; expected one in the folder {folder}.")
     return file

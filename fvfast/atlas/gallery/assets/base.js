@@ -134,6 +134,13 @@ const fvfastAtlas = (() => {
     document.getElementById("theme-button").addEventListener("click", switchTheme);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", showTheme);
     showTheme();
+    addEventListener("pageshow", (event) => {
+      // The back button may bring a page as it was before the reader chose on another one.
+      if (!event.persisted) return;
+      const chosen = remembered("theme");
+      if (chosen) document.documentElement.dataset.theme = chosen;
+      showTheme();
+    });
     const help = document.getElementById("help");
     document.getElementById("help-button").addEventListener("click", () => help.showModal());
     // Not by its address: what follows the # says what the page shows.

@@ -77,7 +77,8 @@ const fvfastCharts = (() => {
     return chart({
       width,
       x: spread([points[0][0], last[0]]),
-      y: spread([Math.min(low, 0), Math.max(high, 0)]),
+      // From 0, unless all that happens is far from it.
+      y: spread([low > 0 && low < high / 2 ? 0 : low, high]),
       xTitle: "step",
       yTitle: "score",
       label: `Score from step ${points[0][0]} to ${last[0]}: from ${number(points[0][1])} to ${number(last[1])}`,

@@ -120,6 +120,18 @@ class FvfastGrid {
     if (tile) tile.querySelector("a").tabIndex = 0;
   }
 
+  // Height of what stays at the top of the window.
+  above() {
+    return parseFloat(getComputedStyle(document.documentElement).scrollPaddingTop) || 0;
+  }
+
+  // Scroll up to the first tile, where it is out of sight.
+  toBegin() {
+    const missing = this.container.getBoundingClientRect().top - this.above();
+    if (missing < 0) scrollBy({ top: missing, behavior: "instant" });
+    this.render();
+  }
+
   // Go to a tile: it is scrolled to, and has the focus.
   go(place, { center = false } = {}) {
     if (!this.shown.length) return;
@@ -127,7 +139,7 @@ class FvfastGrid {
     this.setCurrent(target);
     const top = this.container.getBoundingClientRect().top + scrollY
       + Math.floor(target / this.columns) * (this.height + this.gap);
-    const above = parseFloat(getComputedStyle(document.documentElement).scrollPaddingTop) || 0;
+    const above = this.above();
     if (center) {
       scrollTo({ top: top - (innerHeight - this.height) / 2, behavior: "instant" });
     } else if (top - above < scrollY) {

@@ -80,8 +80,16 @@
   }
 
   function change() {
-    for (const name of ["search", "sort", "order", "show"]) state[name] = fields[name].value;
+    const isNew = ["search", "sort", "order", "show"].filter((name) => state[name] !== fields[name].value);
+    for (const name of isNew) state[name] = fields[name].value;
+    const { place, y } = { place: grid.current, y: scrollY };
     show();
+    if (isNew.length) {
+      grid.toBegin();
+    } else {
+      grid.setCurrent(place);
+      scrollTo({ top: y, behavior: "instant" });
+    }
     keep();
   }
 

@@ -97,6 +97,7 @@
       place = order.indexOf(position);
       written = "";
     }
+    part("announced").textContent = `${atlas.unitTitle(layer, units, position)}, ${place + 1} of ${order.length}`;
     part("place").textContent = `${(place + 1).toLocaleString("en")} of ${order.length.toLocaleString("en")}`;
     for (const [id, there] of [["previous", place - 1], ["next", place + 1]]) {
       const link = part(id);
