@@ -35,6 +35,7 @@ from fvfast.cli.atlas_options import (
     chosen_executor,
     chosen_part,
 )
+from fvfast.cli.atlas_pages import examples_command, gallery_command
 from fvfast.cli.atlas_report import (
     EXIT_STATUS,
     Follower,
@@ -74,6 +75,10 @@ atlas_app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+
+atlas_app.command("examples")(examples_command)
+atlas_app.command("gallery")(gallery_command)
 
 
 @atlas_app.command("run", epilog=EXIT_STATUS)

@@ -56,6 +56,7 @@ def samples_inside(boxes: torch.Tensor, crop: tuple[int, int], image: tuple[int,
     )
 
 
+PARTS = 4  # of the crops, among which blocks of an image of this size are shared
 SIDES = (0.5, 0.25, 0.05)  # of boxes: MaCo's first, those half way down, and its last
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
@@ -96,7 +97,8 @@ def crop_gradient_case(side: float, layout: str, dtype: torch.dtype) -> Case:
     """The gradient of cropping, and transparency.
 
     Crop gradients of samples inside the image are read once, the image's gradient is written once,
-    transparency is read and written once.
+    transparency is read and written once. Where blocks have parts of the crops, each part of the
+    image's gradient is written once, and read once.
     """
 
     def run(replay: Replay, crops: int) -> Sequence[Floor]:
@@ -110,8 +112,17 @@ def crop_gradient_case(side: float, layout: str, dtype: torch.dtype) -> Case:
         )
         samples = samples_inside(boxes, (CROP, CROP), (IMAGE, IMAGE))
         read = CHANNELS * samples * gradient.element_size() + boxes.nbytes
-        written = image_gradient.nbytes + 2 * transparency.nbytes
-        return [Floor("crop_gradient_kernel", read + written, gradient.numel())]
+        accumulated = 2 * transparency.nbytes
+        if crops < 2 * PARTS:
+            written = image_gradient.nbytes + accumulated
+            return [Floor("crop_gradient_kernel", read + written, gradient.numel())]
+        parts = PARTS * image_gradient.nbytes
+        added = parts + image_gradient.nbytes + accumulated
+        return [
+            # Each block looks at all boxes.
+            Floor("crop_gradient_kernel", read + parts, gradient.numel(), most_traffic=1.5),
+            Floor("add_parts_kernel", added, image_gradient.numel()),
+        ]
 
     return Case(f"gradient {side} {layout} {_short(dtype)}", run)
 

@@ -24,11 +24,17 @@ class Floor:
         The compulsory traffic.
     elements
         The number of elements that it makes; the table shows instructions per element.
+    most_traffic
+        How many times the compulsory traffic it may request, in sectors.
+    most_conflicts
+        The share of wavefronts in shared memory that may be due to bank conflicts.
     """
 
     kernel: str
     bytes: int
     elements: int
+    most_traffic: float = 1.3
+    most_conflicts: float = 0.05
 
     def is_of(self, name: str) -> bool:
         """Whether this is the floor of a kernel, whose name has template arguments."""

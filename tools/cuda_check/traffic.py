@@ -3,8 +3,8 @@
 Each case runs one operation of a step at its usual size, with the kernels replayed as PTX. For each
 kernel it knows the floor, the compulsory traffic in bytes: every input element that is needed is
 read once, and every output is written once. The sectors of 32 bytes that the kernel's warps request
-may be at most `MOST_TRAFFIC` times that. The share of wavefronts in shared memory that are due to
-bank conflicts must be below `MOST_CONFLICTS`.
+may be at most `Floor.most_traffic` times that. The share of wavefronts in shared memory that are
+due to bank conflicts must be below `Floor.most_conflicts`.
 
 A new case is a function that runs the operation and returns the floors, in the `CASES` of
 `crop_cases` or `phase_cases`.
@@ -25,8 +25,6 @@ from rich.table import Table
 from fvfast.ops._kernels import use_emulated
 
 SECTOR = 32  # bytes
-MOST_TRAFFIC = 1.3
-MOST_CONFLICTS = 0.05
 CASES = [*crop_cases.CASES, *phase_cases.CASES]
 
 
@@ -52,15 +50,16 @@ class Measurement:
     def failures(self) -> list[str]:
         """Return failures, as text."""
         failures = []
-        if self.ratio > MOST_TRAFFIC:
+        if self.ratio > self.floor.most_traffic:
             failures.append(
                 f"{self.case}: {self.kernel}: asks for {self.ratio:.2f} times the compulsory "
-                f"{self.floor.bytes} bytes, at most {MOST_TRAFFIC} are allowed"
+                f"{self.floor.bytes} bytes, at most {self.floor.most_traffic} are allowed"
             )
-        if self.totals.conflict_share >= MOST_CONFLICTS:
+        most_conflicts = self.floor.most_conflicts
+        if self.totals.conflict_share >= most_conflicts:
             failures.append(
                 f"{self.case}: {self.kernel}: {self.totals.conflict_share:.1%} of the wavefronts "
-                f"of shared memory are bank conflicts, fewer than {MOST_CONFLICTS:.0%} are allowed"
+                f"of shared memory are bank conflicts, fewer than {most_conflicts:.0%} are allowed"
             )
         return failures
 
