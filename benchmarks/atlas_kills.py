@@ -30,7 +30,7 @@ from PIL import Image
 from benchmarks.s3_server import BUCKET, s3_server
 from benchmarks.tiny_network import CHANNELS
 from fvfast.atlas import Place, read_status, verify
-from fvfast.atlas.keys import UNITS
+from fvfast.atlas.keys import PLAN, UNITS
 
 ROOT = Path(__file__).parents[1]
 NETWORK, LAYER = "benchmarks.tiny_network:tiny", "0"
@@ -95,6 +95,8 @@ def kill_until(
             with contextlib.suppress(ProcessLookupError):
                 os.kill(victim, signal.SIGKILL)
                 findings.kills[kind] += 1
+            if findings.kills.total() % 20 == 19 and place.exists(PLAN):
+                print(f"{read_status(place).drawn} units after {dict(findings.kills)}", flush=True)
     finally:
         _end(driver)
     findings.rounds += 1

@@ -66,7 +66,7 @@ class Scripted(Worker):
         self.fail = fail
         self.batches = []
 
-    def draw(self, shard, indices):
+    def draw(self, _shard, indices):
         self.batches.append(list(indices))
         if error := self.fail(indices):
             raise error
