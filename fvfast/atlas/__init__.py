@@ -8,6 +8,8 @@
 from fvfast.atlas.drawing import draw_atlas
 from fvfast.atlas.executors.base import Executor, WorkersFailedError
 from fvfast.atlas.executors.here import Here
+from fvfast.atlas.executors.processes import Processes
+from fvfast.atlas.executors.ray_actors import RayActors
 from fvfast.atlas.failures import BrokenDeviceError
 from fvfast.atlas.fields import WrongFileError
 from fvfast.atlas.networks import OtherNetworkError
@@ -28,6 +30,8 @@ __all__ = [
     "Place",
     "PlaceLostError",
     "Plan",
+    "Processes",
+    "RayActors",
     "Worker",
     "WorkersFailedError",
     "WrongFileError",

@@ -22,25 +22,18 @@ class OtherNetworkError(RuntimeError):
     """A worker has another network, or another version of fvfast, than the plan says."""
 
 
-def named_network(network: Any) -> LoadedModel:
-    """Load a network by name; a live object is refused.
-
-    Parameters
-    ----------
-    network
-        A name that `fvfast.models.load_model` knows, or what it has returned.
+def check_name(network: Any) -> str:
+    """Return the name of a network.
 
     Raises
     ------
     TypeError
-        It is something else, such as a module: the message says how to name it.
+        It is something else, such as a live network: the message says how to name it.
     """
     if isinstance(network, str):
-        return load_model(network)
-    if isinstance(network, LoadedModel):
         return network
     what = type(network).__name__
-    if isinstance(network, nn.Module):
+    if isinstance(network, (nn.Module, LoadedModel)):
         raise TypeError(f"a live network ({what}) cannot be sent to workers. {_HOW}")
     raise TypeError(f"the network of an atlas is a name, got {what}. {_HOW}")
 

@@ -103,8 +103,11 @@ class Place:
         self._is_begun = False
         # Without a cache of listings, which would not show what other machines write.
         self._fs, self._root = fsspec.core.url_to_fs(
-            self.address, use_listings_cache=False, **self.options
+            self.address, use_listings_cache=False, skip_instance_cache=True, **self.options
         )
+        if hasattr(self._fs, "retries"):
+            # Of s3fs and gcsfs, which say nothing meanwhile.
+            self._fs.retries = 1
         self._folder: Path | None = None
         if type(self._fs) is LocalFileSystem:
             self._folder = Path(self._root)

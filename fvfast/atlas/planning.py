@@ -8,12 +8,12 @@ from fvfast._shared.checks import check_count
 from fvfast._shared.messages import printable
 from fvfast.atlas import directions
 from fvfast.atlas.keys import LONGEST_LAYER, quoted
-from fvfast.atlas.networks import named_network, weights_sha256
+from fvfast.atlas.networks import check_name, weights_sha256
 from fvfast.atlas.plan import KINDS, Kind, Plan, PlannedLayer, PlannedNetwork, as_ranges
 from fvfast.atlas.settings import batch_size_for, planned_settings, read_settings
 from fvfast.atlas.units import UNIT_KINDS, Source, default_kind
 from fvfast.engine.network.layers import Layer
-from fvfast.models import LoadedModel
+from fvfast.models import LoadedModel, load_model
 from fvfast.objectives.targets import find_channel_axis
 
 LAST_LAYER = -1
@@ -48,9 +48,10 @@ class LayerUnits:
 
 
 def make_plan(
-    network: str | LoadedModel,
+    network: str,
     layers: Sequence[LayerUnits | str | int],
     *,
+    loaded: LoadedModel | None = None,
     shard_size: int | None = None,
     **settings: Any,
 ) -> Plan:
@@ -60,9 +61,11 @@ def make_plan(
     ----------
     network
         A name that `fvfast.models.load_model` knows, such as "efficientnet_lite0" or
-        "path.to.module:factory", or what it has returned.
+        "path.to.module:factory". Every worker loads it by this name.
     layers
         The layers: names or indices, or `LayerUnits` for some of the units of one.
+    loaded
+        The network, if it is loaded already.
     shard_size
         Units of a shard, which one worker draws without interruption. Default: up to 64, fewer
         where there are few units.
@@ -83,7 +86,8 @@ def make_plan(
     TypeError
         A network that is a live object, or arguments of another type.
     """
-    loaded = named_network(network)
+    name = check_name(network)
+    loaded = loaded or load_model(name)
     if loaded.input_shape[0] not in _PICTURE_CHANNELS:
         raise ValueError(
             f"{loaded.name} takes images of {loaded.input_shape[0]} channels; an atlas has "
@@ -98,9 +102,9 @@ def make_plan(
     _check_names(planned)
     values = planned_settings(settings, loaded.values_range, loaded.input_shape[1:])
     if shard_size is None:
-        shard_size = _shard_size(sum(map(len, planned)), batch_size_for(read_settings(values)))
+        shard_size = shard_size_for(sum(map(len, planned)), batch_size_for(read_settings(values)))
     return Plan(
-        PlannedNetwork(loaded.name, weights_sha256(loaded.model), loaded.input_shape),
+        PlannedNetwork(name, weights_sha256(loaded.model), loaded.input_shape),
         planned,
         values,
         check_count(shard_size, "shard_size", 1),
@@ -214,7 +218,7 @@ def _check_names(layers: Sequence[PlannedLayer]) -> None:
             )
 
 
-def _shard_size(count: int, batch_size: int) -> int:
+def shard_size_for(count: int, batch_size: int) -> int:
     """Return whole batches: few, where there are few units, so that many workers share them."""
     size = batch_size * -(-SMALLEST_SHARD // batch_size)
     while size < LARGEST_SHARD and size * MOST_SHARDS < count:

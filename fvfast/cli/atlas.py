@@ -128,7 +128,7 @@ def run_command(
         place.check_writable()
         loaded = load_model(model)
         asked = asked_layers(loaded, layer, units, kind, classes, directions, channel_axis)
-        plan = make_plan(loaded, asked, **settings)
+        plan = make_plan(model, asked, loaded=loaded, **settings)
         begin(plan, place)
         executor = chosen_executor(workers, ray, gpus_per_worker, loaded)
         _draw(

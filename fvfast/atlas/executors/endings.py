@@ -13,10 +13,12 @@ class Endings:
     ----------
     workers
         How many there are at the same time.
+    most
+        How often each of them may end.
     """
 
-    def __init__(self, workers: int) -> None:
-        self._most = MOST_ENDINGS * workers
+    def __init__(self, workers: int, most: int = MOST_ENDINGS) -> None:
+        self._most = most * workers
         self._count = 0
 
     def progress(self) -> None:

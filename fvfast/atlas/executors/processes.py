@@ -14,7 +14,7 @@ from fvfast._shared.checks import check_count
 from fvfast.atlas.events import AttemptFailed, Note, Report, UnitDrawn
 from fvfast.atlas.executors import worker_process
 from fvfast.atlas.executors.base import Job, Task, WorkersFailedError
-from fvfast.atlas.executors.endings import Endings
+from fvfast.atlas.executors.endings import MOST_ENDINGS, Endings
 from fvfast.atlas.executors.messages import Crashed, Done, Ready, Refused
 from fvfast.atlas.executors.worker_process import STOP
 
@@ -89,9 +89,12 @@ class Processes:
     ----------
     workers
         How many processes. Default: one per GPU; one if there is none.
+    most_endings
+        How often, for each of them, one may end without a unit drawn in between.
     """
 
-    def __init__(self, workers: int | None = None) -> None:
+    def __init__(self, workers: int | None = None, *, most_endings: int = MOST_ENDINGS) -> None:
+        self._most_endings = most_endings
         if workers is None:
             workers = max(1, torch.cuda.device_count())
         self._workers = check_count(workers, "workers", 1)
@@ -100,7 +103,7 @@ class Processes:
         self, job: Job, tasks: Iterable[Task], report: Report, stop: Callable[[], bool]
     ) -> None:
         """Draw shards; see `fvfast.atlas.executors.Executor`."""
-        pool = _Pool(self._workers, job, tasks, report)
+        pool = _Pool(self._workers, self._most_endings, job, tasks, report)
         try:
             pool.run(stop)
         finally:
@@ -110,13 +113,15 @@ class Processes:
 class _Pool:
     """The processes of one call, and what is left to do."""
 
-    def __init__(self, workers: int, job: Job, tasks: Iterable[Task], report: Report) -> None:
+    def __init__(
+        self, workers: int, most_endings: int, job: Job, tasks: Iterable[Task], report: Report
+    ) -> None:
         self._context = multiprocessing.get_context("spawn")
         self._job = job
         self._report = report
         self._tasks = collections.deque(tasks)
         self._count = min(workers, len(self._tasks))
-        self._endings = Endings(self._count)
+        self._endings = Endings(self._count, most_endings)
         self._crash = ""
         self._slots: list[_Process | None] = [None] * self._count
 
