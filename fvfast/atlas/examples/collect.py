@@ -1,6 +1,7 @@
 """Runs images through a network once, and finds for each unit the images that excite it most."""
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,9 @@ from fvfast.engine.borrowing.interrupts import let_interrupts_through, result_ke
 from fvfast.engine.borrowing.randomness import drawn_from
 from fvfast.engine.borrowing.state import borrowed, unwrap
 from fvfast.engine.devices import check_device
+from fvfast.engine.memory import free_memory
 from fvfast.engine.network.layers import Preprocess
-from fvfast.engine.passes import run_views
+from fvfast.engine.passes import is_out_of_memory, run_views
 from fvfast.engine.taps import TappedModel
 from fvfast.files.writing import check_replaceable
 from fvfast.models import VALUES_RANGE, LoadedModel
@@ -81,7 +83,8 @@ def dataset_examples(
     k
         How many images are kept for each unit.
     batch_size
-        Images that run together. Results differ by no more than rounding.
+        Images that run together; fewer, if the memory is too small. Results differ by no more than
+        rounding.
     device
         Where to run the network; None leaves it where it is.
     input_shape
@@ -199,6 +202,7 @@ class _Run:
         self._path: Path | None = None
         self._key: dict[str, str] = {}
         self._saved_at = 0
+        self._most = sys.maxsize  # images that the memory suffices for
         self._fields = measure_fields(
             self._network, self._readers, loaded.input_shape, loaded.values_range, device
         )
@@ -333,7 +337,29 @@ class _Run:
         pixels = batch.pixels.to(self._device, non_blocking=True)
         images = torch.add(low, pixels.float(), alpha=(high - low) / 255)
         with drawn_from(0, batch.numbers[0], self._device):
-            outputs = run_views(self._network, images)
+            found = self._within_memory(images)
+        values, positions = zip(*found, strict=True)
+        return torch.cat(values, dim=1), torch.cat(positions, dim=1)
+
+    def _within_memory(self, images: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Run images in as many parts as the memory needs: values and positions of each."""
+        found: list[tuple[torch.Tensor, torch.Tensor]] = []
+        done = 0
+        while done < len(images):
+            part = images[done : done + self._most]
+            try:
+                found.append(self._run(part))
+            except Exception as error:
+                if len(part) == 1 or not is_out_of_memory(error):
+                    raise
+                self._most = len(part) // 2
+                free_memory(self._device)
+            else:
+                done += len(part)
+        return found
+
+    def _run(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        outputs = run_views(self._network, images)
         found = [
             reader.largest(output) for reader, output in zip(self._readers, outputs, strict=True)
         ]

@@ -46,6 +46,25 @@ class Units:
     names: Mapping[int, str] | None = None
 
 
+def units_of_plan(entry: Mapping[str, Any], directions: Any = None) -> Units:
+    """Return the units of one entry of ``layers`` in a ``plan.json``.
+
+    Parameters
+    ----------
+    entry
+        With the keys "name", "kind", "units" (half-open ranges) and "names".
+    directions
+        (n, C), for units of the kind "direction".
+    """
+    return Units(
+        entry["name"],
+        [index for first, end in entry["units"] for index in range(first, end)],
+        entry["kind"],
+        directions,
+        names={int(index): name for index, name in (entry.get("names") or {}).items()} or None,
+    )
+
+
 Layers = LayerSpec | Units | Sequence[LayerSpec | Units] | Mapping[str, Any]
 
 
