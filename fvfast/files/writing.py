@@ -19,7 +19,7 @@ _UNSUPPORTED = (errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.E
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path, *, tidy: bool = True) -> Iterator[BinaryIO]:
     """Open a file that replaces ``path`` when the block ends without an error.
 
     Until then ``path`` is unchanged. If several processes write the same path at the same time, the
@@ -30,6 +30,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     ----------
     path
         Path of the file.
+    tidy
+        Whether to remove unfinished files, which takes longer the more files the folder has.
 
     Yields
     ------
@@ -43,7 +45,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """
     target = check_replaceable(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    remove_unfinished(target.parent)
+    if tidy:
+        remove_unfinished(target.parent)
     unfinished: Path | None = None
     try:
         # In the same folder, because a rename is atomic only within one file system. Not named

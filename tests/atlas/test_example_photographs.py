@@ -1,5 +1,6 @@
 """Dataset examples of EfficientNet-Lite0 with its weights, from photographs in Python packages."""
 
+import re
 from pathlib import Path
 
 import matplotlib
@@ -7,12 +8,13 @@ import numpy as np
 import pytest
 import skimage
 import sklearn
-import torch
 from example_images import all_activations, best
+from torch import nn
 
 from fvfast.atlas.examples import Units, dataset_examples
 from fvfast.models import load_model
 
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "dataset_examples.md"
 FOLDERS = (
     Path(skimage.__file__).parent / "data",
     Path(sklearn.__file__).parent / "datasets" / "images",
@@ -80,4 +82,32 @@ def test_channels_against_all_images_at_once(loaded):
         gaps = np.diff([values[number] for number in best(values, 6)])
         if (gaps < -2e-3).all():  # otherwise rounding may change the order
             assert [one.image for one in unit.top] == expected
-    assert torch.is_tensor(exact[names[0]])
+
+
+@pytest.mark.thorough
+def test_the_page_does_what_it_says(tmp_path, monkeypatch):
+    """The code in docs/dataset_examples.md."""
+    (code,) = re.findall(r"^```python\n(.+?)^```$", PAGE.read_text(), flags=re.M | re.S)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photographs").symlink_to(FOLDERS[1])
+    exec(code, {})
+    assert (tmp_path / "photographs.npz").exists()
+    assert (tmp_path / "atlas" / "examples" / "_blocks.5" / "17.json").exists()
+    assert (tmp_path / "atlas" / "examples" / "_fc" / "963.0.webp").exists()
+
+
+@pytest.mark.thorough
+def test_memory_does_not_grow_with_the_images():
+    """3,000 images of 48 KB would be 140 MB; what a run of this size takes anyway is there."""
+    process, marks = Path("/proc/self/statm"), []
+    generator = np.random.default_rng(0)
+
+    def many():
+        for number in range(4000):
+            if number in (1000, 4000 - 1):
+                marks.append(int(process.read_text().split()[1]) * 4096)
+            yield generator.integers(0, 256, (128, 128, 3), dtype=np.uint8)
+
+    model = nn.Sequential(nn.Conv2d(3, 16, 3, stride=4), nn.ReLU()).eval()
+    dataset_examples(model, "1", many(), input_shape=(3, 128, 128), progress=False)
+    assert marks[1] - marks[0] < 30 * 2**20

@@ -7,6 +7,8 @@ from example_images import SIDE, all_activations, best, convolutions, pictures, 
 from torch import nn
 
 from fvfast.atlas.examples import Units, dataset_examples, units_of_plan
+from fvfast.atlas.examples.layers import LayerReader
+from fvfast.atlas.examples.units import choose_units
 
 SHAPE = (3, SIDE, SIDE)
 # float32 of a network with two layers against float64.
@@ -107,6 +109,20 @@ def test_directions():
         check_unit(unit, maps.amax((1, 2)))
         for example in unit.top:
             assert example.position == divmod(int(maps[example.image].argmax()), 10)
+
+
+@pytest.mark.parametrize("most", [1, 700, 10**6])
+def test_directions_in_parts(most):
+    """As many at a time as the memory is to hold."""
+    model = convolutions()
+    vectors = torch.randn(5, 12, generator=torch.Generator().manual_seed(0))
+    (chosen,) = choose_units(model, Units("2", [4, 0, 3], "direction", vectors), SHAPE, None)
+    output = torch.randn(6, 12, 10, 10, generator=torch.Generator().manual_seed(1))
+    reader = LayerReader(chosen, SHAPE[1:], largest_product=most)
+    values, positions = reader.largest(output)
+    maps = torch.einsum("nc,bchw->nbhw", vectors[[4, 0, 3]], output).flatten(2)
+    torch.testing.assert_close(values, maps.amax(2))
+    assert torch.equal(positions, maps.argmax(2))
 
 
 def test_of_equal_images_the_first_comes_first():
