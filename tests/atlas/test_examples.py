@@ -9,6 +9,7 @@ from torch import nn
 from fvfast.atlas.examples import Units, dataset_examples, units_of_plan
 from fvfast.atlas.examples.layers import LayerReader
 from fvfast.atlas.examples.units import choose_units
+from fvfast.models import LoadedModel
 
 SHAPE = (3, SIDE, SIDE)
 # float32 of a network with two layers against float64.
@@ -116,7 +117,9 @@ def test_directions_in_parts(most):
     """As many at a time as the memory is to hold."""
     model = convolutions()
     vectors = torch.randn(5, 12, generator=torch.Generator().manual_seed(0))
-    (chosen,) = choose_units(model, Units("2", [4, 0, 3], "direction", vectors), SHAPE, None)
+    (chosen,) = choose_units(
+        LoadedModel(model, "small", SHAPE), Units("2", [4, 0, 3], "direction", vectors)
+    )
     output = torch.randn(6, 12, 10, 10, generator=torch.Generator().manual_seed(1))
     reader = LayerReader(chosen, SHAPE[1:], largest_product=most)
     values, positions = reader.largest(output)
