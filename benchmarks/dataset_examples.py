@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.harness import machine, save_row
 from fvfast.atlas.examples import dataset_examples
 from fvfast.atlas.examples.reading import image_batches
 from fvfast.atlas.examples.sources import image_source
@@ -43,9 +44,14 @@ def timed(function: Any) -> Seconds:
 
 
 def measure(
-    loaded: LoadedModel, folder: Path, layers: list[str], batch_size: int, turns: int
+    loaded: LoadedModel,
+    folder: Path,
+    layers: list[str],
+    batch_size: int,
+    turns: int,
+    memory: list[int],
 ) -> None:
-    """Print the seconds of each turn, and the median ratio to the network alone."""
+    """Print and write the median ratios to the network alone, with the memory beside them."""
     with image_batches(image_source(folder), loaded.input_shape, batch_size) as batches:
         decoded = [batch.pixels for batch in batches]
     low, high = loaded.values_range
@@ -69,12 +75,20 @@ def measure(
         for name, images in sources.items():
             whole = timed(functools.partial(examples, images))
             ratios[name].append((whole.passed / bare.passed, whole.processor / bare.processor))
+    row: dict[str, str | int | float] = {
+        **machine(),
+        "network": loaded.name,
+        "layers": " ".join(layers),
+        "images": len(in_memory),
+        "batch_size": batch_size,
+        "turns": turns,
+    }
     for name, pairs in ratios.items():
-        passed, processor = (statistics.median(column) for column in zip(*pairs, strict=True))
-        print(
-            f"examples {name}: median {passed:.3f} times the network's time, {processor:.3f} times "
-            "its processor's time"
-        )
+        for what, column in zip(("time", "processor_time"), zip(*pairs, strict=True), strict=True):
+            row[f"{name.replace(' ', '_')}_{what}"] = round(statistics.median(column), 3)
+            print(f"examples {name}: {statistics.median(column):.3f} times the network's {what}")
+    row["mebibytes_after_1000"], row["most_mebibytes"] = memory[2], max(memory)
+    print(f"written to {save_row('dataset_examples', row)}")
 
 
 def resident_bytes() -> int:
@@ -98,14 +112,15 @@ class _Images:
             yield generator.integers(0, 256, (64, 64, 3), dtype=np.uint8)
 
 
-def follow_memory(count: int = 5000) -> None:
-    """Print the memory of the process while images go by."""
+def follow_memory(count: int = 5000) -> list[int]:
+    """Return the MiB of the process after every 500 images."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 64, 3, stride=2), nn.ReLU(), nn.Conv2d(64, 256, 3)).eval()
     images = _Images(count)
     dataset_examples(model, ["1", "2"], images, input_shape=(3, 64, 64), progress=False)
-    steps = ", ".join(f"{one / _MEBIBYTE:.0f}" for one in images.memory)
-    print(f"MiB after every 500 of {count} images: {steps}")
+    steps = [round(one / _MEBIBYTE) for one in images.memory]
+    print(f"MiB after every 500 of {count} images: {', '.join(map(str, steps))}")
+    return steps
 
 
 def main() -> None:
@@ -117,13 +132,14 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--turns", type=int, default=3)
     options = parser.parse_args()
-    follow_memory()
+    memory = follow_memory()
     measure(
         load_model(options.network),
         options.folder,
         options.layers,
         options.batch_size,
         options.turns,
+        memory,
     )
 
 

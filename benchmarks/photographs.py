@@ -13,7 +13,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from PIL import Image
@@ -21,7 +21,9 @@ from PIL import Image
 _LARGEST = 768  # pixels, of the longer side
 _GRAY = (128, 128, 128)
 
-PYTHON = {
+Packages = Mapping[str, tuple[str, str]]
+
+PYTHON: Packages = {
     "skimage": (
         "data",
         r"(astronaut|brick|camera|chelsea|coffee|coins|grass|gravel|moon|motorcycle_left|rocket"
@@ -35,7 +37,7 @@ PYTHON = {
 _STAMPS = r"(animals|food|household|plants|hobbies|sports|vehicles|town)/(?!.*(cartoon|toys|plastic"
 _DRAWINGS = r"|outline|eye\.png|hedgehog|echidna|bee\.png|fly\.png|pizza|sedan_police|highlighter"
 
-DEBIAN = {
+DEBIAN: Packages = {
     "lomiri-wallpapers-16.04": ("usr/share/backgrounds", r".+_by_.+\.jpg"),
     "lomiri-wallpapers-20.04": (
         "usr/share/backgrounds",
@@ -57,13 +59,15 @@ DEBIAN = {
 """Debian packages: the folder in each, and which of its files are photographs."""
 
 
-def gather(folder: Path) -> dict[str, int]:
+def gather(folder: Path, debian: Packages = DEBIAN) -> dict[str, int]:
     """Write photographs as JPEG files into folders named after their packages.
 
     Parameters
     ----------
     folder
         Where to.
+    debian
+        Debian's packages to take.
 
     Returns
     -------
@@ -82,7 +86,7 @@ def gather(folder: Path) -> dict[str, int]:
             print(f"{name} is not installed: left out", file=sys.stderr)
             continue
         counts[name] = _copy(Path(found.origin).parent / below, pattern, folder / name)
-    for name, (below, pattern) in DEBIAN.items():
+    for name, (below, pattern) in debian.items():
         with _unpacked(name) as files:
             counts[name] = _copy(Path(files) / below, pattern, folder / name)
     return counts

@@ -38,15 +38,15 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())
 def pillow_for_many() -> Iterator[None]:
     """Have Pillow return memory to the system and give no warnings while many images are decoded.
 
-    These settings are global, so this belongs around all threads. Libraries would warn for each
-    image of metadata that is not used here, such as EXIF entries.
+    These settings are global, so this belongs around all threads. Pillow would warn for each image
+    of metadata that is not used here, such as EXIF entries. Others may warn.
     """
     core = Image.core  # type: ignore[attr-defined]
     usual = core.get_block_size()
     core.set_block_size(max(usual, _RETURNED_BLOCK))
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+            warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
             yield
     finally:
         core.set_block_size(usual)

@@ -13,12 +13,13 @@ from fvfast.atlas.examples.layers import Grid, LayerReader
 from fvfast.atlas.examples.units import ChosenUnits, choose_units
 from fvfast.engine.network.layers import Layer
 from fvfast.engine.taps import TappedModel
+from fvfast.models import LoadedModel
 
 SIDE = 64
 
 
 def fields_of(model, layers, shape=(3, SIDE, SIDE)):
-    chosen = choose_units(model, layers, shape, None)
+    chosen = choose_units(LoadedModel(model, "small", shape), layers)
     readers = [LayerReader(one, shape[1:]) for one in chosen]
     network = TappedModel(model, [one.layer for one in chosen])
     return measure_fields(network, readers, shape, (-1.0, 1.0), torch.device("cpu")), readers

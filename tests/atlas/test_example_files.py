@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import tarfile
 import threading
 import urllib.parse
 
@@ -33,7 +34,7 @@ class Files:
         self.threads = set()
         self.lock = threading.Lock()
 
-    def write(self, name, content):
+    def put(self, name, content):
         with self.lock:
             assert name not in self.files
             self.files[name] = content
@@ -89,7 +90,7 @@ def test_records_say_what_was_found(tmp_path):
     write_folder(tmp_path, pictures(20))
     found = examples_of(tmp_path)
     place = Files()
-    found.write(place.write, progress=False)
+    found.write(place.put, progress=False)
     for unit in found:
         record = json.loads(place.files[f"examples/2/{unit.index}.json"])
         assert record["images"] == sum(record["histogram"]["counts"]) == 20
@@ -141,8 +142,6 @@ def test_places_are_folders_and_urls(tmp_path):
 
 
 def test_an_archive_is_read_again(tmp_path):
-    import tarfile
-
     write_folder(tmp_path / "images", pictures(12))
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         archive.add(tmp_path / "images", "images")
@@ -174,6 +173,29 @@ def test_images_that_are_gone_when_crops_are_made(tmp_path):
     (tmp_path / "class1" / "0001.png").unlink()
     with pytest.raises(ValueError, match=r"class1/0001\.png could be read before, and now"):
         found.write(Files(), progress=False)
+
+
+class _Changing:
+    """Images that are others the second time."""
+
+    def __init__(self, second):
+        self.turns = [list(enumerate(pictures(6))), second]
+
+    def __iter__(self):
+        for number, image in self.turns.pop(0):
+            yield image, None, f"picture {number}"
+
+
+def test_images_in_another_order_the_second_time():
+    found = examples_of(_Changing(list(enumerate(pictures(6)))[::-1]))
+    with pytest.raises(ValueError, match=r"image \d of a _Changing was 'picture \d', and is"):
+        found.write(Files(), progress=False)
+
+
+def test_fewer_images_the_second_time():
+    found = examples_of(_Changing([]), k=6)
+    with pytest.raises(ValueError, match="a _Changing had more than 0 images before"):
+        found.crops(found[0])
 
 
 def test_find_and_write_in_one():

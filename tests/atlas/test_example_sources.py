@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import tarfile
 
 import fsspec
@@ -10,8 +11,10 @@ import pytest
 import torch
 from example_images import SIDE, convolutions, pictures, write_folder
 from PIL import Image
+from unprivileged import unprivileged
 
 from fvfast.atlas.examples import dataset_examples
+from fvfast.atlas.examples.folders import LARGEST_FILE
 from fvfast.atlas.examples.sources import image_source
 
 
@@ -285,3 +288,33 @@ def test_a_folder_without_images(tmp_path):
     (tmp_path / "notes.txt").write_text("no image")
     with pytest.raises(ValueError, match=r"has no image files; expected files that end in \.avif"):
         examples_of(tmp_path)
+
+
+def test_files_that_are_too_large_for_memory(tmp_path):
+    """In an archive or a store; their header would be enough for a bomb of zeros."""
+    path, large = tmp_path / "a.tar", tarfile.TarInfo("large.png")
+    large.size = LARGEST_FILE + 1
+    with path.open("wb") as file:
+        file.write(large.tobuf())
+        file.seek(512 * (1 + -(-large.size // 512)))  # leaves a hole, which holds zeros
+        file.write(_archive_bytes(pictures(2)))
+    with pytest.warns(
+        UserWarning, match=r"a\.tar/large\.png: 64 MiB; expected files of at most 64"
+    ):
+        assert examples_of(path).images == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="permission bits are a matter of POSIX")
+def test_folders_without_permission_are_named(tmp_path):
+    write_folder(tmp_path, pictures(4))
+    locked = tmp_path / "class1"
+    locked.chmod(0)
+    tmp_path.chmod(0o755)
+    try:
+        with (
+            unprivileged(tmp_path),
+            pytest.warns(UserWarning, match="could not be listed.*\n.*class1: Permission denied"),
+        ):
+            assert image_source(tmp_path).total == 3
+    finally:
+        locked.chmod(0o755)

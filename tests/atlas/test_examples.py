@@ -6,7 +6,10 @@ import torch
 from example_images import SIDE, all_activations, best, convolutions, pictures, write_folder
 from torch import nn
 
-from fvfast.atlas.examples import Units, dataset_examples
+from fvfast.atlas.examples import Units, dataset_examples, units_of_plan
+from fvfast.atlas.examples.layers import LayerReader
+from fvfast.atlas.examples.units import choose_units
+from fvfast.models import LoadedModel
 
 SHAPE = (3, SIDE, SIDE)
 # float32 of a network with two layers against float64.
@@ -109,6 +112,22 @@ def test_directions():
             assert example.position == divmod(int(maps[example.image].argmax()), 10)
 
 
+@pytest.mark.parametrize("most", [1, 700, 10**6])
+def test_directions_in_parts(most):
+    """As many at a time as the memory is to hold."""
+    model = convolutions()
+    vectors = torch.randn(5, 12, generator=torch.Generator().manual_seed(0))
+    (chosen,) = choose_units(
+        LoadedModel(model, "small", SHAPE), Units("2", [4, 0, 3], "direction", vectors)
+    )
+    output = torch.randn(6, 12, 10, 10, generator=torch.Generator().manual_seed(1))
+    reader = LayerReader(chosen, SHAPE[1:], largest_product=most)
+    values, positions = reader.largest(output)
+    maps = torch.einsum("nc,bchw->nbhw", vectors[[4, 0, 3]], output).flatten(2)
+    torch.testing.assert_close(values, maps.amax(2))
+    assert torch.equal(positions, maps.argmax(2))
+
+
 def test_of_equal_images_the_first_comes_first():
     """Whatever the batches: ten images, four times each."""
     images = pictures(10) * 4
@@ -170,3 +189,77 @@ def test_the_network_is_given_back():
     assert all(one.requires_grad for one in model.parameters())
     assert all(torch.equal(before[name], one) for name, one in model.state_dict().items())
     assert torch.equal(state, torch.get_rng_state())
+
+
+def test_batches_make_no_difference_but_rounding():
+    images = pictures(50)
+    sets = [examples_of(convolutions(), ["1", "2"], images, batch_size=b) for b in (1, 7, 64)]
+    for units in zip(*sets, strict=True):
+        for other in units[1:]:
+            assert [one.image for one in other.top] == [one.image for one in units[0].top]
+            assert [one.position for one in other.top] == [one.position for one in units[0].top]
+            assert other.edges == units[0].edges
+            assert other.active_share == units[0].active_share
+            np.testing.assert_allclose(other.mean, units[0].mean, **CLOSE)
+
+
+class _SmallMemory(nn.Module):
+    """As on a device that holds a few images only."""
+
+    def __init__(self, note):
+        super().__init__()
+        self.note = note  # a list of the network's own would be restored after the run
+
+    def forward(self, x):
+        self.note(len(x))
+        if len(x) > 6:
+            raise torch.OutOfMemoryError("out of memory")
+        return x
+
+
+def test_smaller_batches_where_the_memory_is_too_small():
+    images, sizes = pictures(40), []
+    model = nn.Sequential(_SmallMemory(sizes.append), *convolutions()).eval()
+    found = examples_of(model, "3", images, batch_size=16)
+    assert sizes[sizes.index(16) :] == [16, 8, *[4] * 10]
+    expected = examples_of(convolutions(), "2", images)
+    for unit, other in zip(found, expected, strict=True):
+        assert [one.image for one in unit.top] == [one.image for one in other.top]
+
+
+class _OneImage(nn.Module):
+    """Exported with a batch of one."""
+
+    def forward(self, x):
+        return x.reshape(1, 3, SIDE, SIDE)
+
+
+def test_a_network_for_one_image_at_a_time():
+    images = pictures(10)
+    model = nn.Sequential(_OneImage(), *convolutions()).eval()
+    with pytest.warns(RuntimeWarning, match="one image at a time only"):
+        found = examples_of(model, Units(-1, [0], "class"), images, batch_size=5)
+    expected = examples_of(convolutions(), Units(-1, [0], "class"), images)
+    assert [one.image for one in found[0].top] == [one.image for one in expected[0].top]
+
+
+def test_weights_of_16_bits():
+    images = pictures(12)
+    model = convolutions()
+    exact = all_activations(model, ["2"], images)["2"].amax((2, 3))
+    for unit in examples_of(model.bfloat16(), "2", images, k=1):
+        values = exact[:, unit.index]
+        assert unit.top[0].value == pytest.approx(values.max().item(), abs=0.03)
+
+
+def test_units_of_a_plan():
+    entry = {"name": "2", "kind": "channel", "units": [[0, 3], [7, 8]], "names": {"7": "seven"}}
+    found = examples_of(convolutions(), units_of_plan(entry), pictures(2))
+    assert [(unit.index, unit.name) for unit in found] == [
+        (0, None), (1, None), (2, None), (7, "seven")
+    ]  # fmt: skip
+    vectors = np.eye(12)
+    entry = {"name": "2", "kind": "direction", "units": [[1, 2]], "names": None}
+    (unit,) = examples_of(convolutions(), units_of_plan(entry, vectors), pictures(2))
+    channel = examples_of(convolutions(), {"2": [1]}, pictures(2))[0]
+    assert unit.top == channel.top

@@ -3,6 +3,14 @@
 from fvfast.atlas.examples.collect import dataset_examples, write_examples
 from fvfast.atlas.examples.example_set import ExampleSet
 from fvfast.atlas.examples.records import Example, UnitExamples
-from fvfast.atlas.examples.units import Units
+from fvfast.atlas.examples.units import Units, units_of_plan
 
-__all__ = ["Example", "ExampleSet", "UnitExamples", "Units", "dataset_examples", "write_examples"]
+__all__ = [
+    "Example",
+    "ExampleSet",
+    "UnitExamples",
+    "Units",
+    "dataset_examples",
+    "units_of_plan",
+    "write_examples",
+]

@@ -22,6 +22,7 @@ from fvfast.atlas.examples.writing import Place, Write, write_set
 from fvfast.files.images import MEMORY, pillow_for_many
 from fvfast.files.memory_budget import MemoryBudget
 
+_STAY = "Images must stay as they are, and in their order, until their crops are made."
 _SHOWN_UNITS, _THUMBNAIL, _LONGEST_NAME = 8, 96, 40
 
 
@@ -152,7 +153,7 @@ class ExampleSet(Sequence[UnitExamples]):
         ----------
         place
             A folder; a URL that fsspec knows; or a function of a name and the bytes of a file, or
-            an object with such a method ``write``, which writes the file completely or not at all,
+            an object with such a method ``put``, which writes the file completely or not at all,
             and is called from several threads.
         threads
             How many; None for as many as Python takes by default.
@@ -190,6 +191,12 @@ class ExampleSet(Sequence[UnitExamples]):
             return
         budget = MemoryBudget(MEMORY)
         for number, sample in picked(self._source, numbers):
+            known, _ = self._progress.names[number]
+            if sample.source != known:
+                raise ValueError(
+                    f"image {number} of {self._source.name} was {known!r}, and is "
+                    f"{sample.source!r} now. {_STAY}"
+                )
             yield number, partial(self._load, number, sample, budget)
 
     def _load(self, number: int, sample: Sample, budget: MemoryBudget) -> Pixels:
@@ -199,7 +206,7 @@ class ExampleSet(Sequence[UnitExamples]):
         except UnreadableError as error:
             raise ValueError(
                 f"{self._progress.names[number][0]} could be read before, and now it cannot: "
-                f"{error}. Images must stay as they are until their crops are made."
+                f"{error}. {_STAY}"
             ) from error
 
     def _unit(self, row: int) -> UnitExamples:

@@ -11,10 +11,13 @@ from typing import Any
 
 import fsspec
 
+from fvfast._shared.messages import warn_user
 from fvfast.atlas.examples.samples import Sample, UnreadableError
-from fvfast.files.images import MEMORY
 from fvfast.files.reading import files_below, reason
 from fvfast.spectrum.photographs import SUFFIXES
+
+LARGEST_FILE = 2**26
+"""Bytes of a file that is read into memory before it is decoded: a batch of them is, at once."""
 
 
 class ImageFolder:
@@ -34,13 +37,18 @@ class ImageFolder:
         There is no such folder.
     ValueError
         It has no image files.
+
+    Warns
+    -----
+    UserWarning
+        Subfolders cannot be listed.
     """
 
     can_repeat = can_pick = True
 
     def __init__(self, place: str | os.PathLike[str]) -> None:
         self.name = os.fspath(place)
-        self.unlisted: list[str] = []
+        self._unlisted: list[str] = []
         if is_url(self.name):
             self._load, found = self._list_remote()
         else:
@@ -54,10 +62,16 @@ class ImageFolder:
         for name, size in named:
             digest.update(f"{name}\0{size}\0".encode("utf-8", "surrogateescape"))
         self.listing = digest.hexdigest()
+        unlisted = "".join(f"\n  {text}" for text in self._unlisted)
         if not named:
             raise ValueError(
                 f"{self.name} has no image files; expected files that end in "
-                f"{', '.join(SUFFIXES)}." + "".join(f"\n  {text}" for text in self.unlisted)
+                f"{', '.join(SUFFIXES)}.{unlisted}"
+            )
+        if unlisted:
+            warn_user(
+                f"folders of {self.name} could not be listed, and are left out:{unlisted}",
+                UserWarning,
             )
 
     def samples(self, start: int = 0) -> Iterator[Sample]:
@@ -101,7 +115,7 @@ class ImageFolder:
         return load, found
 
     def _add_unlisted(self, error: OSError) -> None:
-        self.unlisted.append(f"{error.filename}: {error.strerror}")
+        self._unlisted.append(f"{error.filename}: {error.strerror}")
 
 
 def is_url(place: str) -> bool:
@@ -111,9 +125,9 @@ def is_url(place: str) -> bool:
 
 def check_size(size: int) -> None:
     """Raise `UnreadableError` if the content of a file is too large to be read into memory."""
-    if size > MEMORY // 4:
+    if size > LARGEST_FILE:
         raise UnreadableError(
-            f"{size / 2**20:.0f} MiB; expected files of at most {MEMORY // 4 / 2**20:.0f} MiB"
+            f"{size / 2**20:.0f} MiB; expected files of at most {LARGEST_FILE // 2**20} MiB"
         )
 
 

@@ -51,10 +51,20 @@ class LayerReader:
         Which ones.
     input_size
         (H, W) of the network's input.
+    largest_product
+        How many activations of directions are computed at once, at most, if one direction of a
+        batch has no more.
     """
 
-    def __init__(self, units: ChosenUnits, input_size: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        units: ChosenUnits,
+        input_size: tuple[int, int],
+        *,
+        largest_product: int = _LARGEST_PRODUCT,
+    ) -> None:
         self.units = units
+        self._largest_product = largest_product
         shape, axis = units.layer.shape, units.channel_axis
         beside = [size for i, size in enumerate(shape) if i != axis] if axis is not None else []
         self.grid = _grid(beside, input_size)
@@ -110,7 +120,7 @@ class LayerReader:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         assert self.units.directions is not None
         self._directions = self.units.directions.to(channels.device)
-        rows = max(1, _LARGEST_PRODUCT // (channels.shape[0] * channels.shape[2]))
+        rows = max(1, self._largest_product // (channels.shape[0] * channels.shape[2]))
         found = [
             torch.matmul(part, channels).max(dim=2) for part in self._directions.split(rows)
         ]  # each (B, rows, P) before

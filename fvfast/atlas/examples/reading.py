@@ -131,7 +131,7 @@ def _read(
             return
         pixels = np.stack([one for _, _, one in found]) if found else np.empty((0, *size, channels))
         yield ImageBatch(
-            torch.from_numpy(pixels.astype(np.uint8)).permute(0, 3, 1, 2).contiguous(),
+            torch.from_numpy(pixels.astype(np.uint8, copy=False)).permute(0, 3, 1, 2).contiguous(),
             [number for number, _, _ in found],
             [dataclasses.replace(sample, load=_forgotten) for _, sample, _ in found],
             unreadable,

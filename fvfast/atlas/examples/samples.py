@@ -1,5 +1,6 @@
 """One image of a source, before it is decoded, and what a source of images is."""
 
+import collections
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -67,12 +68,26 @@ def picked(source: ImageSource, numbers: Iterable[int]) -> Iterator[tuple[int, S
         The images.
     numbers
         Which of them.
+
+    Raises
+    ------
+    ValueError
+        The source has become shorter.
     """
     wanted = sorted(set(numbers))
     if source.can_pick:
         for number in wanted:
             yield number, next(source.samples(number))
         return
-    numbered = enumerate(source.samples())
-    for number in wanted:
-        yield next((at, sample) for at, sample in numbered if at == number)
+    missing = collections.deque(wanted)
+    samples = enumerate(source.samples())
+    while missing:
+        number, sample = next(samples, (-1, None))
+        if sample is None:
+            raise ValueError(
+                f"{source.name} had more than {missing[0]} images before, and now it has not. "
+                "Images must stay as they are until their crops are made."
+            )
+        if number == missing[0]:
+            missing.popleft()
+            yield number, sample

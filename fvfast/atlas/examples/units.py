@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import torch
-from torch import nn
 
-from fvfast.engine.network.categories import find_categories
-from fvfast.engine.network.layers import Layer, LayerSpec, Preprocess, find_layer
+from fvfast.engine.network.layers import Layer, LayerSpec, find_layer
+from fvfast.models import LoadedModel
 from fvfast.objectives.targets import as_ids, check_index, find_channel_axis
 
 Kind = Literal["channel", "neuron", "class", "direction"]
@@ -46,7 +45,26 @@ class Units:
     names: Mapping[int, str] | None = None
 
 
-Layers = LayerSpec | Units | Sequence[LayerSpec | Units] | Mapping[str, Any]
+def units_of_plan(entry: Mapping[str, Any], directions: Any = None) -> Units:
+    """Return the units of one entry of ``layers`` in a ``plan.json``.
+
+    Parameters
+    ----------
+    entry
+        With the keys "name", "kind", "units" (half-open ranges) and "names".
+    directions
+        (n, C), for units of the kind "direction".
+    """
+    return Units(
+        entry["name"],
+        [index for first, end in entry["units"] for index in range(first, end)],
+        entry["kind"],
+        directions,
+        names={int(index): name for index, name in (entry.get("names") or {}).items()} or None,
+    )
+
+
+Layers = LayerSpec | Units | list[Any] | Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,12 +106,10 @@ def listed_units(layers: Layers) -> list[Units]:
     """
     if isinstance(layers, Mapping):
         found = [Units(layer, indices) for layer, indices in layers.items()]
-    elif isinstance(layers, list) or (
-        isinstance(layers, tuple) and not (len(layers) == 2 and not _is_layer(layers[1]))
-    ):
-        found = [one if isinstance(one, Units) else Units(one) for one in layers]
     else:
-        found = [layers if isinstance(layers, Units) else Units(layers)]  # type: ignore[arg-type]
+        # A tuple is one entry of one layer's output: see `Units.layer`.
+        several = layers if isinstance(layers, list) else [layers]
+        found = [one if isinstance(one, Units) else Units(one) for one in several]
     if not found:
         raise ValueError(
             'layers is empty; expected names of layers such as ["features.3"], indices by layer '
@@ -102,22 +118,15 @@ def listed_units(layers: Layers) -> list[Units]:
     return found
 
 
-def choose_units(
-    model: nn.Module,
-    layers: Layers,
-    input_shape: tuple[int, int, int],
-    preprocess: Preprocess | None,
-) -> list[ChosenUnits]:
+def choose_units(loaded: LoadedModel, layers: Layers) -> list[ChosenUnits]:
     """Find the units that a user named.
 
     Parameters
     ----------
-    model
-        The network.
+    loaded
+        The network, and how it takes images.
     layers
         See `listed_units`.
-    input_shape, preprocess
-        As in `fvfast.engine.network.layers.find_layer`.
 
     Raises
     ------
@@ -126,13 +135,13 @@ def choose_units(
     """
     chosen = []
     for units in listed_units(layers):
-        layer = find_layer(model, units.layer, input_shape, preprocess)
-        chosen.append(_choose(units, layer, model))
+        layer = find_layer(loaded.model, units.layer, loaded.input_shape, loaded.preprocess)
+        chosen.append(_choose(units, layer, loaded.categories))
     _check_unique(chosen)
     return chosen
 
 
-def _choose(units: Units, layer: Layer, model: nn.Module) -> ChosenUnits:
+def _choose(units: Units, layer: Layer, categories: Sequence[str] | None) -> ChosenUnits:
     if units.kind not in get_args(Kind):
         raise ValueError(f"kind must be one of {', '.join(get_args(Kind))}; got {units.kind!r}.")
     if (units.kind == "direction") != (units.directions is not None):
@@ -158,7 +167,7 @@ def _choose(units: Units, layer: Layer, model: nn.Module) -> ChosenUnits:
         raise ValueError(f'{what}: no indices are given; expected some, or "all".')
     known = dict(units.names or {})
     if units.kind == "class" and units.names is None:
-        known = dict(enumerate(find_categories(model) or ()))
+        known = dict(enumerate(categories or ()))
     return ChosenUnits(
         layer=layer,
         kind=units.kind,
@@ -181,11 +190,6 @@ def _read_vectors(directions: Any, layer: Layer, channels: int) -> torch.Tensor:
     if not bool(finite.all()):
         raise ValueError(f"direction {int((~finite).nonzero()[0])} holds NaN or infinity.")
     return vectors
-
-
-def _is_layer(value: object) -> bool:
-    """Whether the second of two is a layer of its own, not an entry of the first one's output."""
-    return isinstance(value, (Units, nn.Module, str))
 
 
 def _check_unique(chosen: Sequence[ChosenUnits]) -> None:

@@ -29,7 +29,7 @@ Write = Callable[[str, bytes], object]
 class Place(Protocol):
     """Where files go, by names with slashes."""
 
-    def write(self, name: str, content: bytes, /) -> object:
+    def put(self, name: str, data: bytes, /) -> object:
         """Write a file so that it is either complete or not there."""
         ...
 
@@ -148,7 +148,7 @@ def file_writer(place: Place | Write | str | os.PathLike[str]) -> Write:
     if isinstance(place, (str, os.PathLike)):
         name = os.fspath(place)
         return _remote_writer(name) if is_url(name) else _local_writer(Path(name))
-    write = getattr(place, "write", place)
+    write = getattr(place, "put", place)
     if not callable(write):
         raise TypeError(
             "place must be a folder, a URL, or a function of a name and bytes; got "
@@ -158,8 +158,14 @@ def file_writer(place: Place | Write | str | os.PathLike[str]) -> Write:
 
 
 def _local_writer(folder: Path) -> Write:
+    seen: set[Path] = set()
+
     def write(name: str, content: bytes) -> None:
-        with replacing(folder / name) as file:
+        path = folder / name
+        # Looking for unfinished files takes the longer, the more files there are.
+        is_new = path.parent not in seen
+        seen.add(path.parent)
+        with replacing(path, tidy=is_new) as file:
             file.write(content)
 
     return write
