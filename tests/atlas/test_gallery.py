@@ -123,7 +123,7 @@ def test_pictures_are_those_of_the_atlas(place, site):
             assert file.mode == "RGBA"
             alpha = file.getchannel("A")
         with Image.open(place / "units/features.3/5.transparency.png") as file:
-            assert mean_difference(alpha, file) < 2
+            assert mean_difference(alpha, file) < 5  # of fewer levels: 3.0
 
 
 def mean_difference(one, other):
