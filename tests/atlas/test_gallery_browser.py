@@ -120,6 +120,8 @@ def test_from_the_first_page_to_a_unit(watched):
     assert page.inner_text(".examples li:nth-child(3) .where") == "row 2, column 2"
     assert page.locator("#histogram rect").count() == 32
     assert page.locator("#history polyline").count() == 1
+    ticks = page.locator("#history .tick[text-anchor=middle]").all_text_contents()
+    assert ticks == ["2", "4", "6", "8", "10", "12"]
     assert page.inner_text("#command").startswith("fvfast maco net --layer 'features.3'")
     facts = page.inner_text("#facts").split("\n")
     assert facts[facts.index("Active") + 1] == f"in {100 * active_of(7):.0f} % of the images"
@@ -388,6 +390,13 @@ def test_what_is_not_known_is_left_out(watched):
     assert page.is_hidden("#histogram-section")
     assert page.is_hidden("#transparency-tools")
     assert page.inner_text("#examples-about") == "No images were shown to this unit."
+    # There is room for the score's history beside the picture, until a unit has examples again.
+    picture, history = (page.locator(one).bounding_box() for one in ("#picture", "#history"))
+    assert history["x"] > picture["x"] + picture["width"]
+    page.evaluate("location.hash = '#features.3/7'")
+    until(page, "document.querySelector('h1').textContent === 'goldfish'")
+    picture, history = (page.locator(one).bounding_box() for one in ("#picture", "#history"))
+    assert history["y"] > picture["y"] + picture["height"]
     page = watched.open("unit.html#features.3/5")  # without scores
     page.wait_for_selector("#unit:not([hidden])")
     assert page.is_hidden("#history-section")
