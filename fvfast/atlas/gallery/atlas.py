@@ -1,11 +1,11 @@
 """Reads an atlas, and keeps a list of what could not be used."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
 from fvfast._shared.messages import printable
-from fvfast.atlas.gallery.fields import UnusableFileError
+from fvfast.atlas.gallery.fields import Fields, UnusableFileError
 from fvfast.atlas.gallery.folders import Folder
 from fvfast.atlas.gallery.records import (
     PLAN,
@@ -63,9 +63,23 @@ class Atlas:
             ) from error
         self.plan: Plan = parse_plan(data)
 
-    def set_aside(self, layer: PlannedLayer) -> set[int]:
-        """Return the units of a layer that were given up."""
-        return self._indices("failed", layer)
+    def set_aside(self, layer: PlannedLayer, shown: Container[int]) -> int:
+        """Return how many units of a layer were given up, of those that are not shown."""
+        failed = [index for index in sorted(self._indices("failed", layer)) if index not in shown]
+        contents = self._contents("failed", layer, failed)
+        return sum(
+            self._is_set_aside(data, _file("failed", layer, index))
+            for index, data in zip(failed, contents, strict=True)
+            if data is not None
+        )
+
+    def _is_set_aside(self, data: bytes, file: str) -> bool:
+        """Whether no more attempts are made: a record may also be of a first one."""
+        try:
+            return Fields.parse(data, file).raw("set_aside") is not False
+        except UnusableFileError as error:
+            self.problems.append(str(error))
+            return False
 
     def units(self, layer: PlannedLayer) -> Iterator[UnitWithExamples]:
         """Yield the units of a layer that were drawn, by index, with their examples or None."""

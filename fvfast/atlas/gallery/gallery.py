@@ -106,7 +106,7 @@ class _Writer:
                 self._write_details(layer, details)
         if details:
             self._write_details(layer, details)
-        layer.set_aside = len(self._atlas.set_aside(planned) - set(layer.index))
+        layer.set_aside = self._atlas.set_aside(planned, set(layer.index))
         self._site.write(f"data/{slug}/units.js", script(f"units:{slug}", layer.columns()))
         return layer
 

@@ -14,28 +14,29 @@ const fvfastCharts = (() => {
     return made;
   }
 
-  // Round numbers between two ends.
-  function ticks(low, high, count) {
+  // Round numbers between two ends; whole ones where there is nothing between them.
+  function ticks(low, high, count, whole) {
     const rough = (high - low) / count;
     const power = 10 ** Math.floor(Math.log10(rough));
-    const step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough);
+    const round = power * [1, 2, 5, 10].find((factor) => factor * power >= rough);
+    const step = whole ? Math.max(1, round) : round;
     const found = [];
     for (let tick = Math.ceil(low / step - 1e-9); tick * step <= high + 1e-9 * step; tick++) found.push(tick * step);
     return found;
   }
 
   // A frame with axes; draw(x, y) gets the functions from values to pixels.
-  function chart({ width, label, x, y, xTitle, yTitle, draw }) {
+  function chart({ width, label, x, y, xTitle, yTitle, whole, draw }) {
     const right = width - MARGIN.right;
     const bottom = HEIGHT - MARGIN.bottom;
     const toX = (value) => MARGIN.left + ((value - x[0]) / (x[1] - x[0])) * (right - MARGIN.left);
     const toY = (value) => bottom - ((value - y[0]) / (y[1] - y[0])) * (bottom - MARGIN.top);
     const svg = shape("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, width, height: HEIGHT, role: "img", "aria-label": label, class: "chart" });
-    for (const tick of ticks(y[0], y[1], 4)) {
+    for (const tick of ticks(y[0], y[1], 4, whole === "y")) {
       svg.append(shape("line", { class: "rule", x1: MARGIN.left, x2: right, y1: toY(tick), y2: toY(tick) }));
       svg.append(shape("text", { class: "tick", x: MARGIN.left - 8, y: toY(tick) + 4, "text-anchor": "end" }, number(tick)));
     }
-    for (const tick of ticks(x[0], x[1], Math.max(2, Math.floor(width / 90)))) {
+    for (const tick of ticks(x[0], x[1], Math.max(2, Math.floor(width / 64)), whole === "x")) {
       svg.append(shape("text", { class: "tick", x: toX(tick), y: bottom + 17, "text-anchor": "middle" }, number(tick)));
     }
     svg.append(shape("text", { class: "axis", x: (MARGIN.left + right) / 2, y: HEIGHT - 4, "text-anchor": "middle" }, xTitle));
@@ -53,6 +54,7 @@ const fvfastCharts = (() => {
       y: [0, most],
       xTitle: "largest activation",
       yTitle: "images",
+      whole: "y",
       label: `Histogram of ${total} images: largest activations from ${number(edges[0])} to ${number(edges[edges.length - 1])}, at most ${most} images in one of ${counts.length} bins`,
       draw(svg, toX, toY) {
         counts.forEach((count, bin) => {
@@ -81,6 +83,7 @@ const fvfastCharts = (() => {
       y: spread([low > 0 && low < high / 2 ? 0 : low, high]),
       xTitle: "step",
       yTitle: "score",
+      whole: "x",
       label: `Score from step ${points[0][0]} to ${last[0]}: from ${number(points[0][1])} to ${number(last[1])}`,
       draw(svg, toX, toY) {
         const path = points.map(([step, score]) => `${toX(step).toFixed(1)},${toY(score).toFixed(1)}`).join(" ");

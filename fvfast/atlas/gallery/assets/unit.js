@@ -142,7 +142,9 @@
 
   function fillExamples(layer, examples) {
     const section = part("examples");
-    section.classList.toggle("empty", !examples);
+    // Without examples there is room for the charts beside the picture.
+    if (examples) part("unit-body").after(part("charts"));
+    else section.after(part("charts"));
     part("histogram-section").hidden = !examples || examples.counts.length === 0;
     if (!examples) {
       part("examples-about").textContent = "No images were shown to this unit.";
