@@ -9,10 +9,11 @@ PARALLEL := -n 2 --dist loadfile
 CPP     = $(shell git ls-files '*.cpp' '*.cu' '*.h')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-thorough test-all lint format cuda-check gpu-quick gpu-check bench bench-peers wheel clean
+.PHONY: help demo atlas test test-thorough test-all lint format cuda-check gpu-quick gpu-check bench bench-peers wheel clean
 
 help:
 	@echo "make demo    pictures of six classes and two channels of a real network, in demo/"
+	@echo "make atlas   twelve units of two layers of that network, and pages to look at them, in demo/atlas/"
 	@echo "make test    the tests to run before a commit"
 	@echo "make test-thorough  what make test leaves out"
 	@echo "make test-all    both"
@@ -53,6 +54,11 @@ $(VENV)/installed-release: $(SOURCES)
 
 demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py
+
+# Run again, it draws what is missing.
+atlas: $(VENV)/installed
+	$(BIN)/fvfast atlas run efficientnet_lite0 --layer _blocks.4 --layer _fc --units 0-5 --size 256 --out demo/atlas
+	$(BIN)/fvfast atlas gallery demo/atlas --out demo/atlas/pages
 
 test: $(VENV)/installed-dev
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -m 'not thorough' $(PARALLEL)
