@@ -8,6 +8,7 @@ given to it: a zip archive that is not compressed.
 import io
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -55,11 +56,13 @@ def load_tensors(file: IO[bytes], path: Path, where: str = "") -> dict[str, torc
     if packed:
         raise ValueError(f"{what} is compressed; expected an archive as torch.save writes it.")
     try:
-        if isinstance(file, io.BytesIO):
-            file.seek(0)
-            loaded = torch.load(file, map_location="cpu", weights_only=True)
-        else:
-            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about how a damaged file might have been written
+            if isinstance(file, io.BytesIO):
+                file.seek(0)
+                loaded = torch.load(file, map_location="cpu", weights_only=True)
+            else:
+                loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
         if refused := _REFUSED.search(str(error)):
             raise ValueError(pickled(what, refused[1])) from error
