@@ -179,7 +179,7 @@ def test_names_in_a_file(tmp_path):
     path = save_npz(tmp_path / "named", names=names)
     assert read_dictionary(path).names == tuple(names)
     path = save_npz(tmp_path / "named", names=names[1:])
-    with pytest.raises(ValueError, match="has 5 names for 6 directions; expected one for each"):
+    with pytest.raises(ValueError, match=f"{path}: there are 5 names for 6 directions"):
         read_dictionary(path)
 
 
@@ -225,6 +225,10 @@ def test_some_of_the_directions():
     assert some.names == ("4", "0")
     named = Dictionary(TENSOR, names=tuple("abcdef"))
     assert named.select(np.array([5])).names == ("f",)
+    turned = Dictionary(TENSOR.T)
+    assert turned.sha256 == read_dictionary(VECTORS.T.copy()).sha256
+    with pytest.raises(ValueError, match=r"shape \(4,\) and torch.float32; expected \(N, C\)"):
+        Dictionary(TENSOR[0])
     for wrong in (6, -7):
         with pytest.raises(IndexError, match=f"no direction {wrong}; expected 0 to 5"):
             dictionary.select([wrong])

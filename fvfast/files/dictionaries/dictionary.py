@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import torch
 
 
@@ -28,6 +29,11 @@ class Dictionary:
         The file that the directions were read from; None for an object in memory.
     sha256
         Checksum of shape and values, the same in whatever file they are.
+
+    Raises
+    ------
+    ValueError
+        Shape or type of the directions are others, or there is not one name for each.
     """
 
     directions: torch.Tensor
@@ -38,8 +44,20 @@ class Dictionary:
     sha256: str = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
-        digest = hashlib.sha256(repr(tuple(self.directions.shape)).encode())
-        digest.update(self.directions.numpy().astype("<f4", copy=False).data)
+        shape = tuple(self.directions.shape)
+        if len(shape) != 2 or self.directions.dtype != torch.float32:
+            raise ValueError(
+                f"directions are of shape {shape} and {self.directions.dtype}; expected (N, C) and "
+                "torch.float32, as read_dictionary makes them."
+            )
+        if self.names is not None and len(self.names) != len(self.directions):
+            where = "" if self.source is None else f"{self.source}: "
+            raise ValueError(
+                f"{where}there are {len(self.names)} names for {shape[0]} directions; expected one "
+                "for each."
+            )
+        digest = hashlib.sha256(repr(shape).encode())
+        digest.update(np.ascontiguousarray(self.directions.detach().cpu().numpy(), "<f4").data)
         object.__setattr__(self, "sha256", digest.hexdigest())
 
     def __len__(self) -> int:

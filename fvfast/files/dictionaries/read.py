@@ -115,11 +115,6 @@ def _of_file(path: Path, config: Path | None, name: str | None) -> Dictionary:
         described = beside if described.format is None else described
     directions, saved_by = find_directions(contents.tensors, name, str(path))
     _check_size(directions, described, f"{path} and its settings ({(config or path).name})")
-    if contents.names is not None and len(contents.names) != len(directions):
-        raise ValueError(
-            f"{path} has {len(contents.names)} names for {len(directions)} directions; expected "
-            "one for each."
-        )
     return Dictionary(
         directions, described.format or saved_by or "array", described.layer, contents.names, path
     )
