@@ -1,11 +1,14 @@
 """What a command line can ask for: all channels, directions of a file, schedules, single steps."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from console import QUICK, draw, settings_of
 from console import _workplace as _workplace
 from PIL import Image
+from safetensors.torch import save_file
 
 from fvfast import Linear, Objective, maco
 from fvfast.cli.step_pictures import StepPictures
@@ -47,6 +50,26 @@ def test_directions_from_a_file(tmp_path, saved):
         Image.open(path).verify()
         assert read_metadata(path)["Title"] == f"probe {index}"
         assert image.shape == alpha.shape == (3, 16, 20)
+
+
+def test_directions_of_a_sparse_autoencoder(tmp_path):
+    """A folder, as SAELens writes it, draws what an array with the same values draws."""
+    vectors = torch.randn(2, 6, generator=torch.Generator().manual_seed(0))
+    Path("probe").mkdir()
+    save_file({"W_dec": vectors, "b_dec": torch.zeros(6)}, "probe/sae_weights.safetensors")
+    Path("probe/cfg.json").write_text('{"d_in": 6, "d_sae": 2, "hook_name": "conv"}')
+    draw("--layer", "conv", "--direction", "probe", *QUICK)
+    np.save("probe.npy", vectors)
+    draw("--layer", "conv", "--direction", "probe.npy", "--out", "array", *QUICK)
+    for index in range(2):
+        paths = [tmp_path / folder / f"tiny_probe_{index}.png" for folder in ("pictures", "array")]
+        images = [np.asarray(Image.open(path)) for path in paths]
+        np.testing.assert_array_equal(*images)
+        first, second = (settings_of(path)["objective"]["direction"] for path in paths)
+        assert (first["crc32"], first["index"]) == (second["crc32"], index)
+    torch.save({"W_dec": vectors, "cfg": Path("some")}, "pickled.pt")
+    refused = draw("--layer", "conv", "--direction", "pickled.pt", *QUICK, status=1)
+    assert "pickled.pt is a pickle that names pathlib" in refused.stderr
 
 
 def test_other_directions_in_the_file_are_other_pictures():

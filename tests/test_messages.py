@@ -20,6 +20,7 @@ from fvfast.cli.arguments import parse_ids, parse_layer
 from fvfast.cli.existing import SETTINGS, finished
 from fvfast.cli.stopping import StopRequest
 from fvfast.engine.network.layers import trace_layers
+from fvfast.files.dictionaries import read_dictionary
 from fvfast.plot import plot_maco, save_png
 
 PAGE = Path(__file__).parents[1] / "docs" / "messages.md"
@@ -146,6 +147,12 @@ def unreadable():
         Spectrum.from_file(file.name)
 
 
+def pickled():
+    with tempfile.NamedTemporaryFile() as file:
+        torch.save({"cfg": Path("settings")}, file.name)
+        read_dictionary(file.name)
+
+
 def other_pictures():
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / name for name in ("a.png", "b.png")]
@@ -181,6 +188,9 @@ CASES = {
     ),
     "Where the channels are": lambda: channel(mixed(), "map"),
     "A channel out of range": lambda: channel(plain(), ids=4),
+    "Directions of another width": lambda: Objective.direction(
+        plain(), "0", torch.ones(3, 9), input_shape=INPUT
+    ),
     "Complex outputs": lambda: channel(mixed(), "fourier"),
     "Outputs without a gradient": lambda: channel(mixed(), "indices"),
     "The batch must come first": lambda: channel(mixed(), "turned"),
@@ -221,6 +231,7 @@ CASES = {
     ),
     "Images that were skipped": skipped,
     "A spectrum that cannot be read": unreadable,
+    "A pickle": pickled,
     "More channels than a picture has": lambda: plot_maco(torch.rand(5, 8, 8)),
     "A transparency of another picture": lambda: plot_maco(
         torch.rand(3, 8, 8), torch.rand(5, 8, 9)

@@ -292,7 +292,7 @@ def test_preprocess_runs_before_the_model(network, images):
         ),
         (
             lambda m: Objective.direction(m, "7", torch.ones(4, 9), input_shape=INPUT),
-            r"\(10,\) or \(10,\); got \(4, 9\)",
+            r"the 4 directions have 9 channels each, and layer .7. has 10",
         ),
         (
             lambda m: Objective.direction(m, "7", torch.zeros(10), input_shape=INPUT),

@@ -207,9 +207,10 @@ UNIT_KINDS = (
             Path | None,
             typer.Option(
                 "--direction",
-                metavar="FILE",
-                help="Directions of the layer's channels: a .npy file, or the only array of an "
-                ".npz file, of shape (C,) or (N, C), such as the weights of linear probes.",
+                metavar="PATH",
+                help="Directions of the layer's channels: an array (C,) or (N, C) in a file, such "
+                "as the weights of linear probes (.npy, .npz, .safetensors), or a dictionary that "
+                "SAELens, ViT-Prisma, saev, dictionary_learning or overcomplete saved.",
             ),
         ],
         _directions,

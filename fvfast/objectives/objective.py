@@ -14,6 +14,7 @@ from fvfast.engine.borrowing.state import unwrap
 from fvfast.engine.network.input_type import input_dtype
 from fvfast.engine.network.layers import IMAGES, Layer, LayerSpec, Preprocess, find_layer
 from fvfast.engine.taps import TappedModel
+from fvfast.files.dictionaries import Dictionary
 from fvfast.objectives.input_shape import checked_input_shape, layer_and_shape
 from fvfast.objectives.scores import (
     CallableScore,
@@ -31,11 +32,10 @@ from fvfast.objectives.targets import (
     as_ids,
     as_units,
     check_index,
-    checked_direction,
     find_channel_axis,
     named_classes,
     neuron_coordinates,
-    split_directions,
+    read_directions,
 )
 
 Names = str | Sequence[str] | None
@@ -349,13 +349,14 @@ class Objective:
         model, layer, multiplier, input_shape, preprocess
             See `Objective.layer`.
         vectors
-            One vector (tensor or array), or several: a list or tuple of vectors, or an array
-            (N, C), such as ``coef_`` of scikit-learn's linear models. A vector has the shape of the
+            One vector (tensor or array), or several: a list or tuple of vectors, an array (N, C),
+            such as ``coef_`` of scikit-learn's linear models, or a dictionary that
+            `fvfast.files.dictionaries.read_dictionary` has read. A vector has the shape of the
             layer's output, or (C,): then it is the direction of the channels at every position.
         cossim_pow
             Power of the cosine similarity; higher values care more about the angle.
         names
-            Names of the directions; default "Direction#<layer>_<i>".
+            Names of the directions; default those of a dictionary, or "Direction#<layer>_<i>".
         channel_axis
             See `Objective.channel`.
 
@@ -367,7 +368,7 @@ class Objective:
         Raises
         ------
         ValueError
-            Unknown layer, a vector of another shape, or one that is zero or not finite.
+            Unknown layer, a vector of another shape or width, or one that is zero or not finite.
 
         References
         ----------
@@ -376,10 +377,12 @@ class Objective:
 
         def read_targets(found: Layer) -> tuple[list[torch.Tensor], Score, Names]:
             axis = find_channel_axis(found, channel_axis)
-            given = split_directions(vectors, found, axis)
-            directions = [checked_direction(vector, found, axis) for vector in given]
+            directions = read_directions(vectors, found, axis)
+            given = names
+            if given is None and isinstance(vectors, Dictionary) and vectors.names is not None:
+                given = vectors.names
             default = [f"Direction#{found.name}_{i}" for i in range(len(directions))]
-            return directions, DirectionScore(cossim_pow), default if names is None else names
+            return directions, DirectionScore(cossim_pow), default if given is None else given
 
         return _on_layer(
             "direction", model, layer, multiplier, input_shape, preprocess, read_targets

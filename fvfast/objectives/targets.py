@@ -12,9 +12,12 @@ from torch import nn
 from fvfast._shared.checks import is_number
 from fvfast.engine.network.categories import class_index, find_categories
 from fvfast.engine.network.layers import Layer
+from fvfast.files.dictionaries import Dictionary
 
 Ids = int | Iterable[int]
 Units = int | Iterable[int] | Iterable[Sequence[int]]
+
+_LISTED = 10
 
 
 def as_ids(ids: Ids, argument: str) -> list[int]:
@@ -81,14 +84,48 @@ def named_classes(ids: Any, layer: Layer, model: nn.Module) -> dict[str, int] | 
     return {categories[index]: index for index in indices}
 
 
-def split_directions(vectors: Any, layer: Layer, channel_axis: int) -> list[Any]:
-    """Read one vector or several: a list, a tuple, or an array (N, C)."""
+def read_directions(vectors: Any, layer: Layer, channel_axis: int) -> list[torch.Tensor]:
+    """Read one vector or several: a list, a tuple, an array (N, C), or a dictionary.
+
+    Returns
+    -------
+    directions
+        N tensors that broadcast to the layer's output.
+
+    Raises
+    ------
+    TypeError, ValueError
+        See `fvfast.Objective.direction`.
+    """
+    if isinstance(vectors, Dictionary):
+        return _rows(vectors.directions, layer, channel_axis)
     if isinstance(vectors, (list, tuple)):
-        return list(vectors)
+        return [_direction(vector, layer, channel_axis) for vector in vectors]
     shape = tuple(getattr(vectors, "shape", ()))
-    if len(shape) == 2 and shape != layer.shape and shape[1] == layer.shape[channel_axis]:
-        return list(vectors)
-    return [vectors]
+    if len(shape) == 2 and shape != layer.shape:
+        return _rows(_as_tensor(vectors), layer, channel_axis)
+    return [_direction(vectors, layer, channel_axis)]
+
+
+def _rows(directions: torch.Tensor, layer: Layer, channel_axis: int) -> list[torch.Tensor]:
+    """Read an array (N, C), all rows at once: there may be tens of thousands."""
+    channels = layer.shape[channel_axis]
+    count, width = directions.shape
+    if width != channels:
+        raise ValueError(
+            f"the {count} directions have {width} channels each, and layer {layer.name!r} has "
+            f"{channels} (its output is {layer.shape}); expected directions (N, {channels})."
+        )
+    bad = ~(directions.isfinite().all(1) & directions.any(1))
+    if bool(bad.any()):
+        rows = bad.nonzero()[:, 0].tolist()
+        listed = ", ".join(map(str, rows[:_LISTED])) + (" ..." if len(rows) > _LISTED else "")
+        raise ValueError(
+            f"a direction of layer {layer.name!r} must be finite and not zero; of {count}, "
+            f"{len(rows)} {'is' if len(rows) == 1 else 'are'} not (counted from 0): {listed}. "
+            "Leave them out."
+        )
+    return list(directions.view(-1, *_broadcast(layer, channel_axis)))
 
 
 def check_index(index: int, size: int, what: str) -> int:
@@ -146,15 +183,19 @@ def find_channel_axis(layer: Layer, axis: int | None) -> int:
     return len(shape) - 1
 
 
-def checked_direction(vector: Any, layer: Layer, channel_axis: int) -> torch.Tensor:
-    """Bring a direction into a shape that broadcasts to the layer's output."""
+def _as_tensor(vector: Any) -> torch.Tensor:
     try:
         # On the CPU, whatever the default device is.
-        direction = torch.as_tensor(vector, device="cpu").detach().float()
+        return torch.as_tensor(vector, device="cpu").detach().float()
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(
             f"a direction must be a tensor or an array, got {type(vector).__name__}."
         ) from error
+
+
+def _direction(vector: Any, layer: Layer, channel_axis: int) -> torch.Tensor:
+    """Bring a direction into a shape that broadcasts to the layer's output."""
+    direction = _as_tensor(vector)
     channels = layer.shape[channel_axis]
     if tuple(direction.shape) != layer.shape and tuple(direction.shape) != (channels,):
         scalar = direction.ndim == 0
@@ -167,6 +208,9 @@ def checked_direction(vector: Any, layer: Layer, channel_axis: int) -> torch.Ten
         raise ValueError(f"a direction of layer {layer.name!r} must be finite and not zero.")
     if tuple(direction.shape) == layer.shape:
         return direction
-    return direction.view(
-        [channels if axis == channel_axis else 1 for axis in range(len(layer.shape))]
-    )
+    return direction.view(_broadcast(layer, channel_axis))
+
+
+def _broadcast(layer: Layer, channel_axis: int) -> list[int]:
+    """Shape of a vector of channels that broadcasts to the layer's output."""
+    return [size if axis == channel_axis else 1 for axis, size in enumerate(layer.shape)]
