@@ -88,7 +88,8 @@ def test_lists_and_details_say_what_the_records_say(place, site):
     key, details = provided(site / "data" / "features.3" / "1.js")
     assert key == "details:features.3:1"
     record = json.loads((place / "units/features.3/17.json").read_bytes())
-    unit = details[17 - 16]
+    assert list(details) == [str(index) for index in range(16, 32)]
+    unit = details["17"]
     assert unit["scores"] == record["scores"]
     assert unit["command"] == record["command"]
     assert unit["examples"]["top"][1]["source"] == "photographs/00017-1.jpg"
@@ -103,7 +104,7 @@ def test_pictures_are_those_of_the_atlas(place, site):
     version = columns(site)["version"][5]
     with Image.open(place / "units/features.3/5.png") as file:
         original = file.convert("RGB")
-    # WebP keeps 2 + quality / 5 levels of transparency: half of their distance is the largest error.
+    # WebP keeps 2 + quality / 5 levels of transparency; half of their distance is an error.
     for folder, levels in (("pictures", 14), ("thumbnails", 8)):
         with Image.open(site / folder / "features.3" / f"5.{version}.webp") as file:
             shown = file.convert("RGB")
@@ -119,6 +120,23 @@ def test_pictures_are_those_of_the_atlas(place, site):
 def mean_difference(one, other):
     pairs = zip(one.tobytes(), other.tobytes(), strict=True)
     return sum(abs(a - b) for a, b in pairs) / len(one.tobytes())
+
+
+def test_details_stay_in_their_files_while_units_are_added(tmp_path, site):
+    """A browser may have kept an older list of units: what it loads then is of the same units."""
+    place = tmp_path / "atlas"
+    write_atlas(place, Layer("features.3", 40))
+    for index in range(20):
+        (place / f"units/features.3/{index}.json").rename(place / f"{index}.json")
+    write_gallery(place, site)
+    data = site / "data" / "features.3"
+    assert sorted(file.name for file in data.iterdir()) == ["1.js", "2.js", "units.js"]
+    before = provided(data / "2.js")
+    assert list(provided(data / "1.js")[1]) == [str(index) for index in range(20, 32)]
+    for index in range(20):
+        (place / f"{index}.json").rename(place / f"units/features.3/{index}.json")
+    write_gallery(place, site)
+    assert provided(data / "2.js") == before
 
 
 def test_thumbnails_are_small(tmp_path, site):

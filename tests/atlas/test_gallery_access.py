@@ -292,21 +292,33 @@ def test_the_option_of_a_layer_shows_the_page_behind_the_pictures(open_site):
     assert corner == pytest.approx((21, 22, 26), abs=3)
 
 
-def test_files_that_are_missing_are_named(browser, site):
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "The unit cannot be shown: {} cannot be loaded."),
+        (
+            "",
+            "The unit cannot be shown: {} is not the file that this page expects.",
+        ),
+        (
+            'fvfastAtlas.provide("details:features.3:0", {});',
+            "{} has no channel 7: load this page again.",
+        ),
+    ],
+)
+def test_files_that_do_not_fit_are_named(browser, site, content, words):
     """The console of the browser names them too, so this page is not a watched one."""
-    moved = site / "data" / "features.3" / "0.js"
-    content = moved.read_bytes()
-    moved.unlink()
+    file = site / "data" / "features.3" / "0.js"
+    before = file.read_bytes()
+    file.unlink() if content is None else file.write_text(content)
     try:
         page = browser.new_page()
         page.goto(f"file://{site}/{PAGES[2]}")
         page.wait_for_selector("#message:not([hidden])")
-        assert page.inner_text("#message") == (
-            "The unit cannot be shown: data/features.3/0.js cannot be loaded."
-        )
+        assert page.inner_text("#message") == words.format("data/features.3/0.js")
         page.close()
     finally:
-        moved.write_bytes(content)
+        file.write_bytes(before)
 
 
 def test_without_javascript_the_pages_say_so(open_site):
