@@ -5,6 +5,7 @@ import itertools
 
 import pytest
 from browser import Watched, running_browser, served, until
+from contrast import TEXTS, contrast
 from PIL import Image
 from synthetic import Layer, write_atlas
 
@@ -119,41 +120,6 @@ def test_light_and_dark_are_those_of_the_system_or_of_the_reader(open_site):
     assert background(page) == dark
     page.keyboard.press("d")
     assert background(page) == light
-
-
-# The colors of all texts, and of what is painted behind them.
-TEXTS = """() => {
-    const found = [];
-    const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-    while (walker.nextNode()) {
-        const element = walker.currentNode.parentElement;
-        if (!walker.currentNode.textContent.trim() || !element.checkVisibility()) continue;
-        if (element.closest("noscript, .hidden, .skip")) continue;
-        const style = getComputedStyle(element);
-        let behind = element;
-        while (behind && getComputedStyle(behind).backgroundColor === "rgba(0, 0, 0, 0)") {
-            behind = behind.parentElement;
-        }
-        const color = element.namespaceURI.endsWith("svg") ? style.fill : style.color;
-        found.push([
-            walker.currentNode.textContent.trim(), color,
-            getComputedStyle(behind ?? document.documentElement).backgroundColor,
-        ]);
-    }
-    return found;
-}"""
-
-
-def contrast(one, other):
-    """The ratio of two colors, as WCAG 2 defines it."""
-    lighter, darker = sorted((luminance(one), luminance(other)), reverse=True)
-    return (lighter + 0.05) / (darker + 0.05)
-
-
-def luminance(color):
-    values = [int(one) / 255 for one in color.removeprefix("rgb(").rstrip(")").split(",")]
-    linear = [one / 12.92 if one <= 0.04045 else ((one + 0.055) / 1.055) ** 2.4 for one in values]
-    return sum(weight * one for weight, one in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
 def test_the_ratio_is_that_of_the_standard():
@@ -326,21 +292,33 @@ def test_the_option_of_a_layer_shows_the_page_behind_the_pictures(open_site):
     assert corner == pytest.approx((21, 22, 26), abs=3)
 
 
-def test_files_that_are_missing_are_named(browser, site):
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "The unit cannot be shown: {} cannot be loaded."),
+        (
+            "",
+            "The unit cannot be shown: {} is not the file that this page expects.",
+        ),
+        (
+            'fvfastAtlas.provide("details:features.3:0", {});',
+            "{} has no channel 7: load this page again.",
+        ),
+    ],
+)
+def test_files_that_do_not_fit_are_named(browser, site, content, words):
     """The console of the browser names them too, so this page is not a watched one."""
-    moved = site / "data" / "features.3" / "0.js"
-    content = moved.read_bytes()
-    moved.unlink()
+    file = site / "data" / "features.3" / "0.js"
+    before = file.read_bytes()
+    file.unlink() if content is None else file.write_text(content)
     try:
         page = browser.new_page()
         page.goto(f"file://{site}/{PAGES[2]}")
         page.wait_for_selector("#message:not([hidden])")
-        assert page.inner_text("#message") == (
-            "The unit cannot be shown: data/features.3/0.js cannot be loaded."
-        )
+        assert page.inner_text("#message") == words.format("data/features.3/0.js")
         page.close()
     finally:
-        moved.write_bytes(content)
+        file.write_bytes(before)
 
 
 def test_without_javascript_the_pages_say_so(open_site):

@@ -5,24 +5,12 @@ from urllib.parse import quote
 
 import pytest
 from browser import Watched, running_browser, served, until
-from synthetic import Layer, active_of, edit, score_of, write_atlas
+from gallery_site import COUNT, HOSTILE, focused, loaded_images, shown_indices, write_site
+from synthetic import Layer, active_of, score_of, write_atlas
 
 from fvfast.atlas.gallery import write_gallery
 
 pytestmark = pytest.mark.thorough
-
-HOSTILE = [
-    "<script>alert(1)</script>",
-    "</script><img src=x onerror=alert(1)>",
-    "\"'`&amp;",
-    "50% off/100%25",
-    "what?#who/../..&sort=score",
-    "javascript:alert(1)",
-    "x" * 200,
-    "名前 \u202egnp.exe",
-]
-NAMES = {1: "Macaw", 7: "goldfish", 10: "school bus", 20: "élan", 30: "macaroni"}
-COUNT = 120
 
 
 @pytest.fixture(scope="module")
@@ -33,20 +21,7 @@ def browser():
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """Layers of 120 channels, of 3 classes without examples, and with hostile names."""
-    folder = tmp_path_factory.mktemp("gallery")
-    write_atlas(
-        folder / "atlas",
-        Layer("features.3", COUNT, names=NAMES),
-        Layer("fc", 3, kind="class", examples=0, transparent=False),
-        *(Layer(name, 2, kind="class", names={1: name}) for name in HOSTILE),
-    )
-    for index in (3, 4):
-        (folder / f"atlas/examples/features.3/{index}.json").unlink()
-    edit(folder / "atlas/units/features.3/5.json", lambda one: one.update(scores=[], score=None))
-    summary = write_gallery(folder / "atlas", folder / "site", title="A network")
-    assert len(summary.problems) == 1
-    return folder / "site"
+    return write_site(tmp_path_factory.mktemp("gallery"))
 
 
 @pytest.fixture(scope="module")
@@ -62,43 +37,6 @@ def watched(request, browser, site):
     watched = Watched(browser, base)
     yield watched
     watched.finish()
-
-
-@pytest.fixture
-def open_site(browser, server):
-    """Return a function that opens the site with options of the browser."""
-    opened = []
-
-    def open_(**options):
-        opened.append(Watched(browser, server, **options))
-        return opened[-1]
-
-    yield open_
-    for watched in opened:
-        watched.finish()
-
-
-def shown_indices(page):
-    """The indices of the units that a layer's page shows in the window, in their order."""
-    links = page.locator(".tile a").evaluate_all("links => links.map(link => link.hash)")
-    return [int(link.split("?")[0].rpartition("/")[2]) for link in links]
-
-
-def focused(page):
-    """What has the focus: its id, or where its link leads."""
-    return page.evaluate("document.activeElement.id || document.activeElement.hash")
-
-
-def loaded_images(page):
-    """Wait until the images in the window are there; return how many they are."""
-    until(
-        page,
-        """[...document.images].filter((image) => {
-            const box = image.getBoundingClientRect();
-            return box.bottom > 0 && box.top < innerHeight && box.width > 0;
-        }).every((image) => image.complete && image.naturalWidth > 0)""",
-    )
-    return page.locator("img").count()
 
 
 def test_from_the_first_page_to_a_unit(watched):
@@ -128,166 +66,6 @@ def test_from_the_first_page_to_a_unit(watched):
     page.click("text=Settings")
     assert "nb_steps" in page.inner_text(".settings")
     assert "precision" not in page.inner_text(".settings")  # which is None
-
-
-@pytest.mark.parametrize(
-    ("words", "indices"),
-    [
-        ("macaw", [1]),
-        ("MACA", [1, 30]),
-        ("elan", [20]),
-        ("bus school", [10]),
-        ("17", [17]),
-        ("8-11", [8, 9, 10, 11]),
-        ("8-11 school", [10]),
-        ("nothing like it", []),
-        ("(", []),
-    ],
-)
-def test_search(watched, words, indices):
-    page = watched.open("layer-features.3.html")
-    page.fill("#search", words)
-    assert shown_indices(page) == indices
-    assert page.inner_text("#found") == f"{len(indices)} of 120 units"
-    assert page.get_attribute("#found", "aria-live") == "polite"
-    page.reload()  # the address has the search
-    assert page.input_value("#search") == words
-    assert shown_indices(page) == indices
-
-
-def test_filters(watched):
-    page = watched.open("layer-features.3.html")
-    page.select_option("#show", "none")
-    assert shown_indices(page) == [3, 4]
-    page.select_option("#show", "named")
-    assert shown_indices(page) == sorted(NAMES)
-    page.select_option("#show", "rare")
-    rare = [one for one in range(COUNT) if active_of(one) < 0.1 and one not in (3, 4)]
-    assert shown_indices(page) == rare
-    page.fill("#search", "0-50")
-    assert shown_indices(page) == [one for one in rare if one <= 50]
-    page.select_option("#show", "examples")
-    assert page.inner_text("#found") == "49 of 120 units"
-
-
-def test_orders(watched):
-    page = watched.open("layer-features.3.html")
-    known = [one for one in range(COUNT) if one != 5]
-    page.select_option("#sort", "score")
-    assert shown_indices(page)[:10] == sorted(known, key=score_of)[:10]
-    page.select_option("#order", "down")
-    assert shown_indices(page)[:10] == sorted(known, key=score_of, reverse=True)[:10]
-    page.locator(".tile a").first.focus()
-    page.keyboard.press("End")
-    assert focused(page).startswith("#features.3/5?")  # what has no score comes last
-    page.select_option("#sort", "active")
-    page.select_option("#order", "up")
-    with_share = [one for one in range(COUNT) if one not in (3, 4)]
-    assert (
-        shown_indices(page)[:10] == sorted(with_share, key=lambda one: (active_of(one), one))[:10]
-    )
-    assert "active 0 %" in page.inner_text(".tile:first-child")
-    page.select_option("#sort", "name")
-    assert shown_indices(page)[:5] == [20, 7, 30, 1, 10]
-    page.select_option("#sort", "index")
-    page.select_option("#order", "down")
-    assert shown_indices(page)[:3] == [119, 118, 117]
-
-
-def test_keyboard_of_a_layer(watched):
-    page = watched.open("layer-features.3.html")
-    tops = page.locator(".tile").evaluate_all("tiles => tiles.map(tile => tile.offsetTop)")
-    columns = tops.count(tops[0])
-    assert columns > 3
-    page.keyboard.press("ArrowDown")
-    assert focused(page) == "#features.3/0"
-    page.keyboard.press("ArrowRight")
-    page.keyboard.press("ArrowDown")
-    assert focused(page) == f"#features.3/{1 + columns}"
-    page.keyboard.press("ArrowUp")
-    page.keyboard.press("ArrowLeft")
-    page.keyboard.press("ArrowLeft")  # nothing is before the first one
-    assert focused(page) == "#features.3/0"
-    page.keyboard.press("End")
-    assert focused(page) == "#features.3/119"
-    assert page.evaluate("document.activeElement.getBoundingClientRect().bottom <= innerHeight")
-    page.keyboard.press("Home")
-    assert focused(page) == "#features.3/0"
-    assert page.evaluate(
-        "document.activeElement.getBoundingClientRect().top"
-        " >= document.querySelector('#controls').getBoundingClientRect().bottom"
-    )
-    # The grid is one stop of the tabulator, and the focus outlives what scrolls out of sight.
-    assert page.locator('.tile a[tabindex="0"]').count() == 1
-    page.mouse.wheel(0, 3000)
-    until(page, "scrollY > 1000")
-    assert focused(page) == "#features.3/0"
-    page.keyboard.press("/")
-    assert focused(page) == "search"
-    page.keyboard.type("mac")
-    page.keyboard.press("Enter")
-    assert focused(page) == "#features.3/1?search=mac"
-    page.keyboard.press("Enter")
-    page.wait_for_selector("#unit:not([hidden])")
-    assert page.inner_text("h1") == "Macaw"
-
-
-def test_keyboard_of_a_unit(watched):
-    page = watched.open("layer-features.3.html#search=mac")
-    page.click(".tile a")
-    page.wait_for_selector("#unit:not([hidden])")
-    assert page.inner_text("#place") == "1 of 2"
-    page.keyboard.press("ArrowLeft")  # nothing is before the first one
-    page.keyboard.press("ArrowRight")
-    until(page, "document.querySelector('h1').textContent === 'macaroni'")
-    assert page.get_attribute("#next", "aria-disabled") == "true"
-    page.keyboard.press("t")
-    assert page.inner_text("#transparency-value") == "100 %"
-    page.keyboard.press("Escape")
-    page.wait_for_selector(".tile")
-    assert page.input_value("#search") == "mac"
-    assert focused(page) == "#features.3/30?search=mac"
-    page.keyboard.press("Escape")
-    page.wait_for_selector(".layer")
-
-
-def test_help_and_search_from_anywhere(watched):
-    page = watched.open("unit.html#features.3/7")
-    page.wait_for_selector("#unit:not([hidden])")
-    page.keyboard.press("?")
-    assert page.is_visible("#help")
-    page.keyboard.press("ArrowRight")  # for the help, not for the page below it
-    page.keyboard.press("Escape")
-    assert page.is_hidden("#help")
-    assert page.inner_text("h1") == "goldfish"
-    page.keyboard.press("/")
-    page.wait_for_selector(".tile")
-    assert focused(page) == "search"
-    page.keyboard.press("?")  # a letter of the search
-    assert page.input_value("#search") == "?"
-    assert page.is_hidden("#help")
-
-
-def test_search_in_all_layers(watched):
-    page = watched.open("index.html")
-    page.keyboard.press("/")
-    page.keyboard.type("118-119")
-    page.wait_for_selector(".results li")
-    assert page.inner_text("#found") == "2 units"
-    assert page.is_hidden("#layers")
-    page.keyboard.press("Enter")
-    page.keyboard.press("Tab")
-    page.keyboard.press("Enter")
-    page.wait_for_selector("#unit:not([hidden])")
-    assert page.inner_text("h1") == "Channel 119"
-    page.go_back()
-    page.wait_for_selector(".results li")
-    assert page.input_value("#search") == "118-119"
-    page.focus("#search")
-    page.keyboard.press("Escape")
-    assert page.is_visible("#layers")
-    page.fill("#search", "features")  # a layer is no unit
-    until(page, "document.querySelector('#found').textContent === '0 units'")
 
 
 @pytest.mark.parametrize(
@@ -330,31 +108,6 @@ def test_a_deep_link_keeps_the_order_that_it_names(watched):
     page = watched.open("unit.html#features.3/7?search=macaw")
     page.wait_for_selector("#unit:not([hidden])")
     assert page.inner_text("#place") == "8 of 120"
-
-
-def test_the_back_button_returns_to_the_same_place(watched):
-    page = watched.open("layer-features.3.html")
-    page.select_option("#sort", "score")
-    page.select_option("#show", "examples")
-    page.check("#blended")
-    page.mouse.move(600, 600)
-    page.mouse.wheel(0, 1200)
-    until(page, "scrollY === 1200")
-    tile = page.locator(".tile a").nth(20)
-    tile.scroll_into_view_if_needed()
-    before = page.evaluate("scrollY")
-    address = tile.get_attribute("href")
-    tile.click()
-    page.wait_for_selector("#unit:not([hidden])")
-    page.click("#next")
-    page.go_back()
-    page.go_back()
-    page.wait_for_selector(".tile")
-    assert page.input_value("#sort") == "score"
-    assert page.input_value("#show") == "examples"
-    assert page.is_checked("#blended")
-    until(page, f"Math.abs(scrollY - {before}) < 2")
-    assert page.locator(f'.tile a[href="{address}"]').is_visible()
 
 
 def test_hostile_names_do_nothing_and_their_links_work(watched):

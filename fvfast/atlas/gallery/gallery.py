@@ -93,7 +93,8 @@ class _Writer:
     def write(self, planned: PlannedLayer, slug: str) -> ShownLayer:
         """Write a layer."""
         layer = ShownLayer(planned, slug)
-        details: list[dict[str, Any]] = []
+        # By index, not by place in the list: they stay in their files while units are added.
+        details: dict[int, dict[str, Any]] = {}
         for unit in self._written_units(planned, slug):
             self._done()
             self._atlas.problems += unit.problems
@@ -101,20 +102,21 @@ class _Writer:
                 continue
             self.pictures_written += unit.converted
             layer.add(unit.record, unit.version, unit.examples)
-            details.append(unit_details(unit.record, unit.examples))
-            if len(details) == UNITS_PER_SCRIPT:
-                self._write_details(layer, details)
+            index = unit.record.index
+            if details and index // UNITS_PER_SCRIPT != next(iter(details)) // UNITS_PER_SCRIPT:
+                self._write_details(slug, details)
+            details[index] = unit_details(unit.record, unit.examples)
         if details:
-            self._write_details(layer, details)
+            self._write_details(slug, details)
         layer.set_aside = self._atlas.set_aside(planned, set(layer.index))
         self._site.write(f"data/{slug}/units.js", script(f"units:{slug}", layer.columns()))
         return layer
 
-    def _write_details(self, layer: ShownLayer, details: list[dict[str, Any]]) -> None:
-        """Write the details of the last units, and empty their list."""
-        number = (layer.count - 1) // UNITS_PER_SCRIPT
-        data = script(f"details:{layer.slug}:{number}", details)
-        self._site.write(f"data/{layer.slug}/{number}.js", data)
+    def _write_details(self, slug: str, details: dict[int, dict[str, Any]]) -> None:
+        """Write the details of some units into their file, and forget them."""
+        number = next(iter(details)) // UNITS_PER_SCRIPT
+        data = script(f"details:{slug}:{number}", details)
+        self._site.write(f"data/{slug}/{number}.js", data)
         details.clear()
 
     def _written_units(self, planned: PlannedLayer, slug: str) -> Iterator[WrittenUnit]:

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 UNITS_PER_SCRIPT = 16
-"""Units whose details are in one file: a page loads it for one of them."""
+"""Indices whose details are in one file: a page loads it for one of them."""
 _MOST_POINTS = 256  # of a score's history: as many as its chart has pixels, about
 
 

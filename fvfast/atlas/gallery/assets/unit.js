@@ -52,10 +52,14 @@
         complain(`There is no picture of ${layer.kind} ${address.index} of ${layer.name}: it is not drawn yet, or could not be.`);
         return;
       }
-      const script = Math.floor(position / UNITS_PER_SCRIPT);
+      const script = Math.floor(units.index[position] / UNITS_PER_SCRIPT);
       const details = await atlas.load(`details:${layer.slug}:${script}`, `data/${layer.slug}/${script}.js`);
       if (mine !== asked) return; // the reader has gone on
-      fill(layer, units, position, details[position % UNITS_PER_SCRIPT], address.state);
+      if (!Object.hasOwn(details, address.index)) {
+        complain(`data/${layer.slug}/${script}.js has no ${layer.kind} ${address.index}: load this page again.`);
+        return;
+      }
+      fill(layer, units, position, details[address.index], address.state);
     } catch (error) {
       if (mine === asked) complain(`The unit cannot be shown: ${error.message}.`);
     }
