@@ -88,13 +88,13 @@ def kill_until(
             if time.monotonic() > deadline:
                 findings.problems.append(f"{address} is not drawn after {_LONGEST:.0f} seconds")
                 break
-            # A driver that has no workers yet is not always the one.
-            kind, victim = chance.choice(list(_victims(driver.pid)))
-            if kind == "driver" and chance.random() < 2 / 3:
-                continue
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(victim, signal.SIGKILL)
-                findings.kills[kind] += 1
+            victims = list(_victims(driver.pid))
+            for kind, victim in chance.sample(victims, chance.randint(1, len(victims))):
+                # A driver that has no workers yet would be the one too often.
+                if findings.kills.total() < kills and (kind != "driver" or chance.random() < 1 / 3):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(victim, signal.SIGKILL)
+                        findings.kills[kind] += 1
             if findings.kills.total() % 20 == 19 and place.exists(PLAN):
                 print(f"{read_status(place).drawn} units after {dict(findings.kills)}", flush=True)
     finally:

@@ -1,8 +1,11 @@
 """What workers tell their driver besides events."""
 
 import traceback
-from typing import NamedTuple
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
+from fvfast.atlas.events import Event, Note
 from fvfast.atlas.networks import OtherNetworkError
 
 _MISTAKES = (OtherNetworkError, ImportError, TypeError, ValueError, OSError)
@@ -24,6 +27,13 @@ class Broken(NamedTuple):
     text: str
 
 
+class Answer(NamedTuple):
+    """What became of a shard, with the events that were not told yet."""
+
+    message: "Done | Broken | Refused | Crashed"
+    events: list[Event]
+
+
 class Refused(NamedTuple):
     """No worker can draw this: the whole job is wrong."""
 
@@ -34,6 +44,15 @@ class Crashed(NamedTuple):
     """An error that is not that of a unit."""
 
     text: str
+
+
+def send_warnings(report: Callable[[Event], None]) -> None:
+    """From now on, tell the driver of warnings, which shows each once."""
+
+    def show(message: Warning | str, *_place: Any, **_where: Any) -> None:
+        report(Note(f"warning: {message}"))
+
+    warnings.showwarning = show
 
 
 def refusal(error: Exception) -> Refused | Crashed:

@@ -2,22 +2,19 @@
 
 import collections
 import contextlib
-import importlib
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from fvfast._shared.checks import check_count, check_finite
 from fvfast.atlas.events import AttemptFailed, Note, Report, UnitDrawn
 from fvfast.atlas.executors.base import Job, Task, WorkersFailedError
 from fvfast.atlas.executors.endings import Endings
-from fvfast.atlas.executors.messages import Broken, Crashed, Ready, Refused
+from fvfast.atlas.executors.messages import Answer, Broken, Crashed, Ready, Refused
+from fvfast.atlas.executors.ray_cluster import LOCAL, connected, import_ray
 from fvfast.atlas.executors.ray_worker import RayWorker
-
-LOCAL = "local"
-"""Starts a cluster on this machine, and ends it."""
 
 _LOOK_UP = 0.2  # seconds between two looks at whether to stop
 _START = 600.0  # seconds for a first actor to start
@@ -56,7 +53,7 @@ class RayActors:
         workers: int | None = None,
         gpus_per_worker: float | None = None,
     ) -> None:
-        self._ray = _ray()
+        self._ray = import_ray()
         self._address = address
         self._workers = None if workers is None else check_count(workers, "workers", 1)
         if gpus_per_worker is not None and check_finite(gpus_per_worker, "gpus_per_worker") < 0:
@@ -76,7 +73,7 @@ class RayActors:
         left = collections.deque(tasks)
         endings = Endings(1)
         while left and not stop():
-            with self._cluster() as is_ours:
+            with connected(self._ray, self._address) as is_ours:
                 pool = _ActorPool(self._ray, self._options(), job, left, report)
                 try:
                     pool.run(stop)
@@ -89,31 +86,6 @@ class RayActors:
                     left = pool.kill()
             if pool.has_progressed:
                 endings.progress()
-
-    @contextlib.contextmanager
-    def _cluster(self) -> Iterator[bool]:
-        """Connect to the cluster; yield whether it was started here."""
-        ray = self._ray
-        if ray.is_initialized():
-            yield False
-            return
-        is_ours = self._address == LOCAL
-        settings: dict[str, Any] = {"log_to_driver": False, "logging_level": "warning"}
-        if is_ours:
-            # Nothing outside this machine reaches it.
-            settings |= {"_node_ip_address": "127.0.0.1", "include_dashboard": False}
-        try:
-            ray.init(address=self._address, **settings)
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-            raise ConnectionError(
-                f"there is no Ray cluster at {self._address!r} that can be used ({error}). "
-                "Give --ray the address that `ray status` shows, auto for the cluster of this "
-                "machine, or local to start one here."
-            ) from error
-        try:
-            yield is_ours
-        finally:
-            ray.shutdown()
 
     def _options(self) -> dict[str, Any]:
         """Return how many actors there are, and what each of them needs."""
@@ -258,6 +230,9 @@ class _ActorPool:
 
     def _hear(self, actor: _Actor, answer: Any) -> None:
         actor.answer = None
+        if isinstance(answer, Answer):
+            self._follow(answer.events)
+            answer = answer.message
         if isinstance(answer, Ready):
             actor.is_ready = True
         elif isinstance(answer, Refused):
@@ -270,15 +245,6 @@ class _ActorPool:
             self._bury(actor, f"has a device that is of no use any more ({answer.text})")
         else:
             actor.task = None
-            # The last events, which come before the answer, but by another way.
-            self._follow(self._last_events(actor))
-
-    def _last_events(self, actor: _Actor) -> list[Any]:
-        reference, actor.events = actor.events, actor.handle.events.remote()
-        try:
-            return list(self._ray.get(reference))
-        except self._ray.exceptions.RayError:
-            return []  # it has died since, which its next answer tells
 
     def _bury(self, actor: _Actor, how: str) -> None:
         """Replace an actor; its shard is drawn by another one."""
@@ -318,12 +284,3 @@ class _ActorPool:
         # It may be dead, and so may be the cluster.
         with contextlib.suppress(self._ray.exceptions.RayError, ConnectionError, RuntimeError):
             self._ray.kill(actor.handle)
-
-
-def _ray() -> Any:
-    try:
-        return importlib.import_module("ray")
-    except ModuleNotFoundError as error:
-        if error.name != "ray":
-            raise
-        raise ImportError("Ray is not installed; run: pip install 'fvfast[ray]'") from error

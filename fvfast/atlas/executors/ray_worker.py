@@ -7,7 +7,16 @@ import threading
 
 from fvfast.atlas.events import Event, Note
 from fvfast.atlas.executors.base import Job, Task
-from fvfast.atlas.executors.messages import Broken, Crashed, Done, Ready, Refused, refusal
+from fvfast.atlas.executors.messages import (
+    Answer,
+    Broken,
+    Crashed,
+    Done,
+    Ready,
+    Refused,
+    refusal,
+    send_warnings,
+)
 from fvfast.atlas.failures import BrokenDeviceError
 from fvfast.atlas.places import Place
 from fvfast.atlas.plan import Plan
@@ -35,6 +44,7 @@ class RayWorker:
     def __init__(self, job: Job, folder: str) -> None:
         with contextlib.suppress(OSError):  # of another machine, which has no such folder
             os.chdir(folder)
+        send_warnings(self._report)
         self._job = job
         self._stopped = threading.Event()
         self._events: collections.deque[Event] = collections.deque()
@@ -55,8 +65,12 @@ class RayWorker:
             return refusal(error)
         return Ready()
 
-    def draw(self, task: Task) -> Done | Broken | Refused | Crashed:
+    def draw(self, task: Task) -> Answer:
         """Draw a shard."""
+        message = self._draw(task)
+        return Answer(message, self._take_events())
+
+    def _draw(self, task: Task) -> Done | Broken | Refused | Crashed:
         assert self._plan is not None
         assert self._place is not None
         try:
@@ -74,9 +88,7 @@ class RayWorker:
         """Wait a moment for something to happen, and return it."""
         with self._happened:
             self._happened.wait_for(lambda: bool(self._events), _WAIT)
-            found = list(self._events)
-            self._events.clear()
-        return found
+        return self._take_events()
 
     def stop(self) -> None:
         """End after the batch."""
@@ -85,6 +97,12 @@ class RayWorker:
     def process(self) -> int:
         """Return the number of the process."""
         return os.getpid()
+
+    def _take_events(self) -> list[Event]:
+        with self._happened:
+            found = list(self._events)
+            self._events.clear()
+        return found
 
     def _report(self, event: Event) -> None:
         with self._happened:

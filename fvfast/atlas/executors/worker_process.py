@@ -12,7 +12,7 @@ import torch
 
 from fvfast.atlas.events import Event, Note
 from fvfast.atlas.executors.base import Job, Task
-from fvfast.atlas.executors.messages import Crashed, Done, Ready, Refused, refusal
+from fvfast.atlas.executors.messages import Crashed, Done, Ready, Refused, refusal, send_warnings
 from fvfast.atlas.failures import BrokenDeviceError
 from fvfast.atlas.shards import run_shard
 from fvfast.atlas.worker import Worker
@@ -29,6 +29,7 @@ def main(connection: Connection, job: Job, threads: int | None) -> None:
     if threads is not None:
         torch.set_num_threads(threads)
     line = _Line(connection)
+    send_warnings(line.send)
     # Ctrl-C in a terminal goes to all processes: the driver decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda _number, _frame: line.stopped.set())
