@@ -3,18 +3,20 @@
     python -m benchmarks.dataset_examples FOLDER    (see benchmarks.photographs)
 
 All run the same images in the same batches within one process, in turns: the network alone, with
-images in memory; the examples, of images in memory and of their files. Besides the time that
-passed, the processor's time of all threads counts, which other programs on the machine change less.
-Memory is that of the process while 5,000 small images go through a small network.
+images in memory; the examples, of images in memory and of their files. What counts is the
+processor's time of all threads, with one thread for the network: other programs on the machine
+hardly change it. The last layer should be among those that are read, because the network runs no
+further than it must. Memory is that of the process while 5,000 small images go through a small
+network.
 """
 
 import argparse
 import functools
-import statistics
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,66 +31,54 @@ from fvfast.models import LoadedModel, load_model
 _MEBIBYTE = 2**20
 
 
-class Seconds(NamedTuple):
-    """Time that something took."""
-
-    passed: float
-    processor: float
-
-
-def timed(function: Any) -> Seconds:
-    """Call a function and return how long it took."""
-    passed, processor = time.perf_counter(), time.process_time()
+def processor_seconds(function: Callable[[], object]) -> float:
+    """Return the processor's time of all threads in one call."""
+    start = time.process_time()
     function()
-    return Seconds(time.perf_counter() - passed, time.process_time() - processor)
+    return time.process_time() - start
 
 
 def measure(
-    loaded: LoadedModel,
-    folder: Path,
-    layers: list[str],
-    batch_size: int,
-    turns: int,
-    memory: list[int],
-) -> None:
-    """Print and write the median ratios to the network alone, with the memory beside them."""
-    with image_batches(image_source(folder), loaded.input_shape, batch_size) as batches:
+    loaded: LoadedModel, folder: Path, layers: list[str], batch_size: int, turns: int
+) -> dict[str, float]:
+    """Return what an image takes, in processor times of the network alone, and what a call does.
+
+    Each is the difference between many images and few, so that what a call takes besides the images
+    does not count; of several turns the least counts, which other programs have changed least.
+    """
+    few, many = batch_size, 5 * batch_size
+    paths = sorted(folder.rglob("*.jpg"))[:: max(1, len(list(folder.rglob("*.jpg"))) // many)]
+    files = [(path, None, path.name) for path in paths[:many]]
+    with image_batches(image_source(files), loaded.input_shape, batch_size) as batches:
         decoded = [batch.pixels for batch in batches]
+    in_memory = [image.permute(1, 2, 0).numpy() for pixels in decoded for image in pixels]
     low, high = loaded.values_range
 
-    def alone() -> None:
+    def alone(count: int) -> None:
         with torch.no_grad():
-            for pixels in decoded:
+            for pixels in decoded[: count // batch_size]:
                 loaded.model(low + pixels.float() * ((high - low) / 255))
 
-    def examples(images: Any) -> None:
-        dataset_examples(loaded, layers, images, batch_size=batch_size, progress=False)
+    def examples(images: list[Any], count: int) -> None:
+        dataset_examples(loaded, layers, images[:count], batch_size=batch_size, progress=False)
 
-    in_memory = [image.permute(1, 2, 0).numpy() for pixels in decoded for image in pixels]
-    sources = {"in memory": in_memory, "of files": folder}
-    ratios: dict[str, list[tuple[float, float]]] = {name: [] for name in sources}
-    print(f"{len(layers)} layers, {len(in_memory)} images, batches of {batch_size}")
-    alone()
-    for _ in range(turns):
-        bare = timed(alone)
-        print(f"network alone: {len(in_memory) / bare.passed:.1f} images/s", flush=True)
-        for name, images in sources.items():
-            whole = timed(functools.partial(examples, images))
-            ratios[name].append((whole.passed / bare.passed, whole.processor / bare.processor))
-    row: dict[str, str | int | float] = {
-        **machine(),
-        "network": loaded.name,
-        "layers": " ".join(layers),
-        "images": len(in_memory),
-        "batch_size": batch_size,
-        "turns": turns,
+    runs: dict[str, Callable[[int], None]] = {
+        "network": alone,
+        "in_memory": functools.partial(examples, in_memory),
+        "of_files": functools.partial(examples, files),
     }
-    for name, pairs in ratios.items():
-        for what, column in zip(("time", "processor_time"), zip(*pairs, strict=True), strict=True):
-            row[f"{name.replace(' ', '_')}_{what}"] = round(statistics.median(column), 3)
-            print(f"examples {name}: {statistics.median(column):.3f} times the network's {what}")
-    row["mebibytes_after_1000"], row["most_mebibytes"] = memory[2], max(memory)
-    print(f"written to {save_row('dataset_examples', row)}")
+    least = {(name, count): math.inf for name in runs for count in (few, many)}
+    for _ in range(turns):
+        for (name, count), seconds in least.items():
+            run = functools.partial(runs[name], count)
+            least[name, count] = min(seconds, processor_seconds(run))
+    each = {name: (least[name, many] - least[name, few]) / (many - few) for name in runs}
+    return {
+        "network_ms": round(1e3 * each["network"], 2),
+        "in_memory": round(each["in_memory"] / each["network"], 3),
+        "of_files": round(each["of_files"] / each["network"], 3),
+        "call_s": round(least["in_memory", few] - few * each["in_memory"], 2),
+    }
 
 
 def resident_bytes() -> int:
@@ -128,19 +118,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--network", default="efficientnet_lite0")
-    parser.add_argument("--layers", nargs="+", default=["_blocks.5", "_blocks.10"])
+    parser.add_argument("--layers", nargs="+", default=["_blocks.5", "_blocks.10", "_fc"])
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--turns", type=int, default=4)
     options = parser.parse_args()
     memory = follow_memory()
-    measure(
-        load_model(options.network),
-        options.folder,
-        options.layers,
-        options.batch_size,
-        options.turns,
-        memory,
-    )
+    torch.set_num_threads(1)
+    loaded = load_model(options.network)
+    found = measure(loaded, options.folder, options.layers, options.batch_size, options.turns)
+    row: dict[str, str | int | float] = {
+        **machine(),
+        "network": loaded.name,
+        "layers": " ".join(options.layers),
+        "batch_size": options.batch_size,
+        "turns": options.turns,
+        **found,
+        "mebibytes_after_1000": memory[2],
+        "most_mebibytes": max(memory),
+    }
+    print(", ".join(f"{name} {value}" for name, value in found.items()))
+    print(f"written to {save_row('dataset_examples', row)}")
 
 
 if __name__ == "__main__":
