@@ -32,7 +32,8 @@ class RayActors:
     ----------
     address
         Of a cluster, as ``ray.init`` takes it: ``auto`` is the one of this machine. ``local``
-        starts one on this machine, which only this machine reaches. A Ray that is initialized
+        starts one on this machine, which only this machine reaches, unless Ray was imported
+        before. A Ray that is initialized
         already is used as it is.
     workers
         How many actors. Default: as many as the cluster has room for: with GPUs, that many; else
@@ -53,7 +54,7 @@ class RayActors:
         workers: int | None = None,
         gpus_per_worker: float | None = None,
     ) -> None:
-        self._ray = import_ray()
+        self._ray = import_ray(address)
         self._address = address
         self._workers = None if workers is None else check_count(workers, "workers", 1)
         if gpus_per_worker is not None and check_finite(gpus_per_worker, "gpus_per_worker") < 0:
@@ -254,21 +255,24 @@ class _ActorPool:
             self._tasks.appendleft(Task(actor.task.shard, None))
         if actor.is_ending:
             return
-        if not self._is_alive():
-            raise _ClusterLostError("no machine of the Ray cluster is alive; run it again later.")
+        self._check_alive()
         self._report(Note(f"a worker {how}; another one goes on"))
         self._endings.count(how)
 
-    def _is_alive(self) -> bool:
+    def _check_alive(self) -> None:
+        """Raise _ClusterLostError unless a machine of the cluster is alive."""
         try:
-            return any(node["Alive"] for node in self._ray.nodes())
+            is_alive = any(node["Alive"] for node in self._ray.nodes())
         except (self._ray.exceptions.RayError, ConnectionError, RuntimeError):
-            return False
+            is_alive = False
+        if not is_alive:
+            raise _ClusterLostError("no machine of the Ray cluster is alive; run it again later.")
 
     def _check_start(self) -> None:
         """Give up if no actor starts: the cluster has no room, or has gone."""
         if any(actor.is_ready for actor in self._actors):
             return
+        self._check_alive()
         if any(time.monotonic() - actor.started < _START for actor in self._actors):
             return
         raise WorkersFailedError(

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import os
 import signal
 import socket
 import threading
@@ -14,14 +15,26 @@ LOCAL = "local"
 _PATIENCE = 10.0  # seconds for a machine to answer
 
 
-def import_ray() -> Any:
+# Ray replaces 127.0.0.1 by the address that other machines see, except where this is off: that is
+# meant for systems on which it has no clusters. Read when Ray is imported.
+_REACHABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+
+
+def import_ray(address: str) -> Any:
     """Return the package.
+
+    Parameters
+    ----------
+    address
+        Where it is going to connect to.
 
     Raises
     ------
     ImportError
         It is not installed.
     """
+    if address == LOCAL:
+        os.environ.setdefault(_REACHABLE, "0")
     try:
         return importlib.import_module("ray")
     except ModuleNotFoundError as error:
