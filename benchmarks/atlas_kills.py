@@ -35,6 +35,7 @@ from fvfast.atlas.keys import PLAN, UNITS
 ROOT = Path(__file__).parents[1]
 NETWORK, LAYER = "benchmarks.tiny_network:tiny", "0"
 _LONGEST = 3600.0
+_TOLD = 20  # kills between two lines
 
 
 @dataclasses.dataclass
@@ -74,7 +75,7 @@ def kill_until(
     """Draw one atlas to its end, with at most so many kills in all rounds."""
     place = Place(address)
     driver = _start(address, units, steps, ray=ray)
-    deadline = time.monotonic() + _LONGEST
+    deadline, told = time.monotonic() + _LONGEST, findings.kills.total() // _TOLD
     try:
         while True:
             left = kills - findings.kills.total()
@@ -95,7 +96,8 @@ def kill_until(
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(victim, signal.SIGKILL)
                         findings.kills[kind] += 1
-            if findings.kills.total() % 20 == 19 and place.exists(PLAN):
+            if findings.kills.total() // _TOLD > told and place.exists(PLAN):
+                told = findings.kills.total() // _TOLD
                 print(f"{read_status(place).drawn} units after {dict(findings.kills)}", flush=True)
     finally:
         _end(driver)

@@ -158,6 +158,7 @@ def test_what_workers_refuse_is_told_by_type():
     assert isinstance(refused, Refused)
     assert type(refused.error) is OSError
     assert isinstance(refusal(atlas.OtherNetworkError("x")).error, atlas.OtherNetworkError)
+    assert isinstance(refusal(atlas.PlaceLostError("x")).error, atlas.PlaceLostError)
     assert isinstance(refusal(KeyError("x")), Crashed)
 
 
