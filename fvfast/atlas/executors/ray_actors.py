@@ -2,7 +2,6 @@
 
 import collections
 import contextlib
-import math
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -13,7 +12,7 @@ from fvfast.atlas.events import AttemptFailed, Note, Report, UnitDrawn
 from fvfast.atlas.executors.base import Job, Task, WorkersFailedError
 from fvfast.atlas.executors.endings import Endings
 from fvfast.atlas.executors.messages import Answer, Broken, Crashed, Ready, Refused
-from fvfast.atlas.executors.ray_cluster import LOCAL, connected, import_ray
+from fvfast.atlas.executors.ray_cluster import LOCAL, ActorShares, connected, import_ray, shares_of
 from fvfast.atlas.executors.ray_worker import RayWorker
 
 _LOOK_UP = 0.2  # seconds between two looks at whether to stop
@@ -75,7 +74,7 @@ class RayActors:
         endings = Endings(1)
         while left and not stop():
             with connected(self._ray, self._address) as is_ours:
-                pool = _ActorPool(self._ray, self._options(), job, left, report)
+                pool = _ActorPool(self._ray, self._shares(), job, left, report)
                 try:
                     pool.run(stop)
                 except _ClusterLostError:
@@ -88,22 +87,9 @@ class RayActors:
             if pool.has_progressed:
                 endings.progress()
 
-    def _options(self) -> dict[str, Any]:
-        """Return how many actors there are, and what each of them needs."""
+    def _shares(self) -> ActorShares:
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        gpus = sum(node.get("GPU", 0.0) for node in nodes)
-        each = self._gpus if self._gpus is not None else float(gpus > 0)
-        if each > gpus:
-            raise ValueError(f"--gpus-per-worker is {each:g}, but the cluster has {gpus:g} GPUs.")
-        workers = self._workers or (max(1, math.floor(gpus / each)) if each else len(nodes))
-        cpus = sum(node.get("CPU", 0.0) for node in nodes)
-        # Whole ones, which Ray also takes for the number of threads; a small cluster shares them.
-        share = max(1, math.floor(cpus / workers)) if cpus >= workers else cpus / workers
-        return {
-            "count": max(1, workers),
-            "num_gpus": each,
-            "num_cpus": min(share, 4) if each else share,
-        }
+        return shares_of(nodes, self._workers, self._gpus)
 
 
 class _Actor:
@@ -141,7 +127,7 @@ class _ActorPool:
     def __init__(
         self,
         ray: Any,
-        options: dict[str, Any],
+        shares: ActorShares,
         job: Job,
         tasks: collections.deque[Task],
         report: Report,
@@ -151,8 +137,10 @@ class _ActorPool:
         self._job = job
         self._report = report
         self._tasks = tasks
-        self._count = min(options.pop("count"), len(tasks))
-        self._kind = ray.remote(**options, max_restarts=0, max_concurrency=_THREADS)(RayWorker)
+        self._count = min(shares.actors, len(tasks))
+        self._kind = ray.remote(
+            num_gpus=shares.gpus, num_cpus=shares.cpus, max_restarts=0, max_concurrency=_THREADS
+        )(RayWorker)
         self._endings = Endings(self._count)
         self._actors: list[_Actor] = []
 
