@@ -35,6 +35,9 @@ from fvfast.atlas.keys import PLAN, UNITS
 ROOT = Path(__file__).parents[1]
 NETWORK, LAYER = "benchmarks.tiny_network:tiny", "0"
 _LONGEST = 3600.0
+_WHILE_DRAWING = 0.8  # share of the kills that wait until something is drawn
+_LOOK_UP, _PATIENCE = 1.0, 60.0
+_TOLD = 20  # kills between two lines
 
 
 @dataclasses.dataclass
@@ -74,11 +77,13 @@ def kill_until(
     """Draw one atlas to its end, with at most so many kills in all rounds."""
     place = Place(address)
     driver = _start(address, units, steps, ray=ray)
-    deadline = time.monotonic() + _LONGEST
+    deadline, told = time.monotonic() + _LONGEST, findings.kills.total() // _TOLD
     try:
         while True:
             left = kills - findings.kills.total()
             with contextlib.suppress(subprocess.TimeoutExpired):
+                if left > 0 and chance.random() < _WHILE_DRAWING:
+                    _wait_for_units(place, driver)
                 status = driver.wait(chance.uniform(0, 2 * pause) if left > 0 else 600)
                 if status == 0:
                     break
@@ -95,12 +100,24 @@ def kill_until(
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(victim, signal.SIGKILL)
                         findings.kills[kind] += 1
-            if findings.kills.total() % 20 == 19 and place.exists(PLAN):
+            if findings.kills.total() // _TOLD > told and place.exists(PLAN):
+                told = findings.kills.total() // _TOLD
                 print(f"{read_status(place).drawn} units after {dict(findings.kills)}", flush=True)
     finally:
         _end(driver)
     findings.rounds += 1
     _check(place, units, findings)
+
+
+def _wait_for_units(place: Place, driver: subprocess.Popen[bytes]) -> None:
+    """Wait until more units are drawn: programs that start are killed often enough."""
+    deadline, before = time.monotonic() + _PATIENCE, -1
+    while time.monotonic() < deadline and driver.poll() is None:
+        drawn = len(place.names(f"{UNITS}/{LAYER}"))
+        if 0 <= before < drawn:
+            return
+        before = drawn
+        time.sleep(_LOOK_UP)
 
 
 def _start(address: str, units: int, steps: int, *, ray: bool) -> subprocess.Popen[bytes]:

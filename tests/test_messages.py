@@ -15,7 +15,8 @@ from test_damaged_images import png
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from fvfast import Objective, Spectrum, maco, maco_batch
+from fvfast import Objective, Spectrum, atlas, maco, maco_batch
+from fvfast.atlas.plan import PlannedLayer, PlannedNetwork
 from fvfast.cli.arguments import parse_ids, parse_layer
 from fvfast.cli.existing import SETTINGS, finished
 from fvfast.cli.stopping import StopRequest
@@ -162,6 +163,17 @@ def other_pictures():
         finished(settings, with_arrays=False, overwrite=False)
 
 
+def other_plan():
+    def planned(seed):
+        network = PlannedNetwork("tiny", "0", (3, 8, 8))
+        return atlas.Plan(network, (PlannedLayer("0", "channel", ((0, 1),)),), {"seed": seed}, 8)
+
+    with tempfile.TemporaryDirectory() as folder:
+        place = atlas.Place(folder)
+        atlas.begin(planned(0), place)
+        atlas.begin(planned(1), place)
+
+
 def stopped():
     """What a signal writes, which goes past Python's streams."""
     reading, writing = os.pipe()
@@ -240,6 +252,8 @@ CASES = {
     "Something other than a file": lambda: save_png(os.devnull, torch.rand(3, 8, 8)),
     "Too many numbers": lambda: parse_ids("0-9999999999"),
     "Interrupted": stopped,
+    "An atlas with another plan": other_plan,
+    "A network without a name": lambda: atlas.make_plan(plain(), ["0"]),
 }  # fmt: skip
 
 

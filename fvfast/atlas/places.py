@@ -7,43 +7,27 @@ waited for, and so is a disk that is full.
 import contextlib
 import errno
 import os
-import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from fvfast._shared.messages import printable, warn_user
+from fvfast._shared.messages import warn_user
 from fvfast.atlas.keys import PLAN
+from fvfast.atlas.waiting import PATIENCE, Waiting, described
 from fvfast.files.writing import remove_unfinished, replacing
 from fvfast.plot.png import check_writable
 
-T = TypeVar("T")
-
-PATIENCE = 600.0
-"""Seconds for which a place that has gone is waited for."""
-
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 10.0
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _UNFINISHED = ".fvfast-"
 
 # Object storage: an object is there when its one PUT has succeeded, and cannot be renamed.
 _OBJECTS = frozenset(
     {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci", "r2", "memory"}
 )
-# Mistakes, which waiting does not mend.
-_MISTAKES = (
-    PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError, NotImplementedError,
-    ValueError, TypeError, ImportError, AttributeError, LookupError,
-)  # fmt: skip
-
-
-class PlaceLostError(OSError):
-    """A place has gone, and did not come back while it was waited for."""
 
 
 class _GoneError(OSError):
@@ -96,10 +80,6 @@ class Place:
         self.address = os.fspath(address)
         self.options = dict(options or {})
         self.patience = patience
-        self._say = say
-        self._sleep = sleep
-        self._lock = threading.Lock()
-        self._away_since: float | None = None
         self._is_begun = False
         # Without a cache of listings, which would not show what other machines write.
         self._fs, self._root = fsspec.core.url_to_fs(
@@ -116,13 +96,10 @@ class Place:
         self._is_storage = not _OBJECTS.isdisjoint(
             (protocols,) if isinstance(protocols, str) else protocols
         )
+        self._waiting = Waiting(self.address, patience, say, sleep)
 
     def __repr__(self) -> str:
         return f"Place({self.address!r})"
-
-    def with_say(self, say: Callable[[str], None]) -> "Place":
-        """Return the same place, with another way to tell that it has gone."""
-        return Place(self.address, options=self.options, patience=self.patience, say=say)
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -151,8 +128,8 @@ class Place:
             # Libraries of storage have exceptions of their own.
             kind = PermissionError if isinstance(error, PermissionError) else OSError
             raise kind(
-                f"files cannot be written to {self.address} ({_reason(error)}). Check the address, "
-                "the credentials and the endpoint, or choose another place."
+                f"files cannot be written to {self.address} ({described(error)}). Check the "
+                "address, the credentials and the endpoint, or choose another place."
             ) from error
         # A place may allow to write, and not to remove.
         with contextlib.suppress(PermissionError):
@@ -168,7 +145,9 @@ class Place:
         OSError
             The file cannot be written.
         """
-        self._persist(lambda: self._write(self._path(name), data), f"write {name}", missing=False)
+        self._waiting.until_done(
+            lambda: self._write(self._path(name), data), f"write {name}", missing=False
+        )
 
     def read(self, name: str) -> bytes:
         """Read a file.
@@ -180,20 +159,20 @@ class Place:
         PlaceLostError
             The place stayed away.
         """
-        return self._persist(lambda: self._read(name), f"read {name}")
+        return self._waiting.until_done(lambda: self._read(name), f"read {name}")
 
     def exists(self, name: str) -> bool:
         """Whether there is a file."""
-        return bool(self._persist(lambda: self._exists(name), f"look for {name}"))
+        return bool(self._waiting.until_done(lambda: self._exists(name), f"look for {name}"))
 
     def names(self, folder: str) -> list[str]:
         """Return the names of the finished files in a folder; none if there is no such folder."""
-        return self._persist(lambda: self._names(folder), f"list {folder}")
+        return self._waiting.until_done(lambda: self._names(folder), f"list {folder}")
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""
         with contextlib.suppress(FileNotFoundError):
-            self._persist(lambda: self._fs.rm_file(self._path(name)), f"remove {name}")
+            self._waiting.until_done(lambda: self._fs.rm_file(self._path(name)), f"remove {name}")
 
     def tidy(self, folder: str) -> None:
         """Remove what killed processes have left unfinished in a folder of this machine."""
@@ -250,53 +229,3 @@ class Place:
     def _check_there(self) -> None:
         if self._is_begun and self._folder is not None and not (self._folder / PLAN).exists():
             raise _GoneError(errno.ENOENT, "there is no plan.json", str(self._folder))
-
-    def _persist(self, act: Callable[[], T], what: str, *, missing: bool = True) -> T:
-        """Do something until it succeeds, or the patience is at its end."""
-        mistakes = (*_MISTAKES, FileNotFoundError) if missing else _MISTAKES
-        pause = _FIRST_PAUSE
-        deadline: float | None = None
-        while True:
-            try:
-                result = act()
-            except mistakes:
-                raise
-            except Exception as error:
-                # Whatever a library of storage raises while the network is down.
-                now = time.monotonic()
-                deadline = now + self.patience if deadline is None else deadline
-                if now >= deadline:
-                    raise PlaceLostError(
-                        f"{self.address}: cannot {what} since {self.patience:.0f} seconds "
-                        f"({_reason(error)}). What was drawn before is there; run the same command "
-                        "again when the place is back."
-                    ) from error
-                self._say_away(error)
-                self._sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
-            else:
-                if deadline is not None:
-                    self._say_back()
-                return result
-
-    def _say_away(self, error: Exception) -> None:
-        with self._lock:
-            if self._away_since is not None:
-                return
-            self._away_since = time.monotonic()
-        wait = f"waiting for up to {self.patience:.0f} seconds"
-        if isinstance(error, OSError) and error.errno in _FULL:
-            self._say(f"the disk of {self.address} is full: make room there; {wait}.")
-        else:
-            self._say(f"{self.address} cannot be reached ({_reason(error)}); {wait}.")
-
-    def _say_back(self) -> None:
-        with self._lock:
-            since, self._away_since = self._away_since, None
-        if since is not None:
-            self._say(f"{self.address} is back after {time.monotonic() - since:.0f} seconds.")
-
-
-def _reason(error: Exception) -> str:
-    text = getattr(error, "strerror", None) or str(error).strip()
-    return printable(f"{type(error).__name__}: {text}" if text else type(error).__name__)

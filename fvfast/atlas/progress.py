@@ -5,10 +5,11 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
+from fvfast.atlas.differences import refuse_other
 from fvfast.atlas.failures import Failure, failed_indices, read_failure
 from fvfast.atlas.keys import MANIFESTS, PLAN, UNITS, UnitKey, indices_of, quoted
 from fvfast.atlas.places import Place
-from fvfast.atlas.plan import Plan, PlannedLayer, refuse_other
+from fvfast.atlas.plan import Plan, PlannedLayer
 
 S = TypeVar("S")
 T = TypeVar("T")

@@ -1,7 +1,9 @@
 """What ``fvfast atlas`` shows: a bar while it draws, what became of the units, and a table."""
 
+import math
 import sys
 import threading
+import time
 from types import TracebackType
 
 import typer
@@ -27,6 +29,7 @@ EXIT_STATUS = (
 
 _LISTED = 5
 _LONGEST = 300
+_SAME = 60.0  # seconds in which the same is not said again
 
 
 class Follower:
@@ -47,7 +50,7 @@ class Follower:
         self.set_aside = 0
         self._bar = tqdm(total=0, unit="unit", delay=1e-3, disable=not progress, smoothing=0.05)
         self._lock = threading.Lock()
-        self._notes: set[str] = set()
+        self._notes: dict[str, float] = {}
 
     def __enter__(self) -> "Follower":
         return self
@@ -83,9 +86,11 @@ class Follower:
                 self._note(event)
 
     def _note(self, note: Note) -> None:
-        # Workers on one machine say the same of one place.
-        if note.text not in self._notes:
-            self._notes.add(note.text)
+        # All workers say the same of one place.
+        now = time.monotonic()
+        if now - self._notes.get(note.text, -math.inf) > _SAME:
+            self._notes = {text: at for text, at in self._notes.items() if now - at <= _SAME}
+            self._notes[note.text] = now
             self._line(note.text)
 
     def _line(self, text: str) -> None:

@@ -17,6 +17,7 @@ from fvfast.atlas.executors.endings import MOST_ENDINGS, Endings
 from fvfast.atlas.executors.here import Here
 from fvfast.atlas.executors.messages import Crashed, Refused, refusal
 from fvfast.atlas.executors.processes import Processes
+from fvfast.atlas.executors.ray_cluster import shares_of
 from fvfast.atlas.keys import UnitKey
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
@@ -80,7 +81,7 @@ def test_workers_that_always_end_are_given_up(folder, events):
     plan = make_plan("deadly", layer="1")
     with pytest.raises(atlas.WorkersFailedError, match="ended 3 times without drawing a unit"):
         atlas.draw_atlas(plan, folder, executor=Processes(1, most_endings=3), report=events)
-    assert "a worker ended with status 9; another one goes on" in events[0].text
+    assert "a worker ended with status 9; another one goes on" in {one.text for one in events}
     status = atlas.read_status(folder)
     assert (status.set_aside, status.layers[0].failing) == ([], [])
 
@@ -158,6 +159,7 @@ def test_what_workers_refuse_is_told_by_type():
     assert isinstance(refused, Refused)
     assert type(refused.error) is OSError
     assert isinstance(refusal(atlas.OtherNetworkError("x")).error, atlas.OtherNetworkError)
+    assert isinstance(refusal(atlas.PlaceLostError("x")).error, atlas.PlaceLostError)
     assert isinstance(refusal(KeyError("x")), Crashed)
 
 
@@ -190,6 +192,27 @@ def test_a_worker_ends_with_its_driver(folder):
 def test_there_is_no_such_cluster(folder):
     with pytest.raises(ConnectionError, match=r"no Ray cluster at '127\.0\.0\.1:1'"):
         atlas.draw_atlas(make_plan(units=[0]), folder, executor=ray_actors(address="127.0.0.1:1"))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "workers", "gpus", "expected"),
+    [
+        ([{"CPU": 8}], None, None, (1, 0, 8)),
+        ([{"CPU": 8}], 3, None, (3, 0, 2)),
+        ([{"CPU": 2}], 4, None, (4, 0, 0.5)),
+        ([{"CPU": 64, "GPU": 8}, {"CPU": 64, "GPU": 8}], None, None, (16, 1, 4)),
+        ([{"CPU": 16, "GPU": 8}], None, 0.5, (16, 0.5, 1)),
+        ([{"CPU": 4, "GPU": 3}, {"CPU": 4, "GPU": 3}], None, 2, (2, 2, 4)),
+        ([{"CPU": 4}, {"CPU": 4}], None, None, (2, 0, 4)),
+    ],
+)
+def test_actors_share_the_cluster(nodes, workers, gpus, expected):
+    assert shares_of(nodes, workers, gpus) == expected
+
+
+def test_a_worker_that_needs_more_than_a_machine_has():
+    with pytest.raises(ValueError, match="no machine of the cluster has more than 1 GPUs"):
+        shares_of([{"CPU": 4, "GPU": 1}] * 2, None, 2)
 
 
 def test_ray_is_not_installed(monkeypatch):

@@ -10,9 +10,10 @@ from atlas_networks import CHANNELS, tiny
 from conftest import make_plan
 
 from fvfast import Geometric, Linear, Spectrum, atlas
+from fvfast.atlas.differences import differences
 from fvfast.atlas.drawing import parse_part
 from fvfast.atlas.keys import UnitKey
-from fvfast.atlas.plan import as_ranges, differences
+from fvfast.atlas.plan import as_ranges
 from fvfast.atlas.planning import shard_size_for
 from fvfast.atlas.settings import planned_settings, read_settings
 from fvfast.run.maco_settings import MacoSettings

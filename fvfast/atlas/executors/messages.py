@@ -7,8 +7,11 @@ from typing import Any, NamedTuple
 
 from fvfast.atlas.events import Event, Note
 from fvfast.atlas.networks import OtherNetworkError
+from fvfast.atlas.waiting import PlaceLostError
 
-_MISTAKES = (OtherNetworkError, ImportError, TypeError, ValueError, OSError)
+_MISTAKES = (
+    OtherNetworkError, PlaceLostError, ImportError, TypeError, ValueError, OSError,
+)  # fmt: skip
 
 
 class Ready(NamedTuple):

@@ -2,7 +2,6 @@
 
 import collections
 import contextlib
-import math
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -13,7 +12,7 @@ from fvfast.atlas.events import AttemptFailed, Note, Report, UnitDrawn
 from fvfast.atlas.executors.base import Job, Task, WorkersFailedError
 from fvfast.atlas.executors.endings import Endings
 from fvfast.atlas.executors.messages import Answer, Broken, Crashed, Ready, Refused
-from fvfast.atlas.executors.ray_cluster import LOCAL, connected, import_ray
+from fvfast.atlas.executors.ray_cluster import LOCAL, ActorShares, connected, import_ray, shares_of
 from fvfast.atlas.executors.ray_worker import RayWorker
 
 _LOOK_UP = 0.2  # seconds between two looks at whether to stop
@@ -32,13 +31,16 @@ class RayActors:
     ----------
     address
         Of a cluster, as ``ray.init`` takes it: ``auto`` is the one of this machine. ``local``
-        starts one on this machine, which only this machine reaches. A Ray that is initialized
+        starts one on this machine, which only this machine reaches, unless Ray was imported
+        before. A Ray that is initialized
         already is used as it is.
     workers
         How many actors. Default: as many as the cluster has room for: with GPUs, that many; else
         one per machine.
     gpus_per_worker
         GPUs of an actor, or a fraction of one. Default: 1 if the cluster has GPUs, else 0.
+    actor
+        The class of the actors. Default: those that draw.
 
     Raises
     ------
@@ -52,8 +54,10 @@ class RayActors:
         *,
         workers: int | None = None,
         gpus_per_worker: float | None = None,
+        actor: type[RayWorker] = RayWorker,
     ) -> None:
-        self._ray = import_ray()
+        self._actor = actor
+        self._ray = import_ray(address)
         self._address = address
         self._workers = None if workers is None else check_count(workers, "workers", 1)
         if gpus_per_worker is not None and check_finite(gpus_per_worker, "gpus_per_worker") < 0:
@@ -74,7 +78,7 @@ class RayActors:
         endings = Endings(1)
         while left and not stop():
             with connected(self._ray, self._address) as is_ours:
-                pool = _ActorPool(self._ray, self._options(), job, left, report)
+                pool = _ActorPool(self._ray, self._shares(), self._actor, job, left, report)
                 try:
                     pool.run(stop)
                 except _ClusterLostError:
@@ -87,22 +91,9 @@ class RayActors:
             if pool.has_progressed:
                 endings.progress()
 
-    def _options(self) -> dict[str, Any]:
-        """Return how many actors there are, and what each of them needs."""
+    def _shares(self) -> ActorShares:
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        gpus = sum(node.get("GPU", 0.0) for node in nodes)
-        each = self._gpus if self._gpus is not None else float(gpus > 0)
-        if each > gpus:
-            raise ValueError(f"--gpus-per-worker is {each:g}, but the cluster has {gpus:g} GPUs.")
-        workers = self._workers or (max(1, math.floor(gpus / each)) if each else len(nodes))
-        cpus = sum(node.get("CPU", 0.0) for node in nodes)
-        # Whole ones, which Ray also takes for the number of threads; a small cluster shares them.
-        share = max(1, math.floor(cpus / workers)) if cpus >= workers else cpus / workers
-        return {
-            "count": max(1, workers),
-            "num_gpus": each,
-            "num_cpus": min(share, 4) if each else share,
-        }
+        return shares_of(nodes, self._workers, self._gpus)
 
 
 class _Actor:
@@ -140,7 +131,8 @@ class _ActorPool:
     def __init__(
         self,
         ray: Any,
-        options: dict[str, Any],
+        shares: ActorShares,
+        actor: type[RayWorker],
         job: Job,
         tasks: collections.deque[Task],
         report: Report,
@@ -150,8 +142,10 @@ class _ActorPool:
         self._job = job
         self._report = report
         self._tasks = tasks
-        self._count = min(options.pop("count"), len(tasks))
-        self._kind = ray.remote(**options, max_restarts=0, max_concurrency=_THREADS)(RayWorker)
+        self._count = min(shares.actors, len(tasks))
+        self._kind = ray.remote(
+            num_gpus=shares.gpus, num_cpus=shares.cpus, max_restarts=0, max_concurrency=_THREADS
+        )(actor)
         self._endings = Endings(self._count)
         self._actors: list[_Actor] = []
 
@@ -254,21 +248,24 @@ class _ActorPool:
             self._tasks.appendleft(Task(actor.task.shard, None))
         if actor.is_ending:
             return
-        if not self._is_alive():
-            raise _ClusterLostError("no machine of the Ray cluster is alive; run it again later.")
+        self._check_alive()
         self._report(Note(f"a worker {how}; another one goes on"))
         self._endings.count(how)
 
-    def _is_alive(self) -> bool:
+    def _check_alive(self) -> None:
+        """Raise _ClusterLostError unless a machine of the cluster is alive."""
         try:
-            return any(node["Alive"] for node in self._ray.nodes())
+            is_alive = any(node["Alive"] for node in self._ray.nodes())
         except (self._ray.exceptions.RayError, ConnectionError, RuntimeError):
-            return False
+            is_alive = False
+        if not is_alive:
+            raise _ClusterLostError("no machine of the Ray cluster is alive; run it again later.")
 
     def _check_start(self) -> None:
         """Give up if no actor starts: the cluster has no room, or has gone."""
         if any(actor.is_ready for actor in self._actors):
             return
+        self._check_alive()
         if any(time.monotonic() - actor.started < _START for actor in self._actors):
             return
         raise WorkersFailedError(
