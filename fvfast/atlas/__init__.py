@@ -13,7 +13,8 @@ from fvfast.atlas.executors.ray_actors import RayActors
 from fvfast.atlas.failures import BrokenDeviceError
 from fvfast.atlas.fields import WrongFileError
 from fvfast.atlas.networks import OtherNetworkError
-from fvfast.atlas.places import Place, PlaceLostError
+from fvfast.atlas.patience import PlaceLostError
+from fvfast.atlas.places import Place
 from fvfast.atlas.plan import Plan
 from fvfast.atlas.planning import LayerUnits, make_plan
 from fvfast.atlas.progress import begin, read_plan, read_status

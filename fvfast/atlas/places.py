@@ -7,43 +7,28 @@ waited for, and so is a disk that is full.
 import contextlib
 import errno
 import os
-import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from fvfast._shared.messages import printable, warn_user
+from fvfast._shared.messages import warn_user
+from fvfast.atlas.content_types import content_type
 from fvfast.atlas.keys import PLAN
+from fvfast.atlas.patience import PATIENCE, Patience, described
 from fvfast.files.writing import remove_unfinished, replacing
 from fvfast.plot.png import check_writable
 
-T = TypeVar("T")
-
-PATIENCE = 600.0
-"""Seconds for which a place that has gone is waited for."""
-
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 10.0
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _UNFINISHED = ".fvfast-"
 
 # Object storage: an object is there when its one PUT has succeeded, and cannot be renamed.
 _OBJECTS = frozenset(
     {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci", "r2", "memory"}
 )
-# Mistakes, which waiting does not mend.
-_MISTAKES = (
-    PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError, NotImplementedError,
-    ValueError, TypeError, ImportError, AttributeError, LookupError,
-)  # fmt: skip
-
-
-class PlaceLostError(OSError):
-    """A place has gone, and did not come back while it was waited for."""
 
 
 class _GoneError(OSError):
@@ -65,7 +50,8 @@ class Place:
         What fsspec's file system takes, such as an endpoint; None for its defaults and what its
         environment variables say.
     patience
-        Seconds for which the place is waited for when it is away or full.
+        Seconds for which the place is waited for when it is away or full; with 0, what a file
+        system raises is raised at once.
     say
         Called with a line when the place goes away, and when it is back. Default: a warning.
     sleep
@@ -96,16 +82,12 @@ class Place:
         self.address = os.fspath(address)
         self.options = dict(options or {})
         self.patience = patience
-        self._say = say
-        self._sleep = sleep
-        self._lock = threading.Lock()
-        self._away_since: float | None = None
         self._is_begun = False
         # Without a cache of listings, which would not show what other machines write.
         self._fs, self._root = fsspec.core.url_to_fs(
             self.address, use_listings_cache=False, skip_instance_cache=True, **self.options
         )
-        if hasattr(self._fs, "retries"):
+        if patience and hasattr(self._fs, "retries"):
             # Of s3fs and gcsfs, which say nothing meanwhile.
             self._fs.retries = 1
         self._folder: Path | None = None
@@ -113,9 +95,8 @@ class Place:
             self._folder = Path(self._root)
             self.address = self._root
         protocols = self._fs.protocol
-        self._is_storage = not _OBJECTS.isdisjoint(
-            (protocols,) if isinstance(protocols, str) else protocols
-        )
+        self._protocols = frozenset((protocols,) if isinstance(protocols, str) else protocols)
+        self._persist = Patience(self.address, patience, say, sleep).persist
 
     def __repr__(self) -> str:
         return f"Place({self.address!r})"
@@ -151,8 +132,8 @@ class Place:
             # Libraries of storage have exceptions of their own.
             kind = PermissionError if isinstance(error, PermissionError) else OSError
             raise kind(
-                f"files cannot be written to {self.address} ({_reason(error)}). Check the address, "
-                "the credentials and the endpoint, or choose another place."
+                f"files cannot be written to {self.address} ({described(error)}). Check the "
+                "address, the credentials and the endpoint, or choose another place."
             ) from error
         # A place may allow to write, and not to remove.
         with contextlib.suppress(PermissionError):
@@ -208,8 +189,8 @@ class Place:
             self._check_there()
             with replacing(Path(path), tidy=False) as file:
                 file.write(data)
-        elif self._is_storage:
-            self._fs.pipe_file(path, data)
+        elif self._protocols & _OBJECTS:
+            self._fs.pipe_file(path, data, **content_type(path, self._protocols))
         else:
             folder, _, name = path.rpartition("/")
             unfinished = f"{folder}/{_UNFINISHED}{uuid.uuid4().hex}.unfinished"
@@ -250,53 +231,3 @@ class Place:
     def _check_there(self) -> None:
         if self._is_begun and self._folder is not None and not (self._folder / PLAN).exists():
             raise _GoneError(errno.ENOENT, "there is no plan.json", str(self._folder))
-
-    def _persist(self, act: Callable[[], T], what: str, *, missing: bool = True) -> T:
-        """Do something until it succeeds, or the patience is at its end."""
-        mistakes = (*_MISTAKES, FileNotFoundError) if missing else _MISTAKES
-        pause = _FIRST_PAUSE
-        deadline: float | None = None
-        while True:
-            try:
-                result = act()
-            except mistakes:
-                raise
-            except Exception as error:
-                # Whatever a library of storage raises while the network is down.
-                now = time.monotonic()
-                deadline = now + self.patience if deadline is None else deadline
-                if now >= deadline:
-                    raise PlaceLostError(
-                        f"{self.address}: cannot {what} since {self.patience:.0f} seconds "
-                        f"({_reason(error)}). What was drawn before is there; run the same command "
-                        "again when the place is back."
-                    ) from error
-                self._say_away(error)
-                self._sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
-            else:
-                if deadline is not None:
-                    self._say_back()
-                return result
-
-    def _say_away(self, error: Exception) -> None:
-        with self._lock:
-            if self._away_since is not None:
-                return
-            self._away_since = time.monotonic()
-        wait = f"waiting for up to {self.patience:.0f} seconds"
-        if isinstance(error, OSError) and error.errno in _FULL:
-            self._say(f"the disk of {self.address} is full: make room there; {wait}.")
-        else:
-            self._say(f"{self.address} cannot be reached ({_reason(error)}); {wait}.")
-
-    def _say_back(self) -> None:
-        with self._lock:
-            since, self._away_since = self._away_since, None
-        if since is not None:
-            self._say(f"{self.address} is back after {time.monotonic() - since:.0f} seconds.")
-
-
-def _reason(error: Exception) -> str:
-    text = getattr(error, "strerror", None) or str(error).strip()
-    return printable(f"{type(error).__name__}: {text}" if text else type(error).__name__)

@@ -5,18 +5,13 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Literal, get_args
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from fvfast._shared.messages import printable, shortened
 from fvfast._shared.version import VERSION
-from fvfast.atlas.fields import Fields, WrongFileError
+from fvfast.atlas.fields import Fields
 from fvfast.atlas.keys import FORMAT, PLAN, UnitKey
-
-Kind = Literal["channel", "neuron", "class", "direction"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
-
-_SHOWN = 3
+from fvfast.atlas.planned_layers import PlannedLayer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,76 +31,6 @@ class PlannedNetwork:
     name: str
     weights_sha256: str
     input_shape: tuple[int, int, int]
-
-
-@dataclasses.dataclass(frozen=True)
-class DirectionsFile:
-    """Where the directions of a layer are.
-
-    Attributes
-    ----------
-    file
-        Path, under which every worker finds it.
-    sha256
-        Of the directions: their shape and values.
-    """
-
-    file: str
-    sha256: str
-
-
-@dataclasses.dataclass(frozen=True)
-class PlannedLayer:
-    """The units of one layer.
-
-    Attributes
-    ----------
-    name
-        Of the layer.
-    kind
-        What its units are.
-    units
-        Their indices, as half-open ranges that ascend and do not touch.
-    names
-        Names of units that have one; None for none.
-    directions
-        Where the directions are, for units of that kind.
-    channel_axis
-        Axis of the channels in the layer's output; None for what the network tells.
-    """
-
-    name: str
-    kind: Kind
-    units: tuple[tuple[int, int], ...]
-    names: Mapping[int, str] | None = None
-    directions: DirectionsFile | None = None
-    channel_axis: int | None = None
-
-    @functools.cached_property
-    def _firsts(self) -> list[int]:
-        """How many units come before each range."""
-        counts = [0]
-        for first, last in self.units:
-            counts.append(counts[-1] + last - first)
-        return counts
-
-    def __len__(self) -> int:
-        return self._firsts[-1]
-
-    def __iter__(self) -> Iterator[int]:
-        for first, last in self.units:
-            yield from range(first, last)
-
-    def at(self, start: int, stop: int) -> list[int]:
-        """Return the indices at positions ``start`` to ``stop``, exclusive."""
-        found: list[int] = []
-        number = bisect.bisect_right(self._firsts, start) - 1
-        while start < min(stop, len(self)):
-            first = self.units[number][0]
-            end = min(stop, self._firsts[number + 1])
-            found += range(first + start - self._firsts[number], first + end - self._firsts[number])
-            start, number = end, number + 1
-        return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,7 +93,7 @@ class Plan:
                     "weights_sha256": self.network.weights_sha256,
                     "input_shape": list(self.network.input_shape),
                 },
-                "layers": [_layer_values(layer) for layer in self.layers],
+                "layers": [layer.described() for layer in self.layers],
                 "settings": dict(self.settings),
                 "shard_size": self.shard_size,
             }
@@ -235,25 +160,22 @@ class Plan:
             It is none.
         """
         fields = Fields.parse(data, where)
-        fields.check_format(FORMAT)
-        network = fields.part("network")
-        shape = network.get("input_shape", list)
+        network = fields.inner("network")
+        shape = network.listed("input_shape")
         if len(shape) != 3 or not all(type(size) is int and size > 0 for size in shape):
-            raise WrongFileError(f"{network.where} has input_shape {shape}; expected 3 sizes.")
+            raise network.error(f"has input_shape {shape}; expected 3 sizes.")
         plan = cls(
-            PlannedNetwork(
-                network.get("name", str), network.get("weights_sha256", str), tuple(shape)
-            ),
+            PlannedNetwork(network.text("name"), network.text("weights_sha256"), tuple(shape)),
             tuple(
-                _read_layer(Fields(one, f"{where}, layer {number},"))
-                for number, one in enumerate(fields.get("layers", list))
+                PlannedLayer.read(Fields(one, f"{where}, layer {number},"))
+                for number, one in enumerate(fields.listed("layers"), start=1)
             ),
-            fields.get("settings", dict),
-            fields.get("shard_size", int),
-            fields.get("fvfast", str),
+            dict(fields.inner("settings").items()),
+            fields.count("shard_size"),
+            fields.text("fvfast"),
         )
         if plan.shard_size < 1 or not len(plan):
-            raise WrongFileError(f"{where} has no units, or shards without any.")
+            raise fields.error("has no units, or shards without any.")
         return plan
 
 
@@ -261,109 +183,3 @@ def canonical(values: Any) -> str:
     """Return JSON in the one form that is hashed: sorted, without spaces, ASCII."""
     text = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return f"{text}\n"
-
-
-def as_ranges(indices: Iterable[int]) -> tuple[tuple[int, int], ...]:
-    """Return indices, in any order, as half-open ranges that ascend and do not touch."""
-    ranges: list[list[int]] = []
-    for index in sorted(set(indices)):
-        if ranges and ranges[-1][1] == index:
-            ranges[-1][1] += 1
-        else:
-            ranges.append([index, index + 1])
-    return tuple((first, last) for first, last in ranges)
-
-
-def differences(there: Plan, asked: Plan) -> list[str]:
-    """Say field by field how a plan that is there differs from one that is asked for."""
-    old, new = (dict(_flat(json.loads(plan.text))) for plan in (there, asked))
-    return [
-        f"{printable(name)} is {_shown(old, name)} there and {_shown(new, name)} here"
-        for name in dict.fromkeys((*old, *new))
-        if old.get(name) != new.get(name)
-    ]
-
-
-def refuse_other(there: Plan, asked: Plan, where: str) -> None:
-    """Raise ValueError, with the differences, unless two plans are one."""
-    if there.text == asked.text:
-        return
-    found = differences(there, asked)
-    more = f", and {len(found) - _SHOWN} more differences" if len(found) > _SHOWN else ""
-    raise ValueError(
-        f"{where} has an atlas with another plan: {'; '.join(found[:_SHOWN])}{more}. Ask for the "
-        "same as before to go on with it, or choose another place with --out."
-    )
-
-
-def _layer_values(layer: PlannedLayer) -> dict[str, Any]:
-    names = layer.names
-    return {
-        "name": layer.name,
-        "kind": layer.kind,
-        "units": [list(pair) for pair in layer.units],
-        "names": None if names is None else {str(index): name for index, name in names.items()},
-        "directions": None if layer.directions is None else dataclasses.asdict(layer.directions),
-        "channel_axis": layer.channel_axis,
-    }
-
-
-def _read_layer(fields: Fields) -> PlannedLayer:
-    kind = fields.get("kind", str)
-    if kind not in KINDS:
-        raise WrongFileError(f"{fields.where} has kind {kind!r}; expected {', '.join(KINDS)}.")
-    names = fields.optional("names", dict)
-    directions = fields.optional("directions", dict)
-    read = None if directions is None else fields.part("directions")
-    return PlannedLayer(
-        fields.get("name", str),
-        kind,
-        _read_ranges(fields),
-        None if names is None else _read_names(names, fields.where),
-        None if read is None else DirectionsFile(read.get("file", str), read.get("sha256", str)),
-        fields.optional("channel_axis", int),
-    )
-
-
-def _read_ranges(fields: Fields) -> tuple[tuple[int, int], ...]:
-    ranges, end = [], -1
-    for pair in fields.get("units", list):
-        is_pair = isinstance(pair, list) and len(pair) == 2 and all(type(n) is int for n in pair)
-        if not is_pair or not end < pair[0] < pair[1]:
-            raise WrongFileError(
-                f"{fields.where} has units {shortened(str(pair), 60)}; expected ranges "
-                "[first, last + 1] that ascend."
-            )
-        ranges.append((pair[0], pair[1]))
-        end = pair[1]
-    return tuple(ranges)
-
-
-def _read_names(names: Mapping[Any, Any], where: str) -> dict[int, str]:
-    for index, name in names.items():
-        if not index.isdecimal() or not isinstance(name, str):
-            raise WrongFileError(f"{where} names a unit {index!r}: {name!r}; expected texts.")
-    return {int(index): name for index, name in names.items()}
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if name == "layers":
-            for layer in value:
-                yield from _flat(
-                    {k: v for k, v in layer.items() if k != "name"}, f"layer {layer['name']}: "
-                )
-        elif isinstance(value, dict) and name in ("network", "settings"):
-            yield from _flat(value, "" if name == "settings" else f"{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
-def _shown(values: Mapping[str, Any], name: str) -> str:
-    if name not in values:
-        return "missing"
-    value = values[name]
-    if name.endswith(": units"):
-        value = ",".join(f"{a}-{b - 1}" if b - a > 1 else str(a) for a, b in value)
-        return shortened(value, 60)
-    return shortened(printable(json.dumps(value)), 60)

@@ -8,7 +8,9 @@ from typing import TypeVar
 from fvfast.atlas.failures import Failure, failed_indices, read_failure
 from fvfast.atlas.keys import MANIFESTS, PLAN, UNITS, UnitKey, indices_of, quoted
 from fvfast.atlas.places import Place
-from fvfast.atlas.plan import Plan, PlannedLayer, refuse_other
+from fvfast.atlas.plan import Plan
+from fvfast.atlas.plan_differences import refuse_other
+from fvfast.atlas.planned_layers import PlannedLayer
 
 S = TypeVar("S")
 T = TypeVar("T")
