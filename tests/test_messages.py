@@ -15,12 +15,13 @@ from test_damaged_images import png
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from fvfast import Objective, Spectrum, maco, maco_batch
+from fvfast import Objective, Spectrum, atlas, maco, maco_batch
 from fvfast.cli.arguments import parse_ids, parse_layer
 from fvfast.cli.existing import SETTINGS, finished
 from fvfast.cli.stopping import StopRequest
 from fvfast.engine.network.layers import trace_layers
 from fvfast.files.dictionaries import read_dictionary
+from fvfast.models import LoadedModel
 from fvfast.plot import plot_maco, save_png
 
 PAGE = Path(__file__).parents[1] / "docs" / "messages.md"
@@ -162,6 +163,34 @@ def other_pictures():
         finished(settings, with_arrays=False, overwrite=False)
 
 
+def seeded():
+    torch.manual_seed(0)
+    return LoadedModel(plain(), "seeded", INPUT)
+
+
+def unseeded():
+    torch.seed()
+    return LoadedModel(plain(), "unseeded", INPUT)
+
+
+def planned(network=f"{__name__}:seeded", **settings):
+    return atlas.make_plan(network, ["0"], **{"nb_steps": 1, "custom_shape": 12, **settings})
+
+
+def another_plan():
+    with tempfile.TemporaryDirectory() as folder:
+        atlas.begin(planned(), atlas.Place(folder))
+        atlas.begin(planned(seed=1), atlas.Place(folder))
+
+
+def away():
+    with tempfile.TemporaryDirectory() as folder:
+        place = atlas.Place(folder, patience=0.01)
+        atlas.begin(planned(), place)
+        (Path(folder) / "plan.json").unlink()
+        place.put("units/0/1.png", b"")
+
+
 def stopped():
     """What a signal writes, which goes past Python's streams."""
     reading, writing = os.pipe()
@@ -236,6 +265,11 @@ CASES = {
     "A transparency of another picture": lambda: plot_maco(
         torch.rand(3, 8, 8), torch.rand(5, 8, 9)
     ),
+    "Another plan in the place": another_plan,
+    "Other weights on a worker": lambda: atlas.Worker(planned(f"{__name__}:unseeded")),
+    "A network that has no name": lambda: planned(plain()),
+    "A place that cannot be written": lambda: atlas.Place("data:,x").check_writable(),
+    "A place that is away": away,
     "A folder with other pictures": other_pictures,
     "Something other than a file": lambda: save_png(os.devnull, torch.rand(3, 8, 8)),
     "Too many numbers": lambda: parse_ids("0-9999999999"),
@@ -252,7 +286,7 @@ def said_by(case):
             case()
         except (
             ValueError, TypeError, OSError, torch.OutOfMemoryError, typer.BadParameter,
-            KeyboardInterrupt,
+            KeyboardInterrupt, atlas.OtherNetworkError,
         ) as error:  # fmt: skip
             said.append(str(error))
     return said + [str(warning.message) for warning in told]
