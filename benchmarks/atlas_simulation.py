@@ -43,7 +43,7 @@ RESULTS = Path(__file__).parent / "results" / "atlas_simulation.csv"
 def wide() -> nn.Module:
     """Return a network with `MOST` neurons, which nobody runs."""
     torch.manual_seed(0)
-    network = nn.Sequential(nn.AvgPool2d(16), nn.Flatten(), nn.Linear(3 * 4, MOST))
+    network = nn.Sequential(nn.AvgPool2d(32), nn.Flatten(), nn.Linear(3 * 4, MOST))
     network.input_shape = (3, 64, 64)  # type: ignore[assignment]
     return network.eval()
 

@@ -16,12 +16,12 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from fvfast import Objective, Spectrum, atlas, maco, maco_batch
-from fvfast.atlas.plan import PlannedLayer, PlannedNetwork
 from fvfast.cli.arguments import parse_ids, parse_layer
 from fvfast.cli.existing import SETTINGS, finished
 from fvfast.cli.stopping import StopRequest
 from fvfast.engine.network.layers import trace_layers
 from fvfast.files.dictionaries import read_dictionary
+from fvfast.models import LoadedModel
 from fvfast.plot import plot_maco, save_png
 
 PAGE = Path(__file__).parents[1] / "docs" / "messages.md"
@@ -163,15 +163,32 @@ def other_pictures():
         finished(settings, with_arrays=False, overwrite=False)
 
 
-def other_plan():
-    def planned(seed):
-        network = PlannedNetwork("tiny", "0", (3, 8, 8))
-        return atlas.Plan(network, (PlannedLayer("0", "channel", ((0, 1),)),), {"seed": seed}, 8)
+def seeded():
+    torch.manual_seed(0)
+    return LoadedModel(plain(), "seeded", INPUT)
 
+
+def unseeded():
+    torch.seed()
+    return LoadedModel(plain(), "unseeded", INPUT)
+
+
+def planned(network=f"{__name__}:seeded", **settings):
+    return atlas.make_plan(network, ["0"], **{"nb_steps": 1, "custom_shape": 12, **settings})
+
+
+def another_plan():
     with tempfile.TemporaryDirectory() as folder:
-        place = atlas.Place(folder)
-        atlas.begin(planned(0), place)
-        atlas.begin(planned(1), place)
+        atlas.begin(planned(), atlas.Place(folder))
+        atlas.begin(planned(seed=1), atlas.Place(folder))
+
+
+def away():
+    with tempfile.TemporaryDirectory() as folder:
+        place = atlas.Place(folder, patience=0.01)
+        atlas.begin(planned(), place)
+        (Path(folder) / "plan.json").unlink()
+        place.put("units/0/1.png", b"")
 
 
 def stopped():
@@ -248,11 +265,15 @@ CASES = {
     "A transparency of another picture": lambda: plot_maco(
         torch.rand(3, 8, 8), torch.rand(5, 8, 9)
     ),
+    "Another plan in the place": another_plan,
+    "Other weights on a worker": lambda: atlas.Worker(planned(f"{__name__}:unseeded")),
+    "A network that has no name": lambda: planned(plain()),
+    "A place that cannot be written": lambda: atlas.Place("data:,x").check_writable(),
+    "A place that is away": away,
     "A folder with other pictures": other_pictures,
     "Something other than a file": lambda: save_png(os.devnull, torch.rand(3, 8, 8)),
     "Too many numbers": lambda: parse_ids("0-9999999999"),
     "Interrupted": stopped,
-    "An atlas with another plan": other_plan,
     "A network without a name": lambda: atlas.make_plan(plain(), ["0"]),
 }  # fmt: skip
 
@@ -266,7 +287,7 @@ def said_by(case):
             case()
         except (
             ValueError, TypeError, OSError, torch.OutOfMemoryError, typer.BadParameter,
-            KeyboardInterrupt,
+            KeyboardInterrupt, atlas.OtherNetworkError,
         ) as error:  # fmt: skip
             said.append(str(error))
     return said + [str(warning.message) for warning in told]

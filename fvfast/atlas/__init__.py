@@ -13,13 +13,13 @@ from fvfast.atlas.executors.ray_actors import RayActors
 from fvfast.atlas.failures import BrokenDeviceError
 from fvfast.atlas.fields import WrongFileError
 from fvfast.atlas.networks import OtherNetworkError
+from fvfast.atlas.patience import PlaceLostError
 from fvfast.atlas.places import Place
 from fvfast.atlas.plan import Plan
 from fvfast.atlas.planning import LayerUnits, make_plan
 from fvfast.atlas.progress import begin, read_plan, read_status
 from fvfast.atlas.shards import run_shard
 from fvfast.atlas.verification import verify
-from fvfast.atlas.waiting import PlaceLostError
 from fvfast.atlas.worker import Worker
 
 __all__ = [

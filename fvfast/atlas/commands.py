@@ -4,7 +4,8 @@ import shlex
 from typing import Any
 
 from fvfast.atlas.keys import UnitKey
-from fvfast.atlas.plan import Plan, PlannedLayer
+from fvfast.atlas.plan import Plan
+from fvfast.atlas.planned_layers import PlannedLayer
 from fvfast.run.maco_settings import MacoSettings
 
 _OPTIONS = {

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fvfast.atlas.plan import DirectionsFile
+from fvfast.atlas.planned_layers import DirectionsFile
 from fvfast.files import directions as files
 
 

@@ -12,6 +12,7 @@ import torch
 from fvfast.atlas.fields import Fields, WrongFileError
 from fvfast.atlas.keys import FAILED, FORMAT, UnitKey, indices_of, quoted
 from fvfast.atlas.places import Place
+from fvfast.atlas.records import check_key
 from fvfast.engine.passes import is_out_of_memory
 
 ATTEMPTS = 3
@@ -78,26 +79,26 @@ class Failure:
         return f"{json.dumps(values, sort_keys=True)}\n".encode()
 
     @classmethod
-    def parse(cls, data: bytes, where: str) -> "Failure":
-        """Read the text of a file.
+    def parse(cls, data: bytes, key: UnitKey) -> "Failure":
+        """Read the text of a unit's file.
 
         Raises
         ------
         WrongFileError
-            It is none.
+            A field is missing or of another type, or the file is of another unit.
         """
-        fields = Fields.parse(data, where)
-        fields.check_format(FORMAT)
+        fields = Fields.parse(data, key.failure)
+        check_key(fields, key)
         return cls(
-            plan=fields.get("plan", str),
-            key=UnitKey(fields.get("layer", str), fields.get("index", int)),
-            kind=fields.get("kind", str),
-            attempts=fields.get("attempts", int),
-            error=fields.get("error", str),
-            traceback=fields.get("traceback", str),
-            host=fields.optional("host", str),
-            device=fields.optional("device", str),
-            failed_at=fields.optional("failed_at", str),
+            plan=fields.text("plan"),
+            key=key,
+            kind=fields.text("kind"),
+            attempts=fields.count("attempts"),
+            error=fields.text("error"),
+            traceback=fields.text("traceback"),
+            host=fields.optional_text("host"),
+            device=fields.optional_text("device"),
+            failed_at=fields.optional_text("failed_at"),
         )
 
 
@@ -120,7 +121,7 @@ def failure_of(
 def read_failure(place: Place, key: UnitKey) -> Failure:
     """Read what is known of failed attempts; a damaged file counts as one attempt."""
     try:
-        return Failure.parse(place.read(key.failure), key.failure)
+        return Failure.parse(place.read(key.failure), key)
     except WrongFileError as error:
         return Failure("", key, "", 1, f"unknown: {error}", "", None, None, None)
 

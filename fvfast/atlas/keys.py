@@ -1,7 +1,9 @@
 """Names of the files of an atlas: one scheme for all who read and write them."""
 
 import dataclasses
+import re
 import urllib.parse
+from collections.abc import Iterable
 
 FORMAT = 1
 """Of the files; raised when a reader of old files would misread new ones."""
@@ -11,6 +13,8 @@ UNITS, FAILED, EXAMPLES = "units", "failed", "examples"
 MANIFESTS = ("manifest.parquet", "manifest.csv")
 LONGEST_LAYER = 200
 """Characters of a layer's name in a path; file systems allow 255 bytes."""
+
+_RECORD = re.compile(r"(0|[1-9][0-9]{0,17})\.json")
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -51,6 +55,15 @@ class UnitKey:
         """Path of what is known of failed attempts."""
         return f"{FAILED}/{self}.json"
 
+    @property
+    def examples(self) -> str:
+        """Path of the record of the images that excite the unit."""
+        return f"{EXAMPLES}/{self}.json"
+
+    def crop(self, rank: int) -> str:
+        """Return the path of the crop of one of these images."""
+        return f"{EXAMPLES}/{self}.{rank}.webp"
+
     @classmethod
     def parse(cls, text: str) -> "UnitKey":
         """Read what ``str`` returns.
@@ -71,7 +84,12 @@ def quoted(layer: str) -> str:
     return urllib.parse.quote(layer, safe="")
 
 
-def indices_of(names: list[str]) -> set[int]:
+def index_of(name: str) -> int | None:
+    """Return the index of a unit, by the name of its record; None for another file."""
+    match = _RECORD.fullmatch(name)
+    return None if match is None else int(match[1])
+
+
+def indices_of(names: Iterable[str]) -> set[int]:
     """Return the indices of the records (or failures) among the names of a layer's files."""
-    stems = (name.removesuffix(".json") for name in names if name.endswith(".json"))
-    return {int(stem) for stem in stems if stem.isascii() and stem.isdecimal()}
+    return {index for index in map(index_of, names) if index is not None}

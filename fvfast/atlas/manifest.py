@@ -33,7 +33,7 @@ def write_manifest(plan: Plan, place: Place) -> str:
 
 def _row(place: Place, key: UnitKey) -> dict[str, Any] | None:
     try:
-        record = Record.parse(place.read(key.record), key.record)
+        record = Record.parse(place.read(key.record), key)
     except FileNotFoundError:
         return None
     transparency = record.transparency

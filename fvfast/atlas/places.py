@@ -17,8 +17,9 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from fvfast._shared.messages import warn_user
+from fvfast.atlas.content_types import content_type
 from fvfast.atlas.keys import PLAN
-from fvfast.atlas.waiting import PATIENCE, Waiting, described
+from fvfast.atlas.patience import PATIENCE, Patience, described
 from fvfast.files.writing import remove_unfinished, replacing
 from fvfast.plot.png import check_writable
 
@@ -49,7 +50,8 @@ class Place:
         What fsspec's file system takes, such as an endpoint; None for its defaults and what its
         environment variables say.
     patience
-        Seconds for which the place is waited for when it is away or full.
+        Seconds for which the place is waited for when it is away or full; with 0, what a file
+        system raises is raised at once.
     say
         Called with a line when the place goes away, and when it is back. Default: a warning.
     sleep
@@ -85,7 +87,7 @@ class Place:
         self._fs, self._root = fsspec.core.url_to_fs(
             self.address, use_listings_cache=False, skip_instance_cache=True, **self.options
         )
-        if hasattr(self._fs, "retries"):
+        if patience and hasattr(self._fs, "retries"):
             # Of s3fs and gcsfs, which say nothing meanwhile.
             self._fs.retries = 1
         self._folder: Path | None = None
@@ -93,10 +95,8 @@ class Place:
             self._folder = Path(self._root)
             self.address = self._root
         protocols = self._fs.protocol
-        self._is_storage = not _OBJECTS.isdisjoint(
-            (protocols,) if isinstance(protocols, str) else protocols
-        )
-        self._waiting = Waiting(self.address, patience, say, sleep)
+        self._protocols = frozenset((protocols,) if isinstance(protocols, str) else protocols)
+        self._persist = Patience(self.address, patience, say, sleep).persist
 
     def __repr__(self) -> str:
         return f"Place({self.address!r})"
@@ -145,9 +145,7 @@ class Place:
         OSError
             The file cannot be written.
         """
-        self._waiting.until_done(
-            lambda: self._write(self._path(name), data), f"write {name}", missing=False
-        )
+        self._persist(lambda: self._write(self._path(name), data), f"write {name}", missing=False)
 
     def read(self, name: str) -> bytes:
         """Read a file.
@@ -159,20 +157,20 @@ class Place:
         PlaceLostError
             The place stayed away.
         """
-        return self._waiting.until_done(lambda: self._read(name), f"read {name}")
+        return self._persist(lambda: self._read(name), f"read {name}")
 
     def exists(self, name: str) -> bool:
         """Whether there is a file."""
-        return bool(self._waiting.until_done(lambda: self._exists(name), f"look for {name}"))
+        return bool(self._persist(lambda: self._exists(name), f"look for {name}"))
 
     def names(self, folder: str) -> list[str]:
         """Return the names of the finished files in a folder; none if there is no such folder."""
-        return self._waiting.until_done(lambda: self._names(folder), f"list {folder}")
+        return self._persist(lambda: self._names(folder), f"list {folder}")
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""
         with contextlib.suppress(FileNotFoundError):
-            self._waiting.until_done(lambda: self._fs.rm_file(self._path(name)), f"remove {name}")
+            self._persist(lambda: self._fs.rm_file(self._path(name)), f"remove {name}")
 
     def tidy(self, folder: str) -> None:
         """Remove what killed processes have left unfinished in a folder of this machine."""
@@ -187,8 +185,8 @@ class Place:
             self._check_there()
             with replacing(Path(path), tidy=False) as file:
                 file.write(data)
-        elif self._is_storage:
-            self._fs.pipe_file(path, data)
+        elif self._protocols & _OBJECTS:
+            self._fs.pipe_file(path, data, **content_type(path, self._protocols))
         else:
             folder, _, name = path.rpartition("/")
             unfinished = f"{folder}/{_UNFINISHED}{uuid.uuid4().hex}.unfinished"

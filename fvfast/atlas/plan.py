@@ -9,14 +9,28 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fvfast._shared.version import VERSION
-from fvfast.atlas.fields import Fields, WrongFileError
+from fvfast.atlas.fields import Fields
 from fvfast.atlas.keys import FORMAT, PLAN, UnitKey
-from fvfast.atlas.planned import KINDS as KINDS
-from fvfast.atlas.planned import DirectionsFile as DirectionsFile
-from fvfast.atlas.planned import Kind as Kind
-from fvfast.atlas.planned import PlannedLayer as PlannedLayer
-from fvfast.atlas.planned import PlannedNetwork as PlannedNetwork
-from fvfast.atlas.planned import as_ranges as as_ranges
+from fvfast.atlas.planned_layers import PlannedLayer
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedNetwork:
+    """The network of an atlas.
+
+    Attributes
+    ----------
+    name
+        By which every worker loads it; see `fvfast.models.load_model`.
+    weights_sha256
+        Of its parameters and buffers.
+    input_shape
+        (C, H, W) of the images that it takes.
+    """
+
+    name: str
+    weights_sha256: str
+    input_shape: tuple[int, int, int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,25 +160,22 @@ class Plan:
             It is none.
         """
         fields = Fields.parse(data, where)
-        fields.check_format(FORMAT)
-        network = fields.part("network")
-        shape = network.get("input_shape", list)
+        network = fields.inner("network")
+        shape = network.listed("input_shape")
         if len(shape) != 3 or not all(type(size) is int and size > 0 for size in shape):
-            raise WrongFileError(f"{network.where} has input_shape {shape}; expected 3 sizes.")
+            raise network.error(f"has input_shape {shape}; expected 3 sizes.")
         plan = cls(
-            PlannedNetwork(
-                network.get("name", str), network.get("weights_sha256", str), tuple(shape)
-            ),
+            PlannedNetwork(network.text("name"), network.text("weights_sha256"), tuple(shape)),
             tuple(
                 PlannedLayer.read(Fields(one, f"{where}, layer {number},"))
-                for number, one in enumerate(fields.get("layers", list))
+                for number, one in enumerate(fields.listed("layers"), start=1)
             ),
-            fields.get("settings", dict),
-            fields.get("shard_size", int),
-            fields.get("fvfast", str),
+            dict(fields.inner("settings").items()),
+            fields.count("shard_size"),
+            fields.text("fvfast"),
         )
         if plan.shard_size < 1 or not len(plan):
-            raise WrongFileError(f"{where} has no units, or shards without any.")
+            raise fields.error("has no units, or shards without any.")
         return plan
 
 

@@ -8,7 +8,8 @@ from fvfast.atlas.examples import ExampleSet, Units, write_examples
 from fvfast.atlas.examples.sources import Images
 from fvfast.atlas.networks import check_planned, load_planned
 from fvfast.atlas.places import Place
-from fvfast.atlas.plan import Plan, PlannedLayer
+from fvfast.atlas.plan import Plan
+from fvfast.atlas.planned_layers import PlannedLayer
 from fvfast.models import LoadedModel
 
 
@@ -55,7 +56,7 @@ def draw_examples(
     else:
         check_planned(plan, loaded)
     units = [_units_of(layer) for layer in plan.layers]
-    return write_examples(loaded, units, images, place.put, checkpoint=checkpoint, **settings)
+    return write_examples(loaded, units, images, place, checkpoint=checkpoint, **settings)
 
 
 def _units_of(layer: PlannedLayer) -> Units:

@@ -9,7 +9,8 @@ from fvfast._shared.messages import printable
 from fvfast.atlas import directions
 from fvfast.atlas.keys import LONGEST_LAYER, quoted
 from fvfast.atlas.networks import check_name, weights_sha256
-from fvfast.atlas.plan import KINDS, Kind, Plan, PlannedLayer, PlannedNetwork, as_ranges
+from fvfast.atlas.plan import Plan, PlannedNetwork
+from fvfast.atlas.planned_layers import KINDS, Kind, PlannedLayer, as_ranges
 from fvfast.atlas.settings import batch_size_for, planned_settings, read_settings
 from fvfast.atlas.units import UNIT_KINDS, Source, default_kind
 from fvfast.engine.network.layers import Layer

@@ -5,11 +5,12 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-from fvfast.atlas.differences import refuse_other
 from fvfast.atlas.failures import Failure, failed_indices, read_failure
 from fvfast.atlas.keys import MANIFESTS, PLAN, UNITS, UnitKey, indices_of, quoted
 from fvfast.atlas.places import Place
-from fvfast.atlas.plan import Plan, PlannedLayer
+from fvfast.atlas.plan import Plan
+from fvfast.atlas.plan_differences import refuse_other
+from fvfast.atlas.planned_layers import PlannedLayer
 
 S = TypeVar("S")
 T = TypeVar("T")

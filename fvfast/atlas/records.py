@@ -1,59 +1,12 @@
 """The record of a unit: how its picture was made, and its hash. The record is the commit."""
 
 import dataclasses
-import hashlib
 import json
-from typing import Any
+from collections.abc import Sequence
 
-from fvfast.atlas.fields import Fields, WrongFileError
-from fvfast.atlas.keys import FORMAT, UnitKey
-
-
-@dataclasses.dataclass(frozen=True)
-class StoredImage:
-    """A file of an image.
-
-    Attributes
-    ----------
-    file
-        Path in the place.
-    sha256, size
-        Of the file; the size in bytes.
-    width, height
-        Of the image.
-    """
-
-    file: str
-    sha256: str
-    size: int
-    width: int
-    height: int
-
-    @classmethod
-    def of(cls, file: str, data: bytes, width: int, height: int) -> "StoredImage":
-        """Describe a file that is about to be written."""
-        return cls(file, hashlib.sha256(data).hexdigest(), len(data), width, height)
-
-    @classmethod
-    def read(cls, fields: Fields) -> "StoredImage":
-        """Read the part of a record."""
-        return cls(
-            fields.get("file", str),
-            fields.get("sha256", str),
-            fields.get("bytes", int),
-            fields.get("width", int),
-            fields.get("height", int),
-        )
-
-    def described(self) -> dict[str, Any]:
-        """Return the part of a record."""
-        values = dataclasses.asdict(self)
-        return values | {"bytes": values.pop("size")}
-
-    def check(self, data: bytes) -> None:
-        """Raise WrongFileError unless the file is the one that was described."""
-        if len(data) != self.size or hashlib.sha256(data).hexdigest() != self.sha256:
-            raise WrongFileError(f"{self.file} is not the file that its record describes.")
+from fvfast.atlas.fields import Fields
+from fvfast.atlas.keys import FORMAT, UNITS, UnitKey, quoted
+from fvfast.atlas.stored import StoredImage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +53,7 @@ class Record:
     name: str | None
     picture: StoredImage
     transparency: StoredImage | None
-    scores: list[float] | None
+    scores: Sequence[float | None] | None
     score: float | None
     steps: int | None
     seconds: float | None
@@ -129,48 +82,67 @@ class Record:
         return f"{json.dumps(values, sort_keys=True, allow_nan=False)}\n".encode()
 
     @classmethod
-    def parse(cls, data: bytes, where: str) -> "Record":
-        """Read the text of a record.
+    def parse(cls, data: bytes, key: UnitKey, plan: str | None = None) -> "Record":
+        """Read the text of a unit's record.
+
+        Parameters
+        ----------
+        data
+            The text.
+        key
+            Which unit it must be of.
+        plan
+            Hash of the plan that it must be of; None for any.
 
         Raises
         ------
         WrongFileError
-            It is none.
+            A field is missing or of another type, or the record is of another unit or plan.
         """
-        fields = Fields.parse(data, where)
-        fields.check_format(FORMAT)
-        key = UnitKey(fields.get("layer", str), fields.get("index", int))
-        if str(key) != fields.get("key", str):
-            raise WrongFileError(f"{where} has the key {fields.values['key']!r}, not {str(key)!r}.")
-        has_transparency = fields.optional("transparency", dict) is not None
+        fields = Fields.parse(data, key.record)
+        check_key(fields, key)
+        found = fields.sha256("plan")
+        if plan not in (None, found):
+            raise fields.error(
+                f"belongs to another plan, {found[:12]}; that of this place is {plan[:12]}. Draw "
+                "the unit again."
+            )
+        folder = f"{UNITS}/{quoted(key.layer)}"
+        transparency = fields.optional_inner("transparency")
         return cls(
-            plan=fields.get("plan", str),
+            plan=found,
             key=key,
-            kind=fields.get("kind", str),
-            name=fields.optional("name", str),
-            picture=StoredImage.read(fields.part("picture")),
-            transparency=StoredImage.read(fields.part("transparency"))
-            if has_transparency
-            else None,
-            scores=_scores(fields),
-            score=fields.optional("score", float),
-            steps=fields.optional("steps", int),
-            seconds=fields.optional("seconds", float),
-            batch_size=fields.optional("batch_size", int),
-            device=fields.optional("device", str),
-            host=fields.optional("host", str),
-            attempt=fields.optional("attempt", int),
-            drawn_at=fields.optional("drawn_at", str),
-            fvfast=fields.optional("fvfast", str),
-            command=fields.optional("command", str),
+            kind=fields.text("kind"),
+            name=fields.optional_text("name"),
+            picture=StoredImage.read(fields.inner("picture"), folder),
+            transparency=None if transparency is None else StoredImage.read(transparency, folder),
+            scores=None if fields.raw("scores") is None else fields.numbers("scores", gaps=True),
+            score=fields.optional_number("score"),
+            steps=fields.optional_count("steps"),
+            seconds=fields.optional_number("seconds"),
+            batch_size=fields.optional_count("batch_size"),
+            device=fields.optional_text("device"),
+            host=fields.optional_text("host"),
+            attempt=fields.optional_count("attempt"),
+            drawn_at=fields.optional_text("drawn_at"),
+            fvfast=fields.optional_text("fvfast"),
+            command=fields.optional_text("command"),
         )
 
 
-def _scores(fields: Fields) -> list[float] | None:
-    scores: list[Any] | None = fields.optional("scores", list)
-    if scores is None:
-        return None
-    for score in scores:
-        if isinstance(score, bool) or not isinstance(score, (int, float)):
-            raise WrongFileError(f"{fields.where} has {score!r} among its scores.")
-    return [float(score) for score in scores]
+def check_key(fields: Fields, key: UnitKey) -> None:
+    """Make sure that a record is of the unit that the name of its file says.
+
+    Raises
+    ------
+    WrongFileError
+        It is of another one.
+    """
+    found = UnitKey(fields.text("layer"), fields.count("index"))
+    if found != key:
+        raise fields.error(
+            f"is of unit {found.index} of layer {found.layer!r}; its name says unit {key.index} of "
+            f"layer {key.layer!r}."
+        )
+    if fields.text("key") != str(key):
+        raise fields.error(f"has the key {fields.text('key')!r}; expected {str(key)!r}.")

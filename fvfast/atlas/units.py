@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fvfast.atlas.plan import Kind
+from fvfast.atlas.planned_layers import Kind
 from fvfast.engine.network.layers import Layer, find_layer
 from fvfast.models import LoadedModel
 from fvfast.objectives import Objective

@@ -84,11 +84,7 @@ def verify(place: Place, *, watch: Callable[[UnitKey], object] = lambda _key: No
 def what_is_wrong(place: Place, plan: Plan, key: UnitKey) -> str:
     """Say what is wrong with the record or the files of a unit; empty if nothing."""
     try:
-        record = Record.parse(place.read(key.record), key.record)
-        if record.key != key:
-            return f"{key.record} is the record of {record.key}"
-        if record.plan != plan.sha256:
-            return f"{key.record} belongs to another plan ({record.plan[:12]})"
+        record = Record.parse(place.read(key.record), key, plan.sha256)
         for stored in filter(None, (record.picture, record.transparency)):
             stored.check(place.read(stored.file))
     except WrongFileError as error:

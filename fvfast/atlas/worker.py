@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from fvfast._shared.checks import check_count
 from fvfast.atlas import directions
 from fvfast.atlas.networks import check_planned, load_planned
-from fvfast.atlas.plan import Plan, PlannedLayer, Shard
+from fvfast.atlas.plan import Plan, Shard
+from fvfast.atlas.planned_layers import PlannedLayer
 from fvfast.atlas.settings import batch_size_for, read_settings
 from fvfast.atlas.units import UNIT_KINDS, Source
 from fvfast.engine.borrowing.state import borrowed

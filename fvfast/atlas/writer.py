@@ -16,7 +16,8 @@ from fvfast.atlas.keys import UnitKey
 from fvfast.atlas.pictures import encode_picture
 from fvfast.atlas.places import Place
 from fvfast.atlas.plan import Plan
-from fvfast.atlas.records import Record, StoredImage
+from fvfast.atlas.records import Record
+from fvfast.atlas.stored import StoredImage
 
 _DIGITS = 6
 _MOST_THREADS = 4

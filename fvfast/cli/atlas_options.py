@@ -10,7 +10,7 @@ import typer
 from fvfast.atlas.drawing import Part, parse_part
 from fvfast.atlas.executors.base import Executor
 from fvfast.atlas.executors.here import Here
-from fvfast.atlas.plan import Kind
+from fvfast.atlas.planned_layers import Kind
 from fvfast.atlas.planning import LAST_LAYER, LayerUnits
 from fvfast.cli.arguments import MOST_TOGETHER, parse_ids_or_all, parse_layer
 from fvfast.engine.network.layers import trace_layers

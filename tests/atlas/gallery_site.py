@@ -30,6 +30,8 @@ def write_site(folder):
     for index in (3, 4):
         (folder / f"atlas/examples/features.3/{index}.json").unlink()
     edit(folder / "atlas/units/features.3/5.json", lambda one: one.update(scores=[], score=None))
+    small = {"scores": [0.001, 0.00525, -0.00525], "steps": 3}
+    edit(folder / "atlas/units/features.3/6.json", lambda one: one.update(small))
     summary = write_gallery(folder / "atlas", folder / "site", title="A network")
     assert len(summary.problems) == 1
     return folder / "site"

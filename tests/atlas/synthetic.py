@@ -63,9 +63,10 @@ def write_atlas(place: Path, *layers: Layer, network: str = "efficientnet_lite0"
                 {
                     "name": layer.name,
                     "kind": layer.kind,
-                    "units": [[0, layer.count]],
+                    "units": [[0, layer.count]] if layer.count else [],
                     "names": {str(index): name for index, name in layer.names.items()} or None,
                     "directions": None,
+                    "channel_axis": None,
                 }
                 for layer in layers
             ],

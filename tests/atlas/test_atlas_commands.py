@@ -40,7 +40,7 @@ def test_an_atlas_from_beginning_to_end(tmp_path):
     (place / "units/0/3.png").write_bytes(b"x")
     (place / "units/0/7.json").unlink()
     result = invoke("verify", place, "--no-progress", status=1)
-    assert "0/3: units/0/3.png is not the file that its record describes" in result.stdout
+    assert "0/3: units/0/3.png is damaged: its SHA-256 is" in result.stdout
     assert "1 units are damaged; `fvfast atlas retry" in result.stderr
     assert f"4 of 5 units in {place}, 1 missing" in invoke("status", place, status=3).stdout
     result = invoke("retry", place, "--no-progress")

@@ -23,7 +23,8 @@ from fvfast.plot import blend_transparency
 
 
 def record_of(place, key):
-    return Record.parse(place.read(UnitKey.parse(key).record), key)
+    key = UnitKey.parse(key)
+    return Record.parse(place.read(key.record), key)
 
 
 def assert_pictures_of(place, layer, indices, batch):
@@ -174,16 +175,16 @@ def test_another_network_is_refused(folder):
     ("file", "data", "reason"),
     [
         ("units/0/1.json", b"", "units/0/1.json is not JSON"),
-        ("units/0/1.json", b"[]", "holds a list; expected an object"),
+        ("units/0/1.json", b"[]", "holds []; expected a JSON object"),
         ("units/0/1.json", b'{"format": 2}', "has format 2"),
-        ("units/0/1.png", b"x", "units/0/1.png is not the file that its record describes"),
-        ("units/0/1.transparency.png", b"", "1.transparency.png is not the file"),
+        ("units/0/1.png", b"x", "units/0/1.png is damaged: its SHA-256 is 2d711642"),
+        ("units/0/1.transparency.png", b"", "1.transparency.png is damaged: its SHA-256"),
         ("units/0/1.png", None, "a file is missing"),
         ("units/0/1.json", "plan", "belongs to another plan"),
-        ("units/0/1.json", "index", "has the key '0/1', not '0/2'"),
-        ("units/0/1.json", "layer", "is the record of 1/1"),
-        ("units/0/1.json", "scores", "has 'x' among its scores"),
-        ("units/0/1.json", "picture", "has a text as 'picture'; expected an object"),
+        ("units/0/1.json", "index", "is of unit 2 of layer '0'; its name says unit 1"),
+        ("units/0/1.json", "layer", "is of unit 1 of layer '1'"),
+        ("units/0/1.json", "scores", "field 'scores' is ['x']; expected a list of finite numbers"),
+        ("units/0/1.json", "picture", "field 'picture', holds 'x'; expected a JSON object"),
     ],
 )
 def test_damage_is_named_and_drawn_again(folder, file, data, reason):

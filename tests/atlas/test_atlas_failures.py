@@ -144,7 +144,7 @@ def test_a_damaged_failure_counts_as_one(folder):
 
 def test_a_failure_comes_back_as_it_was():
     failure = Failure("p", KEY, "channel", 2, "E: \ud800", "trace", "host", "cpu", "now")
-    assert Failure.parse(failure.encode(), "x") == failure
+    assert Failure.parse(failure.encode(), failure.key) == failure
 
 
 @pytest.mark.parametrize(

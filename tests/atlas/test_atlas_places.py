@@ -38,6 +38,10 @@ def test_a_place_can_be_sent_to_another_process(place):
     assert atlas.Place(**place.arguments).read("x") == b"1"
 
 
+class StorageError(Exception):
+    """Of a library, which is no error of the system."""
+
+
 class Torn(LocalFileSystem):
     """A file system of another kind, on which writing ends in the middle."""
 
@@ -47,6 +51,9 @@ class Torn(LocalFileSystem):
         with open(path, "wb") as file:
             file.write(value[: len(value) // 2])
         raise KeyboardInterrupt
+
+    def cat_file(self, *_, **__):
+        raise StorageError("gone")
 
 
 class Renaming(LocalFileSystem):
@@ -106,6 +113,22 @@ def test_patience_has_an_end(tmp_path):
     with pytest.raises(atlas.PlaceLostError, match=r"cannot write units/0/1\.png since 0 seconds"):
         place.put("units/0/1.png", b"")
     assert not (tmp_path / "atlas/units").exists()
+
+
+def test_without_patience_nothing_is_waited_for(tmp_path):
+    pauses, said = [], []
+    Full.errors = 1
+    settings = {"patience": 0, "say": said.append, "sleep": pauses.append}
+    place = atlas.Place(f"full://{tmp_path}/atlas", **settings)
+    with pytest.raises(OSError, match="No space left on device") as raised:
+        place.put("units/0/1.png", b"0123456789")
+    assert raised.value.errno == errno.ENOSPC
+    place.put("units/0/1.png", b"0123456789")
+    lost = atlas.Place(f"torn://{tmp_path}/atlas", **settings)
+    with pytest.raises(atlas.PlaceLostError, match=r"cannot read 1\.png \(StorageError: gone\)"):
+        lost.read("1.png")
+    assert not pauses
+    assert not said
 
 
 def test_a_folder_that_goes_away_is_waited_for_and_not_made_anew(tmp_path):

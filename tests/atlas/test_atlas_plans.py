@@ -10,10 +10,10 @@ from atlas_networks import CHANNELS, tiny
 from conftest import make_plan
 
 from fvfast import Geometric, Linear, Spectrum, atlas
-from fvfast.atlas.differences import differences
 from fvfast.atlas.drawing import parse_part
 from fvfast.atlas.keys import UnitKey
-from fvfast.atlas.plan import as_ranges
+from fvfast.atlas.plan_differences import differences
+from fvfast.atlas.planned_layers import as_ranges
 from fvfast.atlas.planning import shard_size_for
 from fvfast.atlas.settings import planned_settings, read_settings
 from fvfast.run.maco_settings import MacoSettings
@@ -197,8 +197,8 @@ def test_differences_are_told_field_by_field():
     ("change", "message"),
     [
         (lambda plan: plan.update(format=2), "has format 2; this version"),
-        (lambda plan: plan.pop("network"), "no 'network'"),
-        (lambda plan: plan.update(layers=3), "an integer as 'layers'"),
+        (lambda plan: plan.pop("network"), "field 'network', holds None; expected a JSON object"),
+        (lambda plan: plan.update(layers=3), "its field 'layers' is 3; expected a list"),
         (lambda plan: plan["layers"][0].update(units=[[3, 3]]), "expected ranges"),
         (lambda plan: plan["layers"][0].update(units=[[3, 5], [4, 6]]), "expected ranges"),
         (lambda plan: plan["layers"][0].update(kind="row"), "has kind 'row'"),

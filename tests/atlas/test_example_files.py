@@ -61,7 +61,7 @@ def test_pictures_come_before_the_record_that_names_them(tmp_path):
     write_folder(tmp_path, pictures(20))
     found = examples_of(tmp_path, strange_network(), "a/b <script>")
     place = Files()
-    found.write(place, progress=False)
+    found.write(place.put, progress=False)
     layer = urllib.parse.quote("a/b <script>", safe="")
     assert set(place.files) == {
         f"examples/{layer}/{index}{end}"
@@ -126,7 +126,7 @@ def test_crops_are_what_the_network_saw(tmp_path):
 def test_places_are_folders_and_urls(tmp_path):
     found = examples_of(pictures(8))
     place = Files()
-    found.write(place, progress=False, threads=3)
+    found.write(place.put, progress=False, threads=3)
     assert len(place.threads) <= 3
     found.write(tmp_path / "atlas", progress=False)
     found.write("memory://fvfast-atlas", progress=False)
@@ -137,7 +137,7 @@ def test_places_are_folders_and_urls(tmp_path):
             assert memory.cat_file(f"/fvfast-atlas/{name}") == content
     finally:
         memory.rm("/fvfast-atlas", recursive=True)
-    with pytest.raises(TypeError, match="place must be a folder, a URL, or a function"):
+    with pytest.raises(TypeError, match=r"a folder, a URL, a fvfast\.atlas\.Place, or a fun"):
         found.write(5, progress=False)
 
 
@@ -147,7 +147,7 @@ def test_an_archive_is_read_again(tmp_path):
         archive.add(tmp_path / "images", "images")
     found = examples_of(tmp_path / "a.tar")
     place = Files()
-    found.write(place, progress=False)
+    found.write(place.put, progress=False)
     assert len(place.files) == 12 * 5
     assert "data:image" not in found._repr_html_()  # that would read it again
     assert "a.tar/images/class" in found._repr_html_()
@@ -172,7 +172,7 @@ def test_images_that_are_gone_when_crops_are_made(tmp_path):
     found = examples_of(tmp_path)
     (tmp_path / "class1" / "0001.png").unlink()
     with pytest.raises(ValueError, match=r"class1/0001\.png could be read before, and now"):
-        found.write(Files(), progress=False)
+        found.write(Files().put, progress=False)
 
 
 class _Changing:
@@ -189,7 +189,7 @@ class _Changing:
 def test_images_in_another_order_the_second_time():
     found = examples_of(_Changing(list(enumerate(pictures(6)))[::-1]))
     with pytest.raises(ValueError, match=r"image \d of a _Changing was 'picture \d', and is"):
-        found.write(Files(), progress=False)
+        found.write(Files().put, progress=False)
 
 
 def test_fewer_images_the_second_time():
@@ -201,7 +201,7 @@ def test_fewer_images_the_second_time():
 def test_find_and_write_in_one():
     place = Files()
     found = write_examples(
-        convolutions(), {"2": [3]}, pictures(6), place, input_shape=(3, SIDE, SIDE), k=2,
+        convolutions(), {"2": [3]}, pictures(6), place.put, input_shape=(3, SIDE, SIDE), k=2,
         progress=False,
     )  # fmt: skip
     assert set(place.files) == {f"examples/2/3{end}" for end in (".json", ".0.webp", ".1.webp")}

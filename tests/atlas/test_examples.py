@@ -6,7 +6,7 @@ import torch
 from example_images import SIDE, all_activations, best, convolutions, pictures, write_folder
 from torch import nn
 
-from fvfast.atlas.examples import Units, dataset_examples, units_of_plan
+from fvfast.atlas.examples import Units, dataset_examples
 from fvfast.atlas.examples.layers import LayerReader
 from fvfast.atlas.examples.units import choose_units
 from fvfast.models import LoadedModel
@@ -250,16 +250,3 @@ def test_weights_of_16_bits():
     for unit in examples_of(model.bfloat16(), "2", images, k=1):
         values = exact[:, unit.index]
         assert unit.top[0].value == pytest.approx(values.max().item(), abs=0.03)
-
-
-def test_units_of_a_plan():
-    entry = {"name": "2", "kind": "channel", "units": [[0, 3], [7, 8]], "names": {"7": "seven"}}
-    found = examples_of(convolutions(), units_of_plan(entry), pictures(2))
-    assert [(unit.index, unit.name) for unit in found] == [
-        (0, None), (1, None), (2, None), (7, "seven")
-    ]  # fmt: skip
-    vectors = np.eye(12)
-    entry = {"name": "2", "kind": "direction", "units": [[1, 2]], "names": None}
-    (unit,) = examples_of(convolutions(), units_of_plan(entry, vectors), pictures(2))
-    channel = examples_of(convolutions(), {"2": [1]}, pictures(2))[0]
-    assert unit.top == channel.top

@@ -1,5 +1,6 @@
 """The pages of an atlas, without a browser: what is written, escaped, left out and named."""
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -14,12 +15,14 @@ import pytest
 from gallery_files import columns, provided
 from PIL import Image
 from small_project import ROOT, clean_environment
-from synthetic import SIDE, Layer, canonical, edit, score_of, write_atlas
+from synthetic import SIDE, Layer, edit, score_of, write_atlas
 
+from fvfast.atlas.failures import ATTEMPTS, failure_of
 from fvfast.atlas.gallery import GallerySummary, write_gallery
 from fvfast.atlas.gallery.naming import slugs
 from fvfast.atlas.gallery.pages import duration
 from fvfast.atlas.gallery.scripts import thinned
+from fvfast.atlas.keys import UnitKey
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -160,6 +163,7 @@ def replace_picture(place, layer, index, image):
     about = {
         "file": file,
         "sha256": hashlib.sha256(target.getvalue()).hexdigest(),
+        "bytes": len(target.getvalue()),
         "width": image.width,
         "height": image.height,
     }
@@ -204,9 +208,9 @@ def test_pages_name_no_other_place(place, site):
 
 def test_hosts_and_tracebacks_are_not_published(place, site):
     (place / "failed/features.3").mkdir(parents=True)
-    (place / "failed/features.3/4.json").write_bytes(
-        canonical({"format": 1, "traceback": "a-private-path", "host": "a-private-host"})
-    )
+    failure = failure_of(ValueError(), "0" * 64, UnitKey("features.3", 4), "channel", 1, "cpu")
+    private = dataclasses.replace(failure, traceback="a-private-path", host="a-private-host")
+    (place / failure.key.failure).write_bytes(private.encode())
     write_gallery(place, site)
     for file in site.rglob("*"):
         assert not file.is_file() or b"a-private" not in file.read_bytes(), file
@@ -241,13 +245,15 @@ def test_a_second_call_converts_only_what_is_new(place, site):
 
 def test_units_that_were_set_aside_are_counted(place, site):
     (place / "failed/features.3").mkdir(parents=True)
-    for index, values in (
-        (4, {"set_aside": True}),
-        (5, {"set_aside": True}),  # and drawn later
-        (6, {"set_aside": False}),  # another attempt will be made
-        (7, {}),
+    for index, attempts in (
+        (4, ATTEMPTS),
+        (5, ATTEMPTS),  # and drawn later
+        (6, ATTEMPTS - 1),  # another attempt will be made
+        (7, ATTEMPTS),
     ):
-        (place / f"failed/features.3/{index}.json").write_bytes(canonical({"format": 1} | values))
+        key = UnitKey("features.3", index)
+        failure = failure_of(ValueError("never works"), "0" * 64, key, "channel", attempts, "cpu")
+        (place / key.failure).write_bytes(failure.encode())
     (place / "failed/features.3/8.json").write_bytes(b"{")
     for index in (4, 6, 7, 8):
         (place / f"units/features.3/{index}.json").unlink()

@@ -156,6 +156,17 @@ def test_what_is_not_known_is_left_out(watched):
     assert "Score\n\N{EN DASH}" in page.inner_text("#facts")
 
 
+def test_numbers_beside_a_chart_leave_room_for_its_title(watched):
+    page = watched.open("unit.html#features.3/6")
+    page.wait_for_selector("#history text")
+    boxes = {
+        text.text_content(): text.bounding_box() for text in page.locator("#history text").all()
+    }
+    title = boxes["score"]
+    wide = boxes["\N{MINUS SIGN}0.005"]
+    assert wide["x"] >= title["x"] + title["width"]
+
+
 def seconds_to_usable(page, address):
     """Open a layer; wait until the pictures in the window are there, and search in it."""
     page.goto("about:blank")

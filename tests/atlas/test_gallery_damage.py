@@ -186,12 +186,12 @@ def test_a_damaged_plan_is_refused(place, site, change, words):
     edit(place / "plan.json", change)
     with pytest.raises(ValueError, match=re.escape(words)) as caught:
         write_gallery(place, site)
-    assert str(caught.value).startswith("plan.json")
+    assert str(caught.value).startswith(f"{place}/plan.json")
     assert not site.exists()
 
 
 def test_a_folder_without_a_plan_is_refused(tmp_path, site):
-    with pytest.raises(FileNotFoundError, match=r"has no plan\.json; expected the folder"):
+    with pytest.raises(FileNotFoundError, match=r"has no plan\.json: there is no atlas"):
         write_gallery(tmp_path, site)
 
 

@@ -2,8 +2,8 @@
 
 from fvfast.atlas.examples.collect import dataset_examples, write_examples
 from fvfast.atlas.examples.example_set import ExampleSet
-from fvfast.atlas.examples.records import Example, UnitExamples
-from fvfast.atlas.examples.units import Units, units_of_plan
+from fvfast.atlas.examples.unit_examples import Example, UnitExamples
+from fvfast.atlas.examples.units import Units
 
 __all__ = [
     "Example",
@@ -11,6 +11,5 @@ __all__ = [
     "UnitExamples",
     "Units",
     "dataset_examples",
-    "units_of_plan",
     "write_examples",
 ]

@@ -14,7 +14,8 @@ from fvfast.atlas.examples.image_pass import ImagePass
 from fvfast.atlas.examples.pixels import MODES
 from fvfast.atlas.examples.sources import Images, image_source
 from fvfast.atlas.examples.units import Layers, choose_units
-from fvfast.atlas.examples.writing import Place, Write
+from fvfast.atlas.examples.writing import Write
+from fvfast.atlas.places import Place
 from fvfast.engine.borrowing.interrupts import result_kept
 from fvfast.engine.borrowing.state import borrowed, unwrap
 from fvfast.engine.devices import check_device

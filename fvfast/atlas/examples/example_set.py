@@ -15,10 +15,11 @@ from fvfast.atlas.examples.crops import cropped
 from fvfast.atlas.examples.fields import Field
 from fvfast.atlas.examples.layers import LayerReader
 from fvfast.atlas.examples.pixels import Pixels, load_pixels
-from fvfast.atlas.examples.records import Example, UnitExamples
 from fvfast.atlas.examples.running import NONE, RunningExamples
 from fvfast.atlas.examples.samples import ImageSource, Sample, UnreadableError, picked
-from fvfast.atlas.examples.writing import Place, Write, write_set
+from fvfast.atlas.examples.unit_examples import Example, UnitExamples
+from fvfast.atlas.examples.writing import Write, write_set
+from fvfast.atlas.places import Place
 from fvfast.files.images import MEMORY, pillow_for_many
 from fvfast.files.memory_budget import MemoryBudget
 
@@ -44,6 +45,8 @@ class ExampleSet(Sequence[UnitExamples]):
         Whether the user ended the pass before all images were read.
     input_shape
         (C, H, W) of what the network was shown.
+    layers
+        Names of the units' layers.
 
     Parameters
     ----------
@@ -91,6 +94,7 @@ class ExampleSet(Sequence[UnitExamples]):
             (reader.units.layer.name, reader.units.indices[unit]): row
             for row, (reader, _, unit) in enumerate(self._places)
         }
+        self.layers = list(dict.fromkeys(layer for layer, _ in self._rows))
 
     def __len__(self) -> int:
         return len(self._places)
@@ -106,7 +110,7 @@ class ExampleSet(Sequence[UnitExamples]):
         return self._unit(range(len(self))[key])
 
     def __repr__(self) -> str:
-        layers = list(dict.fromkeys(layer for layer, _ in self._rows))
+        layers = self.layers
         listed = ", ".join(shortened(printable(name), _LONGEST_NAME) for name in layers[:4])
         unreadable = f", {self.unreadable} unreadable" if self.unreadable else ""
         return (
@@ -152,9 +156,9 @@ class ExampleSet(Sequence[UnitExamples]):
         Parameters
         ----------
         place
-            A folder; a URL that fsspec knows; or a function of a name and the bytes of a file, or
-            an object with such a method ``put``, which writes the file completely or not at all,
-            and is called from several threads.
+            A folder; a URL that fsspec knows; a `fvfast.atlas.Place`; or a function of a name and
+            the bytes of a file, which writes the file completely or not at all, and is called from
+            several threads.
         threads
             How many; None for as many as Python takes by default.
         progress

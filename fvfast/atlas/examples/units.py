@@ -3,15 +3,14 @@
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 
+from fvfast.atlas.planned_layers import KINDS, Kind
 from fvfast.engine.network.layers import Layer, LayerSpec, find_layer
 from fvfast.models import LoadedModel
 from fvfast.objectives.targets import as_ids, check_index, find_channel_axis
-
-Kind = Literal["channel", "neuron", "class", "direction"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,25 +42,6 @@ class Units:
     directions: Any = None
     channel_axis: int | None = None
     names: Mapping[int, str] | None = None
-
-
-def units_of_plan(entry: Mapping[str, Any], directions: Any = None) -> Units:
-    """Return the units of one entry of ``layers`` in a ``plan.json``.
-
-    Parameters
-    ----------
-    entry
-        With the keys "name", "kind", "units" (half-open ranges) and "names".
-    directions
-        (n, C), for units of the kind "direction".
-    """
-    return Units(
-        entry["name"],
-        [index for first, end in entry["units"] for index in range(first, end)],
-        entry["kind"],
-        directions,
-        names={int(index): name for index, name in (entry.get("names") or {}).items()} or None,
-    )
 
 
 Layers = LayerSpec | Units | list[Any] | Mapping[str, Any]
@@ -142,8 +122,8 @@ def choose_units(loaded: LoadedModel, layers: Layers) -> list[ChosenUnits]:
 
 
 def _choose(units: Units, layer: Layer, categories: Sequence[str] | None) -> ChosenUnits:
-    if units.kind not in get_args(Kind):
-        raise ValueError(f"kind must be one of {', '.join(get_args(Kind))}; got {units.kind!r}.")
+    if units.kind not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}; got {units.kind!r}.")
     if (units.kind == "direction") != (units.directions is not None):
         raise ValueError(
             f"layer {layer.name!r}: kind={units.kind!r} with directions="

@@ -1,37 +1,28 @@
 """Writes the examples of each unit: crops as WebP files, and a record in JSON that commits them."""
 
 import hashlib
-import json
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, Protocol
 
-import fsspec
 from tqdm.auto import tqdm
 
 from fvfast.atlas.examples.crops import crop_file
-from fvfast.atlas.examples.folders import is_url
 from fvfast.atlas.examples.pixels import Pixels
-from fvfast.atlas.examples.records import Example, UnitExamples, unit_key, unit_record
+from fvfast.atlas.examples.records import encode_examples
+from fvfast.atlas.examples.unit_examples import Example, UnitExamples
+from fvfast.atlas.keys import EXAMPLES, quoted
+from fvfast.atlas.places import Place
+from fvfast.atlas.stored import StoredFile
 from fvfast.files.images import pillow_for_many
-from fvfast.files.writing import replacing
 
 _THREADS = 8
 _AHEAD = 4  # images in work, for each thread
 
 Write = Callable[[str, bytes], object]
-
-
-class Place(Protocol):
-    """Where files go, by names with slashes."""
-
-    def put(self, name: str, data: bytes, /) -> object:
-        """Write a file so that it is either complete or not there."""
-        ...
 
 
 class Examples(Protocol):
@@ -40,6 +31,7 @@ class Examples(Protocol):
     images: int
     unreadable: int
     input_shape: tuple[int, int, int]
+    layers: list[str]
 
     def __len__(self) -> int: ...
     def __getitem__(self, key: int, /) -> UnitExamples: ...
@@ -67,7 +59,7 @@ def write_set(
         tqdm(total=len(examples), desc="examples", disable=not progress) as bar,
         ThreadPoolExecutor(count, thread_name_prefix="fvfast-examples") as pool,
     ):
-        job = _Job(examples, file_writer(place), bar)
+        job = _Job(examples, file_writer(place, examples.layers), bar)
         pending: deque[Future[None]] = deque()
         try:
             for number, load in examples.loaders(job.users):
@@ -95,7 +87,7 @@ class _Job:
         self._bar = bar
         self._lock = threading.Lock()
         self._missing: dict[int, int] = {}
-        self._files: dict[int, dict[int, dict[str, str]]] = {}
+        self._files: dict[int, dict[int, StoredFile]] = {}
         self.users: dict[int, list[tuple[int, int]]] = {}
         for row, images in enumerate(examples.best_images()):
             self._missing[row], self._files[row] = len(images), {}
@@ -117,28 +109,34 @@ class _Job:
             if is_complete:
                 self._write_record(row, unit)
 
-    def _write_crop(self, unit: UnitExamples, example: Example, pixels: Pixels) -> dict[str, str]:
+    def _write_crop(self, unit: UnitExamples, example: Example, pixels: Pixels) -> StoredFile:
         content = crop_file(pixels, example.box)
-        name = f"examples/{unit_key(unit.layer, unit.index)}.{example.rank}.webp"
+        name = unit.key.crop(example.rank)
         self._write(name, content)
-        return {"file": name, "sha256": hashlib.sha256(content).hexdigest()}
+        return StoredFile(name, hashlib.sha256(content).hexdigest())
 
     def _write_record(self, row: int, unit: UnitExamples) -> None:
-        record = unit_record(
+        record = encode_examples(
             unit,
             self._files.pop(row),
             images=self._examples.images,
             unreadable=self._examples.unreadable,
             size=self._examples.input_shape[1:],
         )
-        text = json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False)
-        self._write(f"examples/{unit_key(unit.layer, unit.index)}.json", f"{text}\n".encode())
+        self._write(unit.key.examples, record)
         with self._lock:
             self._bar.update()
 
 
-def file_writer(place: Place | Write | str | os.PathLike[str]) -> Write:
+def file_writer(place: Place | Write | str | os.PathLike[str], layers: Iterable[str]) -> Write:
     """Return a function that writes files to a place.
+
+    Parameters
+    ----------
+    place
+        The place, its address, or such a function.
+    layers
+        Names of layers in whose folders killed processes may have left unfinished files.
 
     Raises
     ------
@@ -146,36 +144,14 @@ def file_writer(place: Place | Write | str | os.PathLike[str]) -> Write:
         It is no place.
     """
     if isinstance(place, (str, os.PathLike)):
-        name = os.fspath(place)
-        return _remote_writer(name) if is_url(name) else _local_writer(Path(name))
-    write = getattr(place, "put", place)
-    if not callable(write):
+        place = Place(place)
+    if isinstance(place, Place):
+        for layer in layers:
+            place.tidy(f"{EXAMPLES}/{quoted(layer)}")
+        return place.put
+    if not callable(place):
         raise TypeError(
-            "place must be a folder, a URL, or a function of a name and bytes; got "
-            f"{type(place).__name__}."
+            "place must be a folder, a URL, a fvfast.atlas.Place, or a function of a name and "
+            f"bytes; got {type(place).__name__}."
         )
-    return write
-
-
-def _local_writer(folder: Path) -> Write:
-    seen: set[Path] = set()
-
-    def write(name: str, content: bytes) -> None:
-        path = folder / name
-        # Looking for unfinished files takes the longer, the more files there are.
-        is_new = path.parent not in seen
-        seen.add(path.parent)
-        with replacing(path, tidy=is_new) as file:
-            file.write(content)
-
-    return write
-
-
-def _remote_writer(url: str) -> Write:
-    system, root = fsspec.core.url_to_fs(url)
-
-    def write(name: str, content: bytes) -> None:
-        # An object of a store is complete or not there.
-        system.pipe_file(f"{root.rstrip('/')}/{name}", content)
-
-    return write
+    return place

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from fvfast.atlas.events import Event, Note
 from fvfast.atlas.networks import OtherNetworkError
-from fvfast.atlas.waiting import PlaceLostError
+from fvfast.atlas.patience import PlaceLostError
 
 _MISTAKES = (
     OtherNetworkError, PlaceLostError, ImportError, TypeError, ValueError, OSError,

@@ -1,29 +1,23 @@
 """Reads an atlas, and keeps a list of what could not be used."""
 
-import re
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from fvfast._shared.messages import printable
-from fvfast.atlas.gallery.fields import Fields, UnusableFileError
-from fvfast.atlas.gallery.folders import Folder
-from fvfast.atlas.gallery.records import (
-    PLAN,
-    ExamplesRecord,
-    Plan,
-    PlannedLayer,
-    UnitRecord,
-    parse_examples,
-    parse_plan,
-    parse_unit,
-)
+from fvfast.atlas.examples.records import ExamplesRecord
+from fvfast.atlas.failures import Failure
+from fvfast.atlas.fields import WrongFileError
+from fvfast.atlas.keys import EXAMPLES, FAILED, UNITS, UnitKey, index_of, quoted
+from fvfast.atlas.places import Place
+from fvfast.atlas.planned_layers import PlannedLayer
+from fvfast.atlas.progress import read_plan, side_by_side
+from fvfast.atlas.records import Record
 from fvfast.files.reading import reason
 
-_RECORD = re.compile(r"(0|[1-9]\d{0,17})\.json")
-_READ_TOGETHER = 128
-_MOST_LISTED = 20
+T = TypeVar("T")
 
-UnitWithExamples = tuple[UnitRecord, ExamplesRecord | None]
+_MOST_LISTED = 20
 
 
 class Atlas:
@@ -31,13 +25,13 @@ class Atlas:
 
     Parameters
     ----------
-    location
+    address
         Path or URL of the folder.
 
     Attributes
     ----------
-    folder
-        The folder.
+    place
+        The folder. What is not there now is not waited for: the pages go on without it.
     plan
         Its plan.
     problems
@@ -51,104 +45,77 @@ class Atlas:
         It is no plan that this version reads.
     """
 
-    def __init__(self, location: str | Path) -> None:
-        self.folder = Folder(location)
+    def __init__(self, address: str | Path) -> None:
+        self.place = Place(address, patience=0)
         self.problems: list[str] = []
-        try:
-            data = self.folder.read(PLAN)
-        except FileNotFoundError as error:
-            raise FileNotFoundError(
-                f"{self.folder} has no {PLAN}; expected the folder of an atlas, as "
-                "`fvfast atlas run ... --out FOLDER` makes it."
-            ) from error
-        self.plan: Plan = parse_plan(data)
+        self.plan = read_plan(self.place)
 
     def set_aside(self, layer: PlannedLayer, shown: Container[int]) -> int:
         """Return how many units of a layer were given up, of those that are not shown."""
-        failed = [index for index in sorted(self._indices("failed", layer)) if index not in shown]
-        contents = self._contents("failed", layer, failed)
-        return sum(
-            self._is_set_aside(data, _file("failed", layer, index))
-            for index, data in zip(failed, contents, strict=True)
-            if data is not None
-        )
+        failed = self._indices(FAILED, layer)
+        keys = [UnitKey(layer.name, index) for index in failed if index not in shown]
+        read = self._read_each(keys, lambda key: key.failure, Failure.parse)
+        return sum(failure is not None and failure.is_set_aside for failure in read)
 
-    def _is_set_aside(self, data: bytes, file: str) -> bool:
-        """Whether no more attempts are made: a record may also be of a first one."""
-        try:
-            return Fields.parse(data, file).raw("set_aside") is not False
-        except UnusableFileError as error:
-            self.problems.append(str(error))
-            return False
-
-    def units(self, layer: PlannedLayer) -> Iterator[UnitWithExamples]:
+    def units(self, layer: PlannedLayer) -> Iterator[tuple[Record, ExamplesRecord | None]]:
         """Yield the units of a layer that were drawn, by index, with their examples or None."""
-        drawn = sorted(self._indices("units", layer))
-        known = self._indices("examples", layer)
+        drawn = self._indices(UNITS, layer)
+        known = set(self._indices(EXAMPLES, layer))
         without = [index for index in drawn if index not in known]
         if known and without:
             self.problems.append(
-                f"examples/{layer.quoted} has no record of {len(without)} of the {len(drawn)} "
-                f"units that were drawn: {_listed(without)}."
+                f"{EXAMPLES}/{quoted(layer.name)} has no record of {len(without)} of the "
+                f"{len(drawn)} units that were drawn: {_listed(without)}."
             )
-        for begin in range(0, len(drawn), _READ_TOGETHER):
-            part = drawn[begin : begin + _READ_TOGETHER]
-            examples = self._examples(layer, [index for index in part if index in known])
-            for index, data in zip(part, self._contents("units", layer, part), strict=True):
-                record = self._record(layer, index, data)
-                if record is not None:
-                    yield record, examples.get(index)
+        keys = [UnitKey(layer.name, index) for index in drawn]
+        with_examples = (key for key in keys if key.index in known)
+        records = self._read_each(keys, lambda key: key.record, self._record)
+        examples = self._read_each(with_examples, lambda key: key.examples, ExamplesRecord.parse)
+        for key, record in zip(keys, records, strict=True):
+            beside = next(examples) if key.index in known else None
+            if record is not None:
+                yield record, beside
 
-    def _record(self, layer: PlannedLayer, index: int, data: bytes | None) -> UnitRecord | None:
-        if data is None:
-            return None
-        try:
-            return parse_unit(data, _file("units", layer, index), self.plan, layer, index)
-        except UnusableFileError as error:
-            self.problems.append(str(error))
-            return None
+    def _record(self, data: bytes, key: UnitKey) -> Record:
+        return Record.parse(data, key, self.plan.sha256)
 
-    def _examples(self, layer: PlannedLayer, indices: list[int]) -> dict[int, ExamplesRecord]:
-        found = {}
-        for index, data in zip(indices, self._contents("examples", layer, indices), strict=True):
-            if data is None:
-                continue
+    def _read_each(
+        self,
+        keys: Iterable[UnitKey],
+        file: Callable[[UnitKey], str],
+        parse: Callable[[bytes, UnitKey], T],
+    ) -> Iterator[T | None]:
+        """Yield what a file of each unit holds; None, and a problem, where it cannot be used."""
+
+        def read(key: UnitKey) -> T | str:
             try:
-                file = _file("examples", layer, index)
-                found[index] = parse_examples(data, file, layer, index)
-            except UnusableFileError as error:
-                self.problems.append(str(error))
-        return found
+                return parse(self.place.read(file(key)), key)
+            except WrongFileError as error:
+                return str(error)
+            except OSError as error:
+                return f"{file(key)} cannot be read: {reason(error)}."
 
-    def _contents(
-        self, kind: str, layer: PlannedLayer, indices: Iterable[int]
-    ) -> Iterator[bytes | None]:
-        """Yield the content of each record; None, and a problem, where it cannot be read."""
-        files = [_file(kind, layer, index) for index in indices]
-        for file, content in zip(files, self.folder.read_each(files), strict=True):
-            if isinstance(content, OSError):
-                self.problems.append(f"{file} cannot be read: {reason(content)}.")
+        for found in side_by_side(read, keys):
+            if isinstance(found, str):
+                self.problems.append(found)
                 yield None
             else:
-                yield content
+                yield found
 
-    def _indices(self, kind: str, layer: PlannedLayer) -> set[int]:
-        """Return the planned units that have a record of a kind."""
-        folder = f"{kind}/{layer.quoted}"
-        found = set()
-        for name in sorted(self.folder.names_in(folder)):
-            if not (match := _RECORD.fullmatch(name)):
+    def _indices(self, kind: str, layer: PlannedLayer) -> list[int]:
+        """Return the planned units that have a record of a kind, in order."""
+        folder = f"{kind}/{quoted(layer.name)}"
+        found = []
+        for name in sorted(self.place.names(folder)):
+            index = index_of(name)
+            if index is None:
                 if name.endswith(".json"):
                     self.problems.append(f"{folder}/{printable(name)} is not named after a unit.")
-            elif int(match[1]) in layer:
-                found.add(int(match[1]))
+            elif index in layer:
+                found.append(index)
             else:
                 self.problems.append(f"{folder}/{name} is of a unit that is not in the plan.")
-        return found
-
-
-def _file(kind: str, layer: PlannedLayer, index: int) -> str:
-    return f"{kind}/{layer.quoted}/{index}.json"
+        return sorted(found)
 
 
 def _listed(indices: list[int]) -> str:

@@ -10,14 +10,14 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from fvfast.atlas.gallery.atlas import Atlas
-from fvfast.atlas.gallery.folders import Folder
 from fvfast.atlas.gallery.layers import ShownLayer, unit_details
 from fvfast.atlas.gallery.naming import slugs
 from fvfast.atlas.gallery.pages import Site, write_pages
-from fvfast.atlas.gallery.records import PlannedLayer
 from fvfast.atlas.gallery.scripts import UNITS_PER_SCRIPT, script
 from fvfast.atlas.gallery.summary import GallerySummary
 from fvfast.atlas.gallery.unit_files import UnitFiles, WrittenUnit
+from fvfast.atlas.places import Place
+from fvfast.atlas.planned_layers import PlannedLayer
 
 _MOST_THREADS = 16
 _AHEAD = 4 * _MOST_THREADS  # units in work: what is in memory does not grow with the atlas
@@ -55,9 +55,9 @@ def write_gallery(
     ValueError
         The plan is damaged, or has a format that this version does not read.
     """
-    atlas, target = Atlas(place), Folder(site)
+    atlas, target = Atlas(place), Place(site, patience=0)
     planned = atlas.plan.layers
-    count = sum(layer.count for layer in planned)
+    count = len(atlas.plan)
     with (
         tqdm(total=count, unit="unit", desc="gallery", disable=not progress) as bar,
         ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_THREADS)) as threads,
@@ -66,10 +66,10 @@ def write_gallery(
         names = slugs(layer.name for layer in planned)
         layers = [writer.write(*pair) for pair in zip(planned, names, strict=True)]
     # Pages last: until then those of an earlier call are whole.
-    for name, content in write_pages(Site(title or atlas.plan.network, atlas.plan, layers)):
-        target.write(name, content)
+    for name, content in write_pages(Site(title or atlas.plan.network.name, atlas.plan, layers)):
+        target.put(name, content)
     return GallerySummary(
-        site=target.location,
+        site=str(site),
         layers=len(layers),
         planned=count,
         shown=sum(layer.count for layer in layers),
@@ -84,7 +84,7 @@ class _Writer:
     """Writes pictures and data of layers; pictures are converted by several threads."""
 
     def __init__(
-        self, atlas: Atlas, site: Folder, threads: ThreadPoolExecutor, done: Callable[[], object]
+        self, atlas: Atlas, site: Place, threads: ThreadPoolExecutor, done: Callable[[], object]
     ) -> None:
         self._atlas, self._site = atlas, site
         self._threads, self._done = threads, done
@@ -102,26 +102,26 @@ class _Writer:
                 continue
             self.pictures_written += unit.converted
             layer.add(unit.record, unit.version, unit.examples)
-            index = unit.record.index
+            index = unit.record.key.index
             if details and index // UNITS_PER_SCRIPT != next(iter(details)) // UNITS_PER_SCRIPT:
                 self._write_details(slug, details)
             details[index] = unit_details(unit.record, unit.examples)
         if details:
             self._write_details(slug, details)
         layer.set_aside = self._atlas.set_aside(planned, set(layer.index))
-        self._site.write(f"data/{slug}/units.js", script(f"units:{slug}", layer.columns()))
+        self._site.put(f"data/{slug}/units.js", script(f"units:{slug}", layer.columns()))
         return layer
 
     def _write_details(self, slug: str, details: dict[int, dict[str, Any]]) -> None:
         """Write the details of some units into their file, and forget them."""
         number = next(iter(details)) // UNITS_PER_SCRIPT
         data = script(f"details:{slug}:{number}", details)
-        self._site.write(f"data/{slug}/{number}.js", data)
+        self._site.put(f"data/{slug}/{number}.js", data)
         details.clear()
 
     def _written_units(self, planned: PlannedLayer, slug: str) -> Iterator[WrittenUnit]:
         """Write the files of units in the threads; yield them in their order."""
-        files = UnitFiles(self._atlas.folder, self._site, slug)
+        files = UnitFiles(self._atlas.place, self._site, slug)
         waiting: deque[Future[WrittenUnit]] = deque()
         for record, examples in self._atlas.units(planned):
             waiting.append(self._threads.submit(files.write, record, examples))

@@ -4,8 +4,10 @@ import dataclasses
 import re
 from typing import Any
 
-from fvfast.atlas.gallery.records import ExamplesRecord, PlannedLayer, UnitRecord
+from fvfast.atlas.examples.records import ExamplesRecord
 from fvfast.atlas.gallery.scripts import thinned
+from fvfast.atlas.planned_layers import PlannedLayer
+from fvfast.atlas.records import Record
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
@@ -45,7 +47,7 @@ class ShownLayer:
     @property
     def waiting(self) -> int:
         """Number of planned units that are neither shown nor set aside."""
-        return self.planned.count - self.count - self.set_aside
+        return len(self.planned) - self.count - self.set_aside
 
     def thumbnail(self, position: int) -> str:
         """Return the name of a unit's thumbnail."""
@@ -56,10 +58,11 @@ class ShownLayer:
         names = ("index", "name", "score", "active", "version", "blended", "examples")
         return {name: getattr(self, name) for name in names}
 
-    def add(self, record: UnitRecord, version: str, examples: ExamplesRecord | None) -> None:
+    def add(self, record: Record, version: str, examples: ExamplesRecord | None) -> None:
         """Add the next unit, with the examples that are shown."""
-        self.index.append(record.index)
-        self.name.append(record.name)
+        index = record.key.index
+        self.index.append(index)
+        self.name.append(record.name or (self.planned.names or {}).get(index))
         self.score.append(record.score)
         self.active.append(examples.active_share if examples else None)
         self.version.append(version)
@@ -71,12 +74,12 @@ class ShownLayer:
             self.dates = [min([*self.dates, date]), max([*self.dates, date])]
 
 
-def unit_details(record: UnitRecord, examples: ExamplesRecord | None) -> dict[str, Any]:
+def unit_details(record: Record, examples: ExamplesRecord | None) -> dict[str, Any]:
     """Return what the page of a unit says besides what the list of units has.
 
     Names of hosts stay out: pages are published.
     """
-    scores, stride = thinned(record.scores)
+    scores, stride = thinned(record.scores or [])
     return {
         "width": record.picture.width,
         "height": record.picture.height,

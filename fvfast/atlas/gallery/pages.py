@@ -11,8 +11,8 @@ import jinja2
 
 from fvfast._shared.version import VERSION
 from fvfast.atlas.gallery.layers import ShownLayer
-from fvfast.atlas.gallery.records import Plan
 from fvfast.atlas.gallery.scripts import UNITS_PER_SCRIPT, script
+from fvfast.atlas.plan import Plan
 
 _PACKAGE = "fvfast.atlas.gallery"
 _SAMPLES = 6  # thumbnails beside each layer of the first page
@@ -45,20 +45,20 @@ class Site:
     @property
     def settings(self) -> list[tuple[str, str]]:
         """Names and values of all settings, those that are None left out."""
-        return [(name, _text(value)) for name, value in self.plan.settings if value is not None]
+        return [
+            (name, _text(value)) for name, value in self.plan.settings.items() if value is not None
+        ]
 
     @property
     def facts(self) -> list[tuple[str, str]]:
         """What the first page says about the whole."""
         plan, layers = self.plan, self.layers
-        shown, planned = (
-            sum(layer.count for layer in layers),
-            sum(layer.planned.count for layer in layers),
-        )
+        network = plan.network
+        shown, planned = sum(layer.count for layer in layers), len(plan)
         facts = [
-            ("Network", plan.network),
-            ("Weights", f"SHA-256 {plan.weights[:_DIGITS]}"),
-            ("Input", " \N{MULTIPLICATION SIGN} ".join(map(str, plan.input_shape))),
+            ("Network", network.name),
+            ("Weights", f"SHA-256 {network.weights_sha256[:_DIGITS]}"),
+            ("Input", " \N{MULTIPLICATION SIGN} ".join(map(str, network.input_shape))),
             ("Units", f"{shown:,}" if shown == planned else f"{shown:,} of {planned:,}"),
         ]
         dates = sorted({date for layer in layers for date in layer.dates})
@@ -72,7 +72,7 @@ class Site:
         """Return what the programs of all pages need."""
         return {
             "title": self.title,
-            "network": self.plan.network,
+            "network": self.plan.network.name,
             "unitsPerScript": UNITS_PER_SCRIPT,
             "layers": [
                 {

@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from fvfast.atlas.gallery.records import StoredPicture, UnitRecord
+from fvfast.atlas.fields import WrongFileError
+from fvfast.atlas.records import Record
+from fvfast.atlas.stored import StoredImage
 from fvfast.files.reading import reason
 
 THUMBNAIL = 256
@@ -21,10 +23,6 @@ _METHOD = 3  # of WebP's 0 to 6: as good as 4 to the eye, and faster
 _VERSION = 1
 
 
-class UnusablePictureError(ValueError):
-    """A picture that cannot be shown; the message names its file."""
-
-
 class ShownPicture(NamedTuple):
     """The four images of a unit as WebP: with the colors alone, and blended by an alpha channel.
 
@@ -37,37 +35,21 @@ class ShownPicture(NamedTuple):
     blended_thumbnail: bytes | None
 
 
-def version_of(record: UnitRecord) -> str:
+def version_of(record: Record) -> str:
     """Return a text that changes when the pictures do: it is part of the names of their files."""
     hashes = [one.sha256 for one in (record.picture, record.transparency) if one is not None]
     content = " ".join([str(_VERSION), str(THUMBNAIL), *hashes])
     return hashlib.sha256(content.encode()).hexdigest()[:10]
 
 
-def checked(data: bytes, file: str, sha256: str) -> bytes:
-    """Return the content of a file, whose hash must be the one that its record has.
-
-    Raises
-    ------
-    UnusablePictureError
-        It has another one.
-    """
-    found = hashlib.sha256(data).hexdigest()
-    if found != sha256:
-        raise UnusablePictureError(
-            f"{file} is damaged: its SHA-256 is {found[:12]}, its record says {sha256[:12]}."
-        )
-    return data
-
-
 def convert(
-    picture: bytes, transparency: bytes | None, about: StoredPicture, also: StoredPicture | None
+    picture: bytes, transparency: bytes | None, about: StoredImage, also: StoredImage | None
 ) -> ShownPicture:
     """Convert the PNG files of a unit.
 
     Raises
     ------
-    UnusablePictureError
+    WrongFileError
         A file is not a PNG image of the size that its record says.
     """
     colors = _opened(picture, about, "RGB")
@@ -75,7 +57,7 @@ def convert(
         return ShownPicture(_webp(colors), _webp(_small(colors), thumbnail=True), None, None)
     alpha = _opened(transparency, also, "L")
     if alpha.size != colors.size:
-        raise UnusablePictureError(
+        raise WrongFileError(
             f"{also.file} has {alpha.width} x {alpha.height} pixels; expected those of the "
             f"picture, {colors.width} x {colors.height}."
         )
@@ -89,7 +71,7 @@ def convert(
     )
 
 
-def _opened(data: bytes, about: StoredPicture, mode: str) -> Image.Image:
+def _opened(data: bytes, about: StoredImage, mode: str) -> Image.Image:
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as file:
             if file.size == (about.width, about.height):
@@ -100,8 +82,8 @@ def _opened(data: bytes, about: StoredPicture, mode: str) -> Image.Image:
             )
     except Exception as error:
         # Pillow's decoders may raise any exception for damaged files.
-        raise UnusablePictureError(f"{about.file} is not a PNG image: {reason(error)}.") from error
-    raise UnusablePictureError(f"{about.file} {problem}.")
+        raise WrongFileError(f"{about.file} is not a PNG image: {reason(error)}.") from error
+    raise WrongFileError(f"{about.file} {problem}.")
 
 
 def _small(image: Image.Image) -> Image.Image:

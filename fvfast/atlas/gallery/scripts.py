@@ -1,6 +1,7 @@
 """Data of pages as scripts: pages that open from a disk may load scripts, but no JSON."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 UNITS_PER_SCRIPT = 16
@@ -19,8 +20,8 @@ def _json(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def thinned(scores: list[float | None]) -> tuple[list[float | None], int]:
+def thinned(scores: Sequence[float | None]) -> tuple[list[float | None], int]:
     """Return every so many of the scores of all steps, the last one included, and how many."""
     stride = max(1, -(-len(scores) // _MOST_POINTS))
     last = (len(scores) - 1) % stride if scores else 0
-    return scores[last::stride], stride
+    return list(scores[last::stride]), stride

@@ -2,15 +2,13 @@
 
 import dataclasses
 
-from fvfast.atlas.gallery.folders import Folder
+from fvfast.atlas.examples.records import ExamplesRecord, StoredExample
+from fvfast.atlas.fields import WrongFileError
 from fvfast.atlas.gallery.layers import crop_name
-from fvfast.atlas.gallery.pictures import UnusablePictureError, checked, convert, version_of
-from fvfast.atlas.gallery.records import (
-    Example,
-    ExamplesRecord,
-    StoredPicture,
-    UnitRecord,
-)
+from fvfast.atlas.gallery.pictures import convert, version_of
+from fvfast.atlas.places import Place
+from fvfast.atlas.records import Record
+from fvfast.atlas.stored import StoredFile
 from fvfast.files.reading import reason
 
 
@@ -32,7 +30,7 @@ class WrittenUnit:
         What cannot be shown, and why.
     """
 
-    record: UnitRecord
+    record: Record
     version: str | None
     examples: ExamplesRecord | None
     converted: bool
@@ -52,20 +50,20 @@ class UnitFiles:
         The layer's name in names of files.
     """
 
-    def __init__(self, place: Folder, site: Folder, slug: str) -> None:
+    def __init__(self, place: Place, site: Place, slug: str) -> None:
         self._place, self._site, self._slug = place, site, slug
-        self._thumbnails = site.names_in(f"thumbnails/{slug}")
-        self._crops = site.names_in(f"crops/{slug}")
+        self._thumbnails = frozenset(site.names(f"thumbnails/{slug}"))
+        self._crops = frozenset(site.names(f"crops/{slug}"))
 
-    def write(self, record: UnitRecord, examples: ExamplesRecord | None) -> WrittenUnit:
+    def write(self, record: Record, examples: ExamplesRecord | None) -> WrittenUnit:
         """Write the pictures of a unit and the crops of its examples, unless they are there."""
         version = version_of(record)
         # The thumbnail is written last: where it is, the others are.
-        converted = f"{record.index}.{version}.webp" not in self._thumbnails
+        converted = f"{record.key.index}.{version}.webp" not in self._thumbnails
         if converted:
             try:
                 self._write_pictures(record, version)
-            except UnusablePictureError as error:
+            except WrongFileError as error:
                 return WrittenUnit(record, None, None, False, (str(error),))
         if examples is None:
             return WrittenUnit(record, version, None, converted, ())
@@ -73,7 +71,7 @@ class UnitFiles:
         examples = dataclasses.replace(examples, top=tuple(usable))
         return WrittenUnit(record, version, examples, converted, tuple(problems))
 
-    def _write_pictures(self, record: UnitRecord, version: str) -> None:
+    def _write_pictures(self, record: Record, version: str) -> None:
         also = record.transparency
         shown = convert(
             self._read(record.picture),
@@ -88,26 +86,26 @@ class UnitFiles:
             ("thumbnails", "webp", shown.thumbnail),
         ):
             if data is not None:
-                name = f"{folder}/{self._slug}/{record.index}.{version}.{suffix}"
-                self._site.write(name, data)
+                name = f"{folder}/{self._slug}/{record.key.index}.{version}.{suffix}"
+                self._site.put(name, data)
 
-    def _write_crops(self, examples: ExamplesRecord) -> tuple[list[Example], list[str]]:
+    def _write_crops(self, examples: ExamplesRecord) -> tuple[list[StoredExample], list[str]]:
         usable, problems = [], []
         for example in examples.top:
             name = crop_name(example.file, example.sha256)
             if name not in self._crops:
                 try:
                     data = self._read(example)
-                except UnusablePictureError as error:
+                except WrongFileError as error:
                     problems.append(str(error))
                     continue
-                self._site.write(f"crops/{self._slug}/{name}", data)
+                self._site.put(f"crops/{self._slug}/{name}", data)
             usable.append(example)
         return usable, problems
 
-    def _read(self, stored: StoredPicture | Example) -> bytes:
+    def _read(self, stored: StoredFile) -> bytes:
         try:
             data = self._place.read(stored.file)
         except OSError as error:
-            raise UnusablePictureError(f"{stored.file} cannot be read: {reason(error)}.") from error
-        return checked(data, stored.file, stored.sha256)
+            raise WrongFileError(f"{stored.file} cannot be read: {reason(error)}.") from error
+        return stored.check(data)

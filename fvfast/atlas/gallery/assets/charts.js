@@ -6,6 +6,9 @@ const fvfastCharts = (() => {
   const SPACE = "http://www.w3.org/2000/svg";
   const HEIGHT = 190;
   const MARGIN = { top: 10, right: 12, bottom: 38, left: 52 };
+  const TITLE = 20; // what the title of the y axis takes of the left margin
+  const GAP = 8; // between an axis and its numbers
+  const DIGIT = 7; // the width of a digit, at most
 
   function shape(tag, attributes, ...children) {
     const made = document.createElementNS(SPACE, tag);
@@ -27,19 +30,22 @@ const fvfastCharts = (() => {
 
   // A frame with axes; draw(x, y) gets the functions from values to pixels.
   function chart({ width, label, x, y, xTitle, yTitle, whole, draw }) {
+    const yTicks = ticks(y[0], y[1], 4, whole === "y");
+    const longest = Math.max(...yTicks.map((tick) => number(tick).length));
+    const left = Math.max(MARGIN.left, TITLE + GAP + DIGIT * longest);
     const right = width - MARGIN.right;
     const bottom = HEIGHT - MARGIN.bottom;
-    const toX = (value) => MARGIN.left + ((value - x[0]) / (x[1] - x[0])) * (right - MARGIN.left);
+    const toX = (value) => left + ((value - x[0]) / (x[1] - x[0])) * (right - left);
     const toY = (value) => bottom - ((value - y[0]) / (y[1] - y[0])) * (bottom - MARGIN.top);
     const svg = shape("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, width, height: HEIGHT, role: "img", "aria-label": label, class: "chart" });
-    for (const tick of ticks(y[0], y[1], 4, whole === "y")) {
-      svg.append(shape("line", { class: "rule", x1: MARGIN.left, x2: right, y1: toY(tick), y2: toY(tick) }));
-      svg.append(shape("text", { class: "tick", x: MARGIN.left - 8, y: toY(tick) + 4, "text-anchor": "end" }, number(tick)));
+    for (const tick of yTicks) {
+      svg.append(shape("line", { class: "rule", x1: left, x2: right, y1: toY(tick), y2: toY(tick) }));
+      svg.append(shape("text", { class: "tick", x: left - GAP, y: toY(tick) + 4, "text-anchor": "end" }, number(tick)));
     }
     for (const tick of ticks(x[0], x[1], Math.max(2, Math.floor(width / 64)), whole === "x")) {
       svg.append(shape("text", { class: "tick", x: toX(tick), y: bottom + 17, "text-anchor": "middle" }, number(tick)));
     }
-    svg.append(shape("text", { class: "axis", x: (MARGIN.left + right) / 2, y: HEIGHT - 4, "text-anchor": "middle" }, xTitle));
+    svg.append(shape("text", { class: "axis", x: (left + right) / 2, y: HEIGHT - 4, "text-anchor": "middle" }, xTitle));
     svg.append(shape("text", { class: "axis", x: 0, y: 0, "text-anchor": "middle", transform: `translate(11 ${(MARGIN.top + bottom) / 2}) rotate(-90)` }, yTitle));
     draw(svg, toX, toY);
     return svg;

@@ -1,4 +1,4 @@
-"""Waits for a place that has gone away, or is full, and says so once."""
+"""Waits for a place that is away, or a disk that is full, and says so."""
 
 import errno
 import threading
@@ -11,7 +11,7 @@ from fvfast._shared.messages import printable
 T = TypeVar("T")
 
 PATIENCE = 600.0
-"""Seconds for which a place is waited for."""
+"""Seconds for which a place that has gone is waited for."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 10.0
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -26,15 +26,15 @@ class PlaceLostError(OSError):
     """A place has gone, and did not come back while it was waited for."""
 
 
-class Waiting:
-    """Repeats what fails until it succeeds; for several threads.
+class Patience:
+    """Does things again while a place is away. Methods may be called from several threads.
 
     Parameters
     ----------
     address
         Of the place, for messages.
-    patience
-        Seconds.
+    seconds
+        For which it is waited for. With 0, errors of the system are raised as they are.
     say
         Called with a line when the place goes away, and when it is back.
     sleep
@@ -44,18 +44,16 @@ class Waiting:
     def __init__(
         self,
         address: str,
-        patience: float,
+        seconds: float,
         say: Callable[[str], None],
         sleep: Callable[[float], None],
     ) -> None:
-        self._address = address
-        self._patience = patience
-        self._say = say
-        self._sleep = sleep
+        self._address, self._seconds = address, seconds
+        self._say, self._sleep = say, sleep
         self._lock = threading.Lock()
         self._away_since: float | None = None
 
-    def until_done(self, act: Callable[[], T], what: str, *, missing: bool = True) -> T:
+    def persist(self, act: Callable[[], T], what: str, *, missing: bool = True) -> T:
         """Do something until it succeeds, or the patience is at its end.
 
         Parameters
@@ -63,14 +61,16 @@ class Waiting:
         act
             Does it.
         what
-            What that is, for messages.
+            What it does, for the message.
         missing
-            Whether a file may be missing, which is an answer.
+            Whether a file that is not there is raised at once.
 
         Raises
         ------
         PlaceLostError
-            It has failed for too long.
+            The place stayed away, or full.
+        Exception
+            A mistake, which waiting does not mend.
         """
         mistakes = (*_MISTAKES, FileNotFoundError) if missing else _MISTAKES
         pause = _FIRST_PAUSE
@@ -82,14 +82,12 @@ class Waiting:
                 raise
             except Exception as error:
                 # Whatever a library of storage raises while the network is down.
+                if not self._seconds and isinstance(error, OSError):
+                    raise
                 now = time.monotonic()
-                deadline = now + self._patience if deadline is None else deadline
+                deadline = now + self._seconds if deadline is None else deadline
                 if now >= deadline:
-                    raise PlaceLostError(
-                        f"{self._address}: cannot {what} since {self._patience:.0f} seconds "
-                        f"({described(error)}). What was drawn before is there; run the same "
-                        "command again when the place is back."
-                    ) from error
+                    raise PlaceLostError(self._lost(what, error)) from error
                 self._say_away(error)
                 self._sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
@@ -98,12 +96,21 @@ class Waiting:
                     self._say_back()
                 return result
 
+    def _lost(self, what: str, error: Exception) -> str:
+        if not self._seconds:
+            return f"{self._address}: cannot {what} ({described(error)})."
+        return (
+            f"{self._address}: cannot {what} since {self._seconds:.0f} seconds "
+            f"({described(error)}). What was drawn before is there; run the same command again "
+            "when the place is back."
+        )
+
     def _say_away(self, error: Exception) -> None:
         with self._lock:
             if self._away_since is not None:
                 return
             self._away_since = time.monotonic()
-        wait = f"waiting for up to {self._patience:.0f} seconds"
+        wait = f"waiting for up to {self._seconds:.0f} seconds"
         if isinstance(error, OSError) and error.errno in _FULL:
             self._say(f"the disk of {self._address} is full: make room there; {wait}.")
         else:
@@ -117,6 +124,6 @@ class Waiting:
 
 
 def described(error: Exception) -> str:
-    """Return type and reason of an error."""
+    """Return an error in one line: its type, and what it says."""
     text = getattr(error, "strerror", None) or str(error).strip()
     return printable(f"{type(error).__name__}: {text}" if text else type(error).__name__)

@@ -1,4 +1,4 @@
-"""What a plan is made of: the network, and the units of each layer."""
+"""The layers of a plan: which units of each, and what these are."""
 
 import bisect
 import dataclasses
@@ -6,30 +6,12 @@ import functools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, get_args
 
-from fvfast._shared.messages import shortened
-from fvfast.atlas.fields import Fields, WrongFileError
+from fvfast._shared.messages import printable, shortened
+from fvfast.atlas.fields import Fields
+from fvfast.atlas.keys import quoted
 
 Kind = Literal["channel", "neuron", "class", "direction"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-
-
-@dataclasses.dataclass(frozen=True)
-class PlannedNetwork:
-    """The network of an atlas.
-
-    Attributes
-    ----------
-    name
-        By which every worker loads it; see `fvfast.models.load_model`.
-    weights_sha256
-        Of its parameters and buffers.
-    input_shape
-        (C, H, W) of the images that it takes.
-    """
-
-    name: str
-    weights_sha256: str
-    input_shape: tuple[int, int, int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,8 +83,14 @@ class PlannedLayer:
             start, number = end, number + 1
         return found
 
+    def __contains__(self, index: object) -> bool:
+        if not isinstance(index, int):
+            return False
+        number = bisect.bisect_right(self.units, index, key=lambda pair: pair[0]) - 1
+        return number >= 0 and index < self.units[number][1]
+
     def described(self) -> dict[str, Any]:
-        """Return what a plan has of it, ready for JSON."""
+        """Return the part of a plan."""
         names = self.names
         return {
             "name": self.name,
@@ -115,28 +103,26 @@ class PlannedLayer:
 
     @classmethod
     def read(cls, fields: Fields) -> "PlannedLayer":
-        """Read what a plan has of it.
+        """Read the part of a plan.
 
         Raises
         ------
         WrongFileError
-            It is damaged.
+            It is none.
         """
-        kind = fields.get("kind", str)
+        kind = fields.text("kind")
         if kind not in KINDS:
-            raise WrongFileError(f"{fields.where} has kind {kind!r}; expected {', '.join(KINDS)}.")
-        names = fields.optional("names", dict)
-        directions = fields.optional("directions", dict)
-        read = None if directions is None else fields.part("directions")
+            raise fields.error(f"has kind {kind!r}; expected {', '.join(KINDS)}.")
+        directions = fields.optional_inner("directions")
         return cls(
-            fields.get("name", str),
+            _read_name(fields),
             kind,
             _read_ranges(fields),
-            None if names is None else _read_names(names, fields.where),
+            _read_names(fields),
             None
-            if read is None
-            else DirectionsFile(read.get("file", str), read.get("sha256", str)),
-            fields.optional("channel_axis", int),
+            if directions is None
+            else DirectionsFile(directions.text("file"), directions.text("sha256")),
+            fields.optional_integer("channel_axis"),
         )
 
 
@@ -151,13 +137,22 @@ def as_ranges(indices: Iterable[int]) -> tuple[tuple[int, int], ...]:
     return tuple((first, last) for first, last in ranges)
 
 
+def _read_name(fields: Fields) -> str:
+    name = fields.text("name")
+    try:
+        quoted(name)
+    except UnicodeEncodeError as error:
+        raise fields.error("has a name that is not Unicode text.") from error
+    return name
+
+
 def _read_ranges(fields: Fields) -> tuple[tuple[int, int], ...]:
     ranges, end = [], -1
-    for pair in fields.get("units", list):
+    for pair in fields.listed("units"):
         is_pair = isinstance(pair, list) and len(pair) == 2 and all(type(n) is int for n in pair)
         if not is_pair or not end < pair[0] < pair[1]:
-            raise WrongFileError(
-                f"{fields.where} has units {shortened(str(pair), 60)}; expected ranges "
+            raise fields.error(
+                f"has units {shortened(printable(repr(pair)), 60)}; expected ranges "
                 "[first, last + 1] that ascend."
             )
         ranges.append((pair[0], pair[1]))
@@ -165,8 +160,11 @@ def _read_ranges(fields: Fields) -> tuple[tuple[int, int], ...]:
     return tuple(ranges)
 
 
-def _read_names(names: Mapping[Any, Any], where: str) -> dict[int, str]:
+def _read_names(fields: Fields) -> dict[int, str] | None:
+    names = fields.optional_inner("names")
+    if names is None:
+        return None
     for index, name in names.items():
         if not index.isdecimal() or not isinstance(name, str):
-            raise WrongFileError(f"{where} names a unit {index!r}: {name!r}; expected texts.")
+            raise fields.error(f"names a unit {index!r}: {name!r}; expected texts.")
     return {int(index): name for index, name in names.items()}

@@ -1,4 +1,4 @@
-"""How two plans differ, field by field."""
+"""How a plan that is there differs from one that is asked for, field by field."""
 
 import json
 from collections.abc import Iterator, Mapping
