@@ -274,7 +274,6 @@ CASES = {
     "Something other than a file": lambda: save_png(os.devnull, torch.rand(3, 8, 8)),
     "Too many numbers": lambda: parse_ids("0-9999999999"),
     "Interrupted": stopped,
-    "A network without a name": lambda: atlas.make_plan(plain(), ["0"]),
 }  # fmt: skip
 
 

@@ -12,7 +12,8 @@ matplotlib.use("Agg")
 
 from matplotlib import pyplot
 
-from fvfast.plot import blend_transparency, plot_grid, plot_maco
+from fvfast.plot import blend_transparency, plot_grid, plot_maco, save_png
+from fvfast.run.results import MacoBatch, MacoImage, OptimizedImages
 
 
 @pytest.fixture(autouse=True)
@@ -306,3 +307,56 @@ def test_the_transparency_may_have_any_channels(picture, channels, style):
     plot_maco(image, many, style=style, ax=pyplot.subplot())
     (drawn,) = pyplot.gca().get_images()
     np.testing.assert_allclose(drawn.get_array(), expected, atol=1e-6)
+
+
+def results(count):
+    """What `maco_batch`, `maco` and `optimize` return."""
+    generator = torch.Generator().manual_seed(0)
+    images, transparencies = torch.rand(2, count, 3, 6, 5, generator=generator)
+    names = [f"unit {index}" for index in range(count)]
+    return (
+        MacoBatch(images, transparencies, names, torch.zeros(count, 2)),
+        [MacoImage(*pair) for pair in zip(images, transparencies, strict=True)],
+        OptimizedImages([images.flip(0), images], names),
+    )
+
+
+def drawn(figure):
+    """The pictures of a figure, and their titles."""
+    return [(np.asarray(ax.images[0].get_array()), ax.get_title()) for ax in figure.axes]
+
+
+def test_results_are_drawn_as_their_parts():
+    batch, single, optimized = results(3)
+    titled = drawn(plot_grid(batch.images, batch.transparencies, batch.names))
+    for actual, expected, has_titles in (
+        (drawn(plot_grid(batch)), titled, True),
+        (drawn(plot_grid(single)), titled, False),
+        (drawn(plot_grid(optimized)), drawn(plot_grid(batch.images, None, batch.names)), True),
+        (drawn(plot_grid(single[0])), titled[:1], False),
+    ):
+        assert len(actual) == len(expected)
+        for (one, title), (other, wanted) in zip(actual, expected, strict=True):
+            assert np.array_equal(one, other)
+            assert title == (wanted if has_titles else "")
+    pyplot.close("all")
+
+
+def test_a_result_is_blended_and_saved_with_its_transparency(tmp_path):
+    _, (single,), _ = results(1)
+    expected = blend_transparency(single.image, single.transparency)
+    assert np.array_equal(blend_transparency(single), expected)
+    opaque = torch.ones(1, 6, 5)
+    assert np.array_equal(
+        blend_transparency(single, opaque), blend_transparency(single.image, opaque)
+    )
+    paths = save_png(tmp_path / "a.png", single), save_png(tmp_path / "b.png", *single)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_several_pictures_are_not_one():
+    batch, _, optimized = results(2)
+    with pytest.raises(ValueError, match=r"MacoBatch holds 2 pictures: plot_grid\(result\)"):
+        plot_maco(batch)
+    with pytest.raises(ValueError, match=r"OptimizedImages holds 2 pictures: .*images\[-1\]\[0\]"):
+        blend_transparency(optimized)

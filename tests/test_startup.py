@@ -18,6 +18,10 @@ while not os.read(4, 1):
 print(os.environ.get("GOMP_SPINCOUNT"), flush=True)
 sys.exit(os.fstat(1).st_rdev == os.stat(os.devnull).st_rdev and 70 or 71)
 """
+# The module alone: the package imports torch.
+PLAIN = (
+    "import runpy; runpy.run_path('fvfast/cli/startup.py'); print(os.environ.get('GOMP_SPINCOUNT'))"
+)
 COMMANDS = {
     "module": ["-m", "fvfast", "info"],
     "script": ["fvfast", "info"],
@@ -94,7 +98,8 @@ def test_in_the_background_ctrl_c_is_ignored(start):
         ("script", {}, "3000"),
         ("module", {"OMP_WAIT_POLICY": "ACTIVE"}, "None"),
         ("module", {"GOMP_SPINCOUNT": "77"}, "77"),
-        ("import", {}, "None"),
+        ("import", {}, "3000"),
+        ("import", {"OMP_WAIT_POLICY": "PASSIVE"}, "None"),
     ],
 )
 def test_threads_wait_briefly_unless_the_user_says_how(start, monkeypatch, kind, variables, spins):
@@ -105,6 +110,14 @@ def test_threads_wait_briefly_unless_the_user_says_how(start, monkeypatch, kind,
     process, go = start(kind)
     os.write(go, b"x")
     assert process.communicate()[0] == f"{spins}\n"
+
+
+def test_nothing_is_set_when_torch_has_read_it_already(monkeypatch):
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    script = f"import os, sys; sys.modules['torch'] = os; {PLAIN}"
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert found.stdout == "None\n", found.stderr
 
 
 @pytest.mark.parametrize("closed", [(1,), (1, 2), (0, 1, 2)])

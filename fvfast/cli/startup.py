@@ -86,8 +86,9 @@ def wait_briefly() -> None:
         os.environ["GOMP_SPINCOUNT"] = _SPINS
 
 
-# In any other program, importing this package has no such effects.
+# In any other program, importing this package has no such effects, but for how threads wait.
 if is_command(sys.argv, sys.orig_argv):
     open_closed_streams()
     quit_on_interrupt()
+if "torch" not in sys.modules:
     wait_briefly()

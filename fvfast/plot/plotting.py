@@ -9,6 +9,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from fvfast._shared.messages import printable, shortened
+from fvfast.plot.results import picture_of, pictures_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +39,7 @@ def blend_transparency(
     ----------
     image
         Picture of 1 or 3 channels: (C, H, W), (H, W, C) where that is unambiguous, or (H, W). Any
-        range of values.
+        range of values. Or what `fvfast.maco` returns, with its transparency.
     alpha
         Transparency as `fvfast.maco` returns it, of the same height and width, with any number of
         channels: a higher value is more opaque, a negative one counts as 0. None, or all zero (no
@@ -69,6 +70,7 @@ def blend_transparency(
     """
     if style not in STYLES:
         raise ValueError(f"style is {style!r}; expected one of {', '.join(map(repr, STYLES))}.")
+    image, alpha = picture_of(image, alpha)
     _check_percentile("percentile_image", percentile_image, 50.0)
     _check_percentile("percentile_alpha", percentile_alpha, 100.0)
     colors = _channels_last("image", image)
@@ -132,6 +134,7 @@ def plot_grid(
     ----------
     images
         N pictures, as `blend_transparency` takes them, in a sequence or as one array (N, C, H, W).
+        Or what `fvfast.maco_batch` or `fvfast.optimize` returns, with transparencies and names.
     alphas
         N transparencies; None draws all opaque.
     names
@@ -152,6 +155,7 @@ def plot_grid(
     ValueError
         No pictures, lengths that differ, fewer than one column, or see `blend_transparency`.
     """
+    images, alphas, names = pictures_of(images, alphas, names)
     count = len(images)
     check_lengths(count, alphas=alphas, names=names)
     columns = grid_columns(count, columns)

@@ -23,6 +23,7 @@ from fvfast.files.images import MEMORY, opened_image
 from fvfast.files.reading import reason
 from fvfast.files.writing import replacing
 from fvfast.plot.plotting import Style, blend_transparency, check_lengths, grid_columns
+from fvfast.plot.results import picture_of
 
 _THUMBNAIL = 320
 _MARGIN = 12
@@ -72,6 +73,7 @@ def save_png(
     OSError
         The file cannot be written.
     """
+    image, alpha = picture_of(image, alpha)
     rgba = blend_transparency(image, alpha, percentile_image, percentile_alpha, style=style)
     values = np.rint((rgba if alpha is not None else rgba[..., :3]) * 255.0).astype(np.uint8)
     return _write(Path(path), Image.fromarray(values), metadata)

@@ -1,0 +1,56 @@
+"""Takes pictures and transparencies out of what `fvfast.maco` and its kin return."""
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def picture_of(image: Any, alpha: Any) -> tuple[Any, Any]:
+    """Return one picture and its transparency.
+
+    Parameters
+    ----------
+    image
+        A picture, or what `fvfast.maco` returns.
+    alpha
+        Its transparency; None for that of a result.
+
+    Raises
+    ------
+    ValueError
+        It is a result of several pictures.
+    """
+    if hasattr(image, "transparency"):
+        return image.image, image.transparency if alpha is None else alpha
+    if hasattr(image, "names"):
+        raise ValueError(
+            f"a {type(image).__name__} holds {len(image.names)} pictures: plot_grid(result) draws "
+            "all; result.images[0] and result.transparencies[0] are the first."
+            if hasattr(image, "transparencies")
+            else f"an {type(image).__name__} holds {len(image.names)} pictures: plot_grid(result) "
+            "draws all; result.images[-1][0] is the first."
+        )
+    return image, alpha
+
+
+def pictures_of(images: Any, alphas: Any, names: Any) -> tuple[Any, Any, Any]:
+    """Return pictures, transparencies and names.
+
+    Parameters
+    ----------
+    images
+        Pictures, a list of what `fvfast.maco` returns, or what `fvfast.maco_batch` or
+        `fvfast.optimize` does.
+    alphas, names
+        As given; None for those of the result.
+    """
+    if hasattr(images, "transparencies"):
+        alphas = images.transparencies if alphas is None else alphas
+        return images.images, alphas, images.names if names is None else names
+    if hasattr(images, "names"):
+        return images.images[-1], alphas, images.names if names is None else names
+    if hasattr(images, "transparency"):
+        images = [images]
+    if isinstance(images, Sequence) and images and hasattr(images[0], "transparency"):
+        alphas = [one.transparency for one in images] if alphas is None else alphas
+        images = [one.image for one in images]
+    return images, alphas, names
