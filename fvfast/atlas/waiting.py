@@ -26,6 +26,10 @@ class PlaceLostError(OSError):
     """A place has gone, and did not come back while it was waited for."""
 
 
+class GoneError(OSError):
+    """A folder is not there, which is not the same as an empty one: a disk was unmounted."""
+
+
 class Waiting:
     """Repeats what fails until it succeeds; for several threads.
 
@@ -118,5 +122,7 @@ class Waiting:
 
 def described(error: Exception) -> str:
     """Return type and reason of an error."""
+    if isinstance(error, GoneError):
+        return str(error)
     text = getattr(error, "strerror", None) or str(error).strip()
     return printable(f"{type(error).__name__}: {text}" if text else type(error).__name__)
