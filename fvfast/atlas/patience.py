@@ -26,6 +26,10 @@ class PlaceLostError(OSError):
     """A place has gone, and did not come back while it was waited for."""
 
 
+class GoneError(OSError):
+    """A folder is not there, which is not the same as an empty one: a disk was unmounted."""
+
+
 class Patience:
     """Does things again while a place is away. Methods may be called from several threads.
 
@@ -125,5 +129,7 @@ class Patience:
 
 def described(error: Exception) -> str:
     """Return an error in one line: its type, and what it says."""
+    if isinstance(error, GoneError):
+        return str(error)
     text = getattr(error, "strerror", None) or str(error).strip()
     return printable(f"{type(error).__name__}: {text}" if text else type(error).__name__)

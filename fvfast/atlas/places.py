@@ -5,7 +5,6 @@ waited for, and so is a disk that is full.
 """
 
 import contextlib
-import errno
 import os
 import time
 import uuid
@@ -19,7 +18,7 @@ from fsspec.implementations.local import LocalFileSystem
 from fvfast._shared.messages import warn_user
 from fvfast.atlas.content_types import content_type
 from fvfast.atlas.keys import PLAN
-from fvfast.atlas.patience import PATIENCE, Patience, described
+from fvfast.atlas.patience import PATIENCE, GoneError, Patience, described
 from fvfast.files.writing import remove_unfinished, replacing
 from fvfast.plot.png import check_writable
 
@@ -29,10 +28,6 @@ _UNFINISHED = ".fvfast-"
 _OBJECTS = frozenset(
     {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci", "r2", "memory"}
 )
-
-
-class _GoneError(OSError):
-    """The folder is not there, which is not the same as an empty one: a disk was unmounted."""
 
 
 def _say(text: str) -> None:
@@ -226,4 +221,4 @@ class Place:
 
     def _check_there(self) -> None:
         if self._is_begun and self._folder is not None and not (self._folder / PLAN).exists():
-            raise _GoneError(errno.ENOENT, "there is no plan.json", str(self._folder))
+            raise GoneError(f"{PLAN} is not there")

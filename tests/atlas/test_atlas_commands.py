@@ -146,3 +146,26 @@ def test_sigterm_before_the_work_is_no_error(tmp_path):
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=100)
     assert process.returncode in (0, -signal.SIGTERM)  # before Python has installed a handler
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("workers", [[], ["--workers", "2"]])
+def test_a_place_that_is_gone_for_ten_seconds_loses_nothing(tmp_path, workers):
+    """While it is away, nothing is written in its stead."""
+    folder, away = tmp_path / "atlas", tmp_path / "away"
+    place = atlas.Place(folder)
+    process = start(folder, *workers)
+    while not (folder / "units/0").exists() or not place.names("units/0"):
+        assert process.poll() is None
+        time.sleep(0.05)
+    folder.rename(away)
+    time.sleep(10)
+    assert not folder.exists()
+    assert process.poll() is None
+    away.rename(folder)
+    out, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err
+    assert f"{folder} cannot be reached (plan.json is not there); waiting" in err
+    assert f"{folder} is back after" in err
+    assert f"{CHANNELS} of {CHANNELS} units in" in out
+    assert atlas.verify(place).is_right

@@ -163,6 +163,7 @@ def test_what_workers_refuse_is_told_by_type():
     assert isinstance(refusal(KeyError("x")), Crashed)
 
 
+@pytest.mark.thorough
 def test_a_worker_ends_with_its_driver(folder):
     """As when the driver is killed: the connection closes."""
     import multiprocessing
