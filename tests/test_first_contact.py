@@ -53,6 +53,65 @@ def test_the_size_of_the_images_is_found_by_trying(model, shape):
         assert objective.image_shape == shape
 
 
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [(network(8), (1, 8, 8)), (network(32, 3), (3, 32, 32)), (perceptron(784), (1, 28, 28))],
+)
+def test_a_function_of_a_network_is_tried_on_images(model, shape):
+    objective = Objective.from_callable(model, lambda images: model(images)[:, 0])
+    assert objective.image_shape == shape
+    same = Objective.neuron(model, -1, 0)
+    assert maco(objective, nb_steps=1, nb_crops=0, progress=False)[0].shape == (shape[0], 512, 512)
+    assert (objective + same).image_shape == shape
+
+
+def test_a_function_that_prepares_its_images_decides():
+    """The network alone does not run on images of 224 x 224, but the function does."""
+    model = network(8)
+
+    def resized(images):
+        return model(nn.functional.interpolate(images, (8, 8)))[:, 0]
+
+    assert Objective.from_callable(model, resized).image_shape == (1, 224, 224)
+
+
+def test_a_function_with_gradients_of_its_own_is_tried_with_them():
+    model = network(8)
+
+    def slope(images):
+        score = model(images)[:, 0].sum()
+        return torch.autograd.grad(score, images, create_graph=True)[0].square().mean()
+
+    assert Objective.from_callable(model, slope).image_shape == (1, 8, 8)
+
+
+def test_a_function_is_not_called_where_the_network_tells_the_shape():
+    def never(_images):
+        raise AssertionError("called")
+
+    usual, declared = network(224, 3), network(28)
+    declared.image_size = 28
+    assert Objective.from_callable(usual, never).image_shape == (3, 224, 224)
+    assert Objective.from_callable(declared, never).image_shape == (1, 28, 28)
+    assert Objective.from_callable(network(8), never, input_shape=(1, 9, 9)).image_shape[1:] == (
+        9, 9,
+    )  # fmt: skip
+
+
+def test_a_function_that_runs_on_no_usual_shape_is_told():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(77, 4)).eval()
+
+    def score(images):
+        return model(images)[:, 0]
+
+    message = (
+        r"the function \(score\) failed on one image of zeros of shape \(1, 1, 224, 224\): "
+        r".*mat1.* Objective\.from_callable\(\.\.\., input_shape=\(1, 28, 28\)\)"
+    )
+    with pytest.raises(ValueError, match=message):
+        Objective.from_callable(model, score)
+
+
 def test_a_preprocessing_is_tried_with_the_size():
     objective = Objective.neuron(network(28), -1, 0, preprocess=lambda images: images - 0.5)
     assert objective.image_shape == (1, 28, 28)
