@@ -132,6 +132,23 @@ def test_a_size_that_is_not_found_is_asked_for(name):
         getattr(Objective, name)(model, -1, *targets)
 
 
+@pytest.mark.parametrize(
+    ("model", "given", "meant"),
+    [
+        (network(8), (8, 8, 1), r"\(1, 8, 8\)"),
+        (network(8, channels=3), (8, 9, 3), r"\(3, 8, 9\)"),
+    ],
+)
+def test_a_shape_with_its_channels_last_is_turned(model, given, meant):
+    with pytest.raises(ValueError, match=rf"Channels come first: input_shape={meant}\?$"):
+        Objective.neuron(model, -1, 0, input_shape=given)
+
+
+def test_a_shape_that_may_have_its_channels_first_is_not_turned():
+    with pytest.raises(ValueError, match=r"input_shape=\(1, 28, 28\)"):
+        Objective.neuron(network(8), -1, 0, input_shape=(3, 8, 1))
+
+
 @pytest.mark.parametrize("wrong", [8, (8, 8), (1, 8, 0), (1, 8, 8.5), "1,8,8", (1, 1, 8, 8)])
 def test_what_is_no_shape_is_said(wrong):
     with pytest.raises(ValueError, match=r"input_shape must be \(C, H, W\) of one image"):

@@ -10,6 +10,9 @@ from fvfast.engine.network.inputs import declared_size, find_input_shape
 from fvfast.engine.network.layers import Layer, LayerSpec, Preprocess, find_layer
 from fvfast.engine.network.probe import UnsuitableImagesError, find_working_shape, run_probe
 
+_COLORS = (1, 3)
+"""Usual numbers of channels: of gray and of colored images."""
+
 
 def checked_input_shape(
     input_shape: Sequence[int] | None, model: nn.Module | None
@@ -64,7 +67,7 @@ def layer_and_shape(
         is_guess = input_shape is None and declared_size(network) is None
         working = find_working_shape(network, shape, preprocess) if is_guess else None
         if working is None:
-            raise _unsuitable(error, function) from error.__cause__
+            raise _unsuitable(error, function, shape) from error.__cause__
         return find_layer(network, layer, working, preprocess), working
 
 
@@ -106,7 +109,7 @@ def shape_for_functions(
     try:
         run_probe(scored, shape, preprocess, what=f"the function ({names})")
     except UnsuitableImagesError as error:
-        raise _unsuitable(error, "from_callable") from error.__cause__
+        raise _unsuitable(error, "from_callable", shape) from error.__cause__
     return shape
 
 
@@ -127,5 +130,12 @@ class _Scored(nn.Module):
                 function(images.detach().requires_grad_())
 
 
-def _unsuitable(error: UnsuitableImagesError, function: str) -> ValueError:
-    return ValueError(f"{error} For example: Objective.{function}(..., input_shape=(1, 28, 28)).")
+def _unsuitable(
+    error: UnsuitableImagesError, function: str, shape: tuple[int, int, int]
+) -> ValueError:
+    first, second, last = shape
+    if last in _COLORS and first not in _COLORS:
+        advice = f"Channels come first: input_shape=({last}, {first}, {second})?"
+    else:
+        advice = f"For example: Objective.{function}(..., input_shape=(1, 28, 28))."
+    return ValueError(f"{error} {advice}")
