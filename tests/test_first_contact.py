@@ -53,6 +53,65 @@ def test_the_size_of_the_images_is_found_by_trying(model, shape):
         assert objective.image_shape == shape
 
 
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [(network(8), (1, 8, 8)), (network(32, 3), (3, 32, 32)), (perceptron(784), (1, 28, 28))],
+)
+def test_a_function_of_a_network_is_tried_on_images(model, shape):
+    objective = Objective.from_callable(model, lambda images: model(images)[:, 0])
+    assert objective.image_shape == shape
+    same = Objective.neuron(model, -1, 0)
+    assert maco(objective, nb_steps=1, nb_crops=0, progress=False)[0].shape == (shape[0], 512, 512)
+    assert (objective + same).image_shape == shape
+
+
+def test_a_function_that_prepares_its_images_decides():
+    """The network alone does not run on images of 224 x 224, but the function does."""
+    model = network(8)
+
+    def resized(images):
+        return model(nn.functional.interpolate(images, (8, 8)))[:, 0]
+
+    assert Objective.from_callable(model, resized).image_shape == (1, 224, 224)
+
+
+def test_a_function_with_gradients_of_its_own_is_tried_with_them():
+    model = network(8)
+
+    def slope(images):
+        score = model(images)[:, 0].sum()
+        return torch.autograd.grad(score, images, create_graph=True)[0].square().mean()
+
+    assert Objective.from_callable(model, slope).image_shape == (1, 8, 8)
+
+
+def test_a_function_is_not_called_where_the_network_tells_the_shape():
+    def never(_images):
+        raise AssertionError("called")
+
+    usual, declared = network(224, 3), network(28)
+    declared.image_size = 28
+    assert Objective.from_callable(usual, never).image_shape == (3, 224, 224)
+    assert Objective.from_callable(declared, never).image_shape == (1, 28, 28)
+    assert Objective.from_callable(network(8), never, input_shape=(1, 9, 9)).image_shape[1:] == (
+        9, 9,
+    )  # fmt: skip
+
+
+def test_a_function_that_runs_on_no_usual_shape_is_told():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(77, 4)).eval()
+
+    def score(images):
+        return model(images)[:, 0]
+
+    message = (
+        r"the function \(score\) failed on one image of zeros of shape \(1, 1, 224, 224\): "
+        r".*mat1.* Objective\.from_callable\(\.\.\., input_shape=\(1, 28, 28\)\)"
+    )
+    with pytest.raises(ValueError, match=message):
+        Objective.from_callable(model, score)
+
+
 def test_a_preprocessing_is_tried_with_the_size():
     objective = Objective.neuron(network(28), -1, 0, preprocess=lambda images: images - 0.5)
     assert objective.image_shape == (1, 28, 28)
@@ -71,6 +130,23 @@ def test_a_size_that_is_not_found_is_asked_for(name):
     targets = {"direction": [torch.ones(4)], "layer": []}.get(name, [0])
     with pytest.raises(ValueError, match=rf"Objective\.{name}\(\.\.\., input_shape=\(1, 28, 28\)"):
         getattr(Objective, name)(model, -1, *targets)
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "meant"),
+    [
+        (network(8), (8, 8, 1), r"\(1, 8, 8\)"),
+        (network(8, channels=3), (8, 9, 3), r"\(3, 8, 9\)"),
+    ],
+)
+def test_a_shape_with_its_channels_last_is_turned(model, given, meant):
+    with pytest.raises(ValueError, match=rf"Channels come first: input_shape={meant}\?$"):
+        Objective.neuron(model, -1, 0, input_shape=given)
+
+
+def test_a_shape_that_may_have_its_channels_first_is_not_turned():
+    with pytest.raises(ValueError, match=r"input_shape=\(1, 28, 28\)"):
+        Objective.neuron(network(8), -1, 0, input_shape=(3, 8, 1))
 
 
 @pytest.mark.parametrize("wrong", [8, (8, 8), (1, 8, 0), (1, 8, 8.5), "1,8,8", (1, 1, 8, 8)])
@@ -123,6 +199,22 @@ def test_classes_by_name(model):
 def test_names_that_mean_no_class(model, layer, ids, message):
     with pytest.raises(ValueError, match=message):
         Objective.neuron(model, layer, ids)
+
+
+@pytest.mark.parametrize(
+    ("ids", "said"),
+    [
+        ("ant", r"'ant' is the name of a class, .* carries none\. Give its index, or give"),
+        (["ant"], r"'ant' is the name of a class, .* Give its index, or give"),
+        (["ant", "bee"], r"'ant', 'bee' are names of classes, .* Give their indices, or give"),
+        ([1, "bee"], r"'bee' is the name of a class, .* Give its index, or give"),
+        ("3", r"'3' is the name .* Give its index, without quotes as in 3, or give"),
+        (["x"] * 11, r"('x', ){9}'x' \.\.\. are names of classes"),
+    ],
+)
+def test_names_where_the_model_carries_none(ids, said):
+    with pytest.raises(ValueError, match=f"^neurons_ids: {said}"):
+        Objective.neuron(network(8), -1, ids)
 
 
 def test_names_of_classes_need_torchvision(monkeypatch):

@@ -15,7 +15,11 @@ from fvfast.engine.network.input_type import input_dtype
 from fvfast.engine.network.layers import IMAGES, Layer, LayerSpec, Preprocess, find_layer
 from fvfast.engine.taps import TappedModel
 from fvfast.files.dictionaries import Dictionary
-from fvfast.objectives.input_shape import checked_input_shape, layer_and_shape
+from fvfast.objectives.input_shape import (
+    checked_input_shape,
+    layer_and_shape,
+    shape_for_functions,
+)
 from fvfast.objectives.scores import (
     CallableScore,
     DirectionScore,
@@ -529,12 +533,20 @@ class Objective:
         names
             Names; default "Callable#<name of the function>".
         input_shape, preprocess
-            See `Objective`.
+            See `Objective`. Without a shape, and with a network that declares none and does not run
+            on images of 224 x 224, the function is tried on images of usual shapes.
 
         Returns
         -------
         objective
             An objective with one combination per function.
+
+        Raises
+        ------
+        TypeError
+            ``f`` is not a function.
+        ValueError
+            The function runs on none of the shapes that were tried.
         """
         functions = list(f) if isinstance(f, Sequence) else [f]
         for function in functions:
@@ -548,6 +560,8 @@ class Objective:
                 for function in functions
             ]
         network = unwrap(model) if model is not None else None
+        if network is not None:
+            input_shape = shape_for_functions(network, functions, input_shape, preprocess)
         image = torch.zeros(1, *checked_input_shape(input_shape, network))
         return Objective(
             model, [IMAGES], [functions], [CallableScore(input_dtype(network, image))],

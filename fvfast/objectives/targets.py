@@ -69,12 +69,7 @@ def named_classes(ids: Any, layer: Layer, model: nn.Module) -> dict[str, int] | 
     owner = f"the model ({type(model).__name__})"
     categories = find_categories(model)
     if categories is None:
-        raise ValueError(
-            f"neurons_ids: {ids!r} are names of classes, but {owner} carries none. Give indices, "
-            "or give the model the names: model.categories = [...]. ImageNet's are in torchvision: "
-            "pip install 'fvfast[torchvision]', and fvfast.models.load_model gives its networks "
-            "their names; for others, fvfast.models.imagenet_categories() lists them."
-        )
+        raise ValueError(_unnamed(ids, owner))
     if layer.shape != (len(categories),):
         raise ValueError(
             f"neurons_ids: names of classes mean the {len(categories)} outputs of {owner}, but "
@@ -82,6 +77,22 @@ def named_classes(ids: Any, layer: Layer, model: nn.Module) -> dict[str, int] | 
         )
     indices = [class_index(str(one), categories, owner) for one in names]
     return {categories[index]: index for index in indices}
+
+
+def _unnamed(ids: Any, owner: str) -> str:
+    """Say what to give instead of names to a model that carries none."""
+    names = [ids] if isinstance(ids, str) else [one for one in ids if isinstance(one, str)]
+    are = "is the name of a class" if len(names) == 1 else "are names of classes"
+    indices = "its index" if len(names) == 1 else "their indices"
+    listed = ", ".join(map(repr, names[:_LISTED])) + (" ..." if len(names) > _LISTED else "")
+    if names[0].strip().isdecimal():
+        indices += f", without quotes as in {names[0].strip()}"
+    return (
+        f"neurons_ids: {listed} {are}, but {owner} carries none. Give {indices}, or give the model "
+        "the names: model.categories = [...]. ImageNet's are in torchvision: "
+        "pip install 'fvfast[torchvision]', and fvfast.models.load_model gives its networks "
+        "their names; for others, fvfast.models.imagenet_categories() lists them."
+    )
 
 
 def read_directions(vectors: Any, layer: Layer, channel_axis: int) -> list[torch.Tensor]:

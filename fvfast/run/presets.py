@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from fvfast.ops.boxes import BoxDistribution
+from fvfast.run.argument_names import check_names
 from fvfast.run.schedules import Geometric, Linear
 
 P = ParamSpec("P")
@@ -134,6 +135,7 @@ def takes_preset(presets: Mapping[Any, Preset]) -> Callable[[Callable[P, R]], Ca
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            check_names(function.__name__, kwargs, signature.parameters)
             try:
                 given = signature.bind(*args, **kwargs).arguments
             except TypeError as error:

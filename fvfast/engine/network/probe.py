@@ -80,7 +80,11 @@ class Probe:
 
 
 def run_probe(
-    model: nn.Module, input_shape: tuple[int, ...], preprocess: Preprocess | None
+    model: nn.Module,
+    input_shape: tuple[int, ...],
+    preprocess: Preprocess | None,
+    *,
+    what: str | None = None,
 ) -> Probe:
     """Run one image of zeros through a network in evaluation mode.
 
@@ -92,6 +96,8 @@ def run_probe(
         (C, H, W) of one image.
     preprocess
         Applied to the image before the model.
+    what
+        What runs, for messages. Default: the model, with its class.
 
     Raises
     ------
@@ -110,8 +116,8 @@ def run_probe(
             with contextlib.suppress(Exception):
                 return _run(model, input_shape, preprocess, 2)
             raise UnsuitableImagesError(
-                f"the model ({type(model).__name__}) failed on one image of zeros of shape "
-                f"(1, {', '.join(map(str, input_shape))}): {type(error).__name__}: {error} "
+                f"{what or f'the model ({type(model).__name__})'} failed on one image of zeros of "
+                f"shape (1, {', '.join(map(str, input_shape))}): {type(error).__name__}: {error} "
                 "If it takes images of another shape, pass their (C, H, W) as input_shape=."
             ) from error
 
