@@ -19,13 +19,13 @@ def picture_of(image: Any, alpha: Any) -> tuple[Any, Any]:
     ValueError
         It is a result of several pictures.
     """
-    if hasattr(image, "transparency"):
+    if _has(image, "transparency"):
         return image.image, image.transparency if alpha is None else alpha
-    if hasattr(image, "names"):
+    if _has(image, "names"):
         raise ValueError(
             f"a {type(image).__name__} holds {len(image.names)} pictures: plot_grid(result) draws "
             "all; result.images[0] and result.transparencies[0] are the first."
-            if hasattr(image, "transparencies")
+            if _has(image, "transparencies")
             else f"an {type(image).__name__} holds {len(image.names)} pictures: plot_grid(result) "
             "draws all; result.images[-1][0] is the first."
         )
@@ -43,14 +43,19 @@ def pictures_of(images: Any, alphas: Any, names: Any) -> tuple[Any, Any, Any]:
     alphas, names
         As given; None for those of the result.
     """
-    if hasattr(images, "transparencies"):
+    if _has(images, "transparencies"):
         alphas = images.transparencies if alphas is None else alphas
         return images.images, alphas, images.names if names is None else names
-    if hasattr(images, "names"):
+    if _has(images, "names"):
         return images.images[-1], alphas, images.names if names is None else names
-    if hasattr(images, "transparency"):
+    if _has(images, "transparency"):
         images = [images]
-    if isinstance(images, Sequence) and images and hasattr(images[0], "transparency"):
+    if isinstance(images, Sequence) and images and _has(images[0], "transparency"):
         alphas = [one.transparency for one in images] if alphas is None else alphas
         images = [one.image for one in images]
     return images, alphas, names
+
+
+def _has(value: Any, field: str) -> bool:
+    """Whether a value is a named tuple with a field; tensors have ``names``, too."""
+    return isinstance(value, tuple) and field in getattr(value, "_fields", ())
