@@ -1,6 +1,7 @@
 """Fixtures that several test files share."""
 
 import gc
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,12 @@ class GoldenArrays(dict):
                 {kind: self[f"{theirs}.{kind}"].clone() for kind in ("weight", "bias")}
             )
         return model.eval()
+
+
+def pytest_configure():
+    """Hear Ctrl-C, which a shell has programs in its background ignore (pytest &)."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):

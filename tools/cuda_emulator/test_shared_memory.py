@@ -14,7 +14,8 @@ from fvfast.ops.phase_cuda import phase_gradient_cuda, phase_to_image_cuda
 from fvfast.ops.reference.phase import phase_to_image_reference
 
 RANGE = (-1.0, 2.0)
-LARGE, SMALL = 512, 384  # transforms of which both need more than 48 KiB, and one more than another
+# Transforms in float64, of which both need more than 48 KiB, and one more than the other.
+LARGE, SMALL = 768, 640
 DEVICE_KIB, KEPT_KIB = 227, 4  # for static arrays
 HOOK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int, ctypes.c_ulonglong)
 
@@ -36,13 +37,13 @@ class Module:
         """Image of a phase and back; an error of both."""
         generator = torch.Generator().manual_seed(size)
         shape = (1, size, size // 2 + 1)
-        phase = torch.randn(1, *shape, generator=generator)
-        magnitude = torch.rand(shape, generator=generator) + 0.1
+        phase = torch.randn(1, *shape, generator=generator, dtype=torch.float64)
+        magnitude = torch.rand(shape, generator=generator, dtype=torch.float64) + 0.1
         kernels = Kernels(self.module, (device, 0))
         image, statistics = phase_to_image_cuda(kernels, magnitude, phase, RANGE, size, None)
         phase_gradient_cuda(kernels, image, magnitude, phase, image, statistics, RANGE)
         expected = phase_to_image_reference(magnitude, phase, *RANGE, size)
-        torch.testing.assert_close(image, expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(image, expected, rtol=1e-10, atol=1e-11)
 
 
 @pytest.fixture
