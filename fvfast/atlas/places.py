@@ -82,9 +82,8 @@ class Place:
         self._fs, self._root = fsspec.core.url_to_fs(
             self.address, use_listings_cache=False, skip_instance_cache=True, **self.options
         )
-        if patience and hasattr(self._fs, "retries"):
-            # Of s3fs and gcsfs, which say nothing meanwhile.
-            self._fs.retries = 1
+        if patience:
+            _let_fail_at_once(self._fs)
         self._folder: Path | None = None
         if type(self._fs) is LocalFileSystem:
             self._folder = Path(self._root)
@@ -222,3 +221,11 @@ class Place:
     def _check_there(self) -> None:
         if self._is_begun and self._folder is not None and not (self._folder / PLAN).exists():
             raise GoneError(f"{PLAN} is not there")
+
+
+def _let_fail_at_once(system: Any) -> None:
+    """Have a library of storage try once: while it tries again by itself, nobody is told."""
+    if hasattr(system, "retries"):  # of s3fs and gcsfs
+        system.retries = 1
+    if hasattr(system, "config_kwargs"):  # of botocore, which s3fs connects with later
+        system.config_kwargs = {"retries": {"total_max_attempts": 1}, **system.config_kwargs}
