@@ -72,18 +72,24 @@ def test_only_the_interrupts_warn(stored):
     check_warnings(stored)
 
 
-@pytest.mark.thorough
-def test_cells_run_and_show_what_is_stored(stored, tmp_path, monkeypatch):
+def run_in(folder, file, monkeypatch):
+    """Run the cells of a notebook in an empty folder, and return it with their outputs."""
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     monkeypatch.setenv("PYTHONPATH", path.rstrip(os.pathsep))
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    fresh = nbformat.read(FILE, as_version=4)
+    monkeypatch.setenv("IPYTHONDIR", str(folder.parent / "ipython"))
+    fresh = nbformat.read(file, as_version=4)
     for cell in code_cells(fresh):
         cell.outputs = []
-    folder = tmp_path / "empty"
     folder.mkdir()
     client = NotebookClient(fresh, timeout=600, resources={"metadata": {"path": str(folder)}})
     client.execute()  # raises the error of a cell
+    return fresh
+
+
+@pytest.mark.thorough
+def test_cells_run_and_show_what_is_stored(stored, tmp_path, monkeypatch):
+    folder = tmp_path / "empty"
+    fresh = run_in(folder, FILE, monkeypatch)
     for cell, before in zip(code_cells(fresh), code_cells(stored), strict=True):
         assert pictures(cell) == pictures(before), cell.source
         assert bool(printed(cell, "stdout")) == bool(printed(before, "stdout")), cell.source

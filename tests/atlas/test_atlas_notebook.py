@@ -3,13 +3,11 @@
 After a change of a cell: ``jupyter execute --inplace examples/atlas.ipynb``, in an empty folder.
 """
 
-import os
 import re
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
-from test_notebook import LARGEST_FILE, ROOT, code_cells, pictures, printed
+from test_notebook import LARGEST_FILE, ROOT, code_cells, pictures, printed, run_in
 
 FILE = ROOT / "examples" / "atlas.ipynb"
 
@@ -35,16 +33,8 @@ def test_outputs_are_stored(stored):
 
 @pytest.mark.thorough
 def test_cells_run_and_show_what_is_stored(stored, tmp_path, monkeypatch):
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    monkeypatch.setenv("PYTHONPATH", path.rstrip(os.pathsep))
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    fresh = nbformat.read(FILE, as_version=4)
-    for cell in code_cells(fresh):
-        cell.outputs = []
     folder = tmp_path / "empty"
-    folder.mkdir()
-    client = NotebookClient(fresh, timeout=600, resources={"metadata": {"path": str(folder)}})
-    client.execute()  # raises the error of a cell
+    fresh = run_in(folder, FILE, monkeypatch)
     for cell, before in zip(code_cells(fresh), code_cells(stored), strict=True):
         assert pictures(cell) == pictures(before), cell.source
         # Of the same photographs; a processor may round the last digit in another way.
