@@ -150,7 +150,8 @@ def test_a_later_look_changes_nothing(method, ending, save_every):
 def test_an_image_that_has_ended_keeps_its_last_good_state():
     """And its transparency up to the step in which it ended; the others go on."""
     whole, _ = Ascents(METHODS["maco"]).run(2)
-    (at_five, at_six), _ = (Ascents(METHODS["maco"]).run(2, nb_steps=steps) for steps in (5, 6)), 0
+    five, _ = Ascents(METHODS["maco"]).run(2, nb_steps=5)
+    six, _ = Ascents(METHODS["maco"]).run(2, nb_steps=6)
     found, said = Ascents(METHODS["maco"], {(5, 1): "update"}).run(2)
     assert said == [
         "step 5: the image after its update is not finite for b; the last finite image is kept. "
@@ -159,8 +160,8 @@ def test_an_image_that_has_ended_keeps_its_last_good_state():
     for index in (0, 2):
         assert torch.equal(found.images[-1][index], whole.images[-1][index])
         assert torch.equal(found.transparencies[-1][index], whole.transparencies[-1][index])
-    assert torch.equal(found.images[-1][1], at_five[0].images[-1][1])
-    assert torch.equal(found.transparencies[-1][1], at_six[0].transparencies[-1][1])
+    assert torch.equal(found.images[-1][1], five.images[-1][1])
+    assert torch.equal(found.transparencies[-1][1], six.transparencies[-1][1])
     assert found.scores[1].isfinite().tolist() == [True] * 6 + [False] * 8
 
 
