@@ -11,6 +11,7 @@ from fvfast._shared.version import VERSION
 from fvfast.cli import startup as startup
 from fvfast.maco import MacoBatch, maco, maco_batch
 from fvfast.objectives import Objective
+from fvfast.objectives.guides import Guide
 from fvfast.optimize import optimize
 from fvfast.run.schedules import Geometric, Linear
 from fvfast.spectrum import Spectrum
@@ -19,6 +20,7 @@ __version__ = VERSION
 
 __all__ = [
     "Geometric",
+    "Guide",
     "Linear",
     "MacoBatch",
     "Objective",

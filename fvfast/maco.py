@@ -8,6 +8,7 @@ from fvfast._shared.checks import ImageSize, check_count
 from fvfast.engine.borrowing.interrupts import result_kept
 from fvfast.engine.precision import Precision
 from fvfast.objectives import Objective
+from fvfast.objectives.guides import Guide
 from fvfast.parametrizations.optimizers import OptimizerSpec
 from fvfast.regularizers import Regularizer
 from fvfast.run.batches import draw_batches
@@ -45,6 +46,7 @@ def maco(
     preset: PresetName = "xplique",
     precision: Precision = None,
     regularizers: Sequence[Regularizer] | Regularizer | None = None,
+    guide: Guide | None = None,
 ) -> MacoImage:
     """Find the image that maximizes one objective, with natural Fourier magnitudes (MaCo).
 
@@ -108,6 +110,9 @@ def maco(
     regularizers
         Functions from the images (N, C, H, W) to penalties (N,), subtracted from the scores: see
         `fvfast.regularizers`. The transparency does not count them.
+    guide
+        A `fvfast.Guide`, which draws the picture towards the look of photographs, or of the images
+        that the network was trained on. Default: none.
 
     Returns
     -------
@@ -161,7 +166,7 @@ def maco(
     images, transparencies = joined(ascent.images), joined(ascent.transparencies)
     if not save_every:
         images, transparencies = images[-1], transparencies[-1]
-    return MacoImage.of(images, transparencies, ascent.interrupted)
+    return MacoImage.of(images, transparencies, interrupted=ascent.interrupted, guide=run.guided_by)
 
 
 @result_kept
@@ -186,6 +191,7 @@ def maco_batch(
     preset: PresetName = "xplique",
     precision: Precision = None,
     regularizers: Sequence[Regularizer] | Regularizer | None = None,
+    guide: Guide | None = None,
     batch_size: int | None = None,
     on_result: Callable[[MacoBatch], None] | None = None,
     keep: bool = True,

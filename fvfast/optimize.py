@@ -8,6 +8,7 @@ from fvfast._shared.checks import ImageSize, check_count
 from fvfast.engine.borrowing.interrupts import result_kept
 from fvfast.engine.precision import Precision
 from fvfast.objectives import Objective
+from fvfast.objectives.guides import Guide
 from fvfast.parametrizations.optimizers import OptimizerSpec
 from fvfast.regularizers import Regularizer
 from fvfast.run.loop import Callback
@@ -40,6 +41,7 @@ def optimize(
     callback: Callback | None = None,
     device: torch.device | str | None = None,
     precision: Precision = None,
+    guide: Guide | None = None,
     preset: OptimizePresetName = "xplique",
 ) -> OptimizedImages:
     """Find one image for each combination of an objective, by gradient ascent.
@@ -93,6 +95,9 @@ def optimize(
         Values of the arguments that are left out: "xplique" (the defaults above), or "lucid":
         images of the model's input size under small shifts and scales
         (`fvfast.transformations.generate_lucid_transformations`), with an ``fft_decay`` of 1.
+    guide
+        A `fvfast.Guide`, which draws the picture towards the look of photographs, or of the images
+        that the network was trained on. Default: none.
 
     Returns
     -------
@@ -123,4 +128,6 @@ def optimize(
     names = objective.combination_names
     run.prepare(len(names), save_every)
     ascent = run.draw(range(len(names)), save_every)
-    return OptimizedImages.of(ascent.images, names, ascent.interrupted)
+    return OptimizedImages.of(
+        ascent.images, names, interrupted=ascent.interrupted, guide=run.guided_by
+    )

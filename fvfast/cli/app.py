@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +14,8 @@ from rich.table import Table
 from fvfast._shared.version import VERSION
 from fvfast.cli.arguments import ambiguous_layers
 from fvfast.cli.atlas import atlas_app
+from fvfast.cli.films import Films, VideoOption
+from fvfast.cli.guides import GuideOption, GuideWeightOption, read_guide
 from fvfast.cli.installation import choose_device, describe_device, describe_installation
 from fvfast.cli.network import describe_engine, describe_network
 from fvfast.cli.options import (
@@ -38,11 +40,12 @@ from fvfast.cli.options import (
 )
 from fvfast.cli.output import check_output, say
 from fvfast.cli.rendering import Outcome, Pictures, Rendering
-from fvfast.cli.requests import Target, takes_target
+from fvfast.cli.requests import Request, Target, takes_target
 from fvfast.cli.step_pictures import OnStep
 from fvfast.cli.stopping import StopRequest
 from fvfast.cli.terminal import console, friendly_errors, plain, print_error, run_program
 from fvfast.engine.network.layers import trace_layers
+from fvfast.files.video import check_video
 from fvfast.files.writing import check_replaceable, remove_unfinished
 from fvfast.maco import MacoBatch, maco, maco_batch
 from fvfast.models import LoadedModel, load_model
@@ -148,7 +151,10 @@ def maco_command(
     style: Annotated[
         Style, typer.Option("--style", help="How the transparency is drawn.")
     ] = "xplique",
+    guided_by: GuideOption = None,
+    guide_weight: GuideWeightOption = None,
     save_every: SaveEveryOption = None,
+    video: VideoOption = None,
     overwrite: OverwriteOption = False,
     progress: ProgressOption = True,
 ) -> None:
@@ -156,11 +162,19 @@ def maco_command(
     chosen = _given(MacoSettings, locals())
     with friendly_errors(context.obj.debug) as stop:
         check_writable(out)
+        if video is not None:
+            check_video(video)
         magnitudes = Spectrum.natural() if spectrum is None else Spectrum.from_file(spectrum)
         loaded = load_model(model)
         where = choose_device(device)
+        request = target.request(loaded)
         # The network's range, not the preset's.
         chosen = {"values_range": loaded.values_range, **chosen}
+        guide = read_guide(
+            guided_by, guide_weight, request.objective([0]), loaded, where, progress=progress
+        )
+        if guide is not None:
+            chosen["guide"] = guide
 
         def run(objective: Objective, on_step: OnStep) -> Pictures:
             made = context.obj.maco_batch(
@@ -176,7 +190,7 @@ def maco_command(
 
         _render(
             Rendering(
-                target.request(loaded),
+                request,
                 run,
                 batch_size,
                 together=False,
@@ -194,6 +208,7 @@ def maco_command(
                 overwrite=overwrite,
                 report=_report,
                 save_every=save_every,
+                films=_films(video, request, chosen["values_range"]),
             ),
             stop,
         )
@@ -363,6 +378,13 @@ def info(
                     table.add_row(name, plain(value))
         console().print(table)
         check_output()
+
+
+def _films(video: Path | None, request: Request, values_range: Sequence[float]) -> Films | None:
+    if video is None:
+        return None
+    low, high = values_range
+    return Films(check_video(video), (low, high), is_only_one=len(request.names) == 1)
 
 
 def _render(rendering: Rendering, stop: StopRequest) -> None:

@@ -1,8 +1,9 @@
 """Makes the requested pictures, and writes each as soon as it is ready."""
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from fvfast._shared.version import VERSION
 from fvfast.cli.arguments import file_names
 from fvfast.cli.existing import SETTINGS, arrays_of, finished
+from fvfast.cli.films import Films
 from fvfast.cli.previews import PICTURE_CHANNELS, preview_channels, save_arrays
 from fvfast.cli.requests import Request, chunks
 from fvfast.cli.step_pictures import STEPS, OnStep, StepPictures
@@ -19,6 +21,7 @@ from fvfast.files.writing import remove_unfinished
 from fvfast.objectives import Objective
 from fvfast.plot import Style
 from fvfast.plot.png import save_png
+from fvfast.run.loop import StepReport
 from fvfast.run.provenance import versions
 
 
@@ -95,6 +98,9 @@ class Rendering:
         Called with the path and the name of each picture and of each file of arrays.
     save_every
         Also write the images after every so many steps, into a folder of their own.
+    films
+        Where films of the runs are written; None for none. A picture without its film is not
+        finished.
     """
 
     request: Request
@@ -108,6 +114,7 @@ class Rendering:
     overwrite: bool
     report: Callable[[Path, str], None]
     save_every: int | None = None
+    films: Films | None = None
 
     def render(self, stop: StopRequest) -> Outcome:
         """Make one batch of pictures after the other; write each as soon as it is ready.
@@ -125,6 +132,8 @@ class Rendering:
             with_arrays=self.request.channels not in PICTURE_CHANNELS,
             overwrite=self.overwrite,
         )
+        if self.films is not None:
+            existing = {path for path in existing if self.films.path_of(path).exists()}
         remove_unfinished(self.folder)
         outcome = Outcome()
         for path, name in zip(paths, self.request.names, strict=True):
@@ -140,8 +149,12 @@ class Rendering:
         # No signal interrupts the writing of finished pictures.
         with stop.later():
             for batch in batches:
-                on_step = self._step_pictures([paths[one] for one in batch])
-                if not stop and (pictures := self._run(batch, stop, on_step)) is not None:
+                if stop:
+                    outcome.interrupted = True
+                    break
+                with self._watched([paths[one] for one in batch]) as on_step:
+                    pictures = self._run(batch, stop, on_step)
+                if pictures is not None:
                     chosen = [(paths[one], settings[one]) for one in batch]
                     self._write_all(pictures, chosen, outcome, lost=not stop)
                 if stop:
@@ -155,10 +168,22 @@ class Rendering:
             settings["optimized_together"] = [self.request.names[one] for one in batch]
         return settings
 
-    def _step_pictures(self, paths: Sequence[Path]) -> OnStep:
-        if self.save_every is None:
-            return lambda _report: None
-        return StepPictures(self.folder / STEPS, [path.stem for path in paths], self.save_every)
+    @contextlib.contextmanager
+    def _watched(self, paths: Sequence[Path]) -> Iterator[OnStep]:
+        """Write what is wanted of single steps of the pictures at some paths."""
+        watching: list[OnStep] = []
+        if self.save_every is not None:
+            names = [path.stem for path in paths]
+            watching.append(StepPictures(self.folder / STEPS, names, self.save_every))
+        with contextlib.ExitStack() as stack:
+            if self.films is not None:
+                watching.append(stack.enter_context(self.films.of(paths)))
+
+            def on_step(report: StepReport) -> None:
+                for watch in watching:
+                    watch(report)
+
+            yield on_step
 
     def _run(self, batch: Sequence[int], stop: StopRequest, on_step: OnStep) -> Pictures | None:
         """Optimize a batch; None if it was interrupted before there was a picture."""

@@ -220,12 +220,23 @@ class Objective:
     @property
     def combination_names(self) -> list[str]:
         """Names of all combinations of targets, the last sub-objective varying fastest."""
-        return [" & ".join(names) for names in itertools.product(*self.names)]
+        # A sub-objective whose name is empty leaves none.
+        return [" & ".join(filter(None, names)) for names in itertools.product(*self.names)]
 
     @property
     def runs_user_code(self) -> bool:
         """Whether scoring calls functions of the user."""
         return any(func.runs_user_code for func in self.funcs)
+
+    @property
+    def unit(self) -> float:
+        """By how much the score grows when each activation that it reads grows by 1."""
+        return sum(
+            abs(multiplier) * func.unit(layer.shape)
+            for multiplier, func, layer in zip(
+                self.multipliers, self.funcs, self.layers, strict=True
+            )
+        )
 
     def compile(
         self, combinations: Sequence[int] | None = None

@@ -10,6 +10,7 @@ the target leaves out.
 """
 
 import abc
+import math
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Literal, get_args
 
@@ -74,6 +75,16 @@ class Score(abc.ABC):
     def for_targets(self, targets: Sequence[Any]) -> Scorer:
         """Return the scorer of these targets, one image per target."""
 
+    def unit(self, shape: tuple[int, ...]) -> float:  # noqa: ARG002
+        """Return by how much a score grows when each activation of a target grows by 1.
+
+        Parameters
+        ----------
+        shape
+            Shape of the layer's output, without the batch.
+        """
+        return 1.0
+
 
 class TensorScore(Score):
     """A score whose targets are numbers, so that one scorer can turn to other targets."""
@@ -115,7 +126,7 @@ class TargetScorer:
     def __init__(self, score: TensorScore, targets: Sequence[Any]) -> None:
         self._score = score
         encoded = score.encode(targets)
-        self._targets = _OnDevice(encoded)
+        self._targets = OnDevice(encoded)
         self.kind: Hashable = (type(score), score.settings, encoded.shape, encoded.dtype)
 
     def __call__(self, output: torch.Tensor) -> torch.Tensor:
@@ -155,7 +166,7 @@ class LayerScore(TensorScore):
 
     def score(self, output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Score the layer once per target."""
-        values = _by_image(output, len(targets)).flatten(1)  # (N, K * elements)
+        values = by_image(output, len(targets)).flatten(1)  # (N, K * elements)
         if self.reducer == "mean":
             return values.float().mean(1)
         means: torch.Tensor = _MeanSquare.apply(values)
@@ -208,6 +219,10 @@ class ElementScore(TensorScore):
         """The axes."""
         return self.axes
 
+    def unit(self, shape: tuple[int, ...]) -> float:
+        """Return the share of a target's elements in the layer."""
+        return 1 / math.prod(shape[axis] for axis in self.axes)
+
     def encode(self, targets: Sequence[tuple[int, ...]]) -> torch.Tensor:
         """Write tuples of non-negative coordinates, one per axis: (N, axes)."""
         return torch.tensor(targets, dtype=torch.int64, device="cpu").reshape(
@@ -217,7 +232,7 @@ class ElementScore(TensorScore):
     def score(self, output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Score one element, or one slice of elements, per image."""
         count = len(targets)
-        values = _by_image(output, count)  # (N, K, *shape)
+        values = by_image(output, count)  # (N, K, *shape)
         values = values.movedim(
             [axis + 2 for axis in self.axes], list(range(2, 2 + len(self.axes)))
         )
@@ -255,7 +270,7 @@ class DirectionScore(TensorScore):
 
     def score(self, output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Score one direction per image."""
-        values = _by_image(output, len(targets)).float()  # (N, K, *shape)
+        values = by_image(output, len(targets)).float()  # (N, K, *shape)
         directions = targets.unsqueeze(1).expand_as(values)
         return batched_dot_cossim(values, directions, self.cossim_pow).mean(1)
 
@@ -281,7 +296,7 @@ class CallableScore(Score):
 
         def score(images: torch.Tensor) -> torch.Tensor:
             with lender.lent(images.to(self.dtype)) as lent:
-                views = _by_image(lent, len(functions))  # (N, K, C, H, W)
+                views = by_image(lent, len(functions))  # (N, K, C, H, W)
                 return torch.stack(
                     [_mean_score(f(views[n]), views.shape[1]) for n, f in enumerate(functions)]
                 )
@@ -305,10 +320,10 @@ class MaskScore(Score):
 
     def for_targets(self, targets: Sequence[Any]) -> Scorer:
         """Score each image's views with its mask."""
-        masks = [_OnDevice(torch.as_tensor(mask, device="cpu").detach()) for mask in targets]
+        masks = [OnDevice(torch.as_tensor(mask, device="cpu").detach()) for mask in targets]
 
         def score(output: torch.Tensor) -> torch.Tensor:
-            values = _by_image(output, len(masks)).float()
+            values = by_image(output, len(masks)).float()
             scores = [
                 self.func(values[n], mask.on(output.device).to(values.dtype).unsqueeze(0))
                 for n, mask in enumerate(masks)
@@ -318,7 +333,7 @@ class MaskScore(Score):
         return score
 
 
-class _OnDevice:
+class OnDevice:
     """A constant tensor, copied once to each device that asks for it."""
 
     def __init__(self, tensor: torch.Tensor) -> None:
@@ -326,17 +341,18 @@ class _OnDevice:
         self._tensor = tensor
 
     def on(self, device: torch.device) -> torch.Tensor:
+        """Return the copy on a device."""
         if device not in self._copies:
             self._copies[device] = self._tensor.to(device)
         return self._copies[device]
 
-    def overwrite(self, other: "_OnDevice") -> None:
+    def overwrite(self, other: "OnDevice") -> None:
         """Copy the values of a tensor of the same shape over this one's, in place."""
         for copy in self._copies.values():
             copy.copy_(other._tensor)
 
 
-def _by_image(output: torch.Tensor, count: int) -> torch.Tensor:
+def by_image(output: torch.Tensor, count: int) -> torch.Tensor:
     """Split the batch by image: (N*K, ...) -> (N, K, ...)."""
     if output.shape[0] % count:
         raise ValueError(

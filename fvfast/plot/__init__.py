@@ -2,6 +2,7 @@
 
 from fvfast.plot.plotting import Style, blend_transparency, plot_grid, plot_maco
 from fvfast.plot.png import check_writable, contact_sheet, read_metadata, save_png
+from fvfast.plot.video import save_video
 
 __all__ = [
     "Style",
@@ -12,4 +13,5 @@ __all__ = [
     "plot_maco",
     "read_metadata",
     "save_png",
+    "save_video",
 ]

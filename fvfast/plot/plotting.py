@@ -9,7 +9,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from fvfast._shared.messages import printable, shortened
-from fvfast.plot.results import picture_of, pictures_of
+from fvfast.plot.results import guide_of, picture_of, pictures_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,7 +94,8 @@ def plot_maco(
     """Draw a picture with its transparency on matplotlib axes.
 
     Like Xplique's, it returns nothing, so that a notebook shows the picture alone where this is the
-    last line of a cell. Frame and ticks of the axes are switched off.
+    last line of a cell. Frame and ticks of the axes are switched off. Below the picture of a guided
+    run stands what guided it.
 
     Parameters
     ----------
@@ -109,6 +110,7 @@ def plot_maco(
         See `blend_transparency`.
     """
     rgba = blend_transparency(image, alpha, percentile_image, percentile_alpha, style=style)
+    guide = guide_of(image)
     if ax is None:
         # Imported late: `import fvfast` stays quick, and files are written without pyplot.
         from matplotlib import pyplot
@@ -116,6 +118,11 @@ def plot_maco(
         ax = pyplot.gca()
     ax.imshow(rgba)
     ax.axis("off")
+    if guide:
+        ax.text(
+            0.5, -0.01, _guided_by(guide), transform=ax.transAxes, ha="center", va="top",
+            fontsize="x-small", parse_math=False,
+        )  # fmt: skip
 
 
 def plot_grid(
@@ -129,6 +136,7 @@ def plot_grid(
     """Draw several pictures side by side in a new pyplot figure.
 
     A notebook shows the figure once, at the end of the cell, whether or not it is the cell's value.
+    Below the pictures of a guided run stands what guided it.
 
     Parameters
     ----------
@@ -155,6 +163,7 @@ def plot_grid(
     ValueError
         No pictures, lengths that differ, fewer than one column, or see `blend_transparency`.
     """
+    guide = guide_of(images)
     images, alphas, names = pictures_of(images, alphas, names)
     count = len(images)
     check_lengths(count, alphas=alphas, names=names)
@@ -172,7 +181,13 @@ def plot_grid(
         if names is not None:
             # A name with dollar signs is not a formula.
             ax.set_title(_title(names[index]), fontsize="small", parse_math=False)
+    if guide:
+        figure.supxlabel(_guided_by(guide), fontsize="x-small", parse_math=False)
     return figure
+
+
+def _guided_by(guide: str) -> str:
+    return f"guided by {_title(guide)}"
 
 
 def _title(name: str) -> str:

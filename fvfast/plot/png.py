@@ -23,7 +23,7 @@ from fvfast.files.images import MEMORY, opened_image
 from fvfast.files.reading import reason
 from fvfast.files.writing import replacing
 from fvfast.plot.plotting import Style, blend_transparency, check_lengths, grid_columns
-from fvfast.plot.results import picture_of
+from fvfast.plot.results import guide_of, picture_of
 
 _THUMBNAIL = 320
 _MARGIN = 12
@@ -59,7 +59,8 @@ def save_png(
         Text entries of the file, such as {"Title": "coffee mug"}. Keywords have 1 to 79 printable
         Latin-1 characters. Values of any type are written as text; characters that PNG cannot hold
         (the character 0 and lone surrogates) are escaped. The entry "Software" with fvfast's
-        version is added. `read_metadata` reads the entries.
+        version is added, and for the result of a guided run "fvfast.guide". `read_metadata` reads
+        the entries.
 
     Returns
     -------
@@ -73,6 +74,8 @@ def save_png(
     OSError
         The file cannot be written.
     """
+    if guide := guide_of(image):
+        metadata = {"fvfast.guide": guide, **(metadata or {})}
     image, alpha = picture_of(image, alpha)
     rgba = blend_transparency(image, alpha, percentile_image, percentile_alpha, style=style)
     values = np.rint((rgba if alpha is not None else rgba[..., :3]) * 255.0).astype(np.uint8)

@@ -56,6 +56,13 @@ def pictures_of(images: Any, alphas: Any, names: Any) -> tuple[Any, Any, Any]:
     return images, alphas, names
 
 
+def guide_of(result: Any) -> str:
+    """Return what guided the pictures of a result, or of several; empty for nothing."""
+    first = result[0] if isinstance(result, list) and result else result
+    guide = getattr(first, "guide", "")
+    return guide if isinstance(guide, str) else ""
+
+
 def _has(value: Any, field: str) -> bool:
     """Whether a value is a named tuple with a field; tensors have ``names``, too."""
     return isinstance(value, tuple) and field in getattr(value, "_fields", ())

@@ -38,7 +38,7 @@ def draw_batches(
         batch_size = max(1, VIEWS_PER_BATCH // run.settings.views_per_image)
     batch_size = check_count(batch_size, "batch_size", 1)
     count = len(run.objective.combination_names)
-    results = MacoResults(count, run.shape, keep=keep)
+    results = MacoResults(count, run.shape, keep=keep, guide=run.guided_by)
     run.prepare(min(batch_size, count), function="maco_batch")
     # The model is borrowed for all batches at once: one warning, one move to the device.
     with borrowed(run.objective.model, run.device), _one_bar(run, count, batch_size):
@@ -85,8 +85,9 @@ def _draw_batch(
     ascent = run.draw(combinations)
     names = run.objective.combination_names[combinations.start : combinations.stop]
     batch = MacoBatch.of(
-        ascent.images[-1], ascent.transparencies[-1], names, ascent.scores, ascent.interrupted
-    )
+        ascent.images[-1], ascent.transparencies[-1], names, ascent.scores,
+        interrupted=ascent.interrupted, guide=run.guided_by,
+    )  # fmt: skip
     results.add(batch)
     if run.images_bar is not None:
         run.images_bar.end_batch(len(names))

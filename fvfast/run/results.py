@@ -12,30 +12,32 @@ from fvfast.plot.notebook import gallery, picture_bytes
 from fvfast.run.memory_checks import gibibytes, insufficient_memory
 from fvfast.run.score_table import joined_scores
 
-T = TypeVar("T", bound="_Interruptible")
+T = TypeVar("T", bound="_Result")
 
 _LISTED, _LONGEST_NAME = 5, 40
 
 _ADVICE = "pass on_result= to take each batch when it is finished, and keep=False to keep none."
 
 
-class _Interruptible:
-    """What a run returns: a tuple, which also tells whether the user ended the run.
+class _Result:
+    """What a run returns: a tuple, which also tells how the run went.
 
     Attributes
     ----------
     interrupted
         Whether the user interrupted the run, so that steps or images are missing.
+    guide
+        What guided the run (`fvfast.Guide`), which is drawn beside the picture; empty for nothing.
     """
 
     interrupted = False
+    guide = ""
 
     @classmethod
-    def of(cls: type[T], *values: Any) -> T:
-        """Make a result of its fields and whether the run was interrupted."""
-        made = cls(*values[:-1])
-        if values[-1]:
-            made.interrupted = True
+    def of(cls: type[T], *values: Any, interrupted: bool = False, guide: str = "") -> T:
+        """Make a result of its fields and attributes."""
+        made = cls(*values)
+        made.interrupted, made.guide = interrupted, guide
         return made
 
 
@@ -44,7 +46,7 @@ class _MacoImage(NamedTuple):
     transparency: torch.Tensor
 
 
-class MacoImage(_Interruptible, _MacoImage):
+class MacoImage(_Result, _MacoImage):
     """Result of `fvfast.maco`: a pair.
 
     Attributes
@@ -55,6 +57,8 @@ class MacoImage(_Interruptible, _MacoImage):
         Of the same shape: sum over the steps of the absolute gradient of the image.
     interrupted
         Whether the user interrupted the run.
+    guide
+        What guided the run, for people; empty without a guide.
     """
 
     def __repr__(self) -> str:
@@ -72,7 +76,7 @@ class _MacoBatch(NamedTuple):
     scores: torch.Tensor
 
 
-class MacoBatch(_Interruptible, _MacoBatch):
+class MacoBatch(_Result, _MacoBatch):
     """Result of `fvfast.maco_batch` for N combinations: a tuple of four.
 
     Attributes
@@ -88,6 +92,8 @@ class MacoBatch(_Interruptible, _MacoBatch):
         image took; NaN for steps that it did not take.
     interrupted
         Whether the user interrupted the run: the last image may lack steps, and others are missing.
+    guide
+        What guided the run, for people; empty without a guide.
     """
 
     def __repr__(self) -> str:
@@ -106,7 +112,7 @@ class _OptimizedImages(NamedTuple):
     names: list[str]
 
 
-class OptimizedImages(_Interruptible, _OptimizedImages):
+class OptimizedImages(_Result, _OptimizedImages):
     """Result of `fvfast.optimize` for N combinations: a pair.
 
     Attributes
@@ -117,6 +123,8 @@ class OptimizedImages(_Interruptible, _OptimizedImages):
         The N names.
     interrupted
         Whether the user interrupted the run.
+    guide
+        What guided the run, for people; empty without a guide.
     """
 
     def __repr__(self) -> str:
@@ -139,8 +147,9 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join([*shown, "..."] if len(names) > _LISTED else shown)
 
 
-def _ended(result: _Interruptible) -> str:
-    return ", interrupted" if result.interrupted else ""
+def _ended(result: _Result) -> str:
+    guide = f", guided by {result.guide}" if result.guide else ""
+    return guide + (", interrupted" if result.interrupted else "")
 
 
 class MacoResults:
@@ -163,6 +172,8 @@ class MacoResults:
         (C, H, W).
     keep
         Whether to keep the images, or only to count them.
+    guide
+        What guided the run.
 
     Raises
     ------
@@ -170,8 +181,11 @@ class MacoResults:
         The memory does not hold this many images.
     """
 
-    def __init__(self, count: int, image_shape: tuple[int, int, int], *, keep: bool) -> None:
+    def __init__(
+        self, count: int, image_shape: tuple[int, int, int], *, keep: bool, guide: str = ""
+    ) -> None:
         self.done = 0
+        self._guide = guide
         self.interrupted = False
         self._steps = 0
         self._keep = keep
@@ -213,7 +227,9 @@ class MacoResults:
         count = len(names)
         scores = joined_scores(self._scores, self._steps)
         images, transparencies = self._images[:count], self._transparencies[:count]
-        return MacoBatch.of(images, transparencies, names, scores, self.interrupted)
+        return MacoBatch.of(
+            images, transparencies, names, scores, interrupted=self.interrupted, guide=self._guide
+        )
 
 
 def joined(parts: list[torch.Tensor]) -> torch.Tensor:

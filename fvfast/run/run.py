@@ -47,6 +47,8 @@ class Run:
     ----------
     shape
         (C, H, W) of the images.
+    guided_by
+        What guides the pictures, for people; empty without a guide.
     images_bar
         The bar that shows the steps of all batches; None for one of their own.
     """
@@ -64,6 +66,10 @@ class Run:
         if not isinstance(objective, Objective):
             raise TypeError(f"objective must be an Objective, got {type(objective).__name__}.")
         check_callback(callback)
+        self.guided_by = ""
+        if settings.guide is not None:
+            objective = settings.guide.guided(objective)
+            self.guided_by = settings.guide.origin
         self.objective = objective
         self.settings = settings
         self.progress = progress

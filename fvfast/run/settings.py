@@ -17,6 +17,7 @@ from fvfast._shared.checks import (
 )
 from fvfast.engine.precision import Precision, check_precision
 from fvfast.objectives import Objective
+from fvfast.objectives.guides import Guide
 from fvfast.parametrizations.base import Parametrization
 from fvfast.parametrizations.optimizers import OptimizerSpec, check_optimizer
 from fvfast.regularizers import Regularizer
@@ -55,6 +56,7 @@ class Settings(abc.ABC):
     seed: int = 0
     precision: Precision = None
     preset: str = "xplique"
+    guide: Guide | None = None
 
     function: ClassVar[str]
     """What the user called, for messages."""
@@ -71,6 +73,11 @@ class Settings(abc.ABC):
         check_optimizer(self.optimizer)
         check_precision(self.precision)
         find_preset(self.preset, self.presets)
+        if self.guide is not None and not isinstance(self.guide, Guide):
+            raise TypeError(
+                "guide must be a fvfast.Guide, such as Guide.from_images(objective, folder) gives; "
+                f"got {type(self.guide).__name__}."
+            )
         self._set(
             nb_steps=check_count(self.nb_steps, "nb_steps", 1),
             regularizers=tuple(_as_regularizers(self.regularizers)),  # an iterator is read once
@@ -103,6 +110,10 @@ class Settings(abc.ABC):
         if values["optimizer"] is None:
             values["optimizer"] = "default"
         values["regularizers"] = [_plain(one) for one in self.penalties]
+        if self.guide is None:
+            del values["guide"]
+        else:
+            values["guide"] = self.guide.described()
         return {name: _plain(value) for name, value in values.items()}
 
     def image_shape(self, objective: Objective) -> ImageShape:

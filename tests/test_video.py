@@ -1,0 +1,145 @@
+"""Films of runs: frames in order, of the right colors, and never half a file."""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+import torch
+from console import QUICK, draw, settings_of
+from console import _workplace as _workplace
+from PIL import Image, ImageSequence
+from torch import nn
+
+from fvfast import Objective, maco
+from fvfast.files.video import VideoWriter
+from fvfast.plot import save_video
+
+
+def read_film(path):
+    """All frames of a film, (M, H, W, 3)."""
+    if Path(path).suffix.lower() == ".gif":
+        with Image.open(path) as film:
+            frames = ImageSequence.Iterator(film)
+            return np.stack([np.asarray(frame.convert("RGB")) for frame in frames])
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(
+            [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(path), f"{folder}/%03d.png"],
+            check=True, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        return np.stack([np.asarray(Image.open(path)) for path in sorted(Path(folder).iterdir())])
+
+
+def gray_frames(count, size=(32, 48)):
+    """Pictures that become brighter."""
+    levels = torch.linspace(-1, 1, count)
+    return [torch.full((3, *size), level.item()) for level in levels]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".gif", ".GIF"])
+@pytest.mark.parametrize("size", [(32, 48), (31, 47)])
+def test_frames_are_those_of_the_pictures(tmp_path, suffix, size):
+    path = save_video(
+        tmp_path / "films" / f"film{suffix}", gray_frames(5, size), values_range=(-1, 1), fps=5
+    )
+    frames = read_film(path)
+    assert frames.shape == (5, size[0] + size[0] % 2, size[1] + size[1] % 2, 3)
+    # H.264 keeps brightness in 220 steps; a GIF of gray has each of its colors.
+    means = frames.reshape(5, -1).mean(1)
+    np.testing.assert_allclose(means, np.linspace(0, 255, 5), atol=3)
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+def test_the_range_of_all_pictures_is_the_default(tmp_path):
+    path = save_video(tmp_path / "film.gif", torch.stack(gray_frames(3)) * 7 + 2)
+    means = read_film(path).reshape(3, -1).mean(1)
+    np.testing.assert_allclose(means, [0, 127.5, 255], atol=1)
+
+
+def test_results_and_gray_pictures(tmp_path):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 2, 3)).eval()
+    objective = Objective.channel(network, 0, 1, input_shape=(1, 8, 8))
+    result = maco(objective, nb_steps=3, nb_crops=1, custom_shape=16, save_every=1, progress=False)
+    for images in (result, result.image):
+        path = save_video(tmp_path / "run.mp4", images, values_range=(-1, 1))
+        assert read_film(path).shape == (3, 16, 16, 3)
+
+
+def test_an_exception_keeps_the_frames_so_far(tmp_path):
+    def draw_and_fail(*frames):
+        with VideoWriter(tmp_path / "film.mp4") as film:
+            for frame in frames:
+                film.add(frame)
+            raise RuntimeError("stopped")
+
+    black = np.zeros((16, 16, 3), np.uint8)
+    with pytest.raises(RuntimeError, match="stopped"):
+        draw_and_fail(black, black + 255)
+    assert len(read_film(tmp_path / "film.mp4")) == 2
+    before = (tmp_path / "film.mp4").read_bytes()
+    with pytest.raises(RuntimeError, match="stopped"):
+        draw_and_fail()
+    assert (tmp_path / "film.mp4").read_bytes() == before
+
+
+def test_bad_arguments(tmp_path, monkeypatch):
+    frames = gray_frames(2)
+    for error, message, arguments in [
+        (ValueError, r"ends in \.mp4 or \.gif", ("film.avi", frames)),
+        (ValueError, "no picture", ("film.gif", [])),
+        (ValueError, "of one size", ("film.gif", [frames[0], frames[1][:, :5]])),
+        (ValueError, "1 or 3 channels", ("film.gif", torch.zeros(2, 4, 8, 8))),
+        (IsADirectoryError, "is a folder", (".", frames)),
+    ]:
+        with pytest.raises(error, match=message):
+            save_video(tmp_path / arguments[0], arguments[1])
+    with pytest.raises(ValueError, match="fps must be above 0, got 0"):
+        save_video(tmp_path / "film.gif", frames, fps=0)
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    with pytest.raises(ImportError, match=r"pip install 'fvfast\[video\]'"):
+        save_video(tmp_path / "film.mp4", frames)
+    assert not list(tmp_path.glob("*film*"))
+
+
+def test_the_command_films_each_step():
+    draw("--layer", "conv", "--channel", 0, "--video", "run.mp4", *QUICK)
+    assert len(read_film("run.mp4")) == 2
+    # The picture is there; its film is drawn again where it is missing.
+    Path("run.mp4").unlink()
+    draw("--layer", "conv", "--channel", 0, "--video", "run.mp4", *QUICK)
+    assert Path("run.mp4").exists()
+    draw("--layer", "conv", "--channel", "1,2", "--batch-size", 2, "--video", "run.gif", *QUICK)
+    films = sorted(path.name for path in Path().glob("run_*.gif"))
+    assert films == ["run_tiny_Channel_conv_1.gif", "run_tiny_Channel_conv_2.gif"]
+    result = draw("--layer", "conv", "--channel", 0, "--video", "run.avi", *QUICK, status=1)
+    assert "ends in .mp4 or .gif" in result.output
+
+
+def test_the_command_takes_guides(tmp_path):
+    unguided = draw("--layer", "conv", "--channel", 0, *QUICK)
+    assert unguided.exit_code == 0
+    path = next((tmp_path / "pictures").iterdir())
+    assert "guide" not in settings_of(path)
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    for number in range(3):
+        pixels = generator.integers(0, 255, (16, 16, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    guided = ["--guide", folder, "--guide-weight", 2, "--overwrite"]
+    draw("--layer", "conv", "--channel", 0, *guided, *QUICK)
+    guide = settings_of(path)["guide"]
+    assert (guide["kind"], guide["weight"]) == ("images", 2.0)
+    assert guide["of"] == f"3 images in {folder}"
+    for options, message in [
+        (["--guide", "nowhere"], "expected a folder of photographs"),
+        (["--guide", "batch_norm"], "no batch normalization"),
+    ]:
+        result = draw("--layer", "conv", "--channel", 0, *options, *QUICK, status=1)
+        assert message in result.output
+    result = draw("--layer", "conv", "--channel", 0, "--guide-weight", 1, *QUICK, status=2)
+    assert "--guide-weight weighs a guide" in result.output
