@@ -11,7 +11,7 @@ from benchmarks.harness import alternating_medians, copy_function
 from benchmarks.peers.scene import Scene
 from fvfast import Spectrum
 from fvfast.engine.memory import reused_memory
-from fvfast.objectives.scores import LayerScore
+from fvfast.objectives.layer_scores import LayerScore
 from fvfast.ops import phase_update_, random_crops
 from fvfast.ops.boxes import draw_boxes
 

@@ -208,7 +208,8 @@ def maco_batch(
     batch_size
         Images optimized at a time. Default: as many as make 64 crops, at least one. A callback
         sees one batch at a time, and ending a run ends its batch only. Fewer of its crops than that
-        go through the network at once where the memory does not hold their activations.
+        go through the network at once where the memory does not hold their activations. Images
+        that the objective scores together are never separated: whole groups of them are drawn.
     on_result
         Called with each batch as soon as it is finished, which for a whole layer is long before the
         last one is.

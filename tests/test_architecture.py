@@ -178,9 +178,14 @@ def public_functions():
             elif inspect.isclass(value):
                 yield from (
                     (f"{module}.{name}.{method}", member)
-                    for method, member in inspect.getmembers(value, inspect.isfunction)
-                    if not method.startswith("_") and member.__module__.startswith("fvfast")
+                    for method, member in inspect.getmembers(value, inspect.isroutine)
+                    if not method.startswith("_") and is_of_fvfast(member)
                 )
+
+
+def is_of_fvfast(member):
+    """Whether a method is written here, as a function or for the class."""
+    return (getattr(member, "__module__", None) or "").startswith("fvfast")
 
 
 def documented(docstring, heading):

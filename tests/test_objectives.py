@@ -9,7 +9,7 @@ from torch import nn
 
 from fvfast import Objective
 from fvfast.losses import dot_cossim
-from fvfast.objectives.scores import LayerScore
+from fvfast.objectives.layer_scores import LayerScore
 
 INPUT = (3, 20, 20)
 

@@ -42,6 +42,8 @@ class Engine:
         Whether the scores call functions of the user.
     seed
         Decides what the network draws for itself.
+    group
+        How many images, next to each other, are scored together.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Engine:
         graphs: CudaGraphs,
         runs_user_code: bool,
         seed: int = 0,
+        group: int = 1,
     ) -> None:
         self.tapped = tapped
         self.plan = plan
@@ -64,6 +67,7 @@ class Engine:
         self._form = form
         self._make_scorer = make_scorer
         self._name = name
+        self._group = group
         self._passes = self._make_passes(make_scorer)
         self._runs: dict[tuple[int, bool], Pass] = {}
         self._repeated: list[RepeatedPass] = []
@@ -153,7 +157,9 @@ class Engine:
         return self._graphs.why_not(self.tapped.model, device, runs_user_code=self.runs_user_code)
 
     def _make_passes(self, make_scorer: MakeScorer) -> Passes:
-        return Passes(make_scorer, self._name, self.plan.views_per_pass, self.plan.gradient_scale)
+        return Passes(
+            make_scorer, self._name, self.plan.views_per_pass, self.plan.gradient_scale, self._group
+        )
 
     def _pass(
         self, passes: Passes, views: torch.Tensor, count: int, join_activations: bool
@@ -210,6 +216,7 @@ def kept_engine(
     store: FormStore,
     seed: int = 0,
     thorough: bool = True,
+    group: int = 1,
 ) -> Iterator[Engine]:
     """Run a network in the form of an earlier run, or choose a form and keep it for later runs.
 
@@ -218,7 +225,7 @@ def kept_engine(
     tapped
         The network, frozen and in evaluation mode.
     views
-        (B, C, h, w): views of the first image, like those of the run.
+        (M*K, C, h, w): views of the first group of images, like those of the run.
     make_scorer, name, runs_user_code
         See `running_engine`.
     precision
@@ -229,29 +236,31 @@ def kept_engine(
         Decides what the network draws for itself.
     thorough
         See `fvfast.engine.rewrite.kept_forms.KeptForm.serves`.
+    group
+        M, how many images, next to each other, are scored together.
 
     Raises
     ------
     ValueError
         See `make_plan` and `check_preprocess`.
     """
-    model, first = tapped.model, make_scorer(0, 1)
-    key = key_of(tapped, views, precision)
+    model, first = tapped.model, make_scorer(0, group)
+    key = key_of(tapped, views, precision, group)
     form = None if model is None or key is None else store.take(model, key)
     # The run must be the same however many forms were tried before it.
     with preserved(model):
-        if form is None or not form.serves(tapped, first, views, thorough=thorough):
+        if form is None or not form.serves(tapped, first, views, group, thorough=thorough):
             if tapped.preprocess is not None:
                 check_preprocess(tapped.preprocess, tuple(views.shape[1:]), views.device)
-            form = choose_form(tapped, first, views, name, precision)
+            form = choose_form(tapped, first, views, name, precision, group)
     plan = form.plan_for(first, views.device)
     if plan.views_per_pass is not None and plan.views_per_pass < len(views):
-        # Not even the views of one image fit: free what is kept for other networks.
+        # Not even the views of one group fit: free what is kept for other networks.
         free_memory(views.device)
         plan = plan.for_run(first, views.device)
     with _installed(
         tapped, form, plan, make_scorer, name,
-        graphs=store.graphs, runs_user_code=runs_user_code, seed=seed,
+        graphs=store.graphs, runs_user_code=runs_user_code, seed=seed, group=group,
     ) as engine:  # fmt: skip
         yield engine
     # Not reached after an exception, which may have left the form half changed.

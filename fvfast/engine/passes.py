@@ -38,6 +38,9 @@ class Passes:
     gradient_scale
         Factor on the scores during the network's backward pass, for types that cannot hold small
         gradients. The results are divided by it again.
+    group
+        How many images, next to each other, are scored together: their scores need the outputs of
+        all of them.
     """
 
     def __init__(
@@ -46,11 +49,13 @@ class Passes:
         name: str,
         views_per_pass: int | None = None,
         gradient_scale: float = 1.0,
+        group: int = 1,
     ) -> None:
         self.make_scorer = make_scorer
         self.name = name
         self.views_per_pass = views_per_pass
         self.gradient_scale = gradient_scale
+        self.group = group
         self._scorers: dict[tuple[int, int], Scorer] = {}
         self.takes_one_view = False
         self._takes_batches = False
@@ -136,15 +141,15 @@ class Passes:
         self, network: Network, views: torch.Tensor, count: int, size: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
         crops = len(views) // count
-        images = max(1, size // crops)
+        images = max(1, size // (crops * self.group)) * self.group
         if images >= count and size >= len(views):
             return self._one_pass(network, views, 0, count)
         parts = []
         for first in range(0, count, images):
             last = min(first + images, count)
             part = views[first * crops : last * crops]
-            if size < crops:
-                parts.append(self._split_image(network, part, first, size))
+            if size < crops * self.group:
+                parts.append(self._split_group(network, part, first, last, size))
             else:
                 parts.append(self._one_pass(network, part, first, last))
         scores, gradients = zip(*parts, strict=True)
@@ -158,18 +163,19 @@ class Passes:
         (gradient,) = opened(torch.autograd.grad, scores.sum() * self.gradient_scale, views)
         return scores.detach(), self._unscaled(gradient)
 
-    def _split_image(
-        self, network: Network, views: torch.Tensor, image: int, size: int
+    def _split_group(
+        self, network: Network, views: torch.Tensor, first: int, last: int, size: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Run one image whose views do not fit at once: forward in parts, then forward and back.
+        """Run a group whose views do not fit at once: forward in parts, then forward and back.
 
-        A score may combine the views of an image in any way, so its gradient needs the outputs of
-        all views first. These are small, unlike what is kept for a backward pass.
+        A score may combine the views of a group in any way, and without groups those of an image,
+        so its gradient needs the outputs of all views first. These are small, unlike what is kept
+        for a backward pass.
         """
         with torch.no_grad():
             outputs = [network(part) for part in views.split(size)]
         whole = [torch.cat(tensors).requires_grad_() for tensors in zip(*outputs, strict=True)]
-        scores = self._score(whole, image, image + 1)
+        scores = self._score(whole, first, last)
         cotangents = torch.autograd.grad(
             scores.sum() * self.gradient_scale, whole, allow_unused=True, materialize_grads=True
         )

@@ -163,6 +163,29 @@ def neuron_coordinates(unit: int | tuple[int, ...], layer: Layer) -> tuple[int, 
     )
 
 
+def position_of(position: Any, layer: Layer, channel_axis: int) -> tuple[int, ...]:
+    """Return the coordinates of a position of a layer, counted from 0; the middle for None.
+
+    Raises
+    ------
+    TypeError
+        The coordinates are not integers.
+    ValueError
+        They are out of range, or of another number than the axes besides that of the channels.
+    """
+    sizes = [size for axis, size in enumerate(layer.shape) if axis != channel_axis]
+    if position is None:
+        return tuple(size // 2 for size in sizes)
+    place = as_ids(position, "position")
+    if len(place) != len(sizes):
+        raise ValueError(
+            f"position: layer {layer.name!r} has an output of {layer.shape} with its channels on "
+            f"axis {channel_axis}: expected {len(sizes)} coordinates, got {tuple(place)}."
+        )
+    what = f"position of layer {layer.name!r} with output {layer.shape}"
+    return tuple(check_index(index, size, what) for index, size in zip(place, sizes, strict=True))
+
+
 def find_channel_axis(layer: Layer, axis: int | None) -> int:
     """Axis of the channels: the one given, else the one inferred from the network.
 

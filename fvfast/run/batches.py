@@ -34,9 +34,7 @@ def draw_batches(
             "keep=False keeps no image: pass on_result=, a function that takes each batch, for "
             "example to save it."
         )
-    if batch_size is None:
-        batch_size = max(1, VIEWS_PER_BATCH // run.settings.views_per_image)
-    batch_size = check_count(batch_size, "batch_size", 1)
+    batch_size = _whole_groups(run, batch_size)
     count = len(run.objective.combination_names)
     results = MacoResults(count, run.shape, keep=keep, guide=run.guided_by)
     run.prepare(min(batch_size, count), function="maco_batch")
@@ -63,6 +61,22 @@ def draw_batches(
                 results.interrupted = True
                 break
     return results.whole()
+
+
+def _whole_groups(run: Run, batch_size: int | None) -> int:
+    """Return how many images are drawn together: whole groups of those scored together."""
+    group = run.objective.group_size
+    if batch_size is None:
+        asked = max(1, VIEWS_PER_BATCH // run.settings.views_per_image)
+    else:
+        asked = check_count(batch_size, "batch_size", 1)
+        if asked < group:
+            warn_user(
+                f"batch_size={asked} is less than the {group} images that the objective scores "
+                f"together: {group} are drawn at a time.",
+                UserWarning,
+            )
+    return max(1, asked // group) * group
 
 
 @contextlib.contextmanager

@@ -81,19 +81,36 @@ class MacoSettings(Settings):
 
     def advice(self, view_size: tuple[int, int]) -> str:
         """Say that a network with small inputs is shown crops; empty if it is not."""
-        at = self.schedule("box_size")
-        assert at is not None
-        first, last = at(0), at(self.nb_steps - 1)
-        if not self.nb_crops or min(view_size) >= SMALL_INPUT or (first + last) / 2 >= LARGE_BOX:
+        boxes = self._small_boxes()
+        if not boxes or min(view_size) >= SMALL_INPUT:
             return ""
         height, width = view_size
-        boxes = f"{first:.0%}" if first == last else f"{first:.0%} to {last:.0%}"
         return (
             f"{self.function}: the network takes images of {height} x {width}, and is shown crops "
             f"of {boxes} of the image. Networks with inputs that small have "
             'rarely learned from crops, and may not recognize the result. Use preset="small" or '
             "nb_crops=0, which show the whole image."
         )
+
+    def advice_on_positions(self) -> str:
+        """Say that crops are compared with a whole photograph; empty if they are not."""
+        boxes = self._small_boxes()
+        if not boxes:
+            return ""
+        return (
+            f"{self.function}: the objective compares the picture with a whole photograph, "
+            f"position by position, but the network is shown crops of {boxes} of the picture. Use "
+            f"nb_crops=0, which shows the whole picture, or box_size of at least {LARGE_BOX:.0%}."
+        )
+
+    def _small_boxes(self) -> str:
+        """Describe boxes that are smaller than the image; empty if there are none."""
+        at = self.schedule("box_size")
+        assert at is not None
+        first, last = at(0), at(self.nb_steps - 1)
+        if not self.nb_crops or (first + last) / 2 >= LARGE_BOX:
+            return ""
+        return f"{first:.0%}" if first == last else f"{first:.0%} to {last:.0%}"
 
     @property
     def smallest_view_type(self) -> torch.dtype:

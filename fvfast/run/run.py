@@ -70,6 +70,7 @@ class Run:
         if settings.guide is not None:
             objective = settings.guide.guided(objective)
             self.guided_by = settings.guide.origin
+        _check_range(objective, settings)
         self.objective = objective
         self.settings = settings
         self.progress = progress
@@ -118,6 +119,8 @@ class Run:
             )
         if advice := self.settings.advice(self._view_size):
             warn_user(advice, UserWarning)
+        if self.objective.compares_positions and (advice := self.settings.advice_on_positions()):
+            warn_user(advice, UserWarning)
         self._parametrize = self.settings.parametrize(self.shape, progress=self.progress)
 
     def draw(self, combinations: Sequence[int], save_every: int | None = None) -> Ascent:
@@ -133,7 +136,7 @@ class Run:
             borrowed(self.objective.model, self.device) as device,
         ):
             tapped, scorer, names, _ = self.objective.compile(combinations)
-            identities = [image_identity(name) for name in names]
+            identities = [image_identity(one) for one in self.objective.seed_names(combinations)]
             parametrization = self._parametrize(identities, device)
             batch = _Batch(self, combinations, tapped, scorer, names, identities, parametrization)
             with EngineAtFirstUse(batch.start) as engine:
@@ -160,6 +163,7 @@ class _Batch:
         self._scorer = scorer
         self._names = names
         self._identities = identities
+        self._group = run.objective.group_size
         self._parametrization = parametrization
         self._learning_rate_at = run.settings.learning_rate_at
         if self._learning_rate_at is not None:
@@ -202,13 +206,14 @@ class _Batch:
         return BarOfSteps(self._names, nb_steps, progress=self._run.progress, label=label)
 
     def start(self, views: torch.Tensor) -> contextlib.AbstractContextManager[Engine]:
-        """Return the engine, whose form is chosen with one view."""
+        """Return the engine, whose form is chosen with views of the first group of images."""
         # Between the batches of one call only a callback could change the network.
         thorough, self._run._has_started = not self._run._has_started, True
         return kept_engine(
             self._tapped, views, self._scorer_of_part, self._names[0], self._settings.precision,
             runs_user_code=self._run.objective.runs_user_code,
             store=self._run._forms, seed=self._settings.seed, thorough=thorough,
+            group=self._group,
         )  # fmt: skip
 
     def _scorer_of_part(self, first: int, last: int) -> Scorer:
@@ -259,11 +264,11 @@ class _Batch:
         if not make.are_functions:
             images = self._parametrization.image()
             views = make(images, identities, step, self._transparency)
-            return running(views[:1]), images, views
+            return running(views[: self._group]), images, views
         if not running.is_running:
             with torch.no_grad():
-                image = self._parametrization.render()[:1]
-                first = make(image, identities[:1], 0, torch.zeros_like(image))
+                group = self._parametrization.render()[: self._group]
+                first = make(group, identities[: self._group], 0, torch.zeros_like(group))
             running(first)
         engine = running()
         images = self._parametrization.image()
@@ -272,6 +277,17 @@ class _Batch:
             dtype=engine.views_dtype, memory_format=engine.views_format,
         )  # fmt: skip
         return engine, images, views
+
+
+def _check_range(objective: Objective, settings: Settings) -> None:
+    """Raise ValueError where photographs were shown in another range than images are made in."""
+    low, high = settings.values_range
+    for its_low, its_high in objective.values_ranges - {(low, high)}:
+        raise ValueError(
+            f"{settings.function}: images are made in values_range=({low:g}, {high:g}), but the "
+            f"photograph of the objective was shown to the network in ({its_low:g}, {its_high:g}). "
+            "Give the same values_range, the one that the network takes, to both."
+        )
 
 
 def _penalty(regularizer: Regularizer, images: torch.Tensor) -> torch.Tensor:

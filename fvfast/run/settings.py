@@ -150,6 +150,10 @@ class Settings(abc.ABC):
         """Say what does not suit a network that takes images (h, w); empty if nothing."""
         return ""
 
+    def advice_on_positions(self) -> str:
+        """Say that views do not show the image as a photograph was; empty if they do."""
+        return ""
+
     @abc.abstractmethod
     def parametrize(self, shape: ImageShape, *, progress: bool) -> Parametrize:
         """Return what makes the parametrization of images of this shape; may take long."""

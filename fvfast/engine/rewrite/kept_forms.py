@@ -67,13 +67,19 @@ class KeptForm:
         return self.plan if self.last_use == 0 else self.plan.for_run(scorer, device)
 
     def serves(
-        self, tapped: TappedModel, scorer: Scorer, views: torch.Tensor, *, thorough: bool = True
+        self,
+        tapped: TappedModel,
+        scorer: Scorer,
+        views: torch.Tensor,
+        images: int = 1,
+        *,
+        thorough: bool = True,
     ) -> bool:
         """Whether the network can still run in this form.
 
         Parameters
         ----------
-        tapped, scorer, views
+        tapped, scorer, views, images
             See `fvfast.engine.rewrite.plan.make_plan`.
         thorough
             Whether to check more than hooks and versions: the values that were copied and, by
@@ -90,7 +96,7 @@ class KeptForm:
         if not self.plan.form.joined:
             return True
         try:
-            convolutions = record(tapped, scorer, views)
+            convolutions = record(tapped, scorer, views, images)
         except Exception as error:  # noqa: BLE001 (planning raises it again, with advice)
             _log.info("the form of %s is chosen again: %s", type(tapped.model).__name__, error)
             return False
@@ -189,7 +195,9 @@ SHARED = FormStore()
 when_memory_is_needed(SHARED.clear)
 
 
-def key_of(tapped: TappedModel, views: torch.Tensor, precision: Precision) -> Hashable:
+def key_of(
+    tapped: TappedModel, views: torch.Tensor, precision: Precision, images: int = 1
+) -> Hashable:
     """Return a key for all that a form depends on besides the network; None if there is none."""
     try:
         preprocess = identity(tapped.preprocess)
@@ -200,15 +208,20 @@ def key_of(tapped: TappedModel, views: torch.Tensor, precision: Precision) -> Ha
         for layer in tapped.layers
     )
     return (
-        layers, preprocess, precision,
+        layers, preprocess, precision, images,
         views.shape[1:], views.dtype, views.device,
     )  # fmt: skip
 
 
 def choose_form(
-    tapped: TappedModel, scorer: Scorer, views: torch.Tensor, name: str, precision: Precision
+    tapped: TappedModel,
+    scorer: Scorer,
+    views: torch.Tensor,
+    name: str,
+    precision: Precision,
+    images: int = 1,
 ) -> KeptForm:
     """Choose how to run a network; see `fvfast.engine.rewrite.plan.make_plan`."""
-    plan, running = Planner(tapped, scorer, views, name).plan(precision)
+    plan, running = Planner(tapped, scorer, views, name, images=images).plan(precision)
     _log.info("chose the form in which the network runs for %s: %s", name, plan.form)
     return KeptForm(tapped.model, plan, running)

@@ -22,7 +22,7 @@ from fvfast.engine.rewrite.recording import Convolution, record_convolutions
 from fvfast.engine.taps import TappedModel
 
 PROBE_VIEWS = 4
-"""How many views are run to try a form."""
+"""How many views are run to try a form: at least one of each image."""
 
 SAME = 1e-3
 """Largest difference between two forms in the network's own type, relative to its outputs.
@@ -121,7 +121,12 @@ class Plan:
 
 
 def make_plan(
-    tapped: TappedModel, scorer: Scorer, views: torch.Tensor, name: str, precision: Precision
+    tapped: TappedModel,
+    scorer: Scorer,
+    views: torch.Tensor,
+    name: str,
+    precision: Precision,
+    images: int = 1,
 ) -> Plan:
     """Choose how to run a network, by running it on a few views.
 
@@ -130,23 +135,27 @@ def make_plan(
     tapped
         The network, frozen and in evaluation mode (`fvfast.engine.borrowing.state.borrowed`).
     scorer
-        Scores the outputs of one image's views.
+        Scores the outputs of the images' views.
     views
-        (B, C, h, w): views of one image.
+        (M*K, C, h, w): views of M images.
     name
         Of the objective, for messages.
     precision
         See `fvfast.maco`.
+    images
+        M: one, or all that are scored together.
 
     Raises
     ------
     ValueError
         The network does not run in this precision, or the score does not depend on the views.
     """
-    return Planner(tapped, scorer, views, name).plan(precision)[0]
+    return Planner(tapped, scorer, views, name, images=images).plan(precision)[0]
 
 
-def record(tapped: TappedModel, scorer: Scorer, views: torch.Tensor) -> list[Convolution]:
+def record(
+    tapped: TappedModel, scorer: Scorer, views: torch.Tensor, images: int = 1
+) -> list[Convolution]:
     """Find the convolutions of a network and what can be joined to each, by running one view.
 
     Parameters
@@ -154,18 +163,36 @@ def record(tapped: TappedModel, scorer: Scorer, views: torch.Tensor) -> list[Con
     tapped
         The network, frozen and in evaluation mode.
     scorer
-        Scores the outputs of one image's views.
+        Scores the outputs of the images' views.
     views
-        (B, C, h, w); the first one is run.
+        (M*K, C, h, w): views of M images; the first one of each is run.
+    images
+        M.
     """
     assert tapped.model is not None
+    first = some_views(views, images, 1)
 
     def run() -> list[torch.Tensor]:
         with drawn_from(0, 0, views.device):
-            outputs = tapped(views[:1])
+            outputs = tapped(first)
             return [*outputs, scorer(outputs)]
 
     return record_convolutions(tapped.model, run)
+
+
+def some_views(views: torch.Tensor, images: int, most: int) -> torch.Tensor:
+    """Return the first views of each of several images, as many of each, and at least one.
+
+    Parameters
+    ----------
+    views
+        (M*K, C, h, w).
+    images
+        M.
+    most
+        How many views to return, unless M is more.
+    """
+    return views.unflatten(0, (images, -1))[:, : max(1, most // images)].flatten(0, 1)
 
 
 def fitting_views(bytes_per_view: float, free: int | None) -> int | None:
@@ -237,11 +264,13 @@ class Planner:
     tapped
         The network, frozen and in evaluation mode.
     scorer
-        Scores the outputs of one image's views.
+        Scores the outputs of the images' views.
     views
-        (B, C, h, w), views of one image.
+        (M*K, C, h, w), views of M images.
     name
         Of the objective, for messages.
+    images
+        M: one, or all that are scored together.
     available
         Says how many bytes are free on a device, or None.
     """
@@ -253,12 +282,14 @@ class Planner:
         views: torch.Tensor,
         name: str,
         *,
+        images: int = 1,
         available: Callable[[torch.device], int | None] = available_memory,
     ) -> None:
         self.tapped = tapped
         self._available = available
-        self.views = views[:PROBE_VIEWS].detach()
-        self.passes = Passes(lambda _first, _last: scorer, name)
+        self.images = images
+        self.views = some_views(views, images, PROBE_VIEWS).detach()
+        self.passes = Passes(lambda _first, _last: scorer, name, group=images)
         self.convolutions: list[Convolution] = []
         self.notes: list[str] = []
         self.gradient_scale = 1.0
@@ -318,7 +349,9 @@ class Planner:
     def _fastest_same(self, own: _Trial) -> _Trial:
         """Return the first form, from the fastest on, that gives the network's own results."""
         try:
-            self.convolutions = record(self.tapped, self.passes.make_scorer(0, 1), self.views)
+            self.convolutions = record(
+                self.tapped, self.passes.make_scorer(0, 1), self.views, self.images
+            )
         except Exception as error:  # noqa: BLE001 (the network can still run as it is)
             self.notes.append(f"joined convolutions: {_brief(error)}")
             return own
@@ -440,7 +473,7 @@ class Planner:
             running.context(self.views.device),
             drawn_from(0, 0, self.views.device),
         ):
-            scores, gradient = self.passes.run(network, self.views, 1)
+            scores, gradient = self.passes.run(network, self.views, self.images)
         if all(layer.module is None for layer in self.tapped.layers):
             # No layer was read: the score itself calls the network.
             outputs.append(scores)
