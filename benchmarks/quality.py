@@ -1,27 +1,30 @@
 """Measures score and transferability of pictures against the seconds that they took.
 
-Run with ``python -m benchmarks.quality``. Each class, seed and recipe is one run of `fvfast.maco`
-on EfficientNet-Lite0 with its ImageNet weights. Pictures are copied at several steps, with the
-clock stopped, and judged afterwards over the evaluation crops of `fvfast.evaluation.metrics`: by
-the mean logit of the class in Lite0, and its rank and probability in Lite1 and Lite2, which had no
-part in it. A picture from the middle of a run is not what a shorter run would give, because
-schedules span the whole run: for that, make a recipe with fewer steps.
+Run with ``python -m benchmarks.quality``. Each class, seed and recipe is one run of `fvfast.maco`,
+`fvfast.optimize`, or the own code of Xplique or Horama (method=xplique, method=horama; see ``make
+bench-peers``) on EfficientNet-Lite0 with its ImageNet weights. Pictures are copied at several
+steps, with the clock stopped, and judged afterwards over the evaluation crops of
+`fvfast.evaluation.metrics`: by the mean logit of the class in Lite0, and its rank and probability
+in Lite1 and Lite2, which had no part in it. A picture from the middle of a run is not what a
+shorter run would give, because schedules span the whole run: for that, make a recipe with fewer
+steps.
 
 Each finished run is appended to the results at once. Runs whose results exist with the same
 settings are not repeated.
 """
 
 import argparse
+import contextlib
 import csv
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from matplotlib.figure import Figure
 
 from benchmarks.harness import RESULTS, machine
+from benchmarks.quality_artists import Artist, artist_of, class_name
 from benchmarks.quality_recipes import (
     CLASS_LISTS,
     RECIPES,
@@ -30,13 +33,10 @@ from benchmarks.quality_recipes import (
     parse_recipe,
 )
 from benchmarks.quality_report import curves_of, plot_curves, print_summary, shared
-from benchmarks.stopwatch import Stopwatch
-from fvfast import Objective, maco
-from fvfast.cli.stopping import StopRequest, stop_on_signals
+from fvfast.cli.stopping import stop_on_signals
 from fvfast.cli.terminal import console
 from fvfast.evaluation.metrics import evaluation_boxes, mean_logit, transferability
 from fvfast.models import LoadedModel, load_model
-from fvfast.run.loop import StepReport
 
 ARTIST = "efficientnet_lite0"
 JUDGES = ("efficientnet_lite1", "efficientnet_lite2")
@@ -57,87 +57,6 @@ KEY = (
 Row = dict[str, Any]
 
 
-def checkpoint_steps(nb_steps: int, count: int) -> list[int]:
-    """Return after how many steps pictures are copied: in equal ratios from 1/16 of the run on."""
-    if count == 1:
-        return [nb_steps]
-    spread = np.geomspace(max(1.0, nb_steps / 16), nb_steps, count)
-    return sorted({*(int(step) for step in spread.round()), nb_steps})
-
-
-def draw(
-    recipe: Recipe,
-    artist: LoadedModel,
-    class_index: int,
-    seed: int,
-    *,
-    checkpoints: int,
-    precision: str | None,
-    stop: StopRequest,
-) -> list[tuple[Row, torch.Tensor]]:
-    """Run a recipe once.
-
-    Returns
-    -------
-    pictures
-        For each checkpoint that was reached, its step and times, and the picture (1, C, H, W).
-    """
-    objective = class_objective(artist, class_index)
-    steps = checkpoint_steps(recipe.nb_steps, checkpoints)
-    pictures: list[tuple[Row, torch.Tensor]] = []
-    watch = Stopwatch()
-
-    def take(report: StepReport) -> bool:
-        if report.step + 1 in steps:
-            watch.stop()
-            times = {
-                "step": report.step + 1,
-                "seconds": round(watch.seconds, 4),
-                "cpu_seconds": round(watch.cpu_seconds, 4),
-                "other_load_percent": watch.other_load_percent(),
-            }
-            pictures.append((times, report.images.detach().cpu().clone()))
-            watch.start()
-        return bool(stop)
-
-    watch.start()
-    run_maco(recipe, objective, artist, precision=precision, seed=seed, callback=take)
-    return pictures
-
-
-def class_objective(artist: LoadedModel, index: int) -> Objective:
-    """Make the objective of a class, as the command line does."""
-    return Objective.neuron(
-        artist.model, -1, index, names=class_name(artist, index),
-        input_shape=artist.input_shape, preprocess=artist.preprocess,
-    )  # fmt: skip
-
-
-def run_maco(
-    recipe: Recipe,
-    objective: Objective,
-    artist: LoadedModel,
-    *,
-    precision: str | None,
-    seed: int,
-    callback: Callable[[StepReport], bool],
-) -> None:
-    """Call `fvfast.maco` with a recipe's settings."""
-    settings = dict(recipe.arguments)
-    if precision is not None:
-        settings["precision"] = precision
-    maco(
-        objective, values_range=artist.values_range, seed=seed, progress=False, callback=callback,
-        **settings,
-    )  # fmt: skip
-
-
-def warm_up(recipe: Recipe, artist: LoadedModel, precision: str | None) -> None:
-    """Take one step, so that setup on first use does not count as the recipe's time."""
-    objective = class_objective(artist, 0)
-    run_maco(recipe, objective, artist, precision=precision, seed=0, callback=lambda _report: True)
-
-
 def judge(
     image: torch.Tensor,
     class_index: int,
@@ -154,11 +73,6 @@ def judge(
         row[f"{short}_rank"] = int(seen.ranks[0, column])
         row[f"{short}_probability"] = float(f"{seen.probabilities[0, column].item():.5g}")
     return row
-
-
-def class_name(loaded: LoadedModel, index: int) -> str:
-    """Return the name of a class, or its index if names are not known."""
-    return loaded.categories[index] if loaded.categories else f"class {index}"
 
 
 def key_of(row: Row) -> tuple[str, ...]:
@@ -303,7 +217,7 @@ def run_all(arguments: argparse.Namespace, rows: list[Row]) -> set[tuple[str, ..
     # Other copies of the networks: a run may keep the artist's in another precision.
     judges = [load_model(name) for name in (ARTIST, *JUDGES)]
     done = {key_of(row) for row in rows}
-    warm: set[str] = set()
+    artists: dict[str, Artist] = {}
     # The recipes take turns, so that a busy hour of the machine affects all of them alike.
     try:
         classes = class_indices(arguments.classes, artist)
@@ -316,7 +230,9 @@ def run_all(arguments: argparse.Namespace, rows: list[Row]) -> set[tuple[str, ..
         for recipe in arguments.all_recipes
     ]
     wanted: set[tuple[str, ...]] = set()
-    with stop_on_signals() as stop, stop.after_the_step():
+    with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(stop_on_signals())
+        stack.enter_context(stop.after_the_step())
         for number, (index, seed, recipe) in enumerate(plan, 1):
             run: Row = {
                 **machine(),
@@ -338,13 +254,14 @@ def run_all(arguments: argparse.Namespace, rows: list[Row]) -> set[tuple[str, ..
                 continue
             if stop:
                 continue
-            if recipe.name not in warm:
-                warm_up(recipe, artist, arguments.precision)
-                warm.add(recipe.name)
-            pictures = draw(
-                recipe, artist, index, seed, checkpoints=arguments.checkpoints,
-                precision=arguments.precision, stop=stop,
-            )  # fmt: skip
+            if recipe.name not in artists:
+                artists[recipe.name] = stack.enter_context(
+                    artist_of(
+                        recipe, artist, checkpoints=arguments.checkpoints,
+                        precision=arguments.precision, threads=arguments.threads,
+                    )
+                )  # fmt: skip
+            pictures = artists[recipe.name].draw(index, seed, lambda: bool(stop))
             taken = pictures[-1][0]["step"] if pictures else 0
             if taken < recipe.nb_steps:
                 out.print(f"{label}: ended before its last step, not recorded")

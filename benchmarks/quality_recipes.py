@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from fvfast import Geometric, Linear, maco
+from fvfast import Geometric, Linear, maco, optimize
 from fvfast.parametrizations.optimizers import KerasNadam
-from fvfast.run.presets import Preset, find_preset
+from fvfast.run.presets import OPTIMIZE_PRESETS, PRESETS, Preset, find_preset
 
 # Recipes are tuned on the first list and judged on the second, so no class may be in both.
 TUNING_CLASSES = ("goldfish", "castle", "daisy", "grand piano")
@@ -25,27 +25,38 @@ UNSEEN_CLASSES = (
     "hourglass",
     "sports car",
 )
-CLASS_LISTS = {"tuning": TUNING_CLASSES, "unseen": UNSEEN_CLASSES}
+# Every twentieth class, for tables whose numbers are to mean something.
+FIFTY_CLASSES = tuple(str(index) for index in range(9, 1000, 20))
+CLASS_LISTS = {"tuning": TUNING_CLASSES, "unseen": UNSEEN_CLASSES, "fifty": FIFTY_CLASSES}
 
 BASELINE = "xplique"
 """The recipe with which the others are compared."""
 
-# Arguments of maco that the benchmark sets itself.
-_RESERVED = {"objective", "seed", "progress", "callback", "save_every", "values_range"}
+FUNCTIONS: Mapping[str, Callable[..., Any]] = {"maco": maco, "optimize": optimize}
+"""Methods of fvfast, which take all arguments."""
+PEERS = ("xplique", "horama")
+"""Libraries whose own code draws by their own recipe, in a number of steps."""
+_PRESETS: Mapping[str, Mapping[Any, Preset]] = {"maco": PRESETS, "optimize": OPTIMIZE_PRESETS}
+
+# Arguments that the benchmark sets itself.
+_RESERVED = {"objective", "seed", "progress", "callback", "save_every", "values_range", "device"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """Settings of `fvfast.maco` under a name.
+    """Settings of a method under a name.
 
     Attributes
     ----------
     arguments
-        Keyword arguments of `fvfast.maco`; the preset gives the others.
+        Keyword arguments of the method; the preset gives the others.
+    method
+        One of `FUNCTIONS` or `PEERS`.
     """
 
     name: str
     arguments: Mapping[str, Any]
+    method: str = "maco"
 
     @property
     def preset(self) -> str:
@@ -55,11 +66,13 @@ class Recipe:
     @property
     def nb_steps(self) -> int:
         """Number of steps of a run."""
-        return number_of_steps(self.arguments)
+        return number_of_steps(self.arguments, self.method)
 
     def settings(self) -> str:
         """Return all settings as JSON, with those of the preset, to tell versions apart."""
-        preset = find_preset(self.preset)
+        if self.method in PEERS:
+            return json.dumps({"method": self.method, "nb_steps": self.nb_steps})
+        preset = find_preset(self.preset, _PRESETS[self.method])
         usual = Preset()
         rest = {
             field.name: getattr(preset, field.name)
@@ -70,6 +83,8 @@ class Recipe:
         rest.pop("arguments", None)
         settings = {**rest, **preset.arguments_with(self.arguments)}
         settings.pop("values_range", None)  # the network's own is used instead
+        if self.method != "maco":
+            settings["method"] = self.method
         return json.dumps({key: _plain(settings[key]) for key in sorted(settings)})
 
 
@@ -77,6 +92,8 @@ RECIPES: dict[str, Mapping[str, Any]] = {
     BASELINE: {"preset": "xplique"},
     "horama": {"preset": "horama"},
     "fast": {"preset": "fast"},
+    "optimize": {"method": "optimize"},
+    "lucid": {"method": "optimize", "preset": "lucid"},
 }
 """Known recipes. All of them, even Horama's, are run with the network's own values_range."""
 
@@ -120,7 +137,7 @@ def find_recipe(name: str) -> Recipe:
             f"there is no recipe {name!r}; expected {', '.join(RECIPES)}, or one of your own: "
             "--recipe 'NAME:nb_steps=128,nb_crops=16'."
         )
-    return Recipe(name, RECIPES[name])
+    return _recipe(name, RECIPES[name])
 
 
 def parse_recipe(text: str) -> Recipe:
@@ -130,8 +147,10 @@ def parse_recipe(text: str) -> Recipe:
     ----------
     text
         A name, a colon, and arguments of `fvfast.maco` in Python's syntax: numbers, tuples, words
-        (a preset, a precision), ``linear(first, last)`` and ``geometric(first, last)`` for
-        schedules over all steps, ``nadam(lr)`` and ``adam(lr)`` for optimizers.
+        (a preset, a precision), method=optimize for arguments of `fvfast.optimize`, method=xplique
+        or method=horama for that library's own code, which takes nb_steps alone,
+        ``linear(first, last)`` and ``geometric(first, last)`` for schedules over all steps,
+        ``nadam(lr)`` and ``adam(lr)`` for optimizers.
 
     Raises
     ------
@@ -150,20 +169,42 @@ def parse_recipe(text: str) -> Recipe:
         call = None
     if not isinstance(call, ast.Call) or call.args or any(k.arg is None for k in call.keywords):
         raise ValueError(f"the recipe {text!r} is not understood; expected NAME:argument=value,...")
-    known = [key for key in inspect.signature(maco).parameters if key not in _RESERVED]
     nodes = {str(keyword.arg): keyword.value for keyword in call.keywords}
+    method = _value(name, "method", nodes["method"]) if "method" in nodes else "maco"
+    if method not in (*FUNCTIONS, *PEERS):
+        raise ValueError(
+            f"recipe {name!r} has the method {method!r}; expected one of "
+            f"{', '.join((*FUNCTIONS, *PEERS))}."
+        )
+    known = ["method", *_arguments_of(method)]
     for key in nodes:
         if key not in known:
             raise ValueError(f"recipe {name!r} sets {key!r}; expected any of {', '.join(known)}.")
-    recipe = Recipe(name, {key: _value(name, key, node) for key, node in nodes.items()})
-    find_preset(recipe.preset)
+    recipe = _recipe(name, {key: _value(name, key, node) for key, node in nodes.items()})
+    if method in PEERS and "nb_steps" not in recipe.arguments:
+        raise ValueError(f"recipe {name!r} needs nb_steps: {method} takes long for its default.")
+    if method in FUNCTIONS:
+        find_preset(recipe.preset, _PRESETS[method])
     return recipe
 
 
-def number_of_steps(arguments: Mapping[str, Any]) -> int:
-    """Return the number of steps that `fvfast.maco` takes with these arguments."""
-    default = inspect.signature(maco).parameters["nb_steps"].default
-    preset = find_preset(str(arguments.get("preset", "xplique")))
+def _recipe(name: str, settings: Mapping[str, Any]) -> Recipe:
+    arguments = {key: value for key, value in settings.items() if key != "method"}
+    return Recipe(name, arguments, str(settings.get("method", "maco")))
+
+
+def _arguments_of(method: str) -> list[str]:
+    if method in PEERS:
+        return ["nb_steps"]
+    return [key for key in inspect.signature(FUNCTIONS[method]).parameters if key not in _RESERVED]
+
+
+def number_of_steps(arguments: Mapping[str, Any], method: str = "maco") -> int:
+    """Return the number of steps that a method takes with these arguments."""
+    if method in PEERS:
+        return int(arguments["nb_steps"])
+    default = inspect.signature(FUNCTIONS[method]).parameters["nb_steps"].default
+    preset = find_preset(str(arguments.get("preset", "xplique")), _PRESETS[method])
     return int(arguments.get("nb_steps", preset.arguments.get("nb_steps", default)))
 
 

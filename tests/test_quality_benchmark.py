@@ -1,14 +1,18 @@
 """The benchmark that judges recipes: what it reads, computes and writes."""
 
 import csv
+import io
 import json
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 from selection import thorough
 
-from benchmarks.quality import checkpoint_steps, main, read_rows
+from benchmarks.peers import picture_requests
+from benchmarks.quality import main, read_rows
+from benchmarks.quality_artists import checkpoint_steps
 from benchmarks.quality_recipes import RECIPES, find_recipe, parse_recipe
 from benchmarks.quality_report import curves_of, seconds_to_reach, shared
 from fvfast import Geometric, Linear
@@ -64,6 +68,11 @@ def test_recipes_are_read():
         ("a:box_size=linear(1, -1)", "not negative"),
         ("a:nb_steps=1+1", "not understood"),
         ("a:preset=quick", "preset must be one of"),
+        ("a:method=optimize,preset=fast", "preset must be one of"),
+        ("a:method=optimize,nb_crops=3", "expected any of"),
+        ("a:method=lucent", "expected one of maco, optimize, xplique, horama"),
+        ("a:method=xplique", "needs nb_steps"),
+        ("a:method=horama,nb_steps=3,nb_crops=2", "expected any of method, nb_steps"),
     ],
 )
 def test_recipes_that_are_not_understood(text, message):
@@ -80,6 +89,8 @@ def test_settings_tell_recipes_apart():
     assert parse_recipe("b:nb_steps=3").settings() == settings[0]
     fast = json.loads(find_recipe("fast").settings())
     assert fast["nb_steps"] == PRESETS["fast"].arguments["nb_steps"]
+    others = [parse_recipe(f"a:method={method},nb_steps=3") for method in ("xplique", "horama")]
+    assert len({recipe.settings() for recipe in others} | set(settings)) == len(settings) + 2
     with pytest.raises(ValueError, match="there is no recipe 'slow'"):
         find_recipe("slow")
 
@@ -173,3 +184,39 @@ def test_results_of_something_else_are_left_alone(tmp_path, capsys):
         main(["--results", str(path)])
     assert "has other columns" in capsys.readouterr().err
     assert path.read_text().strip() == "a,b"
+
+
+SCENE = {"weights": "", "threads": 1, "values_range": [0, 1], "model_size": 8}
+
+
+def test_another_library_is_asked_in_lines(tmp_path, monkeypatch):
+    """A library that prints, too, in its place."""
+    requests = [SCENE, {"class_index": 3, "seed": 1, "nb_steps": 4}]
+    answers = io.StringIO()
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(map(json.dumps, requests))))
+    monkeypatch.setattr(sys, "stdout", answers)
+    monkeypatch.chdir(tmp_path)
+
+    def prepare(scene):
+        assert scene == SCENE
+
+        def draw(class_index, seed, nb_steps, next_step):
+            for _ in range(nb_steps):
+                next_step()
+                sys.stdout.write("tracing\n")
+            return np.full((3, 8, 8), class_index + seed)
+
+        return draw
+
+    picture_requests.serve(prepare)
+    ready, answer = map(json.loads, answers.getvalue().splitlines())
+    assert ready == {}
+    assert np.load(answer["image"]).tolist() == np.full((3, 8, 8), 4.0).tolist()
+    assert answer["seconds"] > 0
+
+
+def test_a_single_step_has_no_time():
+    clock = picture_requests.StepClock()
+    clock()
+    with pytest.raises(ValueError, match="only 1 step was taken"):
+        clock.per_step()
