@@ -232,7 +232,7 @@ def test_runs(network, make):
     assert len(maco_batch(2.0 * total, precision="bfloat16", **WHOLE).images) == 2
     images, _ = optimize(
         make(network, photographs, values_range=(0, 1)),
-        nb_steps=3, custom_shape=32, progress=False,
+        nb_steps=3, custom_shape=32, transformations="lucid", progress=False,
     )  # fmt: skip
     assert bool(images[-1].isfinite().all())
 
@@ -278,6 +278,17 @@ def test_small_crops_are_warned_of(network, make, recwarn):
     maco(objective, box_size=0.9, **crops)
     maco(objective, **WHOLE)
     maco(Objective.channel(network, "3", 1, input_shape=INPUT), box_size=0.9, **crops)
+    assert not [one for one in recwarn if "position by position" in str(one.message)]
+
+
+def test_large_shifts_are_warned_of(network, recwarn):
+    objective = inversion(network, pixels(), values_range=(0, 1))
+    steps = {"nb_steps": 1, "custom_shape": 32, "progress": False}
+    with pytest.warns(UserWarning, match="position by position, but the standard transformations"):
+        optimize(objective, **steps)
+    recwarn.clear()
+    for others in ("lucid", None, lambda images: images):
+        optimize(objective, transformations=others, **steps)
     assert not [one for one in recwarn if "position by position" in str(one.message)]
 
 

@@ -176,7 +176,7 @@ def maco_command(
 
         _render(
             Rendering(
-                target.request(loaded),
+                target.request(loaded, chosen["values_range"]),
                 run,
                 batch_size,
                 together=False,
@@ -246,7 +246,7 @@ def optimize_command(
 
         _render(
             Rendering(
-                target.request(loaded),
+                target.request(loaded, chosen["values_range"]),
                 run,
                 batch_size,
                 # They share their transformations.

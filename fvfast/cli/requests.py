@@ -98,16 +98,18 @@ class Target:
         """The kind of units that was asked for."""
         return next(kind for kind in UNIT_KINDS if kind.name in self.values)
 
-    def request(self, loaded: LoadedModel) -> Request:
-        """Return the pictures of a network.
+    def request(self, loaded: LoadedModel, values_range: Sequence[float]) -> Request:
+        """Return the pictures of a network, with values in a range.
 
         Raises
         ------
+        OSError
+            A file cannot be read.
         ValueError
             The model has no such layer, class, channel or neuron.
         """
         kind = self.kind
-        source = Source(loaded, self._layer(loaded), self.channel_axis)
+        source = Source(loaded, self._layer(loaded), self.channel_axis, values_range)
         units = kind.units(self.values[kind.name], source)
 
         def objective(positions: Sequence[int]) -> Objective:
