@@ -10,7 +10,7 @@ from console import _workplace as _workplace
 from PIL import Image
 from safetensors.torch import save_file
 
-from fvfast import Linear, Objective, maco
+from fvfast import Linear, Objective, maco, maco_batch
 from fvfast.cli.step_pictures import StepPictures
 from fvfast.models import load_model
 from fvfast.plot import read_metadata, save_png
@@ -218,8 +218,8 @@ def test_photographs(tmp_path, option, make):
 @pytest.mark.parametrize(("option", "_make"), PHOTOGRAPHS)
 def test_photographs_with_optimize_and_another_range(tmp_path, option, _make):
     draw(
-        "--layer", "conv", option, photograph(), *SHORT, "--preset", "lucid", "--values-range", "0,1",
-        command="optimize",
+        "--layer", "conv", option, photograph(), *SHORT, "--preset", "lucid",
+        "--values-range", "0,1", command="optimize",
     )  # fmt: skip
     (path,) = (tmp_path / "pictures").iterdir()
     assert settings_of(path)["values_range"] == [0.0, 1.0]
@@ -241,3 +241,61 @@ def test_points(tmp_path):
     path = tmp_path / "pictures" / names[1]
     assert settings_of(path)["objective"] == {"layer": "conv", "point": 2}
     assert read_metadata(path)["Title"] == "Point#conv_2@5,5"
+
+
+DIVERSE = ["--layer", "conv", "--channel", "0,4", "--diversity", 3]
+
+
+def picture(folder, channel, place):
+    return folder / "pictures" / f"tiny_Channel_conv_{channel}_{place}.png"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("batch_size", [1, 4, 6])
+def test_several_different_pictures_of_each_unit(tmp_path, command, batch_size):
+    """Whole groups are drawn, whatever the size of a batch, and again if a picture is missing."""
+    options = [*DIVERSE, "--diversity-weight", 0.5, "--batch-size", batch_size, *SHORT]
+    draw(*options, command=command)
+    paths = [picture(tmp_path, channel, place) for channel in (0, 4) for place in (1, 2, 3)]
+    assert sorted((tmp_path / "pictures").iterdir()) == paths
+    assert read_metadata(paths[4])["Title"] == "Channel#conv_4 & 2"
+    assert settings_of(paths[4])["objective"] == {
+        "layer": "conv", "channel": 4, "diversity": {"picture": 2, "of": 3, "weight": 0.5},
+    }  # fmt: skip
+    before = [path.read_bytes() for path in paths]
+    paths[4].unlink()
+    said = draw(*options, command=command).stdout
+    assert "1 picture in" in said
+    assert "5 that were already there" in said
+    assert [path.read_bytes() for path in paths] == before
+
+
+def test_different_pictures_are_those_of_the_function(tmp_path):
+    draw(*DIVERSE, *QUICK)
+    given = {"input_shape": (3, 12, 12)}
+    model = load_model("tiny_network:make").model
+    objective = Objective.channel(model, "conv", [0, 4], **given)
+    objective += Objective.diversity(model, "conv", 3, **given)
+    drawn = maco_batch(
+        objective, nb_steps=2, nb_crops=2, custom_shape=(16, 20), batch_size=3, progress=False
+    )
+    for index, channel in enumerate((0, 4)):
+        for place in range(3):
+            expected = tmp_path / "expected.png"
+            number = 3 * index + place
+            save_png(expected, drawn.images[number], drawn.transparencies[number])
+            images = map(Image.open, (picture(tmp_path, channel, place + 1), expected))
+            np.testing.assert_array_equal(*map(np.asarray, images))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--diversity", 1], "--diversity"),
+        (["--diversity-weight", 0.5], "--diversity-weight says how much --diversity counts"),
+        (["--diversity", 2, "--diversity-weight", "nan"], "nan is not a finite number"),
+    ],
+)
+def test_mistakes_of_diversity(options, message):
+    refused = draw("--layer", "conv", "--channel", 0, *options, *SHORT, status=2)
+    assert message in refused.stderr
