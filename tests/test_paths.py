@@ -127,7 +127,7 @@ def test_neighbors_on_a_path_are_alike(network):
     """Closer than the ends, and closer than they are without a path."""
     steps = {**SHORT, "nb_steps": 24}
     first, last = neuron(network, 3), neuron(network, 5)
-    path = maco_batch(Objective.path(first, last, "3", images=4), **steps).images
+    path = maco_batch(Objective.path(first, last, "3", images=4, alignment=1.0), **steps).images
     loose = maco_batch(Objective.interpolation(first, last, images=4), **steps).images
 
     def apart(images, distance):

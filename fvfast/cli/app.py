@@ -169,7 +169,7 @@ def maco_command(
                 progress=progress,
                 callback=functools.partial(_watch, stop, on_step),
                 device=where,
-                batch_size=len(objective.combination_names),
+                batch_size=max(batch_size, objective.group_size),
                 **chosen,
             )
             return Pictures(made.images, made.transparencies, made.names, made.scores)
