@@ -10,10 +10,10 @@ from console import _workplace as _workplace
 from PIL import Image
 from safetensors.torch import save_file
 
-from fvfast import Linear, Objective, maco
+from fvfast import Linear, Objective, maco, maco_batch
 from fvfast.cli.step_pictures import StepPictures
 from fvfast.models import load_model
-from fvfast.plot import read_metadata
+from fvfast.plot import read_metadata, save_png
 
 COMMANDS = ["maco", "optimize"]
 SHORT = ["--steps", 2, "--size", 16, "--no-progress", "--device", "cpu"]
@@ -174,3 +174,128 @@ def test_the_last_step_is_the_picture_itself(tmp_path):
         report.images = torch.zeros(1, 3, 4, 4)
         pictures(report)
     assert [path.name for path in tmp_path.glob("*.png")] == ["one_2.png"]
+
+
+PHOTOGRAPHS = [("--inversion", Objective.inversion), ("--caricature", Objective.caricature)]
+
+
+def photograph(name="sea.png", seed=0):
+    pixels = np.random.default_rng(seed).integers(0, 256, (20, 24, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(name)
+    return name
+
+
+@pytest.mark.parametrize(("option", "make"), PHOTOGRAPHS)
+def test_photographs(tmp_path, option, make):
+    """The pictures are those of the function, and the records tell which photographs."""
+    files = [photograph(), photograph("wood.png", 1)]
+    whole = ["--steps", 2, "--size", 16, "--crops", 0, "--no-progress", "--device", "cpu"]
+    draw("--layer", "conv", option, files[0], option, files[1], "--batch-size", 2, *whole)
+    kind = option.removeprefix("--")
+    paths = [
+        tmp_path / "pictures" / f"tiny_{kind.title()}_conv_{stem}.png" for stem in ("sea", "wood")
+    ]
+    assert sorted((tmp_path / "pictures").iterdir()) == paths
+    model = load_model("tiny_network:make").model
+    for path, file in zip(paths, files, strict=True):
+        record = settings_of(path)["objective"]
+        assert record[kind]["file"] == file
+        assert len(record[kind]["crc32"]) == 8
+        objective = make(model, "conv", file, input_shape=(3, 12, 12))
+        image, alpha = maco(objective, nb_steps=2, nb_crops=0, custom_shape=16, progress=False)
+        expected = tmp_path / "expected.png"
+        save_png(expected, image, alpha)
+        np.testing.assert_array_equal(
+            np.asarray(Image.open(path)), np.asarray(Image.open(expected))
+        )
+    again = draw("--layer", "conv", option, files[0], *whole).stdout
+    assert "nothing to draw" in again
+    photograph(seed=2)  # another one under the same name
+    refused = draw("--layer", "conv", option, files[0], *whole, status=1)
+    assert "sea.png" in refused.stderr
+
+
+@pytest.mark.parametrize(("option", "_make"), PHOTOGRAPHS)
+def test_photographs_with_optimize_and_another_range(tmp_path, option, _make):
+    draw(
+        "--layer", "conv", option, photograph(), *SHORT, "--preset", "lucid",
+        "--values-range", "0,1", command="optimize",
+    )  # fmt: skip
+    (path,) = (tmp_path / "pictures").iterdir()
+    assert settings_of(path)["values_range"] == [0.0, 1.0]
+
+
+@pytest.mark.parametrize(("option", "_make"), PHOTOGRAPHS)
+def test_photographs_that_cannot_be_read(option, _make):
+    missing = draw("--layer", "conv", option, "nosuch.jpg", *SHORT, status=1)
+    assert "nosuch.jpg" in missing.stderr
+    Path("text.jpg").write_text("no picture")
+    damaged = draw("--layer", "conv", option, "text.jpg", *SHORT, status=1)
+    assert "photograph text.jpg: damaged, or of another format" in damaged.stderr
+
+
+def test_points(tmp_path):
+    draw("--layer", "conv", "--point", "0,2", *QUICK)
+    names = sorted(path.name for path in (tmp_path / "pictures").iterdir())
+    assert names == ["tiny_Point_conv_0_5_5.png", "tiny_Point_conv_2_5_5.png"]
+    path = tmp_path / "pictures" / names[1]
+    assert settings_of(path)["objective"] == {"layer": "conv", "point": 2}
+    assert read_metadata(path)["Title"] == "Point#conv_2@5,5"
+
+
+DIVERSE = ["--layer", "conv", "--channel", "0,4", "--diversity", 3]
+
+
+def picture(folder, channel, place):
+    return folder / "pictures" / f"tiny_Channel_conv_{channel}_{place}.png"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("batch_size", [1, 4, 6])
+def test_several_different_pictures_of_each_unit(tmp_path, command, batch_size):
+    """Whole groups are drawn, whatever the size of a batch, and again if a picture is missing."""
+    options = [*DIVERSE, "--diversity-weight", 0.5, "--batch-size", batch_size, *SHORT]
+    draw(*options, command=command)
+    paths = [picture(tmp_path, channel, place) for channel in (0, 4) for place in (1, 2, 3)]
+    assert sorted((tmp_path / "pictures").iterdir()) == paths
+    assert read_metadata(paths[4])["Title"] == "Channel#conv_4 & 2"
+    assert settings_of(paths[4])["objective"] == {
+        "layer": "conv", "channel": 4, "diversity": {"picture": 2, "of": 3, "weight": 0.5},
+    }  # fmt: skip
+    before = [path.read_bytes() for path in paths]
+    paths[4].unlink()
+    said = draw(*options, command=command).stdout
+    assert "1 picture in" in said
+    assert "5 that were already there" in said
+    assert [path.read_bytes() for path in paths] == before
+
+
+def test_different_pictures_are_those_of_the_function(tmp_path):
+    draw(*DIVERSE, *QUICK)
+    given = {"input_shape": (3, 12, 12)}
+    model = load_model("tiny_network:make").model
+    objective = Objective.channel(model, "conv", [0, 4], **given)
+    objective += Objective.diversity(model, "conv", 3, **given)
+    drawn = maco_batch(
+        objective, nb_steps=2, nb_crops=2, custom_shape=(16, 20), batch_size=3, progress=False
+    )
+    for index, channel in enumerate((0, 4)):
+        for place in range(3):
+            expected = tmp_path / "expected.png"
+            number = 3 * index + place
+            save_png(expected, drawn.images[number], drawn.transparencies[number])
+            images = map(Image.open, (picture(tmp_path, channel, place + 1), expected))
+            np.testing.assert_array_equal(*map(np.asarray, images))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--diversity", 1], "--diversity"),
+        (["--diversity-weight", 0.5], "--diversity-weight says how much --diversity counts"),
+        (["--diversity", 2, "--diversity-weight", "nan"], "nan is not a finite number"),
+    ],
+)
+def test_mistakes_of_diversity(options, message):
+    refused = draw("--layer", "conv", "--channel", 0, *options, *SHORT, status=2)
+    assert message in refused.stderr

@@ -107,6 +107,10 @@ def channel(model, layer="0", ids=0, **settings):
     return Objective.channel(model, layer, ids, input_shape=INPUT, **settings)
 
 
+def inversion():
+    return Objective.inversion(plain(), "0", torch.zeros(INPUT), input_shape=INPUT)
+
+
 def function(score):
     return Objective.from_callable(None, score, input_shape=INPUT)
 
@@ -229,6 +233,8 @@ CASES = {
         plain(), preprocess=lambda x: {"pixel_values": x}
     ),
     "Crops for a small network": lambda: maco(channel(plain()), **SHORT),
+    "Crops of a photograph": lambda: maco(inversion(), **SHORT),
+    "Another range than the photograph's": lambda: maco(inversion(), values_range=(0, 1), **SHORT),
     "Statistics of the batch": lambda: channel(normalized(), "1"),
     "One image at a time": lambda: maco(channel(Rows().eval(), "head"), **SHORT),
     "Training mode": lambda: maco(channel(plain().train()), **SHORT),
@@ -238,6 +244,7 @@ CASES = {
     "Complex scores": lambda: maco(function(lambda x: torch.fft.fft(x).mean()), **SHORT),
     "Not finite": lambda: maco(function(lambda x: x.mean() / 0), **SHORT),
     "A gradient of zero": lambda: maco(channel(dead(), "1"), **SHORT),
+    "A part of a group": lambda: Objective.diversity(plain(), "0", input_shape=INPUT).scorer([0]),
     "Several pictures at once": lambda: maco(channel(plain(), ids=[0, 1]), **SHORT),
     "A pass that does not fit": lambda: maco(channel(Small().eval(), "conv"), **SHORT),
     "A run that does not fit": lambda: maco(channel(plain()), **SHORT | {"nb_crops": 10**12}),

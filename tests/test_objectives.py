@@ -108,6 +108,40 @@ def test_neuron_coordinates_and_flat_indices_agree(network, images):
         )
 
 
+def point(network, ids, *arguments, **settings):
+    return Objective.point(network, "3", ids, *arguments, input_shape=INPUT, **settings)
+
+
+def test_a_point_is_a_neuron(network, images):
+    """By default behind the middle of the 8 x 8 positions."""
+    middle = scores(Objective.neuron(network, "3", [(5, 4, 4)], input_shape=INPUT), images)
+    assert torch.equal(scores(point(network, 5), images), middle)
+    for place in ((1, 6), [1, -2], np.array([1, 6]), torch.tensor([1, 6])):
+        other = scores(Objective.neuron(network, "3", [(5, 1, 6)], input_shape=INPUT), images)
+        assert torch.equal(scores(point(network, -11, place), images), other)
+    last = point(network, [1, 2], channel_axis=2)
+    assert last.combination_names == ["Point#3_1@8,4", "Point#3_2@8,4"]
+    assert last.masks == [[(8, 4, 1), (8, 4, 2)]]
+    logit = Objective.point(network, "7", 3, input_shape=INPUT)
+    assert torch.equal(scores(logit, images), scores(neuron(network, 3), images))
+    assert point(network, [0, 1], names=["a", "b"]).combination_names == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((16,), ValueError, "index 16 is out of range for size 16"),
+        ((5, (8, 0)), ValueError, "position of layer '3' .*: index 8 is out of range for size 8"),
+        ((5, (1,)), ValueError, r"axis 0: expected 2 coordinates, got \(1,\)"),
+        ((5, (1.5, 2)), TypeError, "position must be an int or a collection of ints"),
+        (("five",), TypeError, "channel_ids must be an int"),
+    ],
+)
+def test_mistakes_with_points(network, arguments, error, message):
+    with pytest.raises(error, match=message):
+        point(network, *arguments)
+
+
 def test_negative_ids_count_from_the_end(network, images):
     assert torch.equal(scores(neuron(network, -1), images), scores(neuron(network, 9), images))
 

@@ -167,9 +167,9 @@ def maco_command(
         magnitudes = Spectrum.natural() if spectrum is None else Spectrum.from_file(spectrum)
         loaded = load_model(model)
         where = choose_device(device)
-        request = target.request(loaded)
         # The network's range, not the preset's.
         chosen = {"values_range": loaded.values_range, **chosen}
+        request = target.request(loaded, chosen["values_range"])
         guide = read_guide(
             guided_by, guide_weight, request.objective([0]), loaded, where, progress=progress
         )
@@ -183,7 +183,7 @@ def maco_command(
                 progress=progress,
                 callback=functools.partial(_watch, stop, on_step),
                 device=where,
-                batch_size=batch_size,
+                batch_size=max(batch_size, objective.group_size),
                 **chosen,
             )
             return Pictures(made.images, made.transparencies, made.names, made.scores)
@@ -261,7 +261,7 @@ def optimize_command(
 
         _render(
             Rendering(
-                target.request(loaded),
+                target.request(loaded, chosen["values_range"]),
                 run,
                 batch_size,
                 # They share their transformations.

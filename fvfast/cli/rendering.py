@@ -14,7 +14,7 @@ from fvfast.cli.arguments import file_names
 from fvfast.cli.existing import SETTINGS, arrays_of, finished
 from fvfast.cli.films import Films
 from fvfast.cli.previews import PICTURE_CHANNELS, preview_channels, save_arrays
-from fvfast.cli.requests import Request, chunks
+from fvfast.cli.requests import Request
 from fvfast.cli.step_pictures import STEPS, OnStep, StepPictures
 from fvfast.cli.stopping import StopRequest
 from fvfast.files.writing import remove_unfinished
@@ -81,7 +81,7 @@ class Rendering:
         Optimizes one objective, calls a function after each step, and ends early when a stop is
         requested.
     batch_size
-        Pictures that are optimized together.
+        Pictures that are optimized together; at least those that are scored together.
     together
         Whether a picture depends on those that are optimized with it.
     folder
@@ -125,7 +125,7 @@ class Rendering:
             The folder has other pictures under the same names. Raised before any work is done.
         """
         paths = [self.folder / file for file in file_names(self.request.names, self.prefix)]
-        batches = list(chunks(range(len(paths)), self.batch_size))
+        batches = self.request.batches(range(len(paths)), self.batch_size)
         settings = [self._settings_of(one, batch) for batch in batches for one in batch]
         existing = finished(
             zip(paths, settings, strict=True),
@@ -145,7 +145,7 @@ class Rendering:
             # Repeat whole batches: a part of a batch would give other pictures.
             batches = [batch for batch in batches if not set(batch).isdisjoint(missing)]
         else:
-            batches = list(chunks(missing, self.batch_size))
+            batches = self.request.batches(missing, self.batch_size)
         # No signal interrupts the writing of finished pictures.
         with stop.later():
             for batch in batches:

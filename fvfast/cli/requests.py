@@ -8,13 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from fvfast.cli.arguments import parse_layer
+from fvfast.cli.arguments import check_finite_option, parse_layer
 from fvfast.cli.units import UNIT_KINDS, Source, UnitKind
 from fvfast.engine.network.layers import trace_layers
 from fvfast.models import LoadedModel
 from fvfast.objectives import Objective
 
 LAST_LAYER = -1
+DIVERSITY_WEIGHT = 1.0
 
 LayerOption = Annotated[
     str | None,
@@ -36,6 +37,26 @@ ChannelAxisOption = Annotated[
         show_default="what the layers around tell, as in `fvfast layers`",
     ),
 ]
+DiversityOption = Annotated[
+    int | None,
+    typer.Option(
+        "--diversity",
+        metavar="PICTURES",
+        min=2,
+        help="Draw so many pictures of each unit, and push them apart: they differ in the textures "
+        "that the layer sees.",
+        show_default="one of each",
+    ),
+]
+DiversityWeightOption = Annotated[
+    float | None,
+    typer.Option(
+        "--diversity-weight",
+        callback=check_finite_option,
+        help="How much the difference of these pictures counts beside the unit.",
+        show_default=f"{DIVERSITY_WEIGHT:g}",
+    ),
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,12 +73,30 @@ class Request:
         Channels of the images.
     objective
         Makes the objective of the pictures at some of the N positions.
+    group
+        How many pictures, next to each other, are scored together. The positions above are whole
+        groups.
     """
 
     names: list[str]
     targets: list[dict[str, Any]]
     channels: int
     objective: Callable[[Sequence[int]], Objective]
+    group: int = 1
+
+    def batches(self, positions: Sequence[int], batch_size: int) -> list[Sequence[int]]:
+        """Share positions between batches of whole groups.
+
+        Parameters
+        ----------
+        positions
+            In ascending order. Other positions of their groups are added.
+        batch_size
+            Pictures of a batch, at least one group.
+        """
+        groups = dict.fromkeys(position // self.group for position in positions)
+        whole = [group * self.group + one for group in groups for one in range(self.group)]
+        return list(_chunks(whole, max(1, batch_size // self.group) * self.group))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,11 +111,17 @@ class Target:
         Axis of the channels in the layer's output; None for what the network tells.
     values
         Values of the options of `UNIT_KINDS` that were given, by name.
+    diversity
+        How many pictures of each unit are pushed apart; None for one picture of each.
+    diversity_weight
+        How much that counts; None where it was not given.
     """
 
     layer: str | None
     channel_axis: int | None
     values: Mapping[str, Any]
+    diversity: int | None = None
+    diversity_weight: float | None = None
 
     def __post_init__(self) -> None:
         given = [kind.flag for kind in UNIT_KINDS if kind.name in self.values]
@@ -88,6 +133,8 @@ class Target:
         if self.channel_axis is not None and not self.kind.has_channels:
             those = " or ".join(kind.flag for kind in UNIT_KINDS if kind.has_channels)
             raise typer.BadParameter(f"--channel-axis says where the channels of {those} are.")
+        if self.diversity is None and self.diversity_weight is not None:
+            raise typer.BadParameter("--diversity-weight says how much --diversity counts.")
         if self.layer is None and self.kind.needs_layer:
             raise typer.BadParameter(
                 f"{given[0]} needs --layer NAME_OR_INDEX; `fvfast layers MODEL` lists them."
@@ -98,29 +145,53 @@ class Target:
         """The kind of units that was asked for."""
         return next(kind for kind in UNIT_KINDS if kind.name in self.values)
 
-    def request(self, loaded: LoadedModel) -> Request:
-        """Return the pictures of a network.
+    def request(self, loaded: LoadedModel, values_range: Sequence[float]) -> Request:
+        """Return the pictures of a network, with values in a range.
 
         Raises
         ------
+        OSError
+            A file cannot be read.
         ValueError
             The model has no such layer, class, channel or neuron.
         """
         kind = self.kind
-        source = Source(loaded, self._layer(loaded), self.channel_axis)
+        source = Source(loaded, self._layer(loaded), self.channel_axis, values_range)
         units = kind.units(self.values[kind.name], source)
+        group = self.diversity or 1
 
         def objective(positions: Sequence[int]) -> Objective:
-            return kind.objective(source, [units[position].value for position in positions])
+            chosen = [units[position // group].value for position in positions[::group]]
+            return self._diverse(kind.objective(source, chosen), source)
 
-        everything = objective(range(len(units)))
+        everything = objective(range(len(units) * group))
         name = everything.layers[0].name
+        targets = [
+            {"layer": name, kind.name: unit.record, **self._record(picture)}
+            for unit in units
+            for picture in range(group)
+        ]
         return Request(
-            everything.combination_names,
-            [{"layer": name, kind.name: unit.record} for unit in units],
-            loaded.input_shape[0],
-            objective,
+            everything.combination_names, targets, loaded.input_shape[0], objective, group
         )
+
+    @property
+    def _weight(self) -> float:
+        return DIVERSITY_WEIGHT if self.diversity_weight is None else self.diversity_weight
+
+    def _diverse(self, objective: Objective, source: Source) -> Objective:
+        """Add what pushes several pictures of each unit apart."""
+        if self.diversity is None:
+            return objective
+        apart = Objective.diversity(
+            images=self.diversity, channel_axis=source.channel_axis, **source.network
+        )
+        return objective + self._weight * apart
+
+    def _record(self, picture: int) -> dict[str, Any]:
+        if self.diversity is None:
+            return {}
+        return {"diversity": {"picture": picture + 1, "of": self.diversity, "weight": self._weight}}
 
     def _layer(self, loaded: LoadedModel) -> str | int:
         if self.layer is None:
@@ -135,15 +206,20 @@ def takes_target(command: Callable[..., None]) -> Callable[..., None]:
         "layer": LayerOption,
         **{kind.parameter: kind.option for kind in UNIT_KINDS},
         "channel_axis": ChannelAxisOption,
+        "diversity": DiversityOption,
+        "diversity_weight": DiversityWeightOption,
     }
 
     @functools.wraps(command)
     def with_options(**given: Any) -> None:
-        layer, channel_axis = given.pop("layer"), given.pop("channel_axis")
+        others = {
+            name: given.pop(name)
+            for name in ("layer", "channel_axis", "diversity", "diversity_weight")
+        }
         values = {kind.name: given.pop(kind.parameter) for kind in UNIT_KINDS}
         # An option that may be repeated is empty where it was not given.
         values = {name: value for name, value in values.items() if value not in (None, [])}
-        command(target=Target(layer, channel_axis, values), **given)
+        command(target=Target(values=values, **others), **given)
 
     parameters: list[inspect.Parameter] = []
     for parameter in inspect.signature(command).parameters.values():
@@ -163,7 +239,7 @@ def takes_target(command: Callable[..., None]) -> Callable[..., None]:
     return with_options
 
 
-def chunks(positions: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+def _chunks(positions: Sequence[int], size: int) -> Iterator[Sequence[int]]:
     """Parts of up to ``size`` positions, in their order."""
     for start in range(0, len(positions), size):
         yield positions[start : start + size]

@@ -10,6 +10,7 @@ import typer
 from numpy.typing import NDArray
 
 from fvfast.cli.arguments import parse_ids, parse_ids_or_all
+from fvfast.files.digests import file_digest
 from fvfast.files.directions import read_directions
 from fvfast.models import LoadedModel
 from fvfast.objectives import Objective
@@ -27,11 +28,14 @@ class Source:
         Name or index of the layer.
     channel_axis
         Axis of the channels in the layer's output; None for what the network tells.
+    values_range
+        (low, high) of the images that are made.
     """
 
     loaded: LoadedModel
     layer: str | int
     channel_axis: int | None
+    values_range: Sequence[float]
 
     @property
     def network(self) -> dict[str, Any]:
@@ -122,9 +126,34 @@ def _directions(value: Path, _: Source) -> list[Unit]:
     ]
 
 
+def _photographs(value: Sequence[Path], _: Source) -> list[Unit]:
+    return [
+        Unit({"file": path.name, "crc32": file_digest(path)}, path) for path in dict.fromkeys(value)
+    ]
+
+
 def _channel_objective(source: Source, channels: Sequence[int] | None) -> Objective:
     return Objective.channel(
         channel_ids=channels, channel_axis=source.channel_axis, **source.network
+    )
+
+
+def _point_objective(source: Source, channels: Sequence[int]) -> Objective:
+    return Objective.point(channel_ids=channels, channel_axis=source.channel_axis, **source.network)
+
+
+def _inversion_objective(source: Source, photographs: Sequence[Path]) -> Objective:
+    return Objective.inversion(
+        photograph=list(photographs), values_range=source.values_range, **source.network
+    )
+
+
+def _caricature_objective(source: Source, photographs: Sequence[Path]) -> Objective:
+    return Objective.caricature(
+        photograph=list(photographs),
+        values_range=source.values_range,
+        channel_axis=source.channel_axis,
+        **source.network,
     )
 
 
@@ -169,6 +198,21 @@ UNIT_KINDS = (
         ],
         _channels,
         _channel_objective,
+        has_channels=True,
+    ),
+    UnitKind(
+        "point",
+        Annotated[
+            Any,
+            typer.Option(
+                "--point",
+                metavar="IDS",
+                parser=parse_ids,
+                help="Channels in the middle of the layer's output, such as 3,5-9.",
+            ),
+        ],
+        lambda value, _source: _plain(value),
+        _point_objective,
         has_channels=True,
     ),
     UnitKind(
@@ -225,5 +269,34 @@ UNIT_KINDS = (
         ],
         lambda _value, _source: _plain([True]),
         _layer_objective,
+    ),
+    UnitKind(
+        "inversion",
+        Annotated[
+            list[Path] | None,
+            typer.Option(
+                "--inversion",
+                metavar="FILE",
+                help="Photograph, which the picture is to look like to the layer; with maco, give "
+                "--crops 0. May be repeated.",
+            ),
+        ],
+        _photographs,
+        _inversion_objective,
+    ),
+    UnitKind(
+        "caricature",
+        Annotated[
+            list[Path] | None,
+            typer.Option(
+                "--caricature",
+                metavar="FILE",
+                help="Photograph, of which the picture is to exaggerate what the layer sees; with "
+                "maco, give --crops 0. May be repeated.",
+            ),
+        ],
+        _photographs,
+        _caricature_objective,
+        has_channels=True,
     ),
 )

@@ -201,7 +201,7 @@ class ObjectivesOfGroups(WeightedTerms):
         last: WeightedTerms,
         layer: LayerSpec,
         images: int = 5,
-        alignment: float = 1.0,
+        alignment: float = 5e-4,
         *,
         decay_ratio: float = 2.0,
     ) -> Groups:
@@ -217,7 +217,9 @@ class ObjectivesOfGroups(WeightedTerms):
         layer
             Layer whose activations are kept alike; see `Objective.layer`.
         alignment
-            Weight of the alignment.
+            Weight of the alignment. The default suits scores that are divided by hundreds of
+            channels or classes, as those of channels and logits are: with a larger weight the
+            pictures become the same one.
         decay_ratio
             See `Objective.alignment`.
 

@@ -173,12 +173,15 @@ class WeightedTerms:
     @property
     def combination_names(self) -> list[str]:
         """Names of all combinations of targets, in the order of their pictures."""
+        return self._names_of(range(len(self.combinations)))
+
+    def _names_of(self, combinations: Sequence[int]) -> list[str]:
         return [
             # A sub-objective whose name is empty leaves none.
             " & ".join(
                 names[pick] for names, pick in zip(self.names, picks, strict=True) if names[pick]
             )
-            for picks in self.combinations.picks.tolist()
+            for picks in self.combinations.picks[list(combinations)].tolist()
         ]
 
     @property
@@ -217,10 +220,9 @@ class WeightedTerms:
         Each picture has its own, unless those of a group are to be seen through the same views:
         then it is the name of the first one.
         """
-        names = self.combination_names
         if any(isinstance(func, CoupledScore) and func.shares_views for func in self.funcs):
-            return [names[row - row % self.group_size] for row in combinations]
-        return [names[row] for row in combinations]
+            combinations = [row - row % self.group_size for row in combinations]
+        return self._names_of(combinations)
 
     def compile(
         self, combinations: Sequence[int] | None = None
@@ -249,11 +251,10 @@ class WeightedTerms:
         input_shape
             (N, C, H, W): one image per combination.
         """
-        names = self.combination_names
-        chosen = range(len(names)) if combinations is None else combinations
+        chosen = range(len(self.combinations)) if combinations is None else combinations
         model_reconfigured = TappedModel(self.model, self.layers, self.preprocess)
         input_shape = (len(chosen), *self.image_shape)
-        return model_reconfigured, self.scorer(chosen), [names[i] for i in chosen], input_shape
+        return model_reconfigured, self.scorer(chosen), self._names_of(chosen), input_shape
 
     def scorer(self, combinations: Sequence[int]) -> WeightedSum:
         """Return the function that scores some combinations.

@@ -55,6 +55,16 @@ class OptimizeSettings(Settings):
         _check_normalizer(self.image_normalizer)
         _check_transformations(self.transformations)
 
+    def advice_on_positions(self) -> str:
+        """Say that the standard transformations move what is compared with a photograph."""
+        if self.transformations != "standard":
+            return ""
+        return (
+            f"{self.function}: the objective compares the picture with a photograph, position by "
+            "position, but the standard transformations scale and shift the picture a lot. Use "
+            'transformations="lucid", which do so a little, or None.'
+        )
+
     def parametrize(self, shape: ImageShape, *, progress: bool) -> Parametrize:  # noqa: ARG002
         """Return a function that makes coefficients or pixels of images of this shape."""
         to_valid = functools.partial(

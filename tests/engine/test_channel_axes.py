@@ -133,7 +133,7 @@ def test_what_cannot_be_seen_is_asked_for():
     model = Blocks().eval()
     choices = r"channel_axis= \(--channel-axis\), one of 0 \(8\), 1 \(8\), 2 \(8\)\."
     for make in (Objective.channel, Objective.direction):
-        target = 3 if make is Objective.channel else torch.ones(8)
+        target = 3 if make == Objective.channel else torch.ones(8)
         with pytest.raises(ValueError, match=choices):
             make(model, "heads", target, input_shape=INPUT)
         make(model, "heads", target, input_shape=INPUT, channel_axis=1)

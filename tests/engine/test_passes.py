@@ -54,13 +54,18 @@ OBJECTIVES = {
         Objective.from_callable(None, worst_crop) + Objective.neuron(m, "7", [1, 2],
                                                                      input_shape=INPUT)
     ),
+    "groups of images": lambda m: (
+        Objective.channel(m, "3", [1, 2], input_shape=INPUT)
+        + Objective.diversity(m, "3", 2, input_shape=INPUT)
+        - Objective.alignment(m, "4", 2, input_shape=INPUT)
+    ),
 }  # fmt: skip
 
 
 def passes_of(objective, views_per_pass=None, gradient_scale=1.0):
     return Passes(
         lambda first, last: objective.scorer(range(first, last)), "name", views_per_pass,
-        gradient_scale,
+        gradient_scale, objective.group_size,
     )  # fmt: skip
 
 

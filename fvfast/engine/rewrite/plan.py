@@ -289,7 +289,9 @@ class Planner:
         self._available = available
         self.images = images
         self.views = some_views(views, images, PROBE_VIEWS).detach()
-        self.passes = Passes(lambda _first, _last: scorer, name, group=images)
+        self.scorer = scorer
+        self.passes = Passes(lambda _first, _last: self._noting_scorer, name, group=images)
+        self._outputs: list[torch.Tensor] = []  # of the latest pass, for all views
         self.convolutions: list[Convolution] = []
         self.notes: list[str] = []
         self.gradient_scale = 1.0
@@ -326,7 +328,7 @@ class Planner:
         if isinstance(own, Exception):
             raise own
         count = len(self.tapped.layers)
-        self.gradient_scale = gradient_scale(self.passes.make_scorer(0, 1), own.outputs[:count])
+        self.gradient_scale = gradient_scale(self.scorer, own.outputs[:count])
         best = self._fastest_same(own)
         if precision == "auto":
             best = self._fastest_similar(best)
@@ -349,9 +351,7 @@ class Planner:
     def _fastest_same(self, own: _Trial) -> _Trial:
         """Return the first form, from the fastest on, that gives the network's own results."""
         try:
-            self.convolutions = record(
-                self.tapped, self.passes.make_scorer(0, 1), self.views, self.images
-            )
+            self.convolutions = record(self.tapped, self.scorer, self.views, self.images)
         except Exception as error:  # noqa: BLE001 (the network can still run as it is)
             self.notes.append(f"joined convolutions: {_brief(error)}")
             return own
@@ -458,13 +458,14 @@ class Planner:
         floats = [tensor.float() for tensor in outputs]
         return _Trial(running, floats, gradient.float(), sum(kept.values()))
 
-    def _forward_and_back(self, running: Running) -> tuple[list[torch.Tensor], torch.Tensor]:
-        outputs: list[torch.Tensor] = []
+    def _noting_scorer(self, outputs: Sequence[torch.Tensor]) -> torch.Tensor:
+        # Here, not in the network, which may be run on a part of the views at a time.
+        self._outputs = [tensor.detach() for tensor in outputs]
+        return self.scorer(outputs)
 
+    def _forward_and_back(self, running: Running) -> tuple[list[torch.Tensor], torch.Tensor]:
         def network(views: torch.Tensor) -> list[torch.Tensor]:
-            made = self.tapped(running.form.feed(views))
-            outputs[:] = [tensor.detach() for tensor in made]
-            return made
+            return self.tapped(running.form.feed(views))
 
         self.passes.gradient_scale = self._scale_in(running.form)
         # A network that draws random numbers gets the same ones in each trial.
@@ -474,6 +475,7 @@ class Planner:
             drawn_from(0, 0, self.views.device),
         ):
             scores, gradient = self.passes.run(network, self.views, self.images)
+        outputs = self._outputs
         if all(layer.module is None for layer in self.tapped.layers):
             # No layer was read: the score itself calls the network.
             outputs.append(scores)
