@@ -114,7 +114,7 @@ def render_vis(
     ----------
     Interface: Lucent 0.1.8, https://github.com/greentfrapp/lucent.
     """
-    names, objective = LayerNames(model), as_objective(objective_f)
+    names, network, objective = LayerNames(model), unwrap(model), as_objective(objective_f)
     check_functions(param_f=param_f, optimizer=optimizer)
     steps = checked_thresholds(thresholds)
     functions = checked_transforms(standard_transforms if transforms is None else transforms)
@@ -129,18 +129,18 @@ def render_vis(
             if show_inline:
                 show(image)
 
-    with torch.inference_mode(False), borrowed(model) as device:
+    with torch.inference_mode(False), borrowed(network) as device:
         with parameters_on(device), torch.enable_grad():
             images = Images.of(opened(param_f or (lambda: param.image(128))))
         maker = optimizer or default_optimizer
         with torch.no_grad():
             first = opened(images)
         seen = what_the_network_sees(
-            model, functions, first, preprocess=preprocess, fixed_image_size=size
+            network, functions, first, preprocess=preprocess, fixed_image_size=size
         )
-        with ObjectiveOnNetwork(unwrap(model), names, objective) as network:
+        with ObjectiveOnNetwork(network, names, objective) as watched:
             run = Steps(
-                images, checked_optimizer(maker(images.parameters)), compose(seen), network, device
+                images, checked_optimizer(maker(images.parameters)), compose(seen), watched, device
             )
             if verbose:
                 tqdm.write(f"Initial loss: {run.first_loss():.3f}")

@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from fvfast._shared.checks import check_count
-from fvfast.engine.borrowing.state import unwrap
 from fvfast.lucent.optvis.display import DEFAULT_NAME, check_image_name
 from fvfast.lucent.optvis.param.color import ImageFunction
 from fvfast.lucent.optvis.transform import (
@@ -169,7 +168,7 @@ def what_the_network_sees(
     """
     steps = list(transforms)
     if preprocess:
-        is_lucids = type(unwrap(model)).__name__ == "InceptionV1"
+        is_lucids = type(model).__name__ == "InceptionV1"
         steps.append(preprocess_inceptionv1() if is_lucids else normalize())
     if fixed_image_size is not None:
         steps.append(aligned_resize(fixed_image_size))
