@@ -9,7 +9,7 @@ PARALLEL := -n 2 --dist loadfile
 CPP     = $(shell git ls-files '*.cpp' '*.cu' '*.h')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo atlas test test-thorough test-all lint format cuda-check gpu-quick gpu-check bench bench-peers wheel clean
+.PHONY: help demo atlas test test-thorough test-all lint format cuda-check gpu-quick gpu-check bench bench-peers bench-lucent wheel clean
 
 help:
 	@echo "make demo    pictures of six classes and two channels of a real network, in demo/"
@@ -24,6 +24,7 @@ help:
 	@echo "make gpu-check   the whole suite and all measurements on a GPU, for hours"
 	@echo "make bench   benchmarks; results go to benchmarks/results"
 	@echo "make bench-peers  the same work in other libraries (installs them, 2 GB)"
+	@echo "make bench-lucent the same pictures with Lucent (installs it)"
 	@echo "make wheel   the wheel and the source distribution of a release, checked, in dist/"
 	@echo "make clean   remove .venv and what was built"
 
@@ -98,10 +99,14 @@ PEERS     := benchmarks/peers
 PURELIB   := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 dreamlens := dreamlens==0.1.1
 horama    := horama==0.3.0 einops  # which it imports and does not ask for
+lucent    := torch-lucent==0.1.8 kornia==0.4.1 decorator future
 
 bench-peers: $(PEERS)/.venv-xplique/installed $(PEERS)/.venv-dreamlens/installed $(PEERS)/.venv-horama/installed
 	$(BIN)/python -m benchmarks.hot_path
 	$(BIN)/python -m benchmarks.end_to_end
+
+bench-lucent: $(PEERS)/.venv-lucent/installed
+	$(BIN)/python -m benchmarks.lucent_comparison
 
 $(PEERS)/.venv-xplique/installed: $(PEERS)/xplique-requirements.txt
 	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)

@@ -1,0 +1,1 @@
+"""Lucent's ``misc``: showing images in a notebook."""

@@ -1,0 +1,1 @@
+"""Optimizes images for objectives: Lucent's ``optvis``."""
