@@ -249,9 +249,7 @@ class _PyramidToImage(torch.autograd.Function):
             again = pyramid_to_image_reference(pyramid, size, levels, *look)
             (result,) = torch.autograd.grad(again, pyramid, gradients[0], create_graph=True)
         else:
-            result = torch.ops.fvfast.pyramid_to_image_backward(
-                gradients[0], image, levels, *look
-            )
+            result = torch.ops.fvfast.pyramid_to_image_backward(gradients[0], image, levels, *look)
         return result, *(None,) * (2 + len(look))
 
 
@@ -312,7 +310,9 @@ def pyramid_to_image(
         count = 1 + max(0, math.ceil(math.log2(max(height, width, 1))))
     arguments = (height, width, count, low, high, gain)
     differentiable = torch.is_grad_enabled() and pyramid.requires_grad
-    if pyramid.device.type not in ("cpu", "cuda") or (differentiable and rounds_coarsely(low, high)):
+    if pyramid.device.type not in ("cpu", "cuda") or (
+        differentiable and rounds_coarsely(low, high)
+    ):
         _check(name, pyramid, *arguments)
         return pyramid_to_image_reference(pyramid, (height, width), *arguments[2:])
     if differentiable:

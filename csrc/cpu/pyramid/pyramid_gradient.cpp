@@ -43,7 +43,7 @@ using TileValues = Real[kTileRows][kTileColumns];
 // The gradient of the sums of all planes in a tile.
 template <typename Real, int planes>
 FVFAST_HOST_DEVICE void unmix_tile(const PyramidGradientParams& params,
-                                   const Unmixing<Real, planes>& unmixing, const ImageTile& tile,
+                                   const Unmixing<Real, planes>& unmixing, const PyramidTile& tile,
                                    TileValues<Real> (&values)[planes]) {
   const int64_t area = params.sizes.area(), width = params.sizes.width;
   const int64_t offset = tile.group * planes * area + tile.row * width + tile.column;
@@ -66,7 +66,7 @@ FVFAST_HOST_DEVICE void unmix_tile(const PyramidGradientParams& params,
 // The part of the gradient of one level that comes from a tile.
 template <typename Real>
 FVFAST_HOST_DEVICE void gather_level(const PyramidTables<Real>& tables,
-                                     const PyramidReaders<Real>& readers, const ImageTile& tile,
+                                     const PyramidReaders<Real>& readers, const PyramidTile& tile,
                                      int level, const TileValues<Real>& values, Real* part) {
   const LevelSample<Real>* rows = tables.rows_of(level, tile);
   const LevelReaders& columns = readers.of(level, tile.across);
@@ -95,7 +95,7 @@ struct GradientTiles {
     const Unmixing<Real, planes> unmixing(params);
     alignas(64) TileValues<Real> values[planes];
     for (int64_t unit = begin; unit < end; ++unit) {
-      const ImageTile tile = tables.tile(unit);
+      const PyramidTile tile = tables.tile(unit);
       unmix_tile(params, unmixing, tile, values);
       for (int i = 0; i < planes; ++i) {
         const int64_t plane = tile.group * planes + i;

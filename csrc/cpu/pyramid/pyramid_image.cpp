@@ -50,7 +50,7 @@ struct WideRows {
 };
 
 template <SimdLevel level, typename Real>
-FVFAST_HOST_DEVICE void widen(const PyramidTables<Real>& tables, const ImageTile& tile,
+FVFAST_HOST_DEVICE void widen(const PyramidTables<Real>& tables, const PyramidTile& tile,
                               const Real* pyramid, WideRows<Real>& wide) {
   TileRow<Real>* next = wide.values;
   for (int index = 0; index < tables.coarse; ++index) {
@@ -68,7 +68,7 @@ FVFAST_HOST_DEVICE void widen(const PyramidTables<Real>& tables, const ImageTile
 
 // The sum of all levels in one row of a tile.
 template <typename Real>
-FVFAST_HOST_DEVICE void add_levels(const PyramidTables<Real>& tables, const ImageTile& tile,
+FVFAST_HOST_DEVICE void add_levels(const PyramidTables<Real>& tables, const PyramidTile& tile,
                                    const Real* pyramid, const WideRows<Real>& wide, int row,
                                    Real* __restrict sum) {
   const Real* own = pyramid + tables.levels.level[tables.levels.count - 1].offset +
@@ -99,7 +99,7 @@ struct ImageTiles {
     const PyramidSizes& sizes = tables.sizes;
     WideRows<Real> wide[planes];
     for (int64_t unit = begin; unit < end; ++unit) {
-      const ImageTile tile = tables.tile(unit);
+      const PyramidTile tile = tables.tile(unit);
       const Real* pyramid =
           static_cast<const Real*>(params.pyramid) + tile.group * planes * tables.levels.elements;
       for (int i = 0; i < planes; ++i) {

@@ -19,7 +19,7 @@ constexpr int kMostRowsRead = 18 + 11 + 7 + 5 + 4 * (kMostLevels - 5);
 static_assert(kTileColumns <= kColumns, "the samples of a tile have room");
 
 // A tile of an image.
-struct ImageTile {
+struct PyramidTile {
   int64_t group;        // of planes that are mixed
   int64_t index;        // among the tiles of an image
   int64_t row, column;  // of its first pixel
@@ -51,15 +51,15 @@ struct PyramidTables {
     }
   }
 
-  FVFAST_HOST_DEVICE const LevelSample<Real>* rows_of(int level, const ImageTile& tile) const {
+  FVFAST_HOST_DEVICE const LevelSample<Real>* rows_of(int level, const PyramidTile& tile) const {
     return rows.data() + level * sizes.height + tile.row;
   }
-  FVFAST_HOST_DEVICE const Samples<Real>& columns_of(int level, const ImageTile& tile) const {
+  FVFAST_HOST_DEVICE const Samples<Real>& columns_of(int level, const PyramidTile& tile) const {
     return columns[static_cast<size_t>(level * parts.across + tile.across)];
   }
 
-  FVFAST_HOST_DEVICE ImageTile tile(int64_t unit) const {
-    ImageTile tile{};
+  FVFAST_HOST_DEVICE PyramidTile tile(int64_t unit) const {
+    PyramidTile tile{};
     tile.group = unit / parts.tiles();
     tile.index = unit % parts.tiles();
     tile.across = tile.index % parts.across;
