@@ -4,7 +4,6 @@ One pass writes the image and another reads its gradient, without an enlarged le
 The parts are in the order of `fvfast.ops.noise`.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +14,6 @@ from fvfast.ops._checks import (
     check_alike,
     check_elements,
     check_finite,
-    check_layout,
     check_range,
     check_type,
     reject,
@@ -143,10 +141,7 @@ def _fake_backward(gradient: torch.Tensor, image: torch.Tensor, *_: float) -> to
     return gradient.new_empty(*image.shape[:2], elements)
 
 
-def _check_sizes(operation: str, height: int, width: int, levels: int) -> None:
-    for argument, side in (("height", height), ("width", width)):
-        if not 1 <= side <= LONGEST_SIDE:
-            reject(operation, argument, f"an integer from 1 to {LONGEST_SIDE}", side)
+def _check_levels(operation: str, height: int, width: int, levels: int) -> None:
     count = len(pyramid_sizes(height, width))
     if not 1 <= levels <= count:
         expected = f"an integer from 1 to {count}, the levels of {height} x {width} pixels"
@@ -169,7 +164,10 @@ def _check(
     gain: float,
 ) -> None:
     check_type(operation, "pyramid", pyramid, REAL)
-    _check_sizes(operation, height, width, levels)
+    for argument, side in (("height", height), ("width", width)):
+        if not 1 <= side <= LONGEST_SIDE:
+            reject(operation, argument, f"an integer from 1 to {LONGEST_SIDE}", side)
+    _check_levels(operation, height, width, levels)
     elements = pyramid_elements(height, width)
     if pyramid.ndim != 3 or pyramid.shape[1] < 1 or pyramid.shape[2] != elements:
         expected = f"(N, C, {elements}) for an image of {height} x {width}, C at least 1"
@@ -188,12 +186,13 @@ def _check_backward(
     gain: float,
 ) -> None:
     check_type(operation, "image", image, REAL)
-    if image.ndim != 4 or image.shape[1] < 1:
-        reject(operation, "image", "(N, C, H, W), C at least 1", tuple(image.shape))
+    fits = image.ndim == 4 and image.shape[1] >= 1
+    if not fits or not all(1 <= side <= LONGEST_SIDE for side in image.shape[2:]):
+        expected = f"(N, C, H, W), C at least 1, H and W from 1 to {LONGEST_SIDE}"
+        reject(operation, "image", expected, tuple(image.shape))
     check_alike(operation, "gradient", gradient, image.shape, image.dtype, image.device)
-    check_layout(operation, "gradient", gradient)
     height, width = image.shape[2:]
-    _check_sizes(operation, height, width, levels)
+    _check_levels(operation, height, width, levels)
     pyramid = (*image.shape[:2], pyramid_elements(height, width))
     check_elements(operation, "image", pyramid)
     _check_look(operation, low, high, gain)
@@ -305,14 +304,12 @@ def pyramid_to_image(
             reject(name, argument, expected, tuple(given))
     height, width = int(size[0]), int(size[1])
     low, high, gain = float(values_range[0]), float(values_range[1]), float(gain)
-    count = levels
-    if count is None:
-        count = 1 + max(0, math.ceil(math.log2(max(height, width, 1))))
+    # Halved so many times, rounded up, the longer side is 1.
+    count = 1 + (max(height, width, 1) - 1).bit_length() if levels is None else levels
     arguments = (height, width, count, low, high, gain)
     differentiable = torch.is_grad_enabled() and pyramid.requires_grad
-    if pyramid.device.type not in ("cpu", "cuda") or (
-        differentiable and rounds_coarsely(low, high)
-    ):
+    has_kernels = pyramid.device.type in ("cpu", "cuda")
+    if not has_kernels or (differentiable and rounds_coarsely(low, high)):
         _check(name, pyramid, *arguments)
         return pyramid_to_image_reference(pyramid, (height, width), *arguments[2:])
     if differentiable:

@@ -91,7 +91,7 @@ class Pyramid:
         return self.state if self._grown is None else self._grown
 
     def render(self) -> torch.Tensor:
-        """Return the images (N, C, H, W) of the state: without levels that are still to be added."""
+        """Return the images (N, C, H, W) of the state, without levels that are added later."""
         with torch.no_grad():
             return self._image_of(self.state, self._levels)
 
