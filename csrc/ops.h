@@ -23,6 +23,8 @@ enum class Purpose : uint32_t {
   kNormalNoise = 2,
   kUniformNoise = 3,
   kState = 4,
+  kLevel = 5,
+  kColorShift = 6,
 };
 
 // boxes[n, k] = (y1, x1, y2, x2), a square in fractions of the image. Block k of image n's counter
@@ -260,6 +262,46 @@ struct PhaseUpdateParams {
   const PhaseImageGradientParams* unfinished;
 };
 
+// A pyramid of levels (common/pyramid.h) and the image that they add up to.
+struct PyramidSizes {
+  int64_t images;    // N
+  int64_t channels;  // C
+  int64_t height;    // H, 1 to kLongestSide
+  int64_t width;     // W, 1 to kLongestSide
+  int64_t levels;    // that take part, the coarsest ones: 1 to those that there are
+
+  FVFAST_HOST_DEVICE int64_t planes() const { return images * channels; }
+  FVFAST_HOST_DEVICE int64_t area() const { return height * width; }
+};
+
+// image = low + (high - low) sigmoid(gain colors sum), where the sum is that of the levels, each
+// resampled to the size of the image. Arrays are contiguous, float32 or float64.
+struct PyramidImageParams {
+  const void* pyramid;  // (N, C, elements of all levels), the coarsest level first
+  void* image;          // (N, C, H, W)
+  DType dtype;
+  PyramidSizes sizes;
+  double low, high;     // finite, low < high
+  double gain;          // finite
+  bool has_colors;      // then C = 3
+  double colors[3][3];  // row i: what channel i adds to the three colors
+};
+
+// The gradient with respect to the pyramid, from that with respect to the image: the transpose. It
+// is 0 for levels that take no part. The order of every sum depends on the sizes alone.
+struct PyramidGradientParams {
+  const void* gradient;  // (N, C, H, W)
+  const void* image;     // (N, C, H, W), the result
+  void* out;             // (N, C, elements of all levels)
+  void* scratch;         // pyramid_gradient_scratch() bytes, aligned to 64
+  DType dtype;
+  PyramidSizes sizes;
+  double low, high;
+  double gain;
+  bool has_colors;
+  double colors[3][3];
+};
+
 // Winograd convolutions F(2 x 2, 3 x 3): the points at which a tile of pixels is multiplied by
 // weights, and the number of outputs whose weights lie together.
 constexpr int kWinogradPoints = 16;
@@ -293,6 +335,9 @@ void phase_update(const PhaseUpdateParams& params);
 void crop_resize(const CropParams& params);
 void crop_gradient(const CropGradientParams& params);
 void winograd_convolution(const WinogradParams& params);
+void pyramid_image(const PyramidImageParams& params);
+void pyramid_gradient(const PyramidGradientParams& params);
+int64_t pyramid_gradient_scratch(const PyramidGradientParams& params);  // reads sizes and dtype
 // Reads sizes and dtypes only. INT64_MAX if the number of bytes is larger than that.
 int64_t crop_gradient_scratch(const CropGradientParams& params);
 }  // namespace cpu
@@ -314,6 +359,10 @@ void crop_resize(const CropParams& params, const Target& target);
 void crop_gradient(const CropGradientParams& params, const Target& target);
 // Reads sizes and the type of the image only.
 int64_t crop_gradient_scratch(const CropGradientParams& params);
+
+void pyramid_image(const PyramidImageParams& params, const Target& target);
+void pyramid_gradient(const PyramidGradientParams& params, const Target& target);
+int64_t pyramid_gradient_scratch(const PyramidGradientParams& params);
 
 // Whether the transforms of this height and width run in shared memory of the device.
 bool transform_fits(DType dtype, const SpectrumSizes& sizes, bool has_colors, int device);

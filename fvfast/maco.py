@@ -1,4 +1,4 @@
-"""MaCo: feature visualization that optimizes the phase of an image's spectrum."""
+"""MaCo: feature visualization that optimizes the phase of an image's spectrum, or a pyramid."""
 
 from collections.abc import Callable, Sequence
 
@@ -47,6 +47,7 @@ def maco(
     precision: Precision = None,
     regularizers: Sequence[Regularizer] | Regularizer | None = None,
     guide: Guide | None = None,
+    color_shift: float | None = None,
 ) -> MacoImage:
     """Find the image that maximizes one objective, with natural Fourier magnitudes (MaCo).
 
@@ -61,11 +62,12 @@ def maco(
     optimizer
         A class, a function from a list of tensors to an optimizer, or a torch optimizer, whose
         settings are bound to the phase. Default: NAdam with learning rate 1.0 and Keras's momentum
-        schedule.
+        schedule; with ``preset="pyramid"`` Adam, which begins anew when a level is added.
     maco_dataset
         Where the magnitude comes from: a `fvfast.spectrum.Spectrum`, a folder of images, a tensor
         of images (N, C, H, W), in [0, 1] or as the model takes them, or an iterable of such
-        batches. Default: a closed form that describes natural images.
+        batches. Default: a closed form that describes natural images. Not with
+        ``preset="pyramid"``, whose magnitudes are free.
     nb_steps
         Number of steps, at least 1.
     noise_intensity
@@ -102,7 +104,8 @@ def maco(
     preset
         Values of the arguments that are left out: "xplique" (the defaults above), "fast" (fewer
         steps and crops, larger boxes, noise and learning rate that fall), "small" (the whole
-        image, twice as large as the model's input, for inputs up to 64 x 64), "horama", or "paper".
+        image, twice as large as the model's input, for inputs up to 64 x 64), "pyramid" (a sum of
+        levels of all sizes instead of a phase), "horama", or "paper".
     precision
         Type in which the network runs: "float32", "bfloat16", "float16", or "auto", the fastest
         whose scores and gradients agree with the network's own type on the first views. Default:
@@ -113,6 +116,10 @@ def maco(
     guide
         A `fvfast.Guide`, which draws the picture towards the look of photographs, or of the images
         that the network was trained on. Default: none.
+    color_shift
+        Scale each channel of each crop by exp(color_shift * u) and move it by color_shift * v, in
+        units of values_range, where u and v are uniform in [-1, 1): a network is then asked for
+        what it recognizes in any colors. Default: None, no shift; 1 is usual for transformers.
 
     Returns
     -------
@@ -192,6 +199,7 @@ def maco_batch(
     precision: Precision = None,
     regularizers: Sequence[Regularizer] | Regularizer | None = None,
     guide: Guide | None = None,
+    color_shift: float | None = None,
     batch_size: int | None = None,
     on_result: Callable[[MacoBatch], None] | None = None,
     keep: bool = True,

@@ -14,6 +14,7 @@ _OPTIONS = {
     "noise_intensity": "--noise",
     "box_size": "--box-size",
     "learning_rate": "--learning-rate",
+    "color_shift": "--color-shift",
     "custom_shape": "--size",
     "precision": "--precision",
     "seed": "--seed",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from fvfast.run.batches import VIEWS_PER_BATCH
-from fvfast.run.maco_settings import MacoSettings
+from fvfast.run.maco_settings import MacoSettings, check_has_magnitudes
 from fvfast.run.presets import PresetName
 from fvfast.run.schedules import Linear
 from fvfast.spectrum import Spectrum
@@ -51,6 +51,7 @@ def planned_settings(
     chosen = {"preset": DEFAULT_PRESET, "values_range": values_range}
     chosen |= {name: value for name, value in given.items() if name != "maco_dataset"}
     settings = MacoSettings.with_preset(**chosen)
+    check_has_magnitudes(settings.preset, spectrum)
     if settings.custom_shape is None:
         settings = dataclasses.replace(settings, custom_shape=view_size)
     elif isinstance(settings.custom_shape, int):

@@ -21,6 +21,7 @@ from fvfast.cli.network import describe_engine, describe_network
 from fvfast.cli.options import (
     BatchOption,
     BoxSizeOption,
+    ColorShiftOption,
     CropsOption,
     DeviceOption,
     LearningRateOption,
@@ -56,7 +57,7 @@ from fvfast.plot.png import check_writable
 from fvfast.run.loop import StepReport
 from fvfast.run.maco_settings import MacoSettings
 from fvfast.run.optimize_settings import OptimizeSettings
-from fvfast.run.presets import OptimizePresetName, PresetName
+from fvfast.run.presets import OptimizePresetName, PresetName, find_preset
 from fvfast.run.provenance import weights_digest
 from fvfast.run.settings import Settings
 from fvfast.spectrum import FOLDER_SIZE, Spectrum
@@ -138,6 +139,7 @@ def maco_command(
     noise_intensity: NoiseOption = None,
     box_size: BoxSizeOption = None,
     learning_rate: LearningRateOption = None,
+    color_shift: ColorShiftOption = None,
     custom_shape: Annotated[Any, size_option(default_of(maco, "custom_shape"))] = None,
     values_range: RangeOption = None,
     seed: SeedOption = 0,
@@ -158,13 +160,13 @@ def maco_command(
     overwrite: OverwriteOption = False,
     progress: ProgressOption = True,
 ) -> None:
-    """Draw units with MaCo: the magnitudes of natural images, optimized phases."""
+    """Draw units with MaCo: the magnitudes of natural images, optimized phases; or a pyramid."""
     chosen = _given(MacoSettings, locals())
     with friendly_errors(context.obj.debug) as stop:
         check_writable(out)
         if video is not None:
             check_video(video)
-        magnitudes = Spectrum.natural() if spectrum is None else Spectrum.from_file(spectrum)
+        magnitudes = _magnitudes(preset, spectrum)
         loaded = load_model(model)
         where = choose_device(device)
         # The network's range, not the preset's.
@@ -435,7 +437,21 @@ def _network(loaded: LoadedModel) -> dict[str, str]:
     return {"model": loaded.name, "weights": weights_digest(loaded.model)}
 
 
-def _spectrum_settings(magnitudes: Spectrum, path: Path | None) -> dict[str, str]:
+def _magnitudes(preset: PresetName, path: Path | None) -> Spectrum | None:
+    """Return the magnitudes of the images; None where a preset leaves them free."""
+    if find_preset(preset).parametrization == "phase":
+        return Spectrum.natural() if path is None else Spectrum.from_file(path)
+    if path is not None:
+        raise typer.BadParameter(
+            f"--preset {preset} leaves the magnitudes free: leave --spectrum out, or choose a "
+            "preset that optimizes phases, such as fast."
+        )
+    return None
+
+
+def _spectrum_settings(magnitudes: Spectrum | None, path: Path | None) -> dict[str, str]:
+    if magnitudes is None:
+        return {}
     if path is None or magnitudes.size is None or magnitudes.channels is None:
         return {"spectrum": repr(magnitudes)}
     # A file that was measured anew is another one under the same name.

@@ -46,6 +46,7 @@ from fvfast.cli.atlas_report import (
 )
 from fvfast.cli.options import (
     BoxSizeOption,
+    ColorShiftOption,
     CropsOption,
     DeviceOption,
     LearningRateOption,
@@ -101,6 +102,7 @@ def run_command(
     noise_intensity: NoiseOption = None,
     box_size: BoxSizeOption = None,
     learning_rate: LearningRateOption = None,
+    color_shift: ColorShiftOption = None,
     custom_shape: Annotated[Any, size_option(default_of(maco, "custom_shape"))] = None,
     values_range: RangeOption = None,
     seed: SeedOption = 0,

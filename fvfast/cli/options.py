@@ -165,6 +165,16 @@ BoxSizeOption = Annotated[
 LearningRateOption = Annotated[
     Any, schedule_option("--learning-rate", "Learning rate", "the optimizer's own")
 ]
+ColorShiftOption = Annotated[
+    float | None,
+    typer.Option(
+        "--color-shift",
+        min=0.0,
+        callback=check_finite_option,
+        help="Scale the colors of each crop by up to e to this power, and move them by up to it.",
+        show_default="none",
+    ),
+]
 SpectrumOption = Annotated[
     Path | None,
     typer.Option(

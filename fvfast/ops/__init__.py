@@ -4,6 +4,7 @@ from fvfast.ops.crop_resize import crop_and_resize, crop_and_resize_grouped, ran
 from fvfast.ops.noise import inject_noise, inject_noise_
 from fvfast.ops.phase_to_image import phase_to_image
 from fvfast.ops.phase_update import phase_update_
+from fvfast.ops.pyramid import pyramid_to_image
 
 __all__ = [
     "crop_and_resize",
@@ -12,5 +13,6 @@ __all__ = [
     "inject_noise_",
     "phase_to_image",
     "phase_update_",
+    "pyramid_to_image",
     "random_crops",
 ]

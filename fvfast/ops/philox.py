@@ -32,6 +32,8 @@ class Purpose(enum.IntEnum):
     NORMAL_NOISE = 2
     UNIFORM_NOISE = 3
     STATE = 4
+    LEVEL = 5
+    COLOR_SHIFT = 6
 
 
 def philox4x32(

@@ -133,6 +133,12 @@ def keras_nadam(parameters: list[torch.Tensor]) -> torch.optim.Optimizer:
     return KerasNadam(parameters, lr=1.0, maximize=True)
 
 
+def adam(parameters: list[torch.Tensor], lr: float = 0.1) -> torch.optim.Optimizer:
+    """Make the default for a pyramid: Adam, in one pass over memory where torch has that."""
+    is_fused = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
+    return torch.optim.Adam(parameters, lr=lr, maximize=True, fused=is_fused)
+
+
 def keras_adam(parameters: list[torch.Tensor], lr: float = 0.05) -> torch.optim.Optimizer:
     """Adam with Keras's epsilon, 1e-7, and Xplique's learning rate for `fvfast.optimize`."""
     return torch.optim.Adam(parameters, lr=lr, eps=1e-7)

@@ -1,4 +1,4 @@
-"""The settings of a MaCo run: phases under a fixed magnitude, seen through noisy crops."""
+"""The settings of a MaCo run: phases or pyramids, seen through noisy crops."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -6,9 +6,11 @@ from typing import Any, ClassVar
 
 import torch
 
-from fvfast._shared.checks import check_count
+from fvfast._shared.checks import check_count, check_finite
 from fvfast.engine.borrowing.interrupts import opened
+from fvfast.ops.pyramid import LONGEST_SIDE
 from fvfast.parametrizations.phase import Phase, init_maco_buffer
+from fvfast.parametrizations.pyramid import Pyramid
 from fvfast.run.presets import (
     DEFAULT_BOX_SIZE,
     FALLING_NOISE,
@@ -43,6 +45,7 @@ class MacoSettings(Settings):
     nb_crops: int = 32
     values_range: Sequence[float] = (-1, 1)
     learning_rate: ScheduleSpec = None
+    color_shift: float | None = None
     preset: PresetName = "xplique"
 
     function: ClassVar[str] = "maco"
@@ -55,7 +58,11 @@ class MacoSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._set(nb_crops=check_count(self.nb_crops, "nb_crops", 0))
+        self._set(
+            nb_crops=check_count(self.nb_crops, "nb_crops", 0),
+            color_shift=_as_color_shift(self.color_shift),
+        )
+        check_has_magnitudes(self.preset, self.maco_dataset)
         for name in ("noise_intensity", "box_size", "learning_rate"):
             self.schedule(name)
 
@@ -118,7 +125,12 @@ class MacoSettings(Settings):
         return torch.float32 if self.precision in (None, "float32") else torch.bfloat16
 
     def parametrize(self, shape: ImageShape, *, progress: bool) -> Parametrize:
-        """Return a function that makes phases of this shape; measures their magnitude first."""
+        """Return a function that makes phases or pyramids of this shape.
+
+        The magnitude of phases is measured first.
+        """
+        if find_preset(self.preset).parametrization == "pyramid":
+            return self._pyramids(shape)
         channels, height, width = shape
         # Measuring a folder of photographs may take long.
         spectrum = opened(
@@ -134,6 +146,22 @@ class MacoSettings(Settings):
 
         return phases
 
+    def _pyramids(self, shape: ImageShape) -> Parametrize:
+        _, height, width = shape
+        if max(height, width) > LONGEST_SIDE:
+            raise ValueError(
+                f"{self.function}: custom_shape is {height} x {width}; with "
+                f'preset="{self.preset}" an image has up to {LONGEST_SIDE} pixels on a side.'
+            )
+
+        def pyramids(identities: Sequence[int], device: torch.device) -> Pyramid:
+            return Pyramid(
+                shape, identities, seed=self.seed, nb_steps=self.nb_steps,
+                values_range=self.values_range, optimizer=self.optimizer, device=device,
+            )  # fmt: skip
+
+        return pyramids
+
     def views(self, _shape: ImageShape, size: tuple[int, int]) -> Crops:
         """Return the crops."""
         preset = find_preset(self.preset)
@@ -143,6 +171,7 @@ class MacoSettings(Settings):
         return Crops(
             size, self.nb_crops, box_size_at, noise_at, boxes=preset.boxes,
             normal_noise=preset.normal_noise, uniform_noise=preset.uniform_noise, seed=self.seed,
+            color_shift=self.color_shift,
         )  # fmt: skip
 
     def schedule(self, name: str) -> Schedule | None:
@@ -152,3 +181,26 @@ class MacoSettings(Settings):
         if value is None and default is None:
             return None
         return schedule_of(name, value, self.nb_steps, default)
+
+
+def check_has_magnitudes(preset: str, maco_dataset: object) -> None:
+    """Raise ValueError if a data set is given to a preset whose images have no fixed magnitudes."""
+    if maco_dataset is not None and find_preset(preset).parametrization != "phase":
+        raise ValueError(
+            f'preset="{preset}" optimizes the levels of a pyramid, whose Fourier magnitudes are '
+            "free: maco_dataset has no meaning there. Leave it out, or choose a preset that "
+            'optimizes phases, such as "fast".'
+        )
+
+
+def _as_color_shift(value: Any) -> float | None:
+    """Return the width of a color shift; None, which is how pictures without one are recorded."""
+    if value is None:
+        return None
+    width = check_finite(value, "color_shift")
+    if width < 0:
+        raise ValueError(
+            f"color_shift must be at least 0, got {width:g}: it scales colors by up to "
+            "exp(color_shift) and moves them by up to color_shift."
+        )
+    return width or None

@@ -16,7 +16,7 @@ from fvfast.run.schedules import Geometric, Linear
 P = ParamSpec("P")
 R = TypeVar("R")
 
-PresetName = Literal["xplique", "horama", "paper", "fast", "small"]
+PresetName = Literal["xplique", "horama", "paper", "fast", "small", "pyramid"]
 OptimizePresetName = Literal["xplique", "lucid"]
 
 DEFAULT_BOX_SIZE = Linear(0.5, 0.05)
@@ -36,6 +36,8 @@ class Preset:
         Values of arguments that the caller leaves out.
     boxes
         How boxes scatter around the box size.
+    parametrization
+        What is optimized: a "phase" under a fixed magnitude, or a "pyramid" of levels.
     phase
         Distribution of the initial phase: "normal" (standard) or "uniform" (-pi to pi).
     normal_noise, uniform_noise
@@ -45,6 +47,7 @@ class Preset:
 
     arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     boxes: BoxDistribution = dataclasses.field(default_factory=BoxDistribution)
+    parametrization: Literal["phase", "pyramid"] = "phase"
     phase: str = "normal"
     normal_noise: float = 1.0
     uniform_noise: float = 1.0
@@ -105,6 +108,17 @@ PRESETS: dict[PresetName, Preset] = {
             "learning_rate": Linear(1.5, 0.05),
             "custom_shape": "2x",
         },
+    ),
+    # Measured, not published: the boxes and the noise of "fast" on a pyramid.
+    "pyramid": Preset(
+        arguments={
+            "nb_steps": 128,
+            "nb_crops": 4,
+            "box_size": Linear(0.9, 0.3),
+            "noise_intensity": Linear(0.2, 0.02),
+            "learning_rate": Linear(0.1, 0.01),
+        },
+        parametrization="pyramid",
     ),
 }
 

@@ -10,6 +10,7 @@ import torch
 from fvfast.ops.boxes import BoxDistribution, draw_boxes
 from fvfast.ops.crop_resize import random_crops
 from fvfast.ops.noise import inject_noise
+from fvfast.ops.philox import Purpose, random_words, to_uniform
 from fvfast.run.schedules import Schedule
 from fvfast.transformations import Transformation, compose_transformations
 from fvfast.transformations.random_transformations import resize_to
@@ -64,6 +65,8 @@ class Crops:
         See `fvfast.run.presets.Preset`.
     seed
         Any integer.
+    color_shift
+        See `shift_colors`; None: none.
     draw, crop
         `draw_boxes` and `random_crops`, or functions that replace them.
     """
@@ -76,6 +79,7 @@ class Crops:
     normal_noise: float
     uniform_noise: float
     seed: int
+    color_shift: float | None = None
     draw: Callable[..., torch.Tensor] = draw_boxes
     crop: Callable[..., torch.Tensor] = random_crops
 
@@ -92,6 +96,25 @@ class Crops:
         memory_format: torch.memory_format = torch.contiguous_format,
     ) -> torch.Tensor:
         """Return crops (N * K, C, h, w) of images (N, C, H, W)."""
+        views = self._cropped(
+            images, identities, step, transparency, dtype=dtype, memory_format=memory_format
+        )
+        if self.color_shift is None:
+            return views
+        return shift_colors(
+            views, self.color_shift, seed=self.seed, identities=identities, step=step
+        )
+
+    def _cropped(
+        self,
+        images: torch.Tensor,
+        identities: Sequence[int],
+        step: int,
+        transparency: torch.Tensor | None,
+        *,
+        dtype: torch.dtype,
+        memory_format: torch.memory_format,
+    ) -> torch.Tensor:
         intensity = self.noise_at(step)
         noise: dict[str, Any] = {
             "std": intensity * self.normal_noise,
@@ -148,6 +171,41 @@ class TransformedImages:
     ) -> torch.Tensor:
         """Return views (N, C, h, w) of images (N, C, H, W)."""
         return self._view(images)
+
+
+def shift_colors(
+    views: torch.Tensor, width: float, *, seed: int, identities: Sequence[int], step: int
+) -> torch.Tensor:
+    """Scale and move each channel of each view: ``x * exp(width * u) + width * v``.
+
+    Source: A. Ghiasi et al., "Plug-In Inversion: Model-Agnostic Inversion for Vision with Data
+    Augmentations" (ICML 2022), with width 1.
+
+    Parameters
+    ----------
+    views
+        (N * K, C, h, w), those of an image in a row.
+    width
+        Of the shift.
+    seed, identities, step
+        Decide u and v, which are uniform in [-1, 1).
+
+    Returns
+    -------
+    views
+        Same shape, type and memory format.
+    """
+    per_image = len(views) // len(identities) * views.shape[1]
+    words = random_words(
+        2 * per_image, seed=seed, purpose=Purpose.COLOR_SHIFT, identities=identities, step=step
+    )
+    drawn = (to_uniform(words) * 2 - 1) * width
+    drawn = drawn.view(len(identities), 2, -1, views.shape[1], 1, 1)
+    factors, offsets = (
+        numbers.flatten(0, 1).to(views.device, views.dtype)
+        for numbers in (drawn[:, 0].exp(), drawn[:, 1])
+    )
+    return (views * factors).add_(offsets)
 
 
 def _add_absolute(transparency: torch.Tensor, gradient: torch.Tensor) -> None:

@@ -26,6 +26,13 @@ APART = {
         ("transparency", "gradient"),
         ("transparency", "image_gradient"),
     ],
+    "pyramid_image": [("image", "pyramid")],
+    "pyramid_gradient": [
+        ("out", "gradient"),
+        ("out", "image"),
+        ("out", "scratch"),
+        ("scratch", "gradient"),
+    ],
     "winograd_convolution": [
         ("out", "images"),
         ("out", "weights"),

@@ -272,6 +272,56 @@ def draw_boxes(rng: random.Random, memory: Memory) -> Arguments:
     }
 
 
+def pyramid_sizes(rng: random.Random) -> Arguments:
+    """Sizes of images, and how many levels of their pyramids take part."""
+    sizes = spectrum_sizes(rng)
+    count_of_levels = 1 + (max(sizes[2:]) - 1).bit_length()
+    return {"sizes": sizes, "levels": rng.randint(1, count_of_levels)}
+
+
+def pyramid_elements(sizes: list[int]) -> int:
+    height, width = sizes[2:]
+    elements = height * width
+    while max(height, width) > 1:
+        height, width = (height + 1) // 2, (width + 1) // 2
+        elements += height * width
+    return sizes[0] * sizes[1] * elements
+
+
+def pyramid_image(rng: random.Random, memory: Memory) -> Arguments:
+    asked, dtype = pyramid_sizes(rng), rng.choice(REAL)
+    return {
+        "pyramid": memory.array(pyramid_elements(asked["sizes"]), dtype),
+        "image": memory.array(math.prod(asked["sizes"]), dtype),
+        "dtype": dtype,
+        "gain": rng.choice([2.0, -1.0, 0.0]),
+        **asked,
+        **colors(rng, asked["sizes"][1]),
+        "target": None,
+    }
+
+
+def pyramid_gradient_scratch(rng: random.Random, memory: Memory) -> Arguments:
+    del memory  # it looks at sizes alone
+    return {"dtype": rng.choice(REAL), **pyramid_sizes(rng), "target": None}
+
+
+def pyramid_gradient(rng: random.Random, memory: Memory, module: Any) -> Arguments:
+    asked, dtype = pyramid_sizes(rng), rng.choice(REAL)
+    pixels = math.prod(asked["sizes"])
+    scratch_bytes = module.pyramid_gradient_scratch(dtype=dtype, **asked, target=None)
+    return {
+        **{name: memory.array(pixels, dtype) for name in ("gradient", "image")},
+        "out": memory.array(pyramid_elements(asked["sizes"]), dtype),
+        "scratch": memory.allocate(bytes(scratch_bytes)),
+        "dtype": dtype,
+        "gain": rng.choice([2.0, -1.0, 0.0]),
+        **asked,
+        **colors(rng, asked["sizes"][1]),
+        "target": None,
+    }
+
+
 def winograd_convolution(rng: random.Random, memory: Memory) -> Arguments:
     padding = [rng.randint(0, 2), rng.randint(0, 2)]
     # With its padding, an image has 3 pixels at least.
@@ -303,5 +353,8 @@ CASES = [
     phase_gradient,
     phase_update,
     draw_boxes,
+    pyramid_image,
+    pyramid_gradient_scratch,
+    pyramid_gradient,
     winograd_convolution,
 ]

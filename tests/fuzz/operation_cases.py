@@ -172,6 +172,35 @@ def phase_ascent_(rng: random.Random) -> Arguments:
     return {**back, **averages(rng, given["phase"]), **rates(rng)}
 
 
+def pyramid_to_image(rng: random.Random) -> Arguments:
+    height, width = rng.choice(LENGTHS), rng.choice(LENGTHS)
+    sizes = [(height, width)]
+    while max(sizes[-1]) > 1:
+        sizes.append(((sizes[-1][0] + 1) // 2, (sizes[-1][1] + 1) // 2))
+    shape = (
+        count(rng, 2),
+        rng.choice([1, 2, 3, 3, 4]),
+        sum(rows * columns for rows, columns in sizes),
+    )
+    low, high = rng.choice([(0.0, 1.0), (-2.5, 2.5)])
+    return {
+        "pyramid": 0.3 * numbers(rng, shape, rng.choice(REAL)),
+        "height": height,
+        "width": width,
+        "levels": rng.randint(1, len(sizes)),
+        "low": low,
+        "high": high,
+        "gain": rng.choice([1.0, 2.0, -0.5]),
+    }
+
+
+def pyramid_to_image_backward(rng: random.Random) -> Arguments:
+    forward = pyramid_to_image(rng)
+    image = torch.ops.fvfast.pyramid_to_image(*forward.values())
+    settings = {name: forward[name] for name in ("levels", "low", "high", "gain")}
+    return {"gradient": numbers(rng, image.shape, image.dtype), "image": image, **settings}
+
+
 def winograd_convolution(rng: random.Random) -> Arguments:
     padding = (rng.randint(0, 2), rng.randint(0, 2))
     pixels = [max(rng.choice(LENGTHS), 3 - 2 * pad) for pad in padding]
@@ -201,5 +230,7 @@ CASES: dict[str, Callable[[random.Random], Arguments]] = {
     "phase_to_image_backward": phase_to_image_backward,
     "phase_update_": phase_update_,
     "phase_ascent_": phase_ascent_,
+    "pyramid_to_image": pyramid_to_image,
+    "pyramid_to_image_backward": pyramid_to_image_backward,
     "winograd_convolution": winograd_convolution,
 }

@@ -42,7 +42,7 @@ def run_one(module: Any, case: Any, number: int) -> str:
     function = case.__name__
     rng = random.Random(zlib.crc32(f"{function} {number}".encode()))
     memory = Memory(rng)
-    # The gradient of a crop asks the module how much scratch memory it needs.
+    # Gradients of crops and pyramids ask the module how much scratch memory they need.
     extra = [module] if "module" in inspect.signature(case).parameters else []
     arguments = case(rng, memory, *extra)
     valid = rng.random() < 0.6

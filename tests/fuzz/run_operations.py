@@ -83,8 +83,8 @@ def independent(arguments: Arguments) -> Arguments:
 
 
 def doubled(name: str, arguments: Arguments) -> Arguments:
-    """Real and complex numbers of the phase's operations in float64."""
-    if not name.startswith("phase"):
+    """Real and complex numbers of the operations on phases and pyramids in float64."""
+    if not name.startswith(("phase", "pyramid")):
         return arguments
     wider = {torch.float32: torch.float64, torch.complex64: torch.complex128}
     return {

@@ -88,6 +88,21 @@ def phase_ascent_():
     return {**{name: back[name] for name in order}, **averages, **RATES}
 
 
+def pyramid_to_image():
+    return {
+        "pyramid": random(2, 3, 101), "height": 8, "width": 9, "levels": 5, "low": 0.0,
+        "high": 1.0, "gain": 2.0,
+    }  # fmt: skip
+
+
+def pyramid_to_image_backward():
+    image = torch.ops.fvfast.pyramid_to_image(*pyramid_to_image().values())
+    return {
+        "gradient": random(2, 3, 8, 9), "image": image, "levels": 5, "low": 0.0, "high": 1.0,
+        "gain": 2.0,
+    }  # fmt: skip
+
+
 def winograd():
     images = random(2, 4, 6, 7).contiguous(memory_format=torch.channels_last)
     return {
@@ -100,7 +115,8 @@ OPERATIONS = {
     make.__name__: make
     for make in (
         inject_noise, draw_boxes, crop_resize, crop_gradient, phase_to_image,
-        phase_to_image_backward, phase_update_, phase_ascent_,
+        phase_to_image_backward, phase_update_, phase_ascent_, pyramid_to_image,
+        pyramid_to_image_backward,
     )
 }  # fmt: skip
 OPERATIONS["inject_noise_"] = inject_noise
@@ -177,6 +193,22 @@ BAD = [
     ("phase_ascent_", "gradient", lambda: random(2, 3, 8, 8).bfloat16()),
     ("phase_ascent_", "image", lambda: random(2, 3, 9, 8)),
     ("phase_ascent_", "epsilon", lambda: -1.0),
+    ("pyramid_to_image", "pyramid", lambda: random(2, 3, 100)),
+    ("pyramid_to_image", "pyramid", lambda: random(2, 3, 101).half()),
+    ("pyramid_to_image", "pyramid", lambda: random(2, 101)),
+    ("pyramid_to_image", "pyramid", lambda: shrunk(random(2, 3, 101))),
+    ("pyramid_to_image", "pyramid", lambda: torch.zeros(1, 1, 101).expand(2**40, 2**10, 101)),
+    ("pyramid_to_image", "height", lambda: 0),
+    ("pyramid_to_image", "width", lambda: 2**40),
+    ("pyramid_to_image", "levels", lambda: 6),
+    ("pyramid_to_image", "high", lambda: 0.0),
+    ("pyramid_to_image", "gain", lambda: math.nan),
+    ("pyramid_to_image_backward", "gradient", lambda: random(2, 3, 8, 8)),
+    ("pyramid_to_image_backward", "gradient", lambda: random(2, 3, 8, 9).double()),
+    ("pyramid_to_image_backward", "image", lambda: random(3, 8, 9)),
+    ("pyramid_to_image_backward", "image", lambda: shrunk(random(2, 3, 8, 9))),
+    ("pyramid_to_image_backward", "levels", lambda: 0),
+    ("pyramid_to_image_backward", "low", lambda: math.inf),
 ]  # fmt: skip
 
 

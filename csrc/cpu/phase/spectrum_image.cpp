@@ -4,7 +4,7 @@
 
 #include "common/dispatch.h"
 #include "common/macros.h"
-#include "common/sigmoid.h"
+#include "cpu/colors.h"
 #include "cpu/parallel.h"
 #include "cpu/simd.h"
 #include "ops.h"
@@ -59,14 +59,7 @@ struct Forward {
     for (int i = 0; i < planes; ++i) {
       for (int p = 0; p < count; ++p) values[i][p] = image[i * plane_stride + p] - mean;
     }
-    for (int j = 0; j < planes; ++j) {
-      Real* out = image + j * plane_stride;
-      for (int p = 0; p < count; ++p) {
-        Real sum = values[0][p] * mix[0][j];
-        for (int i = 1; i < planes; ++i) sum += values[i][p] * mix[i][j];
-        out[p] = sigmoid_of(sum) * width + low;
-      }
-    }
+    mix_into_range(values, mix, low, width, image, plane_stride, count);
   }
 };
 
@@ -110,19 +103,8 @@ struct Backward {
   FVFAST_HOST_DEVICE void block(const Real* gradient, const Real* image, Real* out,
                                 int64_t plane_stride, int count) const {
     Real values[planes][kBlock];
-    for (int j = 0; j < planes; ++j) {
-      for (int p = 0; p < count; ++p) {
-        const Real value = image[j * plane_stride + p];
-        values[j][p] = gradient[j * plane_stride + p] * ((value - low) * (high - value));
-      }
-    }
-    for (int i = 0; i < planes; ++i) {
-      for (int p = 0; p < count; ++p) {
-        Real sum = values[0][p] * mix[i][0];
-        for (int j = 1; j < planes; ++j) sum += values[j][p] * mix[i][j];
-        out[i * plane_stride + p] = sum;
-      }
-    }
+    before_range(gradient, image, low, high, plane_stride, values, count);
+    for (int i = 0; i < planes; ++i) unmix(values, mix[i], out + i * plane_stride, count);
   }
 };
 

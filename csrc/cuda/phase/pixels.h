@@ -26,6 +26,21 @@ struct PixelForward {
     }
   }
 
+  // Planes that are not standardized but multiplied by a gain.
+  template <typename Params>
+  __device__ PixelForward(const Params& params, double gain)
+      : mean(0),
+        low(static_cast<Real>(params.low)),
+        width(static_cast<Real>(params.high - params.low)) {
+#pragma unroll
+    for (int i = 0; i < planes; ++i) {
+#pragma unroll
+      for (int j = 0; j < planes; ++j) {
+        mix[i][j] = static_cast<Real>(planes == 3 ? gain * params.colors[i][j] : gain);
+      }
+    }
+  }
+
   __device__ __forceinline__ void make_pixel(const Real (&values)[planes],
                                              Real (&pixel)[planes]) const {
 #pragma unroll
@@ -45,9 +60,9 @@ struct PixelBackward {
   Real mix[planes][planes];  // colors, divided by the width of the range
 
   template <typename Params>
-  __device__ explicit PixelBackward(const Params& params)
+  __device__ explicit PixelBackward(const Params& params, double gain = 1)
       : low(static_cast<Real>(params.low)), high(static_cast<Real>(params.high)) {
-    const double scale = 1 / (params.high - params.low);
+    const double scale = gain / (params.high - params.low);
 #pragma unroll
     for (int i = 0; i < planes; ++i) {
 #pragma unroll
