@@ -12,6 +12,7 @@ from fvfast.parametrizations.optimizers import OptimizerSpec
 from fvfast.regularizers import Regularizer
 from fvfast.run.loop import Callback
 from fvfast.run.optimize_settings import OptimizeSettings
+from fvfast.run.photograph import PhotographSource
 from fvfast.run.presets import OPTIMIZE_PRESETS, OptimizePresetName, takes_preset
 from fvfast.run.results import OptimizedImages as OptimizedImages
 from fvfast.run.run import Run
@@ -41,6 +42,7 @@ def optimize(
     device: torch.device | str | None = None,
     precision: Precision = None,
     preset: OptimizePresetName = "xplique",
+    initial: PhotographSource | None = None,
 ) -> OptimizedImages:
     """Find one image for each combination of an objective, by gradient ascent.
 
@@ -93,6 +95,9 @@ def optimize(
         Values of the arguments that are left out: "xplique" (the defaults above), or "lucid":
         images of the model's input size under small shifts and scales
         (`fvfast.transformations.generate_lucid_transformations`), with an ``fft_decay`` of 1.
+    initial
+        A photograph that all images begin with, instead of random numbers: see `fvfast.maco`. As
+        every image, it is stretched to the whole ``values_range``.
 
     Returns
     -------

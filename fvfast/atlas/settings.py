@@ -41,10 +41,11 @@ def planned_settings(
     ValueError, TypeError
         A setting is wrong, or cannot be written into a plan.
     """
-    for name in ("optimizer", "regularizers"):
-        if given.get(name) not in (None, ()):
+    for name in ("optimizer", "regularizers", "initial"):
+        value = given.get(name)
+        if value is not None and not (isinstance(value, tuple) and not value):
             raise ValueError(
-                f"{name}={given[name]!r} cannot be written into the plan of an atlas, which other "
+                f"{name}={value!r} cannot be written into the plan of an atlas, which other "
                 "machines read; leave it out."
             )
     spectrum = given.get("maco_dataset")

@@ -102,7 +102,7 @@ class Settings(abc.ABC):
         }
         if values["optimizer"] is None:
             values["optimizer"] = "default"
-        values["regularizers"] = [_plain(one) for one in self.penalties]
+        values["regularizers"] = [_plain(one) for one in _as_regularizers(self.regularizers)]
         return {name: _plain(value) for name, value in values.items()}
 
     def image_shape(self, objective: Objective) -> ImageShape:
@@ -112,7 +112,7 @@ class Settings(abc.ABC):
 
     @property
     def penalties(self) -> tuple[Regularizer, ...]:
-        """The regularizers."""
+        """What is subtracted from the scores: functions of images."""
         return tuple(_as_regularizers(self.regularizers))
 
     @property
