@@ -9,6 +9,9 @@
 # The second line gets the console command ready before imports that take long.
 from fvfast._shared.version import VERSION
 from fvfast.cli import startup as startup
+
+# isort: split
+from fvfast.accentuate import accentuate
 from fvfast.maco import MacoBatch, maco, maco_batch
 from fvfast.objectives import Objective
 from fvfast.objectives.guides import Guide
@@ -25,6 +28,7 @@ __all__ = [
     "MacoBatch",
     "Objective",
     "Spectrum",
+    "accentuate",
     "maco",
     "maco_batch",
     "optimize",

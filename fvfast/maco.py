@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from fvfast._shared.checks import ImageSize, check_count
+from fvfast._shared.checks import ImageSize
 from fvfast.engine.borrowing.interrupts import result_kept
 from fvfast.engine.precision import Precision
 from fvfast.objectives import Objective
@@ -14,12 +14,13 @@ from fvfast.regularizers import Regularizer
 from fvfast.run.batches import draw_batches
 from fvfast.run.loop import Callback
 from fvfast.run.maco_settings import MacoSettings
+from fvfast.run.photograph import PhotographSource
 from fvfast.run.presets import PRESETS, PresetName, takes_preset, takes_steps_third
 from fvfast.run.results import MacoBatch as MacoBatch
 from fvfast.run.results import MacoImage as MacoImage
-from fvfast.run.results import joined
 from fvfast.run.run import Run
 from fvfast.run.schedules import ScheduleSpec
+from fvfast.run.single import draw_single
 from fvfast.spectrum import SpectrumSource
 
 
@@ -48,6 +49,7 @@ def maco(
     regularizers: Sequence[Regularizer] | Regularizer | None = None,
     guide: Guide | None = None,
     color_shift: float | None = None,
+    initial: PhotographSource | None = None,
 ) -> MacoImage:
     """Find the image that maximizes one objective, with natural Fourier magnitudes (MaCo).
 
@@ -120,6 +122,12 @@ def maco(
         Scale each channel of each crop by exp(color_shift * u) and move it by color_shift * v, in
         units of values_range, where u and v are uniform in [-1, 1): a network is then asked for
         what it recognizes in any colors. Default: None, no shift; 1 is usual for transformers.
+    initial
+        A photograph whose phases are the start: the path of a file, a PIL image, an array (H, W,
+        C) of 8-bit values or values in [0, 1], or a tensor (C, H, W) in ``values_range``. It is
+        cropped around its center to the shape of the image. Its magnitude is replaced, and its
+        phases are used as they are, not standardized. They are soon lost at the default learning
+        rate: try ``learning_rate=0.05``. To change a photograph, see `fvfast.accentuate`.
 
     Returns
     -------
@@ -161,19 +169,7 @@ def maco(
     run = Run(
         objective, MacoSettings.of(locals()), progress=progress, callback=callback, device=device
     )
-    names = objective.combination_names
-    if len(names) != 1:
-        raise ValueError(
-            f"maco optimizes one image, but the objective has {len(names)} combinations "
-            f"({names[0]}, {names[1]}{', ...' if len(names) > 2 else ''}); use maco_batch."
-        )
-    save_every = None if save_every is None else check_count(save_every, "save_every", 1)
-    run.prepare(1, save_every)
-    ascent = run.draw([0], save_every)
-    images, transparencies = joined(ascent.images), joined(ascent.transparencies)
-    if not save_every:
-        images, transparencies = images[-1], transparencies[-1]
-    return MacoImage.of(images, transparencies, interrupted=ascent.interrupted, guide=run.guided_by)
+    return draw_single(run, save_every, "use maco_batch.")
 
 
 @result_kept
@@ -200,6 +196,7 @@ def maco_batch(
     regularizers: Sequence[Regularizer] | Regularizer | None = None,
     guide: Guide | None = None,
     color_shift: float | None = None,
+    initial: PhotographSource | None = None,
     batch_size: int | None = None,
     on_result: Callable[[MacoBatch], None] | None = None,
     keep: bool = True,

@@ -13,6 +13,7 @@ from fvfast.parametrizations.optimizers import OptimizerSpec
 from fvfast.regularizers import Regularizer
 from fvfast.run.loop import Callback
 from fvfast.run.optimize_settings import OptimizeSettings
+from fvfast.run.photograph import PhotographSource
 from fvfast.run.presets import OPTIMIZE_PRESETS, OptimizePresetName, takes_preset
 from fvfast.run.results import OptimizedImages as OptimizedImages
 from fvfast.run.run import Run
@@ -43,6 +44,7 @@ def optimize(
     precision: Precision = None,
     guide: Guide | None = None,
     preset: OptimizePresetName = "xplique",
+    initial: PhotographSource | None = None,
 ) -> OptimizedImages:
     """Find one image for each combination of an objective, by gradient ascent.
 
@@ -98,6 +100,9 @@ def optimize(
     guide
         A `fvfast.Guide`, which draws the picture towards the look of photographs, or of the images
         that the network was trained on. Default: none.
+    initial
+        A photograph that all images begin with, instead of random numbers: see `fvfast.maco`. As
+        every image, it is stretched to the whole ``values_range``.
 
     Returns
     -------

@@ -8,10 +8,11 @@ from engine.test_state import assert_same, fingerprint
 from injected_runs import InjectedSettings
 from torch import nn
 
-from fvfast import Objective, Spectrum, maco, maco_batch, optimize
+from fvfast import Objective, Spectrum, accentuate, maco, maco_batch, optimize
 from fvfast.ops.boxes import BoxDistribution, draw_boxes
 from fvfast.ops.crop_resize import random_crops
 from fvfast.regularizers import total_variation_reg
+from fvfast.run.accentuate_settings import AccentuateSettings
 from fvfast.run.batches import draw_batches
 from fvfast.run.maco_settings import MacoSettings
 from fvfast.run.optimize_settings import OptimizeSettings
@@ -501,5 +502,6 @@ def test_settings_have_the_names_and_defaults_of_the_functions():
     for function, others in ((maco, calls), (maco_batch, calls | batches)):
         given = defaults(function)
         assert {name: given[name] for name in given if name not in others} == settings
-    given = defaults(optimize)
-    assert {name: given[name] for name in given if name not in calls} == defaults(OptimizeSettings)
+    for function, described in ((optimize, OptimizeSettings), (accentuate, AccentuateSettings)):
+        given = defaults(function)
+        assert {name: given[name] for name in given if name not in calls} == defaults(described)

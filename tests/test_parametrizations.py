@@ -11,6 +11,7 @@ import torch
 import fvfast.parametrizations
 from fvfast.parametrizations.fourier import FourierCoefficients
 from fvfast.parametrizations.phase import Phase, init_maco_buffer
+from fvfast.parametrizations.photograph_phase import PhotographPhase
 from fvfast.parametrizations.pixels import Pixels, to_valid_rgb
 
 SIZE = (12, 15)
@@ -37,11 +38,28 @@ def differentiated(kind, identities, **settings):
     )  # fmt: skip
 
 
+def photograph():
+    """Unbounded pixels (C, H, W)."""
+    return torch.randn(3, *SIZE, generator=torch.Generator().manual_seed(1)).cumsum(2)
+
+
+def photograph_phase(identities):
+    magnitude, _ = init_maco_buffer(SIZE)
+    return PhotographPhase(magnitude, photograph(), len(identities), None, RANGE)
+
+
 MADE = {
     "Phase": phase,
     "Phase, by autograd": phase_by_autograd,
     "FourierCoefficients": functools.partial(differentiated, FourierCoefficients, decay=0.85),
     "Pixels": functools.partial(differentiated, Pixels),
+    "PhotographPhase": photograph_phase,
+    "FourierCoefficients, of a photograph": lambda identities: differentiated(
+        FourierCoefficients, identities, decay=0.85, start=photograph()
+    ),
+    "Pixels, of a photograph": lambda identities: differentiated(
+        Pixels, identities, start=photograph()
+    ),
 }
 
 
@@ -87,11 +105,16 @@ def test_images_have_the_range_and_are_rendered_as_they_are(make):
 def test_an_image_alone_is_what_it_is_in_a_batch(make):
     direction = torch.randn(1, 3, *SIZE, generator=torch.Generator().manual_seed(0))
     together, alone = make(IDENTITIES), make(IDENTITIES[1:2])
-    assert not torch.equal(together.render()[0], together.render()[1])
     for _ in range(3):
         assert torch.allclose(together.render()[1:2], alone.render(), atol=1e-5)
         take_step(together, direction)
         take_step(alone, direction)
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_images_begin_differently_unless_they_begin_as_a_photograph(name):
+    first, second, _ = MADE[name](IDENTITIES).render()
+    assert torch.equal(first, second) == ("photograph" in name.lower())
 
 
 def test_steps_go_up(make):

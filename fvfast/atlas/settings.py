@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from fvfast.run.batches import VIEWS_PER_BATCH
-from fvfast.run.maco_settings import MacoSettings, check_has_magnitudes
+from fvfast.run.maco_settings import MacoSettings, check_has_phases
 from fvfast.run.presets import PresetName
 from fvfast.run.schedules import Linear
 from fvfast.spectrum import Spectrum
@@ -41,17 +41,18 @@ def planned_settings(
     ValueError, TypeError
         A setting is wrong, or cannot be written into a plan.
     """
-    for name in ("optimizer", "regularizers"):
-        if given.get(name) not in (None, ()):
+    for name in ("optimizer", "regularizers", "initial"):
+        value = given.get(name)
+        if value is not None and not (isinstance(value, tuple) and not value):
             raise ValueError(
-                f"{name}={given[name]!r} cannot be written into the plan of an atlas, which other "
+                f"{name}={value!r} cannot be written into the plan of an atlas, which other "
                 "machines read; leave it out."
             )
     spectrum = given.get("maco_dataset")
     chosen = {"preset": DEFAULT_PRESET, "values_range": values_range}
     chosen |= {name: value for name, value in given.items() if name != "maco_dataset"}
     settings = MacoSettings.with_preset(**chosen)
-    check_has_magnitudes(settings.preset, spectrum)
+    check_has_phases(settings.preset, maco_dataset=spectrum)
     if settings.custom_shape is None:
         settings = dataclasses.replace(settings, custom_shape=view_size)
     elif isinstance(settings.custom_shape, int):

@@ -2,8 +2,7 @@
 
 import dataclasses
 import functools
-import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,10 +11,23 @@ import typer
 from rich.table import Table
 
 from fvfast._shared.version import VERSION
+from fvfast.accentuate import accentuate
+from fvfast.cli.accentuate import accentuate_command
 from fvfast.cli.arguments import ambiguous_layers
 from fvfast.cli.atlas import atlas_app
-from fvfast.cli.films import Films, VideoOption
+from fvfast.cli.drawing import (
+    chosen_magnitudes,
+    given_settings,
+    network_settings,
+    photograph_settings,
+    render,
+    report_file,
+    spectrum_settings,
+    watch,
+)
+from fvfast.cli.films import VideoOption
 from fvfast.cli.guides import GuideOption, GuideWeightOption, read_guide
+from fvfast.cli.films import VideoOption, films_of
 from fvfast.cli.installation import choose_device, describe_device, describe_installation
 from fvfast.cli.network import describe_engine, describe_network
 from fvfast.cli.options import (
@@ -24,6 +36,7 @@ from fvfast.cli.options import (
     ColorShiftOption,
     CropsOption,
     DeviceOption,
+    InitialOption,
     LearningRateOption,
     ModelName,
     NoiseOption,
@@ -40,16 +53,15 @@ from fvfast.cli.options import (
     steps_option,
 )
 from fvfast.cli.output import check_output, say
-from fvfast.cli.rendering import Outcome, Pictures, Rendering
-from fvfast.cli.requests import Request, Target, takes_target
+from fvfast.cli.rendering import Pictures, Rendering
+from fvfast.cli.requests import Target, takes_target
 from fvfast.cli.step_pictures import OnStep
-from fvfast.cli.stopping import StopRequest
-from fvfast.cli.terminal import console, friendly_errors, plain, print_error, run_program
+from fvfast.cli.terminal import console, friendly_errors, plain, run_program
 from fvfast.engine.network.layers import trace_layers
 from fvfast.files.video import check_video
 from fvfast.files.writing import check_replaceable, remove_unfinished
-from fvfast.maco import MacoBatch, maco, maco_batch
-from fvfast.models import LoadedModel, load_model
+from fvfast.maco import MacoBatch, MacoImage, maco, maco_batch
+from fvfast.models import load_model
 from fvfast.objectives import Objective
 from fvfast.optimize import optimize
 from fvfast.plot import Style
@@ -57,9 +69,7 @@ from fvfast.plot.png import check_writable
 from fvfast.run.loop import StepReport
 from fvfast.run.maco_settings import MacoSettings
 from fvfast.run.optimize_settings import OptimizeSettings
-from fvfast.run.presets import OptimizePresetName, PresetName, find_preset
-from fvfast.run.provenance import weights_digest
-from fvfast.run.settings import Settings
+from fvfast.run.presets import OptimizePresetName, PresetName
 from fvfast.spectrum import FOLDER_SIZE, Spectrum
 
 DEFAULT_PRESET: PresetName = default_of(maco, "preset")
@@ -80,13 +90,14 @@ class Session:
     ----------
     debug
         Whether errors are shown with tracebacks.
-    maco_batch, optimize
+    maco_batch, optimize, accentuate
         The functions that draw, with the arguments and results of `fvfast`'s own.
     """
 
     debug: bool = False
     maco_batch: Callable[..., MacoBatch] = maco_batch
     optimize: Callable[..., tuple[list[torch.Tensor], list[str]]] = optimize
+    accentuate: Callable[..., MacoImage] = accentuate
 
 
 class _Program(typer.Typer):
@@ -106,6 +117,7 @@ app = _Program(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(atlas_app)
+app.command("accentuate")(takes_target(accentuate_command))
 
 
 def _print_version(wanted: bool) -> None:
@@ -150,6 +162,7 @@ def maco_command(
         PresetName, typer.Option("--preset", help="Values of all that is not given.")
     ] = DEFAULT_PRESET,
     spectrum: SpectrumOption = None,
+    initial: InitialOption = None,
     style: Annotated[
         Style, typer.Option("--style", help="How the transparency is drawn.")
     ] = "xplique",
@@ -161,12 +174,12 @@ def maco_command(
     progress: ProgressOption = True,
 ) -> None:
     """Draw units with MaCo: the magnitudes of natural images, optimized phases; or a pyramid."""
-    chosen = _given(MacoSettings, locals())
+    chosen = given_settings(MacoSettings, locals())
     with friendly_errors(context.obj.debug) as stop:
         check_writable(out)
         if video is not None:
             check_video(video)
-        magnitudes = _magnitudes(preset, spectrum)
+        magnitudes = chosen_magnitudes(preset, spectrum)
         loaded = load_model(model)
         where = choose_device(device)
         # The network's range, not the preset's.
@@ -183,14 +196,14 @@ def maco_command(
                 objective,
                 maco_dataset=magnitudes,
                 progress=progress,
-                callback=functools.partial(_watch, stop, on_step),
+                callback=functools.partial(watch, stop, on_step),
                 device=where,
                 batch_size=max(batch_size, objective.group_size),
                 **chosen,
             )
             return Pictures(made.images, made.transparencies, made.names, made.scores)
 
-        _render(
+        render(
             Rendering(
                 request,
                 run,
@@ -199,18 +212,19 @@ def maco_command(
                 folder=out,
                 prefix=loaded.name,
                 settings={
-                    **_network(loaded),
+                    **network_settings(loaded),
                     "method": "maco",
                     **MacoSettings.with_preset(**chosen).described(),
-                    **_spectrum_settings(magnitudes, spectrum),
+                    **spectrum_settings(magnitudes, spectrum),
+                    **photograph_settings(initial),
                     "style": style,
                     "device": describe_device(where),
                 },
                 style=style,
                 overwrite=overwrite,
-                report=_report,
+                report=report_file,
                 save_every=save_every,
-                films=_films(video, request, chosen["values_range"]),
+                films=films_of(video, request.names, chosen["values_range"]),
             ),
             stop,
         )
@@ -236,12 +250,13 @@ def optimize_command(
     preset: Annotated[
         OptimizePresetName, typer.Option("--preset", help="Values of all that is not given.")
     ] = DEFAULT_OPTIMIZE_PRESET,
+    initial: InitialOption = None,
     save_every: SaveEveryOption = None,
     overwrite: OverwriteOption = False,
     progress: ProgressOption = True,
 ) -> None:
     """Draw units with Fourier (or pixel) feature visualization."""
-    chosen = _given(OptimizeSettings, locals())
+    chosen = given_settings(OptimizeSettings, locals())
     with friendly_errors(context.obj.debug) as stop:
         check_writable(out)
         loaded = load_model(model)
@@ -251,17 +266,17 @@ def optimize_command(
         def run(objective: Objective, on_step: OnStep) -> Pictures:
             scores: list[torch.Tensor] = []
 
-            def watch(report: StepReport) -> bool:
+            def watch_scores(report: StepReport) -> bool:
                 scores.append(report.scores)
-                return _watch(stop, on_step, report)
+                return watch(stop, on_step, report)
 
             images, names = context.obj.optimize(
-                objective, progress=progress, callback=watch, device=where, **chosen
+                objective, progress=progress, callback=watch_scores, device=where, **chosen
             )
             table = torch.stack(scores, 1) if scores else torch.empty(len(names), 0)
             return Pictures(images[-1], None, names, table)
 
-        _render(
+        render(
             Rendering(
                 target.request(loaded, chosen["values_range"]),
                 run,
@@ -271,14 +286,15 @@ def optimize_command(
                 folder=out,
                 prefix=loaded.name,
                 settings={
-                    **_network(loaded),
+                    **network_settings(loaded),
                     "method": "optimize",
                     **OptimizeSettings.with_preset(**chosen).described(),
+                    **photograph_settings(initial),
                     "device": describe_device(where),
                 },
                 style="xplique",
                 overwrite=overwrite,
-                report=_report,
+                report=report_file,
                 save_every=save_every,
             ),
             stop,
@@ -380,90 +396,6 @@ def info(
                     table.add_row(name, plain(value))
         console().print(table)
         check_output()
-
-
-def _films(video: Path | None, request: Request, values_range: Sequence[float]) -> Films | None:
-    if video is None:
-        return None
-    low, high = values_range
-    return Films(check_video(video), (low, high), is_only_one=len(request.names) == 1)
-
-
-def _render(rendering: Rendering, stop: StopRequest) -> None:
-    """Write the pictures and say where they are; leave with a status where some are missing."""
-    outcome = rendering.render(stop)
-    with stop.later():
-        _conclude(rendering, outcome, stop)
-
-
-def _conclude(rendering: Rendering, outcome: Outcome, stop: StopRequest) -> None:
-    count, there = len(outcome.written), len(outcome.there)
-    where = rendering.folder.resolve()
-    if outcome.failed:
-        print_error(
-            f"no picture of {', '.join(outcome.failed)}: the score or its gradient was not finite "
-            "from the first step. Check the network's output and --values-range."
-        )
-    already = f", and {there} that were already there" if there else ""
-    if outcome.interrupted:
-        wanted = len(rendering.request.names) - there
-        say(f"interrupted: {_pictures(count)} of {wanted} in {where}{already}")
-        raise typer.Exit(stop.status)
-    if count:
-        say(f"{_pictures(count)} in {where}{already}")
-    elif not outcome.failed:
-        say(f"nothing to draw: {_pictures(there)} already in {where}")
-    if outcome.failed:
-        raise typer.Exit(1)
-
-
-def _pictures(count: int) -> str:
-    return "1 picture" if count == 1 else f"{count} pictures"
-
-
-def _report(path: Path, name: str) -> None:
-    say(f"{name}: {path}")
-
-
-def _watch(stop: StopRequest, on_step: OnStep, report: StepReport) -> bool:
-    """After each step: whether to stop."""
-    on_step(report)
-    if stop or report.step == report.nb_steps - 1:
-        stop.finish()
-    return bool(stop)
-
-
-def _network(loaded: LoadedModel) -> dict[str, str]:
-    return {"model": loaded.name, "weights": weights_digest(loaded.model)}
-
-
-def _magnitudes(preset: PresetName, path: Path | None) -> Spectrum | None:
-    """Return the magnitudes of the images; None where a preset leaves them free."""
-    if find_preset(preset).parametrization == "phase":
-        return Spectrum.natural() if path is None else Spectrum.from_file(path)
-    if path is not None:
-        raise typer.BadParameter(
-            f"--preset {preset} leaves the magnitudes free: leave --spectrum out, or choose a "
-            "preset that optimizes phases, such as fast."
-        )
-    return None
-
-
-def _spectrum_settings(magnitudes: Spectrum | None, path: Path | None) -> dict[str, str]:
-    if magnitudes is None:
-        return {}
-    if path is None or magnitudes.size is None or magnitudes.channels is None:
-        return {"spectrum": repr(magnitudes)}
-    # A file that was measured anew is another one under the same name.
-    values = magnitudes.magnitude(*magnitudes.size, magnitudes.channels)
-    digest = zlib.crc32(values.numpy().tobytes())
-    return {"spectrum": f"{magnitudes}, {digest:08x}", "spectrum_file": str(path)}
-
-
-def _given(settings: type[Settings], arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of a command's arguments that are settings and were given."""
-    names = [field.name for field in dataclasses.fields(settings)]
-    return {name: arguments[name] for name in names if arguments.get(name) is not None}
 
 
 def _times(shape: tuple[int, ...]) -> str:

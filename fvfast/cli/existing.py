@@ -20,7 +20,9 @@ SETTINGS = "fvfast.settings"
 """Keyword of the settings in a picture, as JSON."""
 
 # Results of a run, and the machine it ran on. They do not make a picture a different one.
-_NOT_ASKED_FOR = frozenset({"steps_taken", "score", "versions", "device", "spectrum_file"})
+_NOT_ASKED_FOR = frozenset(
+    {"steps_taken", "score", "versions", "device", "spectrum_file", "photograph_file"}
+)
 _END_OF_PNG = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _SHOWN = 3
 

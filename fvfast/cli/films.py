@@ -12,7 +12,7 @@ from fvfast.cli.previews import PICTURE_CHANNELS, preview_channels
 from fvfast.cli.step_pictures import OnStep
 from fvfast.cli.terminal import print_error
 from fvfast.files.reading import reason
-from fvfast.files.video import VideoWriter
+from fvfast.files.video import VideoWriter, check_video
 from fvfast.plot.video import frame_of
 from fvfast.run.loop import StepReport
 
@@ -58,6 +58,16 @@ class Films:
         with contextlib.ExitStack() as open_films:
             films = [open_films.enter_context(VideoWriter(self.path_of(path))) for path in pictures]
             yield _Frames(films, self.values_range)
+
+
+def films_of(
+    path: Path | None, names: Sequence[str], values_range: Sequence[float]
+) -> Films | None:
+    """Return the films that a command line asks for, of pictures of these names; None for none."""
+    if path is None:
+        return None
+    low, high = values_range
+    return Films(check_video(path), (low, high), is_only_one=len(names) == 1)
 
 
 @dataclasses.dataclass

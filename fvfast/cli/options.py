@@ -138,30 +138,38 @@ def shown(function: Callable[..., Any], argument: str) -> str:
     return str(default_of(function, argument))
 
 
-CropsOption = Annotated[
-    int | None,
-    typer.Option(
+def crops_option(function: Callable[..., Any]) -> Any:
+    """Return the option for the number of crops."""
+    return typer.Option(
         "--crops",
         min=0,
         max=MOST_CROPS,
         help="Crops per step.",
-        show_default=shown(maco, "nb_crops"),
-    ),
-]
-NoiseOption = Annotated[
-    float | None,
-    typer.Option(
+        show_default=shown(function, "nb_crops"),
+    )
+
+
+def noise_option(function: Callable[..., Any]) -> Any:
+    """Return the option for the noise of crops."""
+    return typer.Option(
         "--noise",
         min=0.0,
         callback=check_finite_option,
         help="Noise added to the crops.",
-        show_default=shown(maco, "noise_intensity"),
-    ),
-]
-BoxSizeOption = Annotated[
-    Any,
-    schedule_option("--box-size", "Mean side of the crops, as a fraction of the image", "0.5,0.05"),
-]
+        show_default=shown(function, "noise_intensity"),
+    )
+
+
+def box_size_option(default: str) -> Any:
+    """Return the option for the size of crops."""
+    return schedule_option(
+        "--box-size", "Mean side of the crops, as a fraction of the image", default
+    )
+
+
+CropsOption = Annotated[int | None, crops_option(maco)]
+NoiseOption = Annotated[float | None, noise_option(maco)]
+BoxSizeOption = Annotated[Any, box_size_option("0.5,0.05")]
 LearningRateOption = Annotated[
     Any, schedule_option("--learning-rate", "Learning rate", "the optimizer's own")
 ]
@@ -173,6 +181,15 @@ ColorShiftOption = Annotated[
         callback=check_finite_option,
         help="Scale the colors of each crop by up to e to this power, and move them by up to it.",
         show_default="none",
+    ),
+]
+InitialOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--initial",
+        metavar="PHOTO",
+        help="Image to begin with, cropped around its center.",
+        show_default="random numbers",
     ),
 ]
 SpectrumOption = Annotated[

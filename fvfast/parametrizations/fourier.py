@@ -12,6 +12,7 @@ import torch
 from fvfast.ops.philox import Purpose, draw_normal
 from fvfast.parametrizations.base import Differentiated
 from fvfast.parametrizations.optimizers import OptimizerSpec
+from fvfast.parametrizations.starts import coefficients_of
 from fvfast.spectrum.natural import bin_frequencies
 
 
@@ -38,6 +39,8 @@ class FourierCoefficients(Differentiated):
         See `fvfast.optimize`.
     device
         Where the run takes place.
+    start
+        (C, H, W): unbounded pixels that all images begin with, in the place of random ones.
     """
 
     def __init__(
@@ -51,11 +54,17 @@ class FourierCoefficients(Differentiated):
         to_valid: Callable[[torch.Tensor], torch.Tensor],
         optimizer: OptimizerSpec,
         device: torch.device,
+        start: torch.Tensor | None = None,
     ) -> None:
-        initial = fft_image(shape, std, seed=seed, identities=identities)  # (2, N, ...)
-        super().__init__(initial.transpose(0, 1).contiguous().to(device), to_valid, optimizer)
+        scale = get_fft_scale(shape[3], shape[2], decay)
+        if start is None:
+            initial = fft_image(shape, std, seed=seed, identities=identities)  # (2, N, ...)
+            state = initial.transpose(0, 1).contiguous()
+        else:
+            state = coefficients_of(start, scale).repeat(shape[0], 1, 1, 1, 1)
+        super().__init__(state.to(device), to_valid, optimizer)
         self._shape = shape
-        self._scale = get_fft_scale(shape[3], shape[2], decay).to(device)
+        self._scale = scale.to(device)
 
     def pixels(self) -> torch.Tensor:
         """Return the inverse transform of the scaled coefficients."""

@@ -32,6 +32,8 @@ class Pixels(Differentiated):
         See `fvfast.optimize`.
     device
         Where the run takes place.
+    start
+        (C, H, W): pixels that all images begin with, in the place of random ones.
     """
 
     def __init__(
@@ -44,9 +46,15 @@ class Pixels(Differentiated):
         to_valid: Callable[[torch.Tensor], torch.Tensor],
         optimizer: OptimizerSpec,
         device: torch.device,
+        start: torch.Tensor | None = None,
     ) -> None:
-        drawn = draw_normal(shape[1:], seed=seed, purpose=Purpose.STATE, identities=identities)
-        super().__init__((std * drawn).to(device), to_valid, optimizer)
+        if start is None:
+            state = std * draw_normal(
+                shape[1:], seed=seed, purpose=Purpose.STATE, identities=identities
+            )
+        else:
+            state = start.repeat(shape[0], 1, 1, 1)
+        super().__init__(state.to(device), to_valid, optimizer)
 
     def pixels(self) -> torch.Tensor:
         """Return the state."""

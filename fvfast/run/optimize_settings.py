@@ -8,9 +8,12 @@ from typing import Any, ClassVar
 import torch
 
 from fvfast._shared.checks import check_count, check_finite
+from fvfast.ops.colors import decorrelate_colors
 from fvfast.parametrizations.base import Parametrization
 from fvfast.parametrizations.fourier import FourierCoefficients
 from fvfast.parametrizations.pixels import Pixels, to_valid_grayscale, to_valid_rgb
+from fvfast.parametrizations.starts import unbounded_pixels
+from fvfast.run.photograph import PhotographSource, check_photograph, read_photograph
 from fvfast.run.presets import OPTIMIZE_PRESETS, OptimizePresetName, Preset
 from fvfast.run.settings import ImageShape, Parametrize, Settings
 from fvfast.run.views import TransformedImages
@@ -36,11 +39,13 @@ class OptimizeSettings(Settings):
     transformations: Transformation | Sequence[Transformation] | str | None = "standard"
     warmup_steps: int = False
     preset: OptimizePresetName = "xplique"
+    initial: PhotographSource | None = None
 
     function: ClassVar[str] = "optimize"
     presets: ClassVar[Mapping[Any, Preset]] = OPTIMIZE_PRESETS
     has_transparency: ClassVar[bool] = False
     regularizes_views: ClassVar[bool] = True
+    _left_out: ClassVar[frozenset[str]] = frozenset({"initial"})  # as maco_dataset of MaCo
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -54,6 +59,14 @@ class OptimizeSettings(Settings):
         )
         _check_normalizer(self.image_normalizer)
         _check_transformations(self.transformations)
+        if self.initial is None:
+            return
+        check_photograph(self.initial, self.function)
+        if self.image_normalizer not in ("sigmoid", "clip"):
+            raise ValueError(
+                "optimize: initial needs the image_normalizer 'sigmoid' or 'clip', which have an "
+                f"inverse; got {self.image_normalizer!r}."
+            )
 
     def advice_on_positions(self) -> str:
         """Say that the standard transformations move what is compared with a photograph."""
@@ -73,11 +86,13 @@ class OptimizeSettings(Settings):
             values_range=self.values_range,
         )
 
+        start = self._start(shape)
+
         def make(identities: Sequence[int], device: torch.device) -> Parametrization:
             common: dict[str, Any] = {
                 "shape": (len(identities), *shape), "identities": identities, "seed": self.seed,
                 "std": self.std, "to_valid": to_valid, "optimizer": self.optimizer,
-                "device": device,
+                "device": device, "start": start,
             }  # fmt: skip
             parametrization = (
                 FourierCoefficients(**common, decay=self.fft_decay)
@@ -94,6 +109,15 @@ class OptimizeSettings(Settings):
             return parametrization
 
         return make
+
+    def _start(self, shape: ImageShape) -> torch.Tensor | None:
+        """Return the pixels (C, H, W) of the photograph, of which ``to_valid`` makes it."""
+        if self.initial is None:
+            return None
+        photograph = read_photograph(self.initial, shape, self.values_range, self.function)
+        if self.image_normalizer == "sigmoid":
+            return unbounded_pixels(photograph, self.values_range)
+        return decorrelate_colors(photograph) if shape[0] == 3 else photograph
 
     def views(self, shape: ImageShape, size: tuple[int, int]) -> TransformedImages:
         """Return the transformed images."""

@@ -18,6 +18,7 @@ R = TypeVar("R")
 
 PresetName = Literal["xplique", "horama", "paper", "fast", "small", "pyramid"]
 OptimizePresetName = Literal["xplique", "lucid"]
+AccentuatePresetName = Literal["gentle", "strong"]
 
 DEFAULT_BOX_SIZE = Linear(0.5, 0.05)
 """What box_size=None stands for."""
@@ -134,6 +135,14 @@ OPTIMIZE_PRESETS: dict[OptimizePresetName, Preset] = {
 }
 
 
+ACCENTUATE_PRESETS: dict[AccentuatePresetName, Preset] = {
+    # The defaults of fvfast.accentuate.
+    "gentle": Preset(),
+    # The photograph is a start, and little more.
+    "strong": Preset(arguments={"nb_steps": 128, "penalty": 0.0}),
+}
+
+
 def find_preset(name: str, presets: Mapping[Any, Preset] = PRESETS) -> Preset:
     """Return the preset of this name; raise ValueError with the known names otherwise."""
     if name not in presets:
@@ -154,7 +163,8 @@ def takes_preset(presets: Mapping[Any, Preset]) -> Callable[[Callable[P, R]], Ca
                 given = signature.bind(*args, **kwargs).arguments
             except TypeError as error:
                 raise TypeError(f"{function.__name__}(): {error}") from None
-            preset = find_preset(given.get("preset", "xplique"), presets)
+            name = given.get("preset", signature.parameters["preset"].default)
+            preset = find_preset(name, presets)
             return cast(Any, function)(**preset.arguments_with(given))
 
         return call

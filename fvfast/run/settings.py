@@ -109,7 +109,7 @@ class Settings(abc.ABC):
         }
         if values["optimizer"] is None:
             values["optimizer"] = "default"
-        values["regularizers"] = [_plain(one) for one in self.penalties]
+        values["regularizers"] = [_plain(one) for one in _as_regularizers(self.regularizers)]
         if self.guide is None:
             del values["guide"]
         else:
@@ -123,7 +123,7 @@ class Settings(abc.ABC):
 
     @property
     def penalties(self) -> tuple[Regularizer, ...]:
-        """The regularizers."""
+        """What is subtracted from the scores: functions of images."""
         return tuple(_as_regularizers(self.regularizers))
 
     @property

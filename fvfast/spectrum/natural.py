@@ -207,7 +207,7 @@ def mean_magnitude(
             of_logits = False
         size = size or (batch.shape[2], batch.shape[3])
         check_size(*size, "Spectrum.from_images")
-        images = _fit(batch.detach().cpu().float(), size)
+        images = fitted(batch.detach().cpu().float(), size)
         if of_logits is not False:
             logits.add(images.clamp(_LOGIT_MARGIN, 1 - _LOGIT_MARGIN).logit())
         if not of_logits:
@@ -256,8 +256,8 @@ class _MagnitudeSum:
         return self._total, self._count
 
 
-def _fit(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Crop around the center to the aspect of ``size``, and resize with antialiasing."""
+def fitted(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Crop images (N, C, H, W) around their center to the aspect of ``size``, and resize them."""
     if images.shape[2:] == size:
         return images
     height, width = images.shape[2:]

@@ -13,14 +13,22 @@ from fvfast.ops.reference.noise import inject_noise_reference
 
 
 def _linear_weights(
-    position: torch.Tensor, inside: torch.Tensor, length: int, dtype: torch.dtype
+    position: torch.Tensor,
+    inside: torch.Tensor,
+    length: int,
+    dtype: torch.dtype,
+    columns: range | None = None,
 ) -> torch.Tensor:
-    """Weights (..., size, length) of samples at positions (..., size) among `length` pixels."""
+    """Weights (..., size, length) of samples at positions (..., size) among `length` pixels.
+
+    Only those of the pixels of `columns` where it is given.
+    """
+    columns = range(length) if columns is None else columns
     position = torch.where(inside, position, 0.0)
     lower = position.floor()
     upper = (lower + 1).clamp(max=length - 1)
     share = (position - lower).to(dtype).unsqueeze(-1)  # of the upper pixel
-    pixels = torch.arange(length, dtype=position.dtype, device=position.device)
+    pixels = torch.arange(columns.start, columns.stop, dtype=position.dtype, device=position.device)
     weights = (pixels == lower.unsqueeze(-1)) * (1 - share)
     weights = weights + (pixels == upper.unsqueeze(-1)) * share
     return weights * inside.unsqueeze(-1)
@@ -63,7 +71,12 @@ def sample_weights(
 
 
 def roi_weights(
-    start: torch.Tensor, stop: torch.Tensor, size: int, length: int, dtype: torch.dtype
+    start: torch.Tensor,
+    stop: torch.Tensor,
+    size: int,
+    length: int,
+    dtype: torch.dtype,
+    columns: range | None = None,
 ) -> torch.Tensor:
     """Weights with which ``torchvision.ops.roi_align`` averages one axis of a box.
 
@@ -71,19 +84,21 @@ def roi_weights(
     many samples as it is pixels wide. Samples up to one pixel outside count as the border's, those
     beyond are 0. This is ``aligned=False, sampling_ratio=-1``; pixel centers lie at integers.
 
-    Parameters and return value are those of `sample_weights`.
+    Parameters and return value are those of `sample_weights`; of a box that reads only the pixels
+    of the range `columns`, the weights may be asked for these alone.
     """
+    columns = range(length) if columns is None else columns
     begin = start * length
     span = ((stop - start) * length).clamp(min=1)
     samples = (span / size).ceil()  # per bin
     bins = torch.arange(size, dtype=start.dtype, device=start.device)
-    weights = torch.zeros(*start.shape, size, length, dtype=dtype, device=start.device)
+    weights = torch.zeros(*start.shape, size, len(columns), dtype=dtype, device=start.device)
     for index in range(int(samples.max()) if samples.numel() else 0):
         offset = ((index + 0.5) / samples).unsqueeze(-1)
         position = begin.unsqueeze(-1) + (bins + offset) * (span / size).unsqueeze(-1)
         counts = (position >= -1) & (position <= length) & (index < samples).unsqueeze(-1)
         clamped = position.clamp(0, length - 1)
-        weights = weights + _linear_weights(clamped, counts, length, dtype)
+        weights = weights + _linear_weights(clamped, counts, length, dtype, columns)
     return weights / samples.to(dtype)[..., None, None]
 
 
