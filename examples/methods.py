@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import skimage.data
 import torch
 from PIL import Image
@@ -23,7 +24,7 @@ from fvfast.plot import check_writable, contact_sheet
 SIZE = 256
 LAYERS = ("_blocks.4", "_blocks.9", "_blocks.14")
 CHANNEL = ("_blocks.9", 30)
-ENDS = ("goldfish", "macaw")
+ENDS = ("goldfish", "jellyfish")
 STEPS_OF_A_PHOTOGRAPH = 120
 STEPS = 48
 
@@ -73,7 +74,7 @@ def of_diversity(network: LoadedModel, weight: float) -> Row:
     return list(drawn.images), [label] * len(drawn.images)
 
 
-def of_a_path(network: LoadedModel, alignment: float) -> Row:
+def of_a_path(network: LoadedModel) -> Row:
     """Draw five pictures on the way from one class to another."""
     first, last = (
         Objective.neuron(
@@ -81,8 +82,7 @@ def of_a_path(network: LoadedModel, alignment: float) -> Row:
         )
         for name in ENDS
     )
-    path = Objective.path(first, last, "_blocks.9", images=5, alignment=alignment)
-    drawn = draw(path, network, nb_crops=6, box_size=0.7, nb_steps=STEPS, batch_size=5)
+    drawn = draw(Objective.path(first, last, "_blocks.5", images=5), network, preset="fast")
     return list(drawn.images), [name.removesuffix(" & aligned") for name in drawn.names]
 
 
@@ -91,8 +91,7 @@ def _square(photograph: Any) -> torch.Tensor:
     side = min(photograph.shape[:2])
     top, left = ((length - side) // 2 for length in photograph.shape[:2])
     image = Image.fromarray(photograph[top : top + side, left : left + side])
-    values = torch.tensor(list(image.resize((SIZE, SIZE)).tobytes()))
-    return values.view(SIZE, SIZE, 3).permute(2, 0, 1) / 255
+    return torch.from_numpy(np.array(image.resize((SIZE, SIZE)))).permute(2, 0, 1) / 255
 
 
 def save(rows: Sequence[Row], path: Path) -> None:
@@ -109,6 +108,7 @@ def save(rows: Sequence[Row], path: Path) -> None:
 
 def main(folder: Path) -> None:
     """Draw all of them into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
     check_writable(folder)
     network = load_model("efficientnet_lite0")
     inversion = of_a_photograph(Objective.inversion, network)
@@ -116,7 +116,7 @@ def main(folder: Path) -> None:
     caricature = of_a_photograph(Objective.caricature, network)
     save([caricature], folder / "caricature.webp")
     save([of_diversity(network, weight) for weight in (0, 0.2)], folder / "diversity.webp")
-    save([of_a_path(network, alignment=1.0)], folder / "path.webp")
+    save([of_a_path(network)], folder / "path.webp")
 
 
 if __name__ == "__main__":

@@ -156,7 +156,8 @@ def maco(
     Warns
     -----
     UserWarning
-        The network takes small images, and is shown crops, which it may never have learned from.
+        The network takes small images, and is shown crops, which it may never have learned from; or
+        small crops are compared with a whole photograph.
     RuntimeWarning
         A score or gradient is not finite (the last finite image is returned), the gradient is zero,
         the memory is full with images of ``save_every``, or the run was interrupted.
@@ -237,6 +238,11 @@ def maco_batch(
     ValueError, TypeError, RuntimeError
         As `maco`. After the first batch, the exception has an attribute ``finished``: what would
         have been returned.
+
+    Warns
+    -----
+    UserWarning, RuntimeWarning
+        As `maco`; or ``batch_size`` is less than the images that are scored together.
     """
     run = Run(
         objective, MacoSettings.of(locals()), progress=progress, callback=callback, device=device

@@ -154,7 +154,7 @@ def test_runs_with_captured_passes_are_the_same(network, make, settings):
     assert graphs.captures == 1
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "auto"])
+@pytest.mark.parametrize("precision", ["bfloat16", "float16", "auto"])
 def test_other_precisions(network, precision):
     """16 bits change the pictures as little as those of a channel alone."""
     for objective in (channels(network, 5), channels(network, 5) + diversity(network)):

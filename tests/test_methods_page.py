@@ -29,7 +29,7 @@ class Small(nn.Module):
             for before, after in itertools.pairwise(widths)
         )
         self._fc = nn.Linear(96, 4)
-        self.categories = ["tench", "goldfish", "macaw", "tabby"]
+        self.categories = ["tench", "goldfish", "jellyfish", "tabby"]
 
     def forward(self, x):
         for block in self._blocks:

@@ -114,6 +114,24 @@ def test_the_network_comes_back_as_it_was(network, make):
     assert not objective.masks[0][0].requires_grad
 
 
+def test_a_network_that_draws(network):
+    """It draws the same for each photograph, and nothing from the user's generators."""
+
+    class Dropping(nn.Module):
+        def forward(self, x):
+            return nn.functional.dropout(x, 0.5, training=True)
+
+    model = nn.Sequential(Dropping(), *network).eval()
+    before = torch.random.get_rng_state()
+    first, second = (
+        Objective.inversion(model, "4", [pixels(), pixels()], input_shape=INPUT).masks[0]
+        for _ in range(2)
+    )
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert torch.equal(first[0], first[1])
+    assert torch.equal(first[0], second[0])
+
+
 @pytest.mark.parametrize("make", [inversion, caricature])
 def test_within_inference_mode(network, make):
     """Its tensors could take no part in gradients."""

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from fvfast.engine.borrowing.randomness import drawn_from
 from fvfast.engine.borrowing.state import borrowed
 from fvfast.engine.network.layers import Layer, Preprocess
 from fvfast.engine.passes import run_views
@@ -166,10 +167,14 @@ def activations_of(
         An activation is not finite.
     """
     tapped = TappedModel(model, [layer], preprocess)
+    outputs = []
     with torch.inference_mode(False), torch.no_grad(), borrowed(model) as device:
-        # One at a time: the memory that is needed does not grow with their number.
-        found = [run_views(tapped, image[None].to(device))[0][0] for image in images]
-    outputs = [output.float().cpu() for output in found]
+        for image in images:
+            # One at a time: the memory that is needed does not grow with their number. A network
+            # that draws random numbers draws the same ones for each, and none of the user's.
+            with drawn_from(0, 0, device):
+                (output,) = run_views(tapped, image[None].to(device))
+            outputs.append(output[0].float().cpu())
     for index, output in enumerate(outputs):
         if not bool(output.isfinite().all()):
             raise ValueError(
