@@ -138,7 +138,7 @@ def likeness(ours: Pixels, theirs: Pixels) -> dict[str, float]:
 def rows(
     workers: dict[str, Worker], network: LoadedModel, steps: int, seeds: int
 ) -> Iterator[tuple[dict[str, Any], list[Pixels]]]:
-    """Draw all units, and yield what is recorded of each, with the last images of both libraries."""
+    """Draw all units; yield what is recorded of each, with the last images of both libraries."""
     names = {name.replace(".", "_"): name for name, _ in network.model.named_modules()}
     for robust in (False, True):
         for layer, unit in UNITS:
