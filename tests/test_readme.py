@@ -31,7 +31,7 @@ model = ResNet(BasicBlock, [1, 1, 1, 1]).eval()
 
 
 def test_all_blocks_and_commands_are_found():
-    assert len(BLOCKS) == README.count("```") // 2 == 4
+    assert len(BLOCKS) == README.count("```") // 2 == 5
     assert len(COMMANDS) == 9
 
 

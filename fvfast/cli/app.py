@@ -25,9 +25,8 @@ from fvfast.cli.drawing import (
     spectrum_settings,
     watch,
 )
-from fvfast.cli.films import VideoOption
-from fvfast.cli.guides import GuideOption, GuideWeightOption, read_guide
 from fvfast.cli.films import VideoOption, films_of
+from fvfast.cli.guides import GuideOption, GuideWeightOption, read_guide
 from fvfast.cli.installation import choose_device, describe_device, describe_installation
 from fvfast.cli.network import describe_engine, describe_network
 from fvfast.cli.options import (

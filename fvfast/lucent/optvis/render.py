@@ -9,12 +9,12 @@ from fvfast._shared.progress_bars import tqdm
 from fvfast.engine.borrowing.interrupts import opened, result_kept
 from fvfast.engine.borrowing.state import borrowed, unwrap
 from fvfast.lucent.layer_names import LayerNames
-from fvfast.lucent.misc.io import show
 from fvfast.lucent.optvis import param
 from fvfast.lucent.optvis.devices import parameters_on
 from fvfast.lucent.optvis.display import export as export
-from fvfast.lucent.optvis.display import notebook_display, view
+from fvfast.lucent.optvis.display import notebook_display, show
 from fvfast.lucent.optvis.display import tensor_to_img_array as tensor_to_img_array
+from fvfast.lucent.optvis.display import view as view
 from fvfast.lucent.optvis.features import ModuleHook as ModuleHook
 from fvfast.lucent.optvis.features import hook_model as hook_model
 from fvfast.lucent.optvis.network import ObjectiveOnNetwork
