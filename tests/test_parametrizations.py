@@ -12,6 +12,7 @@ import fvfast.parametrizations
 from fvfast.parametrizations.fourier import FourierCoefficients
 from fvfast.parametrizations.phase import Phase, init_maco_buffer
 from fvfast.parametrizations.pixels import Pixels, to_valid_rgb
+from fvfast.parametrizations.pyramid import Pyramid
 
 SIZE = (12, 15)
 IDENTITIES = [7, 2**32 - 1, 0]
@@ -37,11 +38,23 @@ def differentiated(kind, identities, **settings):
     )  # fmt: skip
 
 
+def pyramid(identities):
+    """In the second half of a run, when all levels are there."""
+    made = Pyramid(
+        (3, *SIZE), identities, seed=3, nb_steps=1, values_range=RANGE, optimizer=None,
+        device=torch.device("cpu"),
+    )  # fmt: skip
+    take_step(made, torch.zeros(1, 3, *SIZE))
+    take_step(made, torch.zeros(1, 3, *SIZE))
+    return made
+
+
 MADE = {
     "Phase": phase,
     "Phase, by autograd": phase_by_autograd,
     "FourierCoefficients": functools.partial(differentiated, FourierCoefficients, decay=0.85),
     "Pixels": functools.partial(differentiated, Pixels),
+    "Pyramid": pyramid,
 }
 
 
