@@ -15,7 +15,7 @@ from console import _workplace as _workplace
 from PIL import Image
 from selection import thorough
 
-from fvfast import maco_batch
+from fvfast import Spectrum, maco_batch
 from fvfast.cli import app as cli
 from fvfast.plot import blend_transparency, read_metadata
 
@@ -74,6 +74,21 @@ def test_the_picture_depends_on_the_seed_alone(tmp_path):
     a, b, c = ((tmp_path / f / "tiny_a_b.png").read_bytes() for f in "abc")
     assert a == b
     assert a != c
+
+
+def test_a_pyramid_has_no_spectrum(tmp_path):
+    draw("--class", 1, "--preset", "pyramid", "--color-shift", 0.5, *QUICK)
+    settings = settings_of(tmp_path / "pictures" / "tiny_grey_fox.png")
+    assert (settings["preset"], settings["color_shift"]) == ("pyramid", 0.5)
+    assert settings["learning_rate"] == [0.1, 0.01]
+    assert "spectrum" not in settings
+    again = draw("--class", 1, "--preset", "pyramid", "--color-shift", 0.5, *QUICK)
+    assert "nothing to draw" in again.stdout
+    Spectrum.from_images(torch.rand(4, 3, 16, 16), progress=False).save("own.npz")
+    options = ["--preset", "pyramid", "--spectrum", "own.npz", "--out", "other"]
+    refused = draw("--class", 1, *options, *QUICK, status=2)
+    assert "--preset pyramid leaves the magnitudes free" in " ".join(refused.output.split())
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])

@@ -262,6 +262,9 @@ CASES = {
         maco_dataset=Spectrum.from_images(torch.rand(2, 1, 8, 8), progress=False),
         **SHORT,
     ),
+    "A data set for a pyramid": lambda: maco(
+        channel(plain()), maco_dataset=Spectrum.natural(), **SHORT, preset="pyramid"
+    ),
     "Images of a data set": lambda: maco(
         channel(plain()), maco_dataset=torch.ones(1, 3, 8, 8, dtype=torch.uint8), **SHORT
     ),

@@ -13,6 +13,7 @@ from fvfast.parametrizations.fourier import FourierCoefficients
 from fvfast.parametrizations.phase import Phase, init_maco_buffer
 from fvfast.parametrizations.photograph_phase import PhotographPhase
 from fvfast.parametrizations.pixels import Pixels, to_valid_rgb
+from fvfast.parametrizations.pyramid import Pyramid
 
 SIZE = (12, 15)
 IDENTITIES = [7, 2**32 - 1, 0]
@@ -48,6 +49,17 @@ def photograph_phase(identities):
     return PhotographPhase(magnitude, photograph(), len(identities), None, RANGE)
 
 
+def pyramid(identities):
+    """In the second half of a run, when all levels are there."""
+    made = Pyramid(
+        (3, *SIZE), identities, seed=3, nb_steps=1, values_range=RANGE, optimizer=None,
+        device=torch.device("cpu"),
+    )  # fmt: skip
+    take_step(made, torch.zeros(1, 3, *SIZE))
+    take_step(made, torch.zeros(1, 3, *SIZE))
+    return made
+
+
 MADE = {
     "Phase": phase,
     "Phase, by autograd": phase_by_autograd,
@@ -60,6 +72,7 @@ MADE = {
     "Pixels, of a photograph": lambda identities: differentiated(
         Pixels, identities, start=photograph()
     ),
+    "Pyramid": pyramid,
 }
 
 

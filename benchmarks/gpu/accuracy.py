@@ -23,7 +23,9 @@ from fvfast.ops.boxes import BoxDistribution, draw_boxes, draw_boxes_reference
 from fvfast.ops.reference.noise import inject_noise_reference
 
 REHEARSED_SEED = 1
-TESTS = ("boxes", "noise", "random_crops", "phase_to_image", "phase_update", "phase_ascent")
+TESTS = (
+    "boxes", "noise", "random_crops", "phase_to_image", "phase_update", "phase_ascent", "pyramid",
+)  # fmt: skip
 
 
 def run(job: Job) -> None:
@@ -240,6 +242,24 @@ def phase_ascent(comparison: Comparison) -> None:
     check_sums(comparison, "image gradient to updated phase", actual[0], sums)
 
 
+def pyramid_to_image(comparison: Comparison) -> None:
+    """Check the image of a pyramid, and the gradient of each of its levels."""
+    tests, size = tests_of("pyramid"), (comparison.sizes.image,) * 2
+    images, channels = comparison.shape[:2]
+    levels = len(tests.pyramid_sizes(*size))
+    pyramid = comparison.normal(images, channels, tests.elements_of(size)) / levels**0.5
+    cotangent = comparison.normal(*comparison.shape, number=1)
+    with poisoned():
+        actual = tests.image_and_gradient(tests.kernels, pyramid, cotangent, size)
+    exact = tests.image_and_gradient(tests.reference, pyramid.double(), cotangent.double(), size)
+    limit = tests.image_tolerance(torch.float32, channels, size)
+    comparison.result("pyramid to image", actual[0], exact[0], limit)
+    for level, (values, right, allowed) in enumerate(
+        tests.levels_allowed(actual[1], exact[1], cotangent, size)
+    ):
+        comparison.result("image gradient to pyramid", values, right, allowed, level=level)
+
+
 def check_sums(
     comparison: Comparison, operation: str, phase: torch.Tensor, sums: torch.Tensor
 ) -> None:
@@ -252,5 +272,5 @@ def check_sums(
 
 
 CHECKS: Sequence[Callable[[Comparison], None]] = (
-    boxes, crops, phase_to_image, phase_ascent, phase_update, noise,
+    boxes, crops, phase_to_image, phase_ascent, phase_update, pyramid_to_image, noise,
 )  # fmt: skip

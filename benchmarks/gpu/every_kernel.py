@@ -11,10 +11,11 @@ import torch
 
 from benchmarks.gpu.place import Place, measuring_place
 from benchmarks.gpu.sanitizers import DONE, RAN
-from fvfast.ops import inject_noise, phase_update_, random_crops
+from fvfast.ops import inject_noise, phase_update_, pyramid_to_image, random_crops
 from fvfast.ops.boxes import BoxDistribution, draw_boxes
 from fvfast.ops.phase_ascent import phase_ascent_, render_phase
 from fvfast.ops.philox import Purpose, draw_normal
+from fvfast.ops.pyramid import pyramid_elements
 
 RANGE = (-1.0, 1.0)
 TRANSFORMED, OTHER = (24, 20), (97, 20)
@@ -76,6 +77,15 @@ def run_noise(device: torch.device, dtype: torch.dtype) -> None:
         inject_noise(images, 0.1, seed=1, identities=[0, 1], step=0)
 
 
+def run_pyramid(device: torch.device, dtype: torch.dtype, channels: int) -> None:
+    """Run pyramid to image and back: with all levels and with a part of them, in several tiles."""
+    for (height, width), levels in (((40, 70), None), ((40, 70), 3), ((1, 1), None)):
+        shape = (2, channels, pyramid_elements(height, width))
+        pyramid = normal(shape, device, dtype).requires_grad_()
+        image = pyramid_to_image(pyramid, (height, width), RANGE, levels=levels)
+        torch.autograd.grad(image, pyramid, normal(tuple(image.shape), device, dtype))
+
+
 def run_every_kernel(place: Place) -> None:
     """Run every kernel, and wait for each."""
     device = place.device
@@ -94,6 +104,9 @@ def run_every_kernel(place: Place) -> None:
     for dtype, channels, size in itertools.product(real, (1, 3), (TRANSFORMED, OTHER)):
         run_phase(device, dtype, channels, *size)
         ran(f"phase {dtype} {channels} {size}")
+    for dtype, channels in itertools.product(real, (1, 3)):
+        run_pyramid(device, dtype, channels)
+        ran(f"pyramid {dtype} {channels}")
     for dtype in dtypes:
         run_noise(device, dtype)
         ran(f"noise {dtype}")

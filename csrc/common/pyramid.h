@@ -86,6 +86,12 @@ class LevelAxis {
     const uint32_t ahead = static_cast<uint32_t>(2 * element - 1) * length_;
     return (ahead - size_) / (2 * size_) + 1;
   }
+  // The first of these that reads it as its lower element: before, it is the upper one.
+  FVFAST_HOST_DEVICE int64_t first_above(int64_t element) const {
+    if (element == 0) return 0;
+    const uint32_t ahead = static_cast<uint32_t>(2 * element + 1) * length_;
+    return (ahead + size_ - 1) / (2 * size_);
+  }
   FVFAST_HOST_DEVICE int64_t last_reader(int64_t element) const {
     if (element + 1 >= static_cast<int64_t>(size_)) return int64_t{length_} - 1;
     const uint32_t ahead = static_cast<uint32_t>(2 * element + 3) * length_;

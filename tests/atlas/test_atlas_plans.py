@@ -127,6 +127,15 @@ def test_settings_that_a_plan_cannot_hold(given, message):
         make_plan(**given)
 
 
+def test_a_pyramid_has_no_spectrum(tmp_path):
+    spectrum = Spectrum.from_images(torch.rand(4, 3, 16, 16), progress=False)
+    spectrum.save(tmp_path / "spectrum.npz")
+    with pytest.raises(ValueError, match="maco_dataset has no meaning"):
+        make_plan(preset="pyramid", maco_dataset=tmp_path / "spectrum.npz")
+    plan = make_plan(preset="pyramid", color_shift=0.5)
+    assert read_settings(plan.settings).color_shift == 0.5
+
+
 def test_a_spectrum_is_one_of_the_settings(tmp_path):
     spectrum = Spectrum.from_images(torch.rand(4, 3, 16, 16), progress=False)
     spectrum.save(tmp_path / "spectrum.npz")

@@ -88,6 +88,21 @@ def image_tolerance(dtype, channels, size):
         return 2 * largest(reference(pyramid, size).double() - exact)
 
 
+def levels_allowed(gradient, exact, cotangent, size):
+    """The gradients of each level, those that are exact, and how much they may differ.
+
+    The rounding of a sum grows as the root of the number of its terms; and the slopes of the
+    sigmoid have an error as large as the image's.
+    """
+    limit = image_tolerance(gradient.dtype, gradient.shape[1], size)
+    slope_error = 8 * torch.finfo(gradient.dtype).eps + 4 * limit / (RANGE[1] - RANGE[0])
+    per_term = slope_error * GAIN * largest(cotangent)
+    pairs = zip(by_level(gradient, size), by_level(exact, size), strict=True)
+    for (ours, right), own in zip(pairs, pyramid_sizes(*size), strict=True):
+        terms = 4 * math.prod(size) / math.prod(own)
+        yield ours, right, per_term * (1 + 2 * math.sqrt(terms))
+
+
 def assert_right(actual, pyramid, cotangent, size, levels=None):
     expected = image_and_gradient(reference, pyramid.double(), cotangent.double(), size, levels)
     image, gradient = actual
@@ -96,16 +111,8 @@ def assert_right(actual, pyramid, cotangent, size, levels=None):
     assert gradient.shape == pyramid.shape
     limit = image_tolerance(pyramid.dtype, *image.shape[1:2], size)
     assert largest(image.double() - expected[0]) <= limit
-    eps = torch.finfo(pyramid.dtype).eps
-    # What an element of a level adds up: its rounding grows as the root of the number of terms, and
-    # the slopes of the sigmoid have an error as large as the image's.
-    slope_error = 8 * eps + 4 * limit / (RANGE[1] - RANGE[0])
-    for ours, exact, own in zip(
-        by_level(gradient, size), by_level(expected[1], size), pyramid_sizes(*size), strict=True
-    ):
-        terms = 4 * math.prod(size) / math.prod(own)
-        per_term = slope_error * GAIN * largest(cotangent)
-        assert largest(ours.double() - exact) <= per_term * (1 + 2 * math.sqrt(terms)), own
+    for ours, exact, allowed in levels_allowed(gradient, expected[1], cotangent, size):
+        assert largest(ours.double() - exact) <= allowed, exact.shape
 
 
 @pytest.mark.every_instruction_set

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fvfast.ops import inject_noise, random_crops
+from fvfast.ops import inject_noise, pyramid_to_image, random_crops
 from fvfast.ops._kernels import kernels_for
 from fvfast.ops.boxes import draw_boxes
 from fvfast.ops.phase_ascent import phase_ascent_, render_phase
@@ -11,6 +11,7 @@ from fvfast.ops.phase_cuda import phase_gradient_cuda
 from fvfast.ops.reference.crop import crop_gradient_reference, random_crops_reference
 from fvfast.ops.reference.noise import inject_noise_reference
 from fvfast.ops.reference.phase import phase_to_image_reference
+from fvfast.ops.reference.pyramid import pyramid_to_image_reference
 
 RANGE = (-1.0, 2.0)
 KEY = {"seed": 5, "identities": [3], "step": 7}
@@ -59,6 +60,22 @@ def test_crop_gradient(memory_format):
     actual = torch.ops.fvfast.crop_gradient(incoming, boxes, 12, 12, torch.float32, transparency)
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
     assert torch.equal(transparency, actual.abs())
+
+
+@pytest.mark.parametrize("size", [(20, 70), (1, 5)])
+def test_pyramid(size):
+    """Two tiles down and across, so that parts are added up; and a single one."""
+    elements, levels = {(20, 70): (1883, 8), (1, 5): (11, 4)}[size]
+    pyramid, cotangent = normal(1, 3, elements) / 3, normal(1, 3, *size, seed=1)
+    results = []
+    for function in (
+        lambda given: pyramid_to_image(given, size, RANGE),
+        lambda given: pyramid_to_image_reference(given, size, levels, *RANGE, 1.0),
+    ):
+        given = pyramid.clone().requires_grad_()
+        image = function(given)
+        results.append((image.detach(), *torch.autograd.grad(image, given, cotangent)))
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-4)
 
 
 def test_noise():

@@ -25,18 +25,26 @@ constexpr int kPyramidPartThreads = 256;
 // Elements with more parts than this have a warp for themselves.
 constexpr int64_t kPartsOfThread = 16;
 
+// A place is left free behind every 32 columns, so that threads that are 2, 4, 8 or 16 columns
+// apart meet in no bank.
+constexpr int kPyramidPitch = kPyramidColumns + kPyramidColumns / kWarp;
+
+__device__ __forceinline__ int padded(int column) { return column + column / kWarp; }
+
+// The pixels of the tile that read a column of a level: as their upper element at first, and then
+// as their lower one.
+struct ColumnReaders {
+  int16_t first, first_above, last;
+};
+
 template <typename Real, int planes>
 struct PartMemory {
   Real values[planes][kPyramidRows][kPyramidColumns];
-  // Blended along y. A place is left free behind every 32 columns, so that threads that are 2, 4, 8
-  // or 16 columns apart meet in no bank.
-  Real blended[planes][kMostRowsRead][kPyramidColumns + kPyramidColumns / kWarp];
+  Real blended[planes][kMostRowsRead][kPyramidPitch];  // along y
   LevelPlace<Real> rows[kPyramidRows];
-  LevelPlace<Real> columns[kPyramidColumns];
-  int16_t first[kMostColumnsRead], last[kMostColumnsRead];  // pixels that read a column
+  Real shares[kPyramidPitch];  // of the upper element, for each column of the tile
+  ColumnReaders readers[kMostColumnsRead];
 };
-
-__device__ __forceinline__ int blended_place(int column) { return column + column / kWarp; }
 
 // Fills the tile with the gradient of the sums, 0 beyond the image, and writes it where the level
 // of the image's size takes part.
@@ -75,10 +83,10 @@ __device__ __forceinline__ void unmix_tile(const PyramidGradientParams& params,
 
 // Goes down a column of the tile: each row adds to the two rows of the level that it reads.
 template <typename Real>
-__device__ __forceinline__ void blend_column(
-    const LevelPlace<Real>* samples, int level_rows, const Real (*values)[kPyramidColumns],
-    int column, Real (*blended)[kPyramidColumns + kPyramidColumns / kWarp]) {
-  const int place = blended_place(column);
+__device__ __forceinline__ void blend_column(const LevelPlace<Real>* samples, int level_rows,
+                                             const Real (*values)[kPyramidColumns], int column,
+                                             Real (*blended)[kPyramidPitch]) {
+  const int place = padded(column);
   int row = 0;
   Real sum = 0, next = 0;  // of this row of the level, and of the one below it
   for (int y = 0; y < kPyramidRows; ++y) {
@@ -99,6 +107,26 @@ __device__ __forceinline__ void blend_column(
   }
 }
 
+// Makes the shares of the columns of the tile, and who reads the columns of the level.
+template <typename Real, int planes>
+__device__ __forceinline__ void place_columns(const LevelAxis& axis, const PyramidTile& tile,
+                                              const TileReach& reach,
+                                              PartMemory<Real, planes>& memory) {
+  const int thread = static_cast<int>(threadIdx.x);
+  if (thread < tile.columns) {
+    memory.shares[padded(thread)] = axis.sample<Real>(tile.column + thread).share;
+  }
+  if (thread < reach.columns) {
+    const auto inside = [&](int64_t pixel, int limit) {
+      return static_cast<int16_t>(min(max(pixel - tile.column, int64_t{0}), int64_t{limit}));
+    };
+    const int column = reach.column + thread;
+    memory.readers[thread] = {inside(axis.first_reader(column), tile.columns),
+                              inside(axis.first_above(column), tile.columns),
+                              inside(axis.last_reader(column), tile.columns - 1)};
+  }
+}
+
 // The part of the gradient of one level that comes from the tile.
 template <typename Real, int planes>
 __device__ __forceinline__ void gather_level(const PyramidShape& shape, const PyramidSizes& sizes,
@@ -108,14 +136,8 @@ __device__ __forceinline__ void gather_level(const PyramidShape& shape, const Py
   const TileReach reach(level, sizes, tile);
   const int thread = static_cast<int>(threadIdx.x);
   __syncthreads();  // the memory may still be read
-  place_levels(level, sizes, tile, reach, memory.rows, memory.columns);
-  for (int column = thread; column < reach.columns; column += kPyramidTileThreads<planes>) {
-    const LevelAxis axis(level.width, sizes.width);
-    const int64_t first = axis.first_reader(reach.column + column);
-    const int64_t last = axis.last_reader(reach.column + column);
-    memory.first[column] = static_cast<int16_t>(max(first - tile.column, int64_t{0}));
-    memory.last[column] = static_cast<int16_t>(min(last - tile.column, int64_t{tile.columns - 1}));
-  }
+  place_pixels(LevelAxis(level.height, sizes.height), tile.row, tile.rows, reach.row, memory.rows);
+  place_columns(LevelAxis(level.width, sizes.width), tile, reach, memory);
   __syncthreads();
   const int own_plane = thread / kPyramidColumns, own_column = thread % kPyramidColumns;
   blend_column(memory.rows, reach.rows, memory.values[own_plane], own_column,
@@ -128,10 +150,12 @@ __device__ __forceinline__ void gather_level(const PyramidShape& shape, const Py
     const int column = at - plane * elements - row * reach.columns;
     const Real* blended = memory.blended[plane][row];
     Real sum = 0;
-    for (int x = memory.first[column]; x <= memory.last[column]; ++x) {
-      const LevelPlace<Real> sample = memory.columns[x];
-      const Real weight = sample.lower == column ? 1 - sample.share : sample.share;
-      sum += weight * blended[blended_place(x)];
+    const ColumnReaders readers = memory.readers[column];
+    for (int x = readers.first; x < readers.first_above; ++x) {
+      sum += memory.shares[padded(x)] * blended[padded(x)];
+    }
+    for (int x = readers.first_above; x <= readers.last; ++x) {
+      sum += (1 - memory.shares[padded(x)]) * blended[padded(x)];
     }
     parts[plane * of_plane + shape.parts.offset[index] + row * shape.parts.columns[index] +
           column] = sum;

@@ -39,7 +39,10 @@ __device__ __forceinline__ void stage_levels(const PyramidShape& shape, const Py
   for (int index = 0; index < shape.coarse; ++index) {
     const PyramidLevel& level = shape.levels.level[index];
     const TileReach reach(level, sizes, tile);
-    place_levels(level, sizes, tile, reach, memory.rows[index], memory.columns[index]);
+    place_pixels(LevelAxis(level.height, sizes.height), tile.row, tile.rows, reach.row,
+                 memory.rows[index]);
+    place_pixels(LevelAxis(level.width, sizes.width), tile.column, tile.columns, reach.column,
+                 memory.columns[index]);
     if (threadIdx.x == 0) {
       memory.first[index] = first;
       memory.width[index] = reach.columns;

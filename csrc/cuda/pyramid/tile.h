@@ -71,23 +71,16 @@ struct TileReach {
   }
 };
 
-// Makes the samples of the rows and of the columns of a tile, with all threads of the block.
-template <typename Real>
-__device__ __forceinline__ void place_levels(const PyramidLevel& level, const PyramidSizes& sizes,
-                                             const PyramidTile& tile, const TileReach& reach,
-                                             LevelPlace<Real>* rows, LevelPlace<Real>* columns) {
+// Makes the places of the rows of a tile, or of its columns, with all threads of the block: `count`
+// pixels, of which those from `begin` on that are `inside` the image count from `first`.
+template <int count, typename Real>
+__device__ __forceinline__ void place_pixels(const LevelAxis& axis, int begin, int inside,
+                                             int first, LevelPlace<Real> (&places)[count]) {
   const int threads = static_cast<int>(blockDim.x);
-  for (int at = static_cast<int>(threadIdx.x); at < kPyramidRows + kPyramidColumns; at += threads) {
-    const bool is_row = at < kPyramidRows;
-    const int pixel = is_row ? at : at - kPyramidRows;
-    const LevelAxis axis =
-        is_row ? LevelAxis(level.height, sizes.height) : LevelAxis(level.width, sizes.width);
-    const int begin = is_row ? tile.row : tile.column;
-    const int inside = is_row ? tile.rows : tile.columns;
+  for (int pixel = static_cast<int>(threadIdx.x); pixel < count; pixel += threads) {
     const LevelSample<Real> sample = axis.sample<Real>(begin + min(pixel, inside - 1));
-    const int first = is_row ? reach.row : reach.column;
-    (is_row ? rows : columns)[pixel] = {static_cast<int16_t>(sample.lower - first),
-                                        static_cast<int16_t>(sample.upper - first), sample.share};
+    places[pixel] = {static_cast<int16_t>(sample.lower - first),
+                     static_cast<int16_t>(sample.upper - first), sample.share};
   }
 }
 
