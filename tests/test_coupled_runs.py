@@ -17,6 +17,7 @@ from coupled import (
 from engine.test_kept_forms import FrozenReplay
 from engine.test_passes import Limited
 from injected_runs import InjectedSettings, drawn_with, graphs_by
+from selection import thorough
 from torch import nn
 
 from fvfast import Objective, maco, maco_batch, optimize
@@ -138,8 +139,15 @@ def test_aligned_pictures_start_alike_and_are_seen_through_the_same_views(
     assert torch.equal(starts[0][0], starts[0][1]) == are_shared
 
 
-@pytest.mark.parametrize("settings", [MacoSettings, OptimizeSettings])
-@pytest.mark.parametrize("make", [diversity, alignment])
+@pytest.mark.parametrize(
+    ("make", "settings"),
+    [
+        (diversity, MacoSettings),
+        (alignment, OptimizeSettings),
+        thorough(diversity, OptimizeSettings),
+        thorough(alignment, MacoSettings),
+    ],
+)
 def test_runs_with_captured_passes_are_the_same(network, make, settings):
     graphs = FrozenReplay()
     store = graphs_by(graphs)
