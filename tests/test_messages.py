@@ -21,6 +21,7 @@ from fvfast.cli.existing import SETTINGS, finished
 from fvfast.cli.stopping import StopRequest
 from fvfast.engine.network.layers import trace_layers
 from fvfast.files.dictionaries import read_dictionary
+from fvfast.lucent.optvis import param, render
 from fvfast.models import LoadedModel
 from fvfast.plot import plot_maco, save_png
 
@@ -212,6 +213,13 @@ def stopped():
         raise KeyboardInterrupt(written.read().strip())
 
 
+def lucent(objective, **settings):
+    """Draw with Lucent's function, with a network for images of 20 pixels; these have 16."""
+    model = nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(), nn.Linear(2 * 18 * 18, 3)).eval()
+    usual = {"thresholds": [1], "progress": False, "show_image": False, "fixed_image_size": 16}
+    render.render_vis(model, objective, lambda: param.image(8), **{**usual, **settings})
+
+
 CASES = {
     "An unknown name": lambda: channel(mixed(), "cov"),
     "A layer that is not called": lambda: channel(mixed(), "unused"),
@@ -280,6 +288,9 @@ CASES = {
     "A network that has no name": lambda: planned(plain()),
     "A place that cannot be written": lambda: atlas.Place("data:,x").check_writable(),
     "A place that is away": away,
+    "A network that fails behind the layers that are read": lambda: lucent("0:1"),
+    "A loss without a gradient": lambda: lucent(lambda layers: layers("0").detach().mean()),
+    "One threshold": lambda: lucent("0:1", thresholds=512),
     "A folder with other pictures": other_pictures,
     "Something other than a file": lambda: save_png(os.devnull, torch.rand(3, 8, 8)),
     "Too many numbers": lambda: parse_ids("0-9999999999"),

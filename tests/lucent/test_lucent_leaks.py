@@ -13,6 +13,7 @@ import torch
 from lucent_runs import draw, hooks_of, small_image
 from torch import nn
 
+from fvfast.engine.rewrite.kept_forms import SHARED
 from fvfast.lucent.optvis import objectives, render
 
 
@@ -94,9 +95,36 @@ def test_after_an_exception(writer, place, step):
     }
     objective, param_f, others = settings[place]
     before = state_of(writer)
-    with pytest.raises(ValueError, match="on purpose"):
+    with pytest.raises(ValueError, match="on purpose") as caught:
         draw(writer, objective, param_f, thresholds=(9,), **others)
+    # Here the exception still refers to all that was alive when it was raised.
+    assert caught.tb is not None
     assert_same_state(writer, before)
+
+
+@pytest.mark.usefixtures("nothing_kept")
+def test_forms_are_kept_for_the_next_call(network):
+    """Those of fvfast's own objectives: another one may read another part of the network."""
+    draw(network, lambda T: T("3").mean())
+    assert len(SHARED) == 0
+    for channel in range(3):
+        draw(network, f"3:{channel}")
+        assert len(SHARED) == 1
+    with pytest.raises(ValueError, match="on purpose"):
+        draw(network, "3:1", transforms=[failing_at(3)], thresholds=(9,))
+    assert len(SHARED) == 0  # it may be half changed
+
+
+def failing_at(call):
+    calls = []
+
+    def fail(images):
+        calls.append(1)
+        if len(calls) == call:
+            raise ValueError("on purpose")
+        return images
+
+    return fail
 
 
 def test_no_gradients_of_weights(network):

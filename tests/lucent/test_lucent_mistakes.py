@@ -146,7 +146,7 @@ def test_a_late_layer_that_fails(objective):
     torch.manual_seed(0)
     model = Late().eval()
     with pytest.warns(UserWarning, match="behind the layers that the objective reads") as caught:
-        images = draw(model, objective, fixed_image_size=16, thresholds=(1, 5))
+        images = draw(model, objective, fixed_image_size=16, thresholds=(1, 5), verbose=True)
     assert len(caught) == 1
     assert abs(images[1] - images[0]).max() > 1e-3
     with pytest.warns(UserWarning, match=r"shape \(1, 3, 16, 16\)"):

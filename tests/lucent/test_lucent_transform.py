@@ -100,6 +100,14 @@ def test_normalize(images):
     torch.testing.assert_close(transform.preprocess_inceptionv1()(images), images * 255 - 117)
 
 
+def test_normalize_rounds_as_torchvision_does():
+    """To the last bit: rounding that differs switches ReLUs, and grows over the steps of a run."""
+    transforms = pytest.importorskip("torchvision.transforms")
+    images = torch.rand(2, 3, 50, 50)
+    theirs = transforms.Normalize(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
+    assert torch.equal(transform.normalize()(images), theirs(images))
+
+
 @pytest.mark.parametrize(
     "function",
     [

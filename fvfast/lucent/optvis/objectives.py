@@ -15,6 +15,7 @@ from fvfast.lucent.optvis.activations import ChannelVector, area, channel_of, po
 from fvfast.lucent.optvis.batches import alignment as alignment
 from fvfast.lucent.optvis.batches import channel_interpolate as channel_interpolate
 from fvfast.lucent.optvis.batches import diversity as diversity
+from fvfast.lucent.optvis.blur import blur_input_each_step as blur_input_each_step
 from fvfast.lucent.optvis.objective import Features, ObjectiveFunction, own_objective
 from fvfast.lucent.optvis.objective import Objective as Objective
 from fvfast.lucent.optvis.objective import handle_batch as handle_batch
@@ -229,41 +230,6 @@ def _cosine(part: Any, layer: str, direction: Any, batch: int | None) -> Objecti
         return -functional.cosine_similarity(other, activations, dim=1).mean()
 
     return loss
-
-
-@own_objective
-def blur_input_each_step() -> ObjectiveFunction:
-    """Draw the images toward themselves blurred.
-
-    With a gradient step of size 1, ``-k * blur_input_each_step()`` replaces an image by
-    (1 - k) image + k blurred (Nguyen et al., 2015).
-
-    Returns
-    -------
-    objective
-        Minus half of the sum of squares of the difference between the images and the images blurred
-        by 3 x 3 pixels. Only the images have a gradient, not those that are blurred.
-    """
-
-    def loss(T: Features) -> torch.Tensor:
-        images = T("input")
-        with torch.no_grad():
-            blurred = _blurred(images)
-        return -0.5 * ((images - blurred) ** 2).sum()
-
-    return loss
-
-
-def _blurred(images: torch.Tensor) -> torch.Tensor:
-    """Average 3 x 3 pixels, the one in the middle counted twice, of those that there are."""
-    channels = images.shape[1]
-    kernel = torch.full((channels, 1, 3, 3), 0.5, dtype=images.dtype, device=images.device)
-    kernel[:, :, 1, 1] = 1
-    sums, weights = (
-        functional.conv2d(one, kernel, padding=1, groups=channels)
-        for one in (images, torch.ones_like(images))
-    )
-    return sums / weights
 
 
 def as_objective(obj: Any) -> Objective:

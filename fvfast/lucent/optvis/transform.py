@@ -12,11 +12,13 @@ import torch
 from torch.nn import functional
 
 from fvfast._shared.checks import check_count, check_images
-from fvfast.models import Normalization
 from fvfast.transformations import Transformation as Transformation
 from fvfast.transformations import compose_transformations
 
 V = TypeVar("V")
+
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
 
 _TO_DEGREES = {
     "degrees": 1.0,
@@ -194,7 +196,8 @@ def normalize() -> Transformation:
     normalize
         (N, 3, H, W) -> (N, 3, H, W). It raises ValueError for another number of channels.
     """
-    imagenet = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    # One pair for each device and type: a copy to the GPU in each step would be slow.
+    constants: dict[tuple[torch.device, torch.dtype], tuple[torch.Tensor, torch.Tensor]] = {}
 
     def normalized(images: torch.Tensor) -> torch.Tensor:
         check_images(images, "normalize")
@@ -204,7 +207,16 @@ def normalize() -> Transformation:
                 "deviation have 3. Pass preprocess=False to render_vis, and a normalization of "
                 "your own, if the network needs one, as the last of transforms."
             )
-        return imagenet(2 * images - 1)  # which takes images in (-1, 1)
+        key = (images.device, images.dtype)
+        if key not in constants:
+            mean, std = (
+                torch.tensor(values, device=key[0], dtype=key[1])[:, None, None]
+                for values in (_IMAGENET_MEAN, _IMAGENET_STD)
+            )
+            constants[key] = mean, std
+        mean, std = constants[key]
+        # Rounded as by torchvision, to the last bit.
+        return (images - mean) / std
 
     return normalized
 
