@@ -201,8 +201,8 @@ def accentuation(
         The photograph (3, h, w), of any range of values, which is stretched to ``values_range``;
         resized to ``image_size``.
     decay_power
-        Power of the frequency by which the gradient of the spectrum is divided. NAdam takes steps of
-        the same size whatever that is, so it has next to no effect: see docs/accentuation.md.
+        Power of the frequency by which the gradient of the spectrum is divided. NAdam takes steps
+        of the same size whatever that is, so it has next to no effect: see docs/accentuation.md.
     penalty
         Weight of the mean squared difference to the photograph, which is subtracted from the score.
     total_steps, learning_rate, image_size, model_input_size, noise, values_range
