@@ -109,6 +109,25 @@ def test_a_larger_decay_changes_lower_frequencies(objective, photograph, image):
     assert low[0.0] < low[1.0] < low[2.0]
 
 
+def test_the_distance_may_be_that_of_a_layer(network, objective, photograph):
+    """As docs/accentuation.md has it: the network is called within the run."""
+    features = network[:3]
+    tensor = torch.from_numpy(photograph).permute(2, 0, 1)
+    with torch.no_grad():
+        first = features(tensor[None] / 255)
+
+    def distance(images):
+        return 100 * (features(images) - first).square().flatten(1).mean(1)
+
+    settings = {**CROPS, "values_range": (0, 1), "custom_shape": photograph.shape[:2]}
+    near, far = (
+        accentuate(objective, tensor, penalty=0, regularizers=given, **{**settings, "nb_steps": 30})
+        for given in (distance, None)
+    )
+    with torch.no_grad():
+        assert distance(near.image[None]) < 0.5 * distance(far.image[None])
+
+
 def test_presets(objective, photograph):
     strong = AccentuateSettings.with_preset(photograph=photograph, preset="strong")
     assert (strong.penalty, strong.nb_steps) == (0.0, 128)

@@ -15,7 +15,7 @@ from test_damaged_images import png
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from fvfast import Objective, Spectrum, atlas, maco, maco_batch
+from fvfast import Objective, Spectrum, atlas, horama, maco, maco_batch
 from fvfast.cli.arguments import parse_ids, parse_layer
 from fvfast.cli.existing import SETTINGS, finished
 from fvfast.cli.stopping import StopRequest
@@ -278,6 +278,13 @@ CASES = {
     ),
     "Images that were skipped": skipped,
     "A spectrum that cannot be read": unreadable,
+    "A photograph of other values": lambda: maco(
+        channel(plain()), initial=torch.rand(3, 8, 8) * 255, **SHORT
+    ),
+    "A photograph that cannot be read": lambda: maco(channel(plain()), initial=__file__, **SHORT),
+    "A score of several numbers": lambda: horama.maco(
+        lambda images: images.mean((1, 2, 3)), progress=False, image_size=8, model_input_size=8
+    ),
     "A pickle": pickled,
     "More channels than a picture has": lambda: plot_maco(torch.rand(5, 8, 8)),
     "A transparency of another picture": lambda: plot_maco(

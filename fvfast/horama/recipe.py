@@ -14,6 +14,7 @@ from fvfast._shared.checks import (
     check_values_range,
 )
 from fvfast.engine.devices import check_device
+from fvfast.run.memory_checks import check_run_fits
 
 Resampling = Literal["horama", "fvfast"]
 
@@ -83,6 +84,11 @@ class Recipe:
         if device is None:
             device = "cuda" if torch.cuda.is_available() else self.fallback
         self._set(device=check_device(device))
+        check_run_fits(
+            self.function, self.device, 1, (3, *self.size), self.crops_per_iteration,
+            (3, *self.crop_size),
+            fewer="a smaller image (image_size) or fewer crops (crops_per_iteration)",
+        )  # fmt: skip
 
     @classmethod
     def of(cls, function: str, arguments: Mapping[str, Any], **others: Any) -> "Recipe":

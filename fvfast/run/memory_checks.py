@@ -53,6 +53,9 @@ def check_run_fits(
     view_shape: Sequence[int],
     view_dtype: torch.dtype = torch.float32,
     available: Available = available_memory,
+    *,
+    fewer: str = "smaller images (custom_shape), fewer crops (nb_crops) or fewer images at a time "
+    "(batch_size)",
 ) -> None:
     """Raise OutOfMemoryError if a run cannot fit the memory.
 
@@ -72,6 +75,8 @@ def check_run_fits(
         The smallest type that the views may have.
     available
         Tells how many bytes are free.
+    fewer
+        What to ask for instead, for the message.
 
     Raises
     ------
@@ -85,8 +90,7 @@ def check_run_fits(
         raise torch.OutOfMemoryError(
             f"{function}: {gibibytes(of_images)} for {images} x {_sizes(image_shape)} pixels and "
             f"{gibibytes(of_views)} for {images * views} x {_sizes(view_shape)} views are needed "
-            f"at least, but {gibibytes(free)} are free on {device}: ask for smaller images "
-            "(custom_shape), fewer crops (nb_crops) or fewer images at a time (batch_size)."
+            f"at least, but {gibibytes(free)} are free on {device}: ask for {fewer}."
         )
 
 

@@ -233,6 +233,28 @@ def test_wrong_arguments(method, settings, error, message, objective):
         run(method, **{"objective": objective, **settings})
 
 
+@pytest.mark.parametrize("settings", [{"image_size": 10**7}, {"crops_per_iteration": 10**12}])
+@pytest.mark.parametrize("method", METHODS)
+def test_what_does_not_fit_the_memory(method, settings, objective):
+    message = r"ask for a smaller image \(image_size\) or fewer crops \(crops_per_iteration\)"
+    with pytest.raises(torch.OutOfMemoryError, match=message):
+        run(method, objective, **settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"penalty": "1"}, TypeError, "penalty must be a number"),
+        ({"penalty": float("nan")}, ValueError, "penalty must be finite"),
+        ({"decay_power": None}, TypeError, "decay_power must be a number"),
+        ({"decay_power": float("inf")}, ValueError, "decay_power must be finite"),
+    ],
+)
+def test_wrong_arguments_of_accentuation(settings, error, message, objective):
+    with pytest.raises(error, match=message):
+        run("accentuation", objective, **settings)
+
+
 @pytest.mark.parametrize(
     ("objective", "error", "message"),
     [
