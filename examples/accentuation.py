@@ -17,7 +17,7 @@ from skimage import data
 from fvfast import Objective, accentuate
 from fvfast.models import load_model
 from fvfast.plot import contact_sheet
-from fvfast.run.photograph import PhotographSource
+from fvfast.spectrum.photograph import PhotographSource
 
 CLASSES = ("tiger", "macaw", "jellyfish")
 SEED = 0

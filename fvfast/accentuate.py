@@ -12,12 +12,12 @@ from fvfast.parametrizations.optimizers import OptimizerSpec
 from fvfast.regularizers import Regularizer
 from fvfast.run.accentuate_settings import AccentuateSettings
 from fvfast.run.loop import Callback
-from fvfast.run.photograph import PhotographSource
 from fvfast.run.presets import ACCENTUATE_PRESETS, AccentuatePresetName, takes_preset
 from fvfast.run.results import MacoImage
 from fvfast.run.run import Run
 from fvfast.run.schedules import Linear, ScheduleSpec
 from fvfast.run.single import draw_single
+from fvfast.spectrum.photograph import PhotographSource
 
 
 @result_kept

@@ -14,7 +14,6 @@ from fvfast.regularizers import Regularizer
 from fvfast.run.batches import draw_batches
 from fvfast.run.loop import Callback
 from fvfast.run.maco_settings import MacoSettings
-from fvfast.run.photograph import PhotographSource
 from fvfast.run.presets import PRESETS, PresetName, takes_preset, takes_steps_third
 from fvfast.run.results import MacoBatch as MacoBatch
 from fvfast.run.results import MacoImage as MacoImage
@@ -22,6 +21,7 @@ from fvfast.run.run import Run
 from fvfast.run.schedules import ScheduleSpec
 from fvfast.run.single import draw_single
 from fvfast.spectrum import SpectrumSource
+from fvfast.spectrum.photograph import PhotographSource
 
 
 @result_kept

@@ -13,10 +13,10 @@ from fvfast.parametrizations.optimizers import OptimizerSpec
 from fvfast.regularizers import Regularizer
 from fvfast.run.loop import Callback
 from fvfast.run.optimize_settings import OptimizeSettings
-from fvfast.run.photograph import PhotographSource
 from fvfast.run.presets import OPTIMIZE_PRESETS, OptimizePresetName, takes_preset
 from fvfast.run.results import OptimizedImages as OptimizedImages
 from fvfast.run.run import Run
+from fvfast.spectrum.photograph import PhotographSource
 from fvfast.transformations import Transformation
 
 

@@ -19,7 +19,7 @@ from fvfast.ops.colors import decorrelate_colors
 from fvfast.run.accentuate_settings import AccentuateSettings
 from fvfast.run.maco_settings import MacoSettings
 from fvfast.run.optimize_settings import OptimizeSettings
-from fvfast.run.photograph import read_photograph
+from fvfast.spectrum.photograph import read_photograph
 
 INPUT = (3, 20, 20)
 RANGE = (-1.0, 2.0)

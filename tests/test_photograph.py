@@ -11,7 +11,7 @@ from fvfast.ops.colors import recorrelate_colors
 from fvfast.parametrizations.fourier import fft_to_rgb, get_fft_scale
 from fvfast.parametrizations.photograph_phase import squeezed
 from fvfast.parametrizations.starts import MARGIN, coefficients_of, phase_of, unbounded_pixels
-from fvfast.run.photograph import check_photograph, read_photograph
+from fvfast.spectrum.photograph import check_photograph, read_photograph
 
 RANGE = (-1.5, 2.5)
 SHAPE = (3, 24, 36)

@@ -45,10 +45,10 @@ class ObjectivesOfPhotographs(WeightedTerms):
         model, layer, input_shape, preprocess
             See `Objective.layer`.
         photograph
-            Path of a file, image of Pillow, array or tensor; or several, in a list or as (P, C, H,
-            W). Bytes are scaled to ``values_range``, and arrays of bytes have their channels last.
-            Float tensors and arrays (C, H, W) have values in ``values_range``. A photograph is
-            cropped around its center to the aspect of the network's input, and resized.
+            Path of a file, PIL image, array (H, W, C) of 8-bit values or values in [0, 1], or
+            tensor (C, H, W) of 8-bit values or values in ``values_range``; or several, in a list or
+            as (P, ...). A photograph is cropped around its center to the aspect of the network's
+            input, and resized.
         multiplier
             Weight of the objective.
         names
@@ -168,7 +168,7 @@ def _activations(
     """Return the activations of photographs, and what each is called."""
     network = unwrap(model)
     found, shape = layer_and_shape(function, network, layer, input_shape, preprocess)
-    images, stems = read_photographs(photograph, shape, values_range)
+    images, stems = read_photographs(photograph, shape, values_range, f"Objective.{function}")
     activations = activations_of(images, network, found, preprocess)
     for stem, one in zip(stems, activations, strict=True):
         if not bool(one.any()):

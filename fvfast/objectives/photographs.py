@@ -1,14 +1,11 @@
 """Reads photographs as images that a network takes, and the activations that they cause."""
 
-import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import nn
 
 from fvfast.engine.borrowing.randomness import drawn_from
@@ -16,120 +13,16 @@ from fvfast.engine.borrowing.state import borrowed
 from fvfast.engine.network.layers import Layer, Preprocess
 from fvfast.engine.passes import run_views
 from fvfast.engine.taps import TappedModel
-from fvfast.files.images import MEMORY, decode, fit
-from fvfast.files.memory_budget import MemoryBudget
-from fvfast.transformations.reduction import resize_whole
+from fvfast.spectrum.photograph import PhotographSource, read_photograph
 
-Photograph = str | os.PathLike[str] | Image.Image | torch.Tensor | np.ndarray[Any, Any]
-"""A file, an image of Pillow, an array or a tensor."""
-
-Photographs = Photograph | Sequence[Photograph]
-
-_MODES = {1: "L", 3: "RGB"}
-
-
-class Reader:
-    """Makes an image (C, H, W) of a photograph.
-
-    Parameters
-    ----------
-    shape
-        (C, H, W).
-    values_range
-        (low, high) of the image.
-    """
-
-    def __init__(self, shape: tuple[int, int, int], values_range: tuple[float, float]) -> None:
-        self.shape = shape
-        self.values_range = values_range
-
-    def read(self, photograph: object) -> torch.Tensor:
-        """Return the image: cropped around the center to its aspect, and resized.
-
-        Raises
-        ------
-        OSError, TypeError, ValueError
-            See `fvfast.Objective.inversion`.
-        """
-        if isinstance(photograph, (str, os.PathLike)):
-            path = Path(photograph)
-            path.stat()  # an error of the system names the file
-            try:
-                pixels = decode(path, self.shape[1:], self._mode, MemoryBudget(MEMORY))
-            except ValueError as error:
-                raise ValueError(f"photograph {path}: {error}") from error
-            return self._of_bytes(pixels)
-        if isinstance(photograph, Image.Image):
-            return self._of_bytes(fit(photograph.copy(), self.shape[1:], self._mode))
-        if isinstance(photograph, torch.Tensor):
-            return self._of_tensor(photograph.detach().cpu())
-        if isinstance(photograph, np.ndarray):
-            if photograph.dtype == np.uint8:
-                return self._of_array(photograph)
-            return self._of_tensor(torch.from_numpy(np.ascontiguousarray(photograph)))
-        raise TypeError(
-            "a photograph is the path of a file, an image of Pillow, an array or a tensor; got "
-            f"{type(photograph).__name__}."
-        )
-
-    @functools.cached_property
-    def _mode(self) -> str:
-        """The mode of Pillow with as many channels as the network takes."""
-        channels = self.shape[0]
-        if channels not in _MODES:
-            raise ValueError(
-                f"the network takes images of {channels} channels, and files have 1 or 3: give "
-                f"photographs as float tensors ({', '.join(map(str, self.shape))})."
-            )
-        return _MODES[channels]
-
-    def _of_array(self, pixels: np.ndarray[Any, Any]) -> torch.Tensor:
-        if pixels.ndim != 2 and not (pixels.ndim == 3 and pixels.shape[2] in (1, 3, 4)):
-            raise ValueError(
-                f"a photograph of bytes has the shape {pixels.shape}; expected (H, W), (H, W, 3) "
-                "or (H, W, 4)."
-            )
-        flat = pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
-        image = Image.fromarray(np.ascontiguousarray(flat))
-        return self._of_bytes(fit(image, self.shape[1:], self._mode))
-
-    def _of_bytes(self, pixels: np.ndarray[Any, Any]) -> torch.Tensor:
-        low, high = self.values_range
-        values = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
-        return low + (high - low) * values
-
-    def _of_tensor(self, image: torch.Tensor) -> torch.Tensor:
-        channels, height, width = self.shape
-        if image.ndim != 3 or len(image) != channels:
-            raise ValueError(
-                f"a photograph has the shape {tuple(image.shape)}; expected ({channels}, H, W). "
-                "An array of bytes may have its channels last."
-            )
-        if image.dtype == torch.uint8:
-            return self._of_array(image.permute(1, 2, 0).numpy())
-        image = image.float()
-        low, high = self.values_range
-        # A resized photograph may lie beyond by a rounding error.
-        beyond = 1e-3 * (high - low)
-        if not bool(((image >= low - beyond) & (image <= high + beyond)).all()):
-            raise ValueError(
-                f"a photograph has values from {float(image.min()):g} to {float(image.max()):g}; "
-                f"expected values_range, ({low:g}, {high:g}), or bytes."
-            )
-        return resize_whole(_centered(image, height / width)[None], (height, width))[0]
-
-
-def _centered(image: torch.Tensor, aspect: float) -> torch.Tensor:
-    """Crop an image (C, H, W) around its center to an aspect, height over width."""
-    height, width = image.shape[1:]
-    rows = min(height, max(1, round(width * aspect)))
-    columns = min(width, max(1, round(height / aspect)))
-    top, left = (height - rows) // 2, (width - columns) // 2
-    return image[:, top : top + rows, left : left + columns]
+Photographs = PhotographSource | Sequence[PhotographSource]
 
 
 def read_photographs(
-    photographs: Photographs, shape: tuple[int, int, int], values_range: tuple[float, float]
+    photographs: Photographs,
+    shape: tuple[int, int, int],
+    values_range: tuple[float, float],
+    function: str,
 ) -> tuple[torch.Tensor, list[str]]:
     """Read one photograph or several: (P, C, H, W), and what each is called.
 
@@ -137,8 +30,8 @@ def read_photographs(
     ----------
     photographs
         See `fvfast.Objective.inversion`.
-    shape, values_range
-        See `Reader`.
+    shape, values_range, function
+        See `read_photograph`.
     """
     several: Sequence[Any]
     if isinstance(photographs, (list, tuple)) or getattr(photographs, "ndim", 0) == 4:
@@ -147,8 +40,7 @@ def read_photographs(
         several = [photographs]
     if not several:
         raise ValueError("photograph: expected one or several, got an empty list.")
-    reader = Reader(shape, values_range)
-    images = torch.stack([reader.read(one) for one in several])
+    images = torch.stack([read_photograph(one, shape, values_range, function) for one in several])
     names = [
         Path(one).stem if isinstance(one, (str, os.PathLike)) else str(index)
         for index, one in enumerate(several)

@@ -13,10 +13,10 @@ from fvfast.parametrizations.photograph_phase import squeezed
 from fvfast.parametrizations.starts import unbounded_pixels
 from fvfast.regularizers import Regularizer
 from fvfast.run.crop_settings import CropSettings
-from fvfast.run.photograph import PhotographSource, check_photograph, read_photograph
 from fvfast.run.presets import ACCENTUATE_PRESETS, AccentuatePresetName, Preset
 from fvfast.run.schedules import Linear, ScheduleSpec
 from fvfast.run.settings import ImageShape, Parametrize
+from fvfast.spectrum.photograph import PhotographSource, check_photograph, read_photograph
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

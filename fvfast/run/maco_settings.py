@@ -14,11 +14,11 @@ from fvfast.parametrizations.photograph_phase import PhotographPhase
 from fvfast.parametrizations.pyramid import Pyramid
 from fvfast.parametrizations.starts import unbounded_pixels
 from fvfast.run.crop_settings import CropSettings
-from fvfast.run.photograph import PhotographSource, check_photograph, read_photograph
 from fvfast.run.presets import PRESETS, Preset, PresetName, find_preset
 from fvfast.run.settings import ImageShape, Parametrize
 from fvfast.run.views import Crops
 from fvfast.spectrum import Spectrum, SpectrumSource
+from fvfast.spectrum.photograph import PhotographSource, check_photograph, read_photograph
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

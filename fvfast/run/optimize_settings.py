@@ -13,10 +13,10 @@ from fvfast.parametrizations.base import Parametrization
 from fvfast.parametrizations.fourier import FourierCoefficients
 from fvfast.parametrizations.pixels import Pixels, to_valid_grayscale, to_valid_rgb
 from fvfast.parametrizations.starts import unbounded_pixels
-from fvfast.run.photograph import PhotographSource, check_photograph, read_photograph
 from fvfast.run.presets import OPTIMIZE_PRESETS, OptimizePresetName, Preset
 from fvfast.run.settings import ImageShape, Parametrize, Settings
 from fvfast.run.views import TransformedImages
+from fvfast.spectrum.photograph import PhotographSource, check_photograph, read_photograph
 from fvfast.transformations import (
     Transformation,
     compose_transformations,

@@ -1,4 +1,4 @@
-"""Photographs that a run begins with: from a file, a PIL image, an array or a tensor."""
+"""A photograph as the image that a network takes: of a file, a PIL image, an array or a tensor."""
 
 import os
 from collections.abc import Sequence
@@ -12,8 +12,10 @@ from PIL import Image
 
 from fvfast.files.images import MEMORY, decode, fit
 from fvfast.files.memory_budget import MemoryBudget
-from fvfast.run.settings import ImageShape
 from fvfast.spectrum.natural import fitted
+
+ImageShape = tuple[int, int, int]
+"""(C, H, W)."""
 
 PhotographSource = str | os.PathLike[str] | Image.Image | NDArray[Any] | torch.Tensor
 """What a user gives as photograph: see `read_photograph`."""
@@ -65,6 +67,8 @@ def read_photograph(
     """
     check_photograph(source, function)
     low, high = values_range
+    if isinstance(source, np.ndarray) and source.dtype == np.uint8 and shape[0] in _MODES:
+        source = _as_pil(source, function)
     if isinstance(source, torch.Tensor):
         image, first, last = _of_tensor(source, (low, high), function)
     elif isinstance(source, np.ndarray):
@@ -88,6 +92,9 @@ def read_photograph(
     return (low + (resized - first) / (last - first) * (high - low)).float()
 
 
+_MODES = {1: "L", 3: "RGB"}
+"""The modes of Pillow with as many channels as the images."""
+
 _Read = tuple[torch.Tensor, float, float]
 """An image (C, H, W), and the range of its values."""
 
@@ -100,6 +107,19 @@ def _of_tensor(source: torch.Tensor, values_range: tuple[float, float], function
             "(C, H, W)."
         )
     return (image, 0, 255) if image.dtype == torch.uint8 else (image, *values_range)
+
+
+def _as_pil(array: NDArray[np.uint8], function: str) -> Image.Image:
+    """Make an image of 8-bit values, gray, in colors or with an alpha channel."""
+    if array.size == 0 or not (
+        array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))
+    ):
+        raise ValueError(
+            f"{function}: the photograph is an array of shape {array.shape}; expected (H, W, C) "
+            "with 1, 3 or 4 channels, or (H, W)."
+        )
+    flat = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
+    return Image.fromarray(np.ascontiguousarray(flat))
 
 
 def _of_array(source: NDArray[Any], function: str) -> _Read:
@@ -116,8 +136,7 @@ def _of_array(source: NDArray[Any], function: str) -> _Read:
 def _of_pixels(
     source: str | os.PathLike[str] | Image.Image, shape: ImageShape, function: str
 ) -> _Read:
-    modes = {1: "L", 3: "RGB"}
-    if shape[0] not in modes:
+    if shape[0] not in _MODES:
         raise ValueError(
             f"{function}: files and PIL images have 1 or 3 channels, and the images have "
             f"{shape[0]}: give a tensor ({shape[0]}, H, W)."
@@ -125,11 +144,11 @@ def _of_pixels(
     name = "" if isinstance(source, Image.Image) else f" {os.fspath(source)}"
     try:
         if isinstance(source, Image.Image):
-            values = fit(source.copy(), shape[1:], modes[shape[0]])
+            values = fit(source.copy(), shape[1:], _MODES[shape[0]])
         else:
             path = Path(source)
             path.stat()  # says if there is no such file
-            values = decode(path, shape[1:], modes[shape[0]], MemoryBudget(MEMORY))
+            values = decode(path, shape[1:], _MODES[shape[0]], MemoryBudget(MEMORY))
     except ValueError as error:
         raise ValueError(f"{function}: the photograph{name} cannot be read: {error}") from error
     return torch.from_numpy(np.moveaxis(values, -1, 0).copy()), 0, 255
