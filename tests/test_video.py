@@ -143,3 +143,20 @@ def test_the_command_takes_guides(tmp_path):
         assert message in result.output
     result = draw("--layer", "conv", "--channel", 0, "--guide-weight", 1, *QUICK, status=2)
     assert "--guide-weight weighs a guide" in result.output
+
+
+def test_a_path_is_one_film(tmp_path):
+    draw("--layer", "conv", "--channel", "0,3", "--path", 4, "--video", "path.gif", *QUICK)
+    assert read_film("path.gif").shape == (4, 16, 20, 3)
+    pictures = sorted((tmp_path / "pictures").iterdir())
+    assert len(pictures) == 4
+    records = [settings_of(path)["objective"] for path in pictures]
+    assert sorted(record["path"]["picture"] for record in records) == [1, 2, 3, 4]
+    assert all(record["channel"] == [0, 3] for record in records)
+    again = draw("--layer", "conv", "--channel", "0,3", "--path", 4, "--video", "path.gif", *QUICK)
+    assert "nothing to draw" in again.output
+    result = draw("--layer", "conv", "--channel", "0,1,2", "--path", 4, *QUICK, status=1)
+    assert "name two, got 3" in result.output
+    both = ["--path", 4, "--diversity", 2]
+    result = draw("--layer", "conv", "--channel", "0,1", *both, *QUICK, status=2)
+    assert "exclude each other" in result.output

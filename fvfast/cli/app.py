@@ -223,7 +223,7 @@ def maco_command(
                 overwrite=overwrite,
                 report=report_file,
                 save_every=save_every,
-                films=films_of(video, request.names, chosen["values_range"]),
+                films=films_of(video, request, chosen["values_range"]),
             ),
             stop,
         )

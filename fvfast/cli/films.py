@@ -1,4 +1,4 @@
-"""Writes films of runs: each step is a frame."""
+"""Writes films: of runs, whose steps are the frames, and of paths from one unit to another."""
 
 import contextlib
 import dataclasses
@@ -6,15 +6,20 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 
 from fvfast.cli.previews import PICTURE_CHANNELS, preview_channels
+from fvfast.cli.requests import Request
 from fvfast.cli.step_pictures import OnStep
 from fvfast.cli.terminal import print_error
 from fvfast.files.reading import reason
 from fvfast.files.video import VideoWriter, check_video
-from fvfast.plot.video import frame_of
+from fvfast.plot.video import frame_of, save_video
 from fvfast.run.loop import StepReport
+
+_PATH_FPS = 8.0
+"""Pictures of a path in a second: there are few, and each is to be seen."""
 
 VideoOption = Annotated[
     Path | None,
@@ -22,7 +27,8 @@ VideoOption = Annotated[
         "--video",
         metavar="FILE",
         help="Also write a film of the run, one frame a step: FILE ends in .mp4 or .gif. Of "
-        "several pictures, each has a film of its own, and its name is added to that of the file.",
+        "several pictures, each has a film of its own, and its name is added to that of the file; "
+        "the pictures of a path are one film.",
         show_default=False,
     ),
 ]
@@ -39,12 +45,15 @@ class Films:
     values_range
         (low, high) of the images.
     is_only_one
-        Whether there is one picture in all, whose film has the given path.
+        Whether there is one film in all, which has the given path.
+    is_path
+        Whether the finished pictures are the frames.
     """
 
     path: Path
     values_range: tuple[float, float]
     is_only_one: bool
+    is_path: bool
 
     def path_of(self, picture: Path) -> Path:
         """Return the path of the film of a picture."""
@@ -56,18 +65,30 @@ class Films:
     def of(self, pictures: Sequence[Path]) -> Iterator[OnStep]:
         """Write the films of a batch of pictures; yield what takes their frames."""
         with contextlib.ExitStack() as open_films:
+            pictures = [] if self.is_path else pictures
             films = [open_films.enter_context(VideoWriter(self.path_of(path))) for path in pictures]
             yield _Frames(films, self.values_range)
 
+    def take(self, images: torch.Tensor) -> None:
+        """Write the film of a path of its finished pictures (N, C, H, W); others have theirs."""
+        if self.is_path:
+            shown = [_in_colors(image) for image in images]
+            save_video(self.path, shown, values_range=self.values_range, fps=_PATH_FPS)
 
-def films_of(
-    path: Path | None, names: Sequence[str], values_range: Sequence[float]
-) -> Films | None:
-    """Return the films that a command line asks for, of pictures of these names; None for none."""
+
+def films_of(path: Path | None, request: Request, values_range: Sequence[float]) -> Films | None:
+    """Return the films that a command line asks for; None for none."""
     if path is None:
         return None
     low, high = values_range
-    return Films(check_video(path), (low, high), is_only_one=len(names) == 1)
+    is_one = request.is_path or len(request.names) == 1
+    return Films(check_video(path), (low, high), is_one, request.is_path)
+
+
+def _in_colors(image: torch.Tensor) -> torch.Tensor:
+    """Return an image (C, H, W) with channels that can be shown."""
+    count = len(image)
+    return image if count in PICTURE_CHANNELS else image[preview_channels(count)]
 
 
 @dataclasses.dataclass
@@ -79,13 +100,11 @@ class _Frames:
     failed: bool = False
 
     def __call__(self, report: StepReport) -> None:
-        if self.failed:
+        if self.failed or not self.films:
             return
         try:
             for film, image in zip(self.films, report.images, strict=True):
-                count = len(image)
-                shown = image if count in PICTURE_CHANNELS else image[preview_channels(count)]
-                film.add(frame_of(shown, self.values_range))
+                film.add(frame_of(_in_colors(image), self.values_range))
         except OSError as error:
             self.failed = True
             print_error(

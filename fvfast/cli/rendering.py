@@ -157,6 +157,8 @@ class Rendering:
                 if pictures is not None:
                     chosen = [(paths[one], settings[one]) for one in batch]
                     self._write_all(pictures, chosen, outcome, lost=not stop)
+                    if self.films is not None:
+                        self.films.take(pictures.images)
                 if stop:
                     outcome.interrupted = True
                     break

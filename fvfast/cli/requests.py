@@ -8,11 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from fvfast.cli.arguments import check_finite_option, parse_layer
-from fvfast.cli.units import UNIT_KINDS, Source, UnitKind
+from fvfast.cli.arguments import MOST_TOGETHER, check_finite_option, parse_layer
+from fvfast.cli.units import UNIT_KINDS, Source, Unit, UnitKind
 from fvfast.engine.network.layers import trace_layers
 from fvfast.models import LoadedModel
 from fvfast.objectives import Objective
+from fvfast.objectives.guides.blocks import first_and_last_block
 
 LAST_LAYER = -1
 DIVERSITY_WEIGHT = 1.0
@@ -59,6 +60,20 @@ DiversityWeightOption = Annotated[
 ]
 
 
+PathOption = Annotated[
+    int | None,
+    typer.Option(
+        "--path",
+        metavar="N",
+        min=2,
+        max=MOST_TOGETHER,
+        help="Draw N pictures that lead from the first of two units to the second, each like the "
+        "one before. With --video, these pictures are the film.",
+        show_default="one picture of each unit",
+    ),
+]
+
+
 @dataclasses.dataclass(frozen=True)
 class Request:
     """N pictures of units of one network.
@@ -76,6 +91,8 @@ class Request:
     group
         How many pictures, next to each other, are scored together. The positions above are whole
         groups.
+    is_path
+        Whether the pictures lead from one unit to another.
     """
 
     names: list[str]
@@ -83,6 +100,7 @@ class Request:
     channels: int
     objective: Callable[[Sequence[int]], Objective]
     group: int = 1
+    is_path: bool = False
 
     def batches(self, positions: Sequence[int], batch_size: int) -> list[Sequence[int]]:
         """Share positions between batches of whole groups.
@@ -115,6 +133,9 @@ class Target:
         How many pictures of each unit are pushed apart; None for one picture of each.
     diversity_weight
         How much that counts; None where it was not given.
+    path
+        How many pictures lead from the first of two units to the second; None for one picture of
+        each.
     """
 
     layer: str | None
@@ -122,6 +143,7 @@ class Target:
     values: Mapping[str, Any]
     diversity: int | None = None
     diversity_weight: float | None = None
+    path: int | None = None
 
     def __post_init__(self) -> None:
         given = [kind.flag for kind in UNIT_KINDS if kind.name in self.values]
@@ -135,6 +157,8 @@ class Target:
             raise typer.BadParameter(f"--channel-axis says where the channels of {those} are.")
         if self.diversity is None and self.diversity_weight is not None:
             raise typer.BadParameter("--diversity-weight says how much --diversity counts.")
+        if self.path is not None and self.diversity is not None:
+            raise typer.BadParameter("--path and --diversity exclude each other.")
         if self.layer is None and self.kind.needs_layer:
             raise typer.BadParameter(
                 f"{given[0]} needs --layer NAME_OR_INDEX; `fvfast layers MODEL` lists them."
@@ -158,6 +182,8 @@ class Target:
         kind = self.kind
         source = Source(loaded, self._layer(loaded), self.channel_axis, values_range)
         units = kind.units(self.values[kind.name], source)
+        if self.path is not None:
+            return self._path_request(source, units, self.path)
         group = self.diversity or 1
 
         def objective(positions: Sequence[int]) -> Objective:
@@ -174,6 +200,24 @@ class Target:
         return Request(
             everything.combination_names, targets, loaded.input_shape[0], objective, group
         )
+
+    def _path_request(self, source: Source, units: Sequence[Unit], images: int) -> Request:
+        """Return the pictures of a path from the first unit to the second, which make one group."""
+        if len(units) != 2:
+            raise ValueError(f"--path leads from one unit to another: name two, got {len(units)}.")
+        first, last = (self.kind.objective(source, [unit.value]) for unit in units)
+        loaded = source.loaded
+        *_, block = first_and_last_block(loaded.model, loaded.input_shape, loaded.preprocess)
+        path = Objective.path(first, last, block, images)
+        record = {"layer": path.layers[0].name, self.kind.name: [unit.record for unit in units]}
+        targets = [
+            {**record, "path": {"picture": picture + 1, "of": images, "aligned_in": block}}
+            for picture in range(images)
+        ]
+        return Request(
+            path.combination_names, targets, loaded.input_shape[0], lambda _: path, images,
+            is_path=True,
+        )  # fmt: skip
 
     @property
     def _weight(self) -> float:
@@ -208,13 +252,14 @@ def takes_target(command: Callable[..., None]) -> Callable[..., None]:
         "channel_axis": ChannelAxisOption,
         "diversity": DiversityOption,
         "diversity_weight": DiversityWeightOption,
+        "path": PathOption,
     }
 
     @functools.wraps(command)
     def with_options(**given: Any) -> None:
         others = {
             name: given.pop(name)
-            for name in ("layer", "channel_axis", "diversity", "diversity_weight")
+            for name in ("layer", "channel_axis", "diversity", "diversity_weight", "path")
         }
         values = {kind.name: given.pop(kind.parameter) for kind in UNIT_KINDS}
         # An option that may be repeated is empty where it was not given.
