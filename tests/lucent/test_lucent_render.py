@@ -158,6 +158,30 @@ class TestTheNetworkIsRun:
             model(torch.randn(1, 3, 8, 8))
             assert features("0").min() < 0 <= features("1").min()
 
+    @pytest.mark.parametrize("objective", ["1:2", lambda T: -T("1")[:, 2].mean()])
+    def test_networks_that_write_to_their_images(self, objective):
+        """What is optimized goes to the network itself here, without anything between."""
+
+        class Halved(nn.Module):
+            def forward(self, x):
+                return x.mul_(0.5)
+
+        torch.manual_seed(0)
+        model = nn.Sequential(Halved(), nn.Conv2d(3, 4, 3)).eval()
+        start = torch.rand(1, 3, 20, 20)
+        values = start.clone().requires_grad_()
+        draw(
+            model, objective, lambda: ([values], lambda: values), preprocess=False, optimizer=sgd,
+            thresholds=(1,),
+        )  # fmt: skip
+        weight = model[1].weight[2].detach()
+        expected = start.clone()
+        for row in range(3):
+            for column in range(3):
+                inner = expected[:, :, row : row + 18, column : column + 18]
+                inner += 0.5 / (18 * 18) * weight[:, row, column][None, :, None, None]
+        torch.testing.assert_close(values.detach(), expected)
+
     def test_layers_with_several_outputs(self):
         """Which the engine does not read: hooks do."""
 

@@ -63,11 +63,6 @@ class LayerOutputs:
         """Return the output of a module; None if the latest pass did not reach it."""
         return self._outputs.get(module)
 
-    def clear(self) -> None:
-        """Forget all outputs."""
-        self._outputs.clear()
-        self.calls.clear()
-
     def close(self) -> None:
         """Remove the hooks."""
         self._close()

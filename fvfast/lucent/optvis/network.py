@@ -197,10 +197,12 @@ class ObjectiveOnNetwork:
     def _loss_by_hooks(self, views: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
         assert self._outputs is not None
         outputs = self._outputs
-        outputs.clear()
         failure: RuntimeError | None = None
+        # A copy: a network may write to its images, which are used again, and may be what is
+        # optimized.
+        copy = views.clone()
         try:
-            opened(self._model, views.to(input_dtype(self._model, views)))
+            opened(self._model, copy.to(input_dtype(self._model, copy)))
         except RuntimeError as error:
             if is_out_of_memory(error):
                 raise
