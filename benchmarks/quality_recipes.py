@@ -77,6 +77,7 @@ RECIPES: dict[str, Mapping[str, Any]] = {
     BASELINE: {"preset": "xplique"},
     "horama": {"preset": "horama"},
     "fast": {"preset": "fast"},
+    "pyramid": {"preset": "pyramid"},
 }
 """Known recipes. All of them, even Horama's, are run with the network's own values_range."""
 
