@@ -94,6 +94,7 @@ RECIPES: dict[str, Mapping[str, Any]] = {
     "fast": {"preset": "fast"},
     "optimize": {"method": "optimize"},
     "lucid": {"method": "optimize", "preset": "lucid"},
+    "pyramid": {"preset": "pyramid"},
 }
 """Known recipes. All of them, even Horama's, are run with the network's own values_range."""
 
