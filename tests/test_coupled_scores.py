@@ -45,7 +45,9 @@ def test_alignment_by_hand(network, images, count, ratio):
 
 
 @pytest.mark.parametrize(
-    "score", [DiversityScore(0), DiversityScore(2), AlignmentScore(2.0)], ids=repr
+    "score",
+    [DiversityScore(0), DiversityScore(2), AlignmentScore(2.0)],
+    ids=["diversity", "diversity-last", "alignment"],
 )
 def test_gradients_of_groups(score):
     """Of each score by all pictures of its group, and by none of another group."""
@@ -58,7 +60,9 @@ def test_gradients_of_groups(score):
     assert not bool(gradient[1].any())
 
 
-@pytest.mark.parametrize("score", [DiversityScore(0), AlignmentScore(2.0)], ids=repr)
+@pytest.mark.parametrize(
+    "score", [DiversityScore(0), AlignmentScore(2.0)], ids=["diversity", "alignment"]
+)
 def test_layers_without_positions(score):
     values = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(
