@@ -10,6 +10,7 @@ from PIL import Image
 from torch import nn
 
 from fvfast.lucent.optvis import objectives, param, render, transform
+from fvfast.lucent.optvis.devices import parameter_device
 
 
 class TestImages:
@@ -37,6 +38,21 @@ class TestImages:
         torch.manual_seed(0)
         first, second = (draw(network, "0:1")[0] for _ in range(2))
         assert np.abs(first - second).max() > 1e-3
+
+    @pytest.mark.parametrize("objective", ["3:1", lambda T: -T("3").mean() + T("input").mean()])
+    def test_parameters_are_where_the_network_is(self, network, objective):
+        """Whatever torch's default device is; this one can hold no numbers."""
+        made = []
+
+        def param_f():
+            made.append(param.image(30))
+            return made[-1]
+
+        with torch.device("meta"):
+            images = draw(network, objective, param_f, transforms=None)
+            assert parameter_device().type == "meta"
+        assert made[0][0][0].device.type == "cpu"
+        assert np.isfinite(images[0]).all()
 
     def test_objectives_that_draw(self, network):
         """From the program's generator; the first look at them takes nothing from it."""
