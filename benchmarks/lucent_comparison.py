@@ -14,7 +14,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -34,7 +34,9 @@ SHEET = Path("build/lucent_comparison.png")
 UNITS = (("_fc", 88), ("_fc", 985), ("_conv_head", 5))
 """Layers and units: the classes macaw and daisy, and a channel."""
 
-LAYERS_OF_CLASSES = "_fc"
+TRANSFORMS = ("none", "standard")
+
+LAYER_OF_CLASSES = "_fc"
 
 Pixels = np.ndarray[Any, Any]
 
@@ -83,6 +85,8 @@ class Worker:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
         self._log.close()
         self._folder.cleanup()
 
@@ -121,7 +125,7 @@ def judged(image: Pixels, layer: str, unit: int, network: LoadedModel) -> dict[s
         logits = network.model(views)
     hook.remove()
     scores = {"score": float(outputs[0][0, unit].mean())}
-    if layer == LAYERS_OF_CLASSES:
+    if layer == LAYER_OF_CLASSES:
         scores["probability"] = float(logits.softmax(1)[0, unit])
     return scores
 
@@ -136,21 +140,25 @@ def likeness(ours: Pixels, theirs: Pixels) -> dict[str, float]:
 
 
 def rows(
-    workers: dict[str, Worker], network: LoadedModel, steps: int, seeds: int
+    workers: dict[str, Worker],
+    network: LoadedModel,
+    transforms: Sequence[str],
+    steps: int,
+    seeds: int,
 ) -> Iterator[tuple[dict[str, Any], list[Pixels]]]:
     """Draw all units; yield what is recorded of each, with the last images of both libraries."""
     names = {name.replace(".", "_"): name for name, _ in network.model.named_modules()}
-    for robust in (False, True):
+    for name in transforms:
         for layer, unit in UNITS:
             for seed in range(seeds):
                 row: dict[str, Any] = {
-                    "transforms": "standard" if robust else "none",
+                    "transforms": name,
                     "layer": layer, "unit": unit, "seed": seed, "steps": steps,
                 }  # fmt: skip
                 images = []
                 for package, worker in workers.items():
                     both, measured = worker.draw(
-                        layer=layer, unit=unit, seed=seed, steps=steps, robust=robust
+                        layer=layer, unit=unit, seed=seed, steps=steps, robust=name == "standard"
                     )
                     images.append(both)
                     found = {**measured, **judged(both[-1], names[layer], unit, network)}
@@ -163,6 +171,7 @@ def main() -> None:
     """Compare the two."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--lucent-python", type=Path, default=LUCENT)
+    parser.add_argument("--transforms", nargs="+", choices=TRANSFORMS, default=TRANSFORMS)
     parser.add_argument("--steps", type=int, default=128)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
@@ -178,13 +187,15 @@ def main() -> None:
                 ("fvfast.lucent", Path(sys.executable)),
             )
         }
-        for row, images in rows(workers, network, arguments.steps, arguments.seeds):
+        for row, images in rows(
+            workers, network, arguments.transforms, arguments.steps, arguments.seeds
+        ):
             found.append(row)
             sheet.append(np.concatenate(images, axis=0))
             shown = {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}
             print(shown, flush=True)
             save_row("lucent_comparison", {**machine(), **row})
-    for transforms in ("none", "standard"):
+    for transforms in arguments.transforms:
         chosen = [row for row in found if row["transforms"] == transforms]
         for key in ("seconds", "cpu_seconds"):
             ours, theirs = (

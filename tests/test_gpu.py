@@ -3,6 +3,7 @@
 That the kernels compute the right numbers is tested in tests/ops, on a GPU too where there is one.
 """
 
+import copy
 import itertools
 import subprocess
 import sys
@@ -17,9 +18,14 @@ from test_golden_run import assert_close, objectives
 
 from fvfast import Objective, maco
 from fvfast.cli.network import describe_engine
+from fvfast.engine.borrowing.state import borrowed
 from fvfast.engine.captures import CAPTURES
 from fvfast.engine.graphs.cuda_graph import EAGER_PASSES, CudaGraphs, capture_pass
 from fvfast.engine.rewrite.kept_forms import FormStore
+from fvfast.lucent.layer_names import LayerNames
+from fvfast.lucent.optvis import objectives as lucent_objectives
+from fvfast.lucent.optvis import render
+from fvfast.lucent.optvis.network import ObjectiveOnNetwork
 from fvfast.models import LoadedModel
 from fvfast.ops import inject_noise, random_crops
 from fvfast.ops._kernels import native_status, runs_on
@@ -333,6 +339,53 @@ def run_of(network, capture=capture_pass, **settings):
     )
     ascent = run.draw([0])
     return ascent.scores[0], ascent.images[-1][0], ascent.transparencies[-1][0]
+
+
+LUCENTS = {
+    "text": "3:5",
+    "own": lucent_objectives.channel_interpolate("3", 1, "labels", 2)
+    - lucent_objectives.diversity("4")
+    + lucent_objectives.direction("3", range(16)),
+    "function": lambda T: T("input").std() - T("3")[:, 5].mean(),  # noqa: N803
+}
+
+
+@pytest.mark.usefixtures("plain_convolutions")
+@pytest.mark.parametrize("name", LUCENTS)
+def test_lucents_functions_are_the_same_as_on_the_cpu(network, name):
+    start = torch.randn(3, 3, 20, 20)
+
+    def drawn(device):
+        values = start.to(device, copy=True).requires_grad_()
+        (image,) = render.render_vis(
+            copy.deepcopy(network).to(device), LUCENTS[name],
+            lambda: ([values], lambda: values.sigmoid()),
+            optimizer=lambda params: torch.optim.SGD(params, lr=1.0), transforms=[],
+            thresholds=(EAGER_PASSES + 3,), fixed_image_size=20, progress=False, show_image=False,
+        )  # fmt: skip
+        return torch.from_numpy(image)
+
+    moved = drawn("cpu") - start.sigmoid().permute(0, 2, 3, 1)
+    assert moved.abs().max() > 1e-4
+    assert_close(drawn("cuda") - start.sigmoid().permute(0, 2, 3, 1), moved, 1e-3)
+
+
+@pytest.mark.parametrize("name", LUCENTS)
+def test_passes_of_lucents_functions_are_replayed_from_a_graph(network, name):
+    """Those of fvfast's own objectives; a function of the user has to run in each step."""
+    network.cuda()
+    spy = Spy()
+    forms = FormStore(CudaGraphs(capture=spy))
+    objective = lucent_objectives.as_objective(LUCENTS[name])
+    images = torch.randn(3, 3, 20, 20, device="cuda").requires_grad_()
+    with (
+        borrowed(network),
+        ObjectiveOnNetwork(network, LayerNames(network), objective, forms=forms) as on_network,
+    ):
+        for _ in range(8):
+            on_network.minimize(images * 1, images)
+    assert spy.replays == (0 if name == "function" else 1 + 8 - EAGER_PASSES)
+    assert images.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("precision", [None, "bfloat16", "float16"])

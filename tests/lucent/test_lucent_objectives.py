@@ -132,6 +132,10 @@ def test_formulas(name, activations, vector):
 def test_layers_without_height_and_width(shape, vector):
     activations = torch.randn(shape, dtype=torch.float64)
     torch.testing.assert_close(value(o.channel("a", 1), activations), -activations[:, 1].mean())
+    means = activations.reshape(N, C, -1).mean(2)
+    expected = -(means[0, 1] + (means[1, 1] + means[1, 3]) / 2 + means[2, 3])
+    interpolated = value(o.channel_interpolate("a", 1, "a", 3), activations)
+    torch.testing.assert_close(interpolated, expected)
     cosines = [cosine(one, vector) for one in activations.movedim(1, -1).reshape(-1, C)]
     expected = -sum(cosines) / len(cosines)
     torch.testing.assert_close(value(o.direction("a", vector), activations), expected)

@@ -162,9 +162,10 @@ def test_parameters_are_on_the_device_of_the_run():
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
-        (lambda: param.image(0), ValueError, "image: h must be at least 1, got 0"),
-        (lambda: param.image(128.0), TypeError, "image: h must be an integer"),
-        (lambda: param.image(8, batch=-1), ValueError, "image: batch must be at least 1"),
+        (lambda: param.image(0), ValueError, "image: w must be at least 1, got 0"),
+        (lambda: param.image(128.0), TypeError, "image: w must be an integer"),
+        (lambda: param.image(8, batch=0), ValueError, "image: batch must be at least 1"),
+        (lambda: param.image(8, h=0), ValueError, "image: h must be at least 1"),
         (lambda: param.image(8, sd=float("nan")), ValueError, "sd must be finite"),
         (lambda: param.fft_image((3, 8, 8)), ValueError, r"shape is \(3, 8, 8\); expected"),
         (lambda: param.lowres_tensor((3, 8), (3, 4)), ValueError, r"expected \(N, C, H, W\)"),

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import nn
 
 from fvfast.lucent.optvis import objectives, param, render, transform
+from fvfast.lucent.optvis.devices import parameter_device
 
 
 class TestImages:
@@ -38,19 +39,50 @@ class TestImages:
         first, second = (draw(network, "0:1")[0] for _ in range(2))
         assert np.abs(first - second).max() > 1e-3
 
+    @pytest.mark.parametrize("objective", ["3:1", lambda T: -T("3").mean() + T("input").mean()])
+    def test_parameters_are_where_the_network_is(self, network, objective):
+        """Whatever torch's default device is; this one can hold no numbers."""
+        made = []
+
+        def param_f():
+            made.append(param.image(30))
+            return made[-1]
+
+        with torch.device("meta"):
+            images = draw(network, objective, param_f, transforms=None)
+            assert parameter_device().type == "meta"
+        assert made[0][0][0].device.type == "cpu"
+        assert np.isfinite(images[0]).all()
+
+    def test_objectives_that_draw(self, network):
+        """From the program's generator; the first look at them takes nothing from it."""
+        drawn = []
+
+        def noisy(T):
+            drawn.append(torch.rand(()).item())
+            return drawn[-1] * T("3").mean()
+
+        torch.manual_seed(0)
+        param.image(12)
+        expected = [torch.rand(()).item() for _ in range(3)]
+        torch.manual_seed(0)
+        draw(network, noisy, thresholds=(3,))
+        assert drawn[1:] == expected
+
     def test_numpy_and_python_are_not_drawn_from(self, network):
         before = np.random.get_state()[1].copy()
         draw(network, "0:1", transforms=None)
         np.testing.assert_array_equal(np.random.get_state()[1], before)
 
-    @pytest.mark.parametrize(("side", "fixed", "seen"), [
-        (12, None, (224, 224)), (12, 30, (30, 30)), (12, (20, 26), (20, 26)),
-        (230, None, (230, 230)), (230, 50, (50, 50)),
+    @pytest.mark.parametrize(("size", "fixed", "seen"), [
+        ((12,), None, (224, 224)), ((12,), 30, (30, 30)), ((12,), (20, 26), (20, 26)),
+        ((230,), None, (230, 230)), ((230, 100), None, (224, 224)), ((240, 230), None, (230, 240)),
+        ((230,), 50, (50, 50)),
     ])  # fmt: skip
-    def test_sizes_that_the_network_sees(self, network, side, fixed, seen):
+    def test_sizes_that_the_network_sees(self, network, size, fixed, seen):
         sizes = set()
         network[0].register_forward_pre_hook(lambda _m, inputs: sizes.add(inputs[0].shape[2:]))
-        draw(network, "0:1", lambda: param.image(side), fixed_image_size=fixed, thresholds=(1,))
+        draw(network, "0:1", lambda: param.image(*size), fixed_image_size=fixed, thresholds=(1,))
         assert sizes == {seen}
 
     def test_views_of_several_sizes(self, network):

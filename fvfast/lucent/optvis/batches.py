@@ -34,7 +34,7 @@ def channel_interpolate(
 
     def loss(T: Features) -> torch.Tensor:
         first, last = (
-            channel_of(T(layer), layer, index).flatten(1).mean(1)
+            channel_of(T(layer), layer, index).unsqueeze(1).flatten(1).mean(1)
             for layer, index in ((layer1, n_channel1), (layer2, n_channel2))
         )
         _check_several(len(first), "channel_interpolate")

@@ -42,9 +42,20 @@ class ObjectiveOnNetwork:
         Its layers.
     objective
         What is minimized.
+    forms
+        Where forms of the network are kept. Default: what all runs share, or, as functions of the
+        user may change with what they refer to, a store of this run.
     """
 
-    def __init__(self, model: nn.Module, names: LayerNames, objective: Objective) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        names: LayerNames,
+        objective: Objective,
+        *,
+        forms: FormStore | None = None,
+    ) -> None:
+        self._forms = forms
         self._model = model
         self._names = names
         self._objective = objective
@@ -146,10 +157,12 @@ class ObjectiveOnNetwork:
     def _start(self, views: torch.Tensor, *, runs_user_code: bool) -> None:
         tapped = TappedModel(self._model, list(self._read.values()))
         scorer = _Scorer(self._objective, self._features, len(views), tries_only=runs_user_code)
+        forms = self._forms
+        if forms is None:
+            forms = FormStore() if runs_user_code else SHARED
         engine = kept_engine(
             tapped, views, lambda _first, _last: scorer, self._objective.name or "the objective",
-            None, runs_user_code=runs_user_code,
-            store=FormStore() if runs_user_code else SHARED, seed=torch.initial_seed(),
+            None, runs_user_code=runs_user_code, store=forms, seed=torch.initial_seed(),
         )  # fmt: skip
         self._engine = self._stack.enter_context(engine)
 

@@ -43,14 +43,10 @@ def image(
     TypeError, ValueError
         A size is not an integer of at least 1.
     """
-    shape = [
-        check_count(size, f"image: {name}", 1)
-        for name, size in (
-            ("batch", batch or 1),
-            ("channels", channels or 3),
-            ("h", h or w),
-            ("w", w),
-        )
-    ]
+    width = check_count(w, "image: w", 1)
+    height = width if h is None else check_count(h, "image: h", 1)
+    count = 1 if batch is None else check_count(batch, "image: batch", 1)
+    depth = 3 if channels is None else check_count(channels, "image: channels", 1)
+    shape = (count, depth, height, width)
     params, unbounded = (fft_image if fft else pixel_image)(shape, sd=sd)
-    return params, to_valid_rgb(unbounded, decorrelate=decorrelate and not channels)
+    return params, to_valid_rgb(unbounded, decorrelate=decorrelate and channels is None)
