@@ -11,8 +11,8 @@ _OF_AN_IMAGE = 5
 """The least number of tensors of an image's size that a run holds for each image.
 
 The state, its values before the step, and two averages of its gradient: each takes half as much as
-the image with MaCo's phases, a third more with a pyramid, and as much otherwise. Then the image, its gradient and, with MaCo, its
-transparency.
+the image with MaCo's phases, a third more with a pyramid, and as much otherwise. Then the image,
+its gradient and, with MaCo, its transparency.
 """
 
 _OF_A_VIEW = 2
