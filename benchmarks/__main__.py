@@ -6,7 +6,7 @@ The contests with other libraries are ``benchmarks.hot_path`` and ``benchmarks.e
 import subprocess
 import sys
 
-OPERATIONS = ("noise", "crop_resize", "phase")
+OPERATIONS = ("noise", "crop_resize", "phase", "pyramid")
 
 
 def main() -> None:

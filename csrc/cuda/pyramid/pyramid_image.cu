@@ -17,6 +17,9 @@ namespace fvfast::cuda {
 
 constexpr int kPyramidThreads = 256;
 constexpr int kRowsOfThread = kPyramidRows * kPyramidColumns / kPyramidThreads;
+// Of these at once: there are registers for so many.
+template <typename Real>
+constexpr int kRowsAtOnce = sizeof(Real) == sizeof(double) ? 1 : kRowsOfThread;
 constexpr int kPyramidWarps = kPyramidThreads / kWarp;
 
 template <typename Real, int planes>
@@ -58,16 +61,16 @@ __device__ __forceinline__ void stage_levels(const PyramidShape& shape, const Py
   }
 }
 
-// Adds what the coarse levels give to the pixels of a thread.
-template <typename Real, int planes>
+// Adds what the coarse levels give to some pixels of a column.
+template <typename Real, int planes, int count>
 __device__ __forceinline__ void add_levels(int coarse, int column, int first_row,
                                            const LevelMemory<Real, planes>& memory,
-                                           Real (&sums)[kRowsOfThread][planes]) {
+                                           Real (&sums)[count][planes]) {
   for (int index = 0; index < coarse; ++index) {
     const LevelPlace<Real> across = memory.columns[index][column];
     const int first = memory.first[index], width = memory.width[index];
 #pragma unroll
-    for (int row = 0; row < kRowsOfThread; ++row) {
+    for (int row = 0; row < count; ++row) {
       const LevelPlace<Real> down = memory.rows[index][first_row + row];
       const int upper = first + down.lower * width, lower = first + down.upper * width;
 #pragma unroll
@@ -84,46 +87,57 @@ __device__ __forceinline__ void add_levels(int coarse, int column, int first_row
   }
 }
 
+// Makes some pixels of a column, of all planes.
 template <typename Real, int planes>
-__global__ void __launch_bounds__(kPyramidThreads)
-    pyramid_image_kernel(const PyramidImageParams params, const PyramidShape shape,
-                         int64_t first_group) {
-  __shared__ LevelMemory<Real, planes> memory;
-  const PyramidSizes& sizes = params.sizes;
-  const PyramidTile tile(shape, sizes, first_group);
-  const Real* pyramid =
-      static_cast<const Real*>(params.pyramid) + tile.group * planes * shape.levels.elements;
-  stage_levels(shape, sizes, tile, pyramid, memory);
-
-  const int column = static_cast<int>(threadIdx.x) % kPyramidColumns;
-  const int first_row = static_cast<int>(threadIdx.x) / kPyramidColumns * kRowsOfThread;
-  const int64_t area = sizes.area();
-  const int64_t offset = (tile.row + first_row) * sizes.width + tile.column + column;
+__device__ __forceinline__ void make_pixels(const PyramidImageParams& params,
+                                            const PyramidShape& shape, const PyramidTile& tile,
+                                            const Real* pyramid, int column, int first_row,
+                                            const LevelMemory<Real, planes>& memory) {
+  constexpr int kCount = kRowsAtOnce<Real>;
+  const int64_t area = params.sizes.area(), width = params.sizes.width;
+  const int64_t offset = (tile.row + first_row) * width + tile.column + column;
   const Real* own = pyramid + shape.levels.level[shape.levels.count - 1].offset + offset;
-  Real sums[kRowsOfThread][planes];
+  Real sums[kCount][planes];
 #pragma unroll
-  for (int row = 0; row < kRowsOfThread; ++row) {
-    const bool reads = shape.has_image && column < tile.columns && first_row + row < tile.rows;
+  for (int row = 0; row < kCount; ++row) {
+    const bool reads = shape.has_image && first_row + row < tile.rows;
 #pragma unroll
     for (int plane = 0; plane < planes; ++plane) {
-      sums[row][plane] = reads ? own[plane * shape.levels.elements + row * sizes.width] : Real(0);
+      sums[row][plane] = reads ? own[plane * shape.levels.elements + row * width] : Real(0);
     }
   }
-  __syncthreads();
   add_levels(shape.coarse, column, first_row, memory, sums);
 
-  if (column >= tile.columns) return;
   const PixelForward<Real, planes> forward(params, params.gain);
   Real* image = static_cast<Real*>(params.image) + tile.group * planes * area + offset;
 #pragma unroll
-  for (int row = 0; row < kRowsOfThread; ++row) {
+  for (int row = 0; row < kCount; ++row) {
     if (first_row + row >= tile.rows) return;
     Real colors[planes];
     forward.make_pixel(sums[row], colors);
 #pragma unroll
     for (int plane = 0; plane < planes; ++plane) {
-      image[plane * area + row * sizes.width] = colors[plane];
+      image[plane * area + row * width] = colors[plane];
     }
+  }
+}
+
+template <typename Real, int planes>
+__global__ void __launch_bounds__(kPyramidThreads)
+    pyramid_image_kernel(const PyramidImageParams params, const PyramidShape shape,
+                         int64_t first_group) {
+  __shared__ LevelMemory<Real, planes> memory;
+  const PyramidTile tile(shape, params.sizes, first_group);
+  const Real* pyramid =
+      static_cast<const Real*>(params.pyramid) + tile.group * planes * shape.levels.elements;
+  stage_levels(shape, params.sizes, tile, pyramid, memory);
+  __syncthreads();
+  const int column = static_cast<int>(threadIdx.x) % kPyramidColumns;
+  const int first = static_cast<int>(threadIdx.x) / kPyramidColumns * kRowsOfThread;
+  if (column >= tile.columns) return;
+#pragma unroll 1
+  for (int row = 0; row < kRowsOfThread; row += kRowsAtOnce<Real>) {
+    make_pixels(params, shape, tile, pyramid, column, first + row, memory);
   }
 }
 
