@@ -22,6 +22,8 @@ ARCHITECTURE = "80"
 PACKAGE = "nvidia-cuda-nvdisasm"
 # An instruction that every kernel of a source must contain, and its width in bits.
 WANTED = {"crop": ("STG", 128), "crop_gradient": ("LDG", 128)}
+# Images of any width allow no wider accesses, and this kernel takes 7 us of a step on an H200.
+NARROW = ("add_parts_kernel",)
 # Global, shared and local memory.
 ACCESSES = ("LDG", "STG", "LDS", "STS", "LDL", "STL")
 WIDTHS = (8, 16, 32, 64, 128)
@@ -86,7 +88,8 @@ def failures_of(
     """Return failures: kernels whose accesses are too narrow, or that use local memory."""
     found = []
     for symbol, accesses in counts.items():
-        if not accesses[kind, bits]:
+        may_be_narrow = any(name in names[symbol] for name in NARROW)
+        if not accesses[kind, bits] and not may_be_narrow:
             has = ", ".join(f"{n} x {k}.{b}" for (k, b), n in sorted(accesses.items())) or "none"
             found.append(f"{names[symbol]}: expected {kind} of {bits} bits, got {has}")
         if local := sum(n for (k, _), n in accesses.items() if k in ("LDL", "STL")):
