@@ -8,6 +8,7 @@ from fvfast._shared.checks import ImageSize
 from fvfast.engine.borrowing.interrupts import result_kept
 from fvfast.engine.precision import Precision
 from fvfast.objectives import Objective
+from fvfast.objectives.guides import Guide
 from fvfast.parametrizations.optimizers import OptimizerSpec
 from fvfast.regularizers import Regularizer
 from fvfast.run.accentuate_settings import AccentuateSettings
@@ -44,6 +45,7 @@ def accentuate(
     preset: AccentuatePresetName = "gentle",
     precision: Precision = None,
     regularizers: Sequence[Regularizer] | Regularizer | None = None,
+    guide: Guide | None = None,
 ) -> MacoImage:
     """Change a photograph until one objective is large, but no more than that takes.
 
@@ -79,7 +81,7 @@ def accentuate(
         input size, "2x" twice that.
     seed
         Any integer, which decides the boxes and the noise.
-    progress, callback, save_every, device, learning_rate, precision, regularizers
+    progress, callback, save_every, device, learning_rate, precision, regularizers, guide
         See `fvfast.maco`.
     preset
         Values of the arguments that are left out: "gentle" (the defaults above), or "strong", twice

@@ -231,7 +231,7 @@ def test_photographs_that_cannot_be_read(option, _make):
     assert "nosuch.jpg" in missing.stderr
     Path("text.jpg").write_text("no picture")
     damaged = draw("--layer", "conv", option, "text.jpg", *SHORT, status=1)
-    assert "photograph text.jpg: damaged, or of another format" in damaged.stderr
+    assert "the photograph text.jpg cannot be read: damaged, or of another" in damaged.stderr
 
 
 def test_points(tmp_path):

@@ -176,7 +176,9 @@ def draw_image(
         nb_steps=recipe.total_steps, transparency=transparency, bar=bar,
     )  # fmt: skip
     image, transparency = ascent.images[-1][0], ascent.transparencies[-1][0]
-    return MacoImage.of(image.to(recipe.device), transparency.to(recipe.device), ascent.interrupted)
+    return MacoImage.of(
+        image.to(recipe.device), transparency.to(recipe.device), interrupted=ascent.interrupted
+    )
 
 
 def _score_and_gradient(recipe: Recipe, crops: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -67,6 +67,8 @@ def read_photograph(
     """
     check_photograph(source, function)
     low, high = values_range
+    if isinstance(source, torch.Tensor) and source.dtype == torch.uint8 and source.ndim == 3:
+        source = source.detach().cpu().permute(1, 2, 0).numpy()
     if isinstance(source, np.ndarray) and source.dtype == np.uint8 and shape[0] in _MODES:
         source = _as_pil(source, function)
     if isinstance(source, torch.Tensor):

@@ -72,7 +72,10 @@ WRONG = {
     "a size of 0": ({"fixed_image_size": 0}, ValueError, "fixed_image_size must be at least 1"),
     "a size of three": ({"fixed_image_size": (3, 8, 8)}, ValueError, "one number, or"),
     "a file without a format": (
-        {"save_image": True, "image_name": "picture"}, ValueError, "none of Pillow's formats",
+        {"save_image": True, "image_name": "picture"}, ValueError, "none of the formats",
+    ),
+    "a file of a format that is only read": (
+        {"save_image": True, "image_name": "a.psd"}, ValueError, "none of the formats",
     ),
     "a file in no folder": (
         {"save_image": True, "image_name": "/nowhere/a.png"}, FileNotFoundError,

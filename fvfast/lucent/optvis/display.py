@@ -101,11 +101,11 @@ def check_image_name(image_name: Any) -> None:
     if not isinstance(image_name, (str, os.PathLike)):
         raise TypeError(f"image_name must be the name of a file, got {image_name!r}.")
     path = Path(image_name)
-    known = Image.registered_extensions()
-    if path.suffix.lower() not in known:
+    file_format = Image.registered_extensions().get(path.suffix.lower())
+    if file_format not in Image.SAVE:
         raise ValueError(
-            f"image_name {str(image_name)!r} ends in none of Pillow's formats; expected an ending "
-            "such as .jpg or .png."
+            f"image_name {str(image_name)!r} ends in none of the formats that Pillow writes; "
+            "expected an ending such as .jpg or .png."
         )
     if not path.absolute().parent.is_dir():
         raise FileNotFoundError(
