@@ -77,6 +77,7 @@ def kill_until(
     """Draw one atlas to its end, with at most so many kills in all rounds."""
     place = Place(address)
     driver = _start(address, units, steps, ray=ray)
+    before = findings.kills.total()
     deadline, told = time.monotonic() + _LONGEST, findings.kills.total() // _TOLD
     try:
         while True:
@@ -87,8 +88,12 @@ def kill_until(
                 status = driver.wait(chance.uniform(0, 2 * pause) if left > 0 else 600)
                 if status == 0:
                     break
-                findings.problems += _unexpected(driver, status, ray=ray)
+                was_hit = findings.kills.total() > before
+                findings.problems += _unexpected(driver, status, may_fail=ray and was_hit)
+                if findings.problems:
+                    break
                 driver = _start(address, units, steps, ray=ray)
+                before = findings.kills.total()
                 continue
             if time.monotonic() > deadline:
                 findings.problems.append(f"{address} is not drawn after {_LONGEST:.0f} seconds")
@@ -132,11 +137,11 @@ def _start(address: str, units: int, steps: int, *, ray: bool) -> subprocess.Pop
     )  # fmt: skip
 
 
-def _unexpected(driver: subprocess.Popen[bytes], status: int, *, ray: bool) -> list[str]:
-    """Return what a driver said that was not killed; without its cluster, Ray's may end too."""
+def _unexpected(driver: subprocess.Popen[bytes], status: int, *, may_fail: bool) -> list[str]:
+    """Return what a driver said that was not killed; one whose cluster was killed may fail."""
     assert driver.stderr is not None
     said = driver.stderr.read().decode(errors="replace")
-    if status == -signal.SIGKILL or (ray and status != 0):
+    if status == -signal.SIGKILL or may_fail:
         return []
     return [f"the driver ended with {status}: {said[-500:]}"]
 
