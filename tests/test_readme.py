@@ -20,8 +20,9 @@ README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.+?)^```$", README, flags=re.M | re.S)
 COMMANDS = re.findall(r"^    fvfast (.+?)(?:    #.*)?$", README, flags=re.M)
 
-# What the README calls `model`: the reader's own network. One in twenty channels of a random network
-# never fires, which is warned of; with this seed, the README's channel fires on most of an image.
+# What the README calls `model`: the reader's own network. One in twenty channels of a random
+# network never fires, which is warned of; with this seed, the README's channel fires on most of an
+# image.
 MODEL = """
 import torch
 from torchvision.models.resnet import BasicBlock, ResNet
