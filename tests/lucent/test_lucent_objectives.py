@@ -4,6 +4,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch.autograd import gradcheck
@@ -183,6 +184,15 @@ def test_names_and_descriptions():
         "Sum(Channel [mixed4a, 476, None] +\nDirection [mixed4a, ..., None])"
     )
     assert (2 * channel - 1).description == channel.description
+
+
+def test_sums_of_many_weighted_channels(activations):
+    """As scripts add them up, with weights from numpy or a tensor's item."""
+    weights = np.array([0.5, -1.5, 2.0, 0.25])
+    for numbers in (weights, weights.astype(np.float32), weights.tolist()):
+        objective = sum(numbers[c] * o.channel("a", c) for c in range(C))
+        expected = -sum(float(weights[c]) * activations[:, c].mean() for c in range(C))
+        torch.testing.assert_close(value(objective, activations), expected)
 
 
 def test_plain_functions_are_terms(activations):

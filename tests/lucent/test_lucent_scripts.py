@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import fvfast.lucent.optvis.render
+from fvfast.lucent.misc.channel_reducer import ChannelReducer
 from fvfast.lucent.misc.io import show
 from fvfast.lucent.modelzoo.util import get_model_layers
 from fvfast.lucent.optvis import objectives, param, transform
@@ -33,6 +34,14 @@ device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
 def _no_screen(monkeypatch):
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """Sizes of the pictures that a notebook shows."""
+    sizes = []
+    monkeypatch.setattr("IPython.display.display", lambda picture: sizes.append(picture.size))
+    return sizes
 
 
 def assert_drawn(images, shape):
@@ -80,27 +89,57 @@ class TestTutorial:
         ]
         assert_drawn(render.render_vis(model, obj, transforms=all_transforms), (1, 128, 128, 3))
 
-    def test_parametrizations(self, model):
-        obj = "mixed4a:6"
-        pixels = lambda: param.image(64, fft=False, decorrelate=False)  # noqa: E731
-        assert_drawn(render.render_vis(model, obj, pixels), (1, 64, 64, 3))
+    @pytest.mark.parametrize("fft", [False, True])
+    @pytest.mark.parametrize("decorrelate", [False, True])
+    def test_parametrizations(self, model, shown, fft, decorrelate):
+        obj = "mixed4a_1x1_pre_relu_conv:9"
+        param_f = lambda: param.image(128, fft=fft, decorrelate=decorrelate)  # noqa: E731
+        images = render.render_vis(model, obj, param_f, transforms=[], show_inline=True)
+        assert_drawn(images, (1, 128, 128, 3))
+        assert shown == [(128, 128)]
+
+    def test_cppn(self, model, shown):
+        obj = "mixed4a_1x1_pre_relu_conv:9"
         cppn_param_f = lambda: param.cppn(64)  # noqa: E731
         # We initialize an optimizer with lower learning rate for CPPN
         cppn_opt = lambda params: torch.optim.Adam(params, 5e-3)  # noqa: E731
-        name = "mixed4a_1x1_pre_relu_conv:9"
-        images = render.render_vis(
-            model, name, cppn_param_f, cppn_opt, transforms=[], thresholds=[8]
-        )
-        assert_drawn(images, (1, 64, 64, 3))
+        for transforms in ([], [transform.jitter(8)], None):
+            images = render.render_vis(
+                model, obj, cppn_param_f, cppn_opt, transforms=transforms, show_inline=True,
+                thresholds=[8],
+            )  # fmt: skip
+            assert_drawn(images, (1, 64, 64, 3))
+        assert shown == [(64, 64)] * 3
 
     def test_intermediate_images(self, model):
         images = render.render_vis(model, "mixed4a:6", thresholds=(1, 2, 3, 4))
         assert len(images) == 4
 
 
+def test_networks():
+    """Of torchvision, by its names and by Lucent's, with the outputs as labels."""
+    models = pytest.importorskip("torchvision.models")
+    from fvfast.lucent.modelzoo import mobilenet_v2
+
+    assert mobilenet_v2 is models.mobilenet_v2
+    torch.manual_seed(0)
+    network = mobilenet_v2(weights=None).eval()
+    assert get_model_layers(network)[:2] == ["features", "features_0"]
+    small = {"param_f": lambda: param.image(32), "fixed_image_size": 64}
+    for objective in ("features_4:20", "labels:949"):
+        first, last = render.render_vis(network, objective, thresholds=(1, 6), **small)
+        assert first.shape == (1, 32, 32, 3)
+        # Gradients of random weights are tiny, hardly more than Adam's epsilon.
+        assert np.abs(last - first).max() > 1e-5
+
+
 def test_diversity(model):
     batch_param_f = lambda: param.image(128, batch=4)  # noqa: E731
     obj = objectives.channel("mixed4a", 7) - 1e2 * objectives.diversity("mixed4a")
+    assert_drawn(render.render_vis(model, obj, batch_param_f), (4, 128, 128, 3))
+    batch_param_f = lambda: param.image(128, batch=4, decorrelate=False)  # noqa: E731
+    name = "mixed4a_1x1_pre_relu_conv"
+    obj = objectives.channel(name, 9) - 1e3 * objectives.diversity(name)
     assert_drawn(render.render_vis(model, obj, batch_param_f), (4, 128, 128, 3))
 
 
@@ -141,70 +180,81 @@ class TestNeuronInteraction:
 
 
 def test_activation_grids(model):
-    """One image for each position of a layer, that has the activations there."""
-    img = torch.rand(1, 3, 64, 64)
+    """An image for each position of a layer; similar positions share parts of theirs.
+
+    The images are drawn in random parts of the batch, which the objective has to know.
+    """
+    pytest.importorskip("sklearn")
+    layer, cells, side, part = "mixed4a", 4, 40, 3
 
     @torch.no_grad()
-    def get_layer(model, layer, X):
+    def read(photograph):
         hook = render.ModuleHook(getattr(model, layer))
-        model(X)
+        model(photograph)
         hook.close()
-        return hook.features
+        return torch.nn.functional.adaptive_avg_pool2d(hook.features[0], 2)
 
-    acts = get_layer(model, "mixed4a", img)[0]
-    acts = torch.nn.functional.adaptive_avg_pool2d(acts, 2)
-    nb_cells = acts.shape[1] * acts.shape[2]
-
-    @objectives.wrap_objective()
-    def dot_compare(layer, acts, batch=1):
-        def inner(T):
-            pred = T(layer)[batch]
-            return -(pred * acts).sum(dim=0, keepdims=True).mean()
-
-        return inner
-
-    vectors = acts.flatten(1)
-    obj = objectives.Objective.sum(
-        [dot_compare("mixed4a", vectors[:, n, None, None], batch=n) for n in range(nb_cells)]
+    activations = read(torch.rand(1, 3, 64, 64)).permute(1, 2, 0).reshape(cells, -1)
+    reducer = ChannelReducer(2, "NMF", tol=0.05)
+    groups = torch.from_numpy(reducer.fit_transform(activations.numpy()))
+    group_params, group_images = param.fft_image([2, 3, side, side])
+    cell_params, cell_images = param.fft_image([cells, 3, side, side])
+    image_f = param.to_valid_rgb(
+        lambda: 0.7 * cell_images() + 0.5 * torch.einsum("ng,gchw->nchw", groups, group_images()),
+        decorrelate=True,
     )
-    assert obj.name == ", ".join(["dot_compare"] * 4)
-    images = render.render_vis(model, obj, lambda: param.image(40, batch=nb_cells))
-    assert_drawn(images, (4, 40, 40, 3))
+    chosen = []
+
+    def some_images():
+        chosen[:] = torch.randint(0, cells, size=(part,)).tolist()
+        return image_f()[chosen]
+
+    def toward_activations(T):
+        return -(T(layer) * activations[chosen][:, :, None, None]).sum(dim=1).mean()
+
+    before = image_f().detach()
+    results = render.render_vis(
+        model, objectives.Objective(toward_activations),
+        lambda: (list(group_params) + list(cell_params), some_images),
+        thresholds=(6,), show_image=False, progress=True, fixed_image_size=side,
+    )  # fmt: skip
+    assert results[0].shape == (part, side, side, 3)
+    assert ((image_f() - before).abs().amax((1, 2, 3)) > 0.01).all()
 
 
-def test_feature_inversion(model, monkeypatch):
+def test_feature_inversion(model, shown):
     """The second image of the batch is a photograph; blurring reads the images themselves."""
-    shown = []
-    monkeypatch.setattr("IPython.display.display", shown.append)
 
     @objectives.wrap_objective()
-    def dot_compare(layer, batch=1, cossim_pow=0):
-        def inner(T):
-            dot = (T(layer)[batch] * T(layer)[0]).sum()
-            mag = torch.sqrt(torch.sum(T(layer)[0] ** 2))
-            cossim = dot / (1e-6 + mag)
-            return -dot * cossim**cossim_pow
+    def alike(layer, cossim_pow=0.0):
+        def loss(T):
+            drawn, photograph = T(layer)
+            product = (drawn * photograph).sum()
+            return -product * (product / (1e-6 + drawn.norm())) ** cossim_pow
 
-        return inner
+        return loss
 
-    img = torch.rand(3, 96, 96).to(device)
+    photograph = torch.rand(3, 96, 96).to(device)
     obj = objectives.Objective.sum(
-        [1.0 * dot_compare("mixed4a", cossim_pow=0.5), objectives.blur_input_each_step()]
+        [1.0 * alike("mixed4a", cossim_pow=0.5), objectives.blur_input_each_step()]
     )
-    # Initialize parameterized input and stack with target image to be accessed in the objective
     params, image_f = param.image(96)
-
-    def stacked_param_f():
-        return params, lambda: torch.stack([image_f()[0], img])
-
     images = render.render_vis(
-        model, obj, stacked_param_f, transforms=[transform.jitter(2)], thresholds=(3,),
-        show_image=False, progress=False,
+        model, obj, lambda: (params, lambda: torch.stack([image_f()[0], photograph])),
+        transforms=[
+            transform.pad(8, mode="constant", constant_value=0.5),
+            transform.jitter(8),
+            transform.random_scale([0.9, 0.95, 1.05, 1.1] + [1] * 4),
+            transform.random_rotate(list(range(-5, 5)) + [0] * 5),
+            transform.jitter(2),
+        ],
+        thresholds=(3,), show_image=False, progress=False,
     )  # fmt: skip
     assert images[0].shape == (2, 96, 96, 3)
-    np.testing.assert_array_equal(images[0][1], img.permute(1, 2, 0).cpu())
+    np.testing.assert_array_equal(images[0][1], photograph.permute(1, 2, 0).cpu())
     show(images[0][0])
-    assert [one.size for one in shown] == [(96, 96)]
+    fvfast.lucent.optvis.render.show(images[0])
+    assert shown == [(96, 96), (192, 96)]
 
 
 def test_style_transfer(model):

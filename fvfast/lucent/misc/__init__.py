@@ -1,1 +1,1 @@
-"""Lucent's ``misc``: showing images in a notebook."""
+"""Lucent's ``misc``: images in a notebook, and groups of channels."""

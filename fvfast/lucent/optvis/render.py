@@ -12,7 +12,8 @@ from fvfast.lucent.layer_names import LayerNames
 from fvfast.lucent.optvis import param
 from fvfast.lucent.optvis.devices import parameters_on
 from fvfast.lucent.optvis.display import export as export
-from fvfast.lucent.optvis.display import notebook_display, show
+from fvfast.lucent.optvis.display import notebook_display
+from fvfast.lucent.optvis.display import show as show
 from fvfast.lucent.optvis.display import tensor_to_img_array as tensor_to_img_array
 from fvfast.lucent.optvis.display import view as view
 from fvfast.lucent.optvis.features import ModuleHook as ModuleHook
