@@ -1,5 +1,6 @@
 """Films of runs: frames in order, of the right colors, and never half a file."""
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -37,6 +38,15 @@ def gray_frames(count, size=(32, 48)):
     """Pictures that become brighter."""
     levels = torch.linspace(-1, 1, count)
     return [torch.full((3, *size), level.item()) for level in levels]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
+@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+def test_whoever_may_read_pictures_may_read_films(tmp_path, suffix):
+    plain = tmp_path / "plain"
+    plain.touch()
+    path = save_video(tmp_path / f"film{suffix}", gray_frames(2))
+    assert path.stat().st_mode == plain.stat().st_mode
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".gif", ".GIF"])
