@@ -174,7 +174,7 @@ def test_a_path_is_one_film(tmp_path):
     assert "exclude each other" in result.output
 
 
-def test_the_guide_sees_photographs_in_the_range_of_the_run(tmp_path):
+def test_the_guide_sees_photographs_in_the_range_of_the_run():
     """That of ``--values-range``, not the network's own."""
     Path("photographs").mkdir()
     pixels = np.random.default_rng(0).integers(0, 255, (12, 12, 3), np.uint8)
@@ -210,8 +210,8 @@ def test_a_film_of_something_else_is_not_replaced():
 
 
 def test_the_film_of_an_unfinished_picture_is_replaced():
-    def stop_early(objective, *, nb_steps, **options):
-        return maco_batch(objective, nb_steps=1, **options)
+    def stop_early(objective, **options):
+        return maco_batch(objective, **{**options, "nb_steps": 1})
 
     unit = ["--layer", "conv", "--channel", 0, "--video", "run.gif", *QUICK]
     draw(*unit, session=cli.Session(maco_batch=stop_early))
@@ -222,9 +222,9 @@ def test_the_film_of_an_unfinished_picture_is_replaced():
 
 @pytest.mark.parametrize("units", [["--channel", 0], ["--channel", "0,1", "--path", 3]])
 def test_where_no_film_can_be_written(units):
-    Path("file").touch()
-    result = draw("--layer", "conv", *units, "--video", "file/run.gif", *QUICK, status=1)
-    assert "file" in result.output
+    Path("films").symlink_to("unmounted")
+    result = draw("--layer", "conv", *units, "--video", "films/run.gif", *QUICK, status=1)
+    assert "films" in result.output
     assert not Path("pictures").exists()
 
 
