@@ -83,7 +83,7 @@ def test_what_is_no_photograph(tmp_path, command):
     (tmp_path / "text.png").write_text("no picture")
     for name, message in (
         ("missing.png", "missing.png"),
-        (".", "."),
+        (".", "Is a directory: '.'"),
         ("text.png", "text.png cannot be read: damaged, or of another format"),
     ):
         place = [name] if command == "accentuate" else ["--initial", name]
@@ -91,6 +91,13 @@ def test_what_is_no_photograph(tmp_path, command):
         result = draw(*place, *options, command=command, status=1)
         assert message in result.output
         assert not list((tmp_path / "pictures").glob("*.png"))
+
+
+@pytest.mark.parametrize("option", ["--diversity", "--path"])
+def test_several_pictures_of_a_unit_are_refused_before_work_starts(option):
+    units = ["--layer", "conv", "--channel", "0,1", option, 2]
+    result = draw("missing.png", *units, *QUICK, command="accentuate", status=2)
+    assert "leave --diversity and --path out" in result.output
 
 
 def test_the_help_names_the_photograph():

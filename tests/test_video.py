@@ -1,5 +1,7 @@
 """Films of runs: frames in order, of the right colors, and never half a file."""
 
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,7 +16,8 @@ from console import _workplace as _workplace
 from PIL import Image, ImageSequence
 from torch import nn
 
-from fvfast import Objective, maco
+from fvfast import Guide, Objective, maco, maco_batch
+from fvfast.cli import app as cli
 from fvfast.files.video import VideoWriter
 from fvfast.plot import save_video
 
@@ -37,6 +40,15 @@ def gray_frames(count, size=(32, 48)):
     """Pictures that become brighter."""
     levels = torch.linspace(-1, 1, count)
     return [torch.full((3, *size), level.item()) for level in levels]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
+@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+def test_whoever_may_read_pictures_may_read_films(tmp_path, suffix):
+    plain = tmp_path / "plain"
+    plain.touch()
+    path = save_video(tmp_path / f"film{suffix}", gray_frames(2))
+    assert path.stat().st_mode == plain.stat().st_mode
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".gif", ".GIF"])
@@ -160,3 +172,76 @@ def test_a_path_is_one_film(tmp_path):
     both = ["--path", 4, "--diversity", 2]
     result = draw("--layer", "conv", "--channel", "0,1", *both, *QUICK, status=2)
     assert "exclude each other" in result.output
+
+
+def test_the_guide_sees_photographs_in_the_range_of_the_run():
+    """That of ``--values-range``, not the network's own."""
+    Path("photographs").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 255, (12, 12, 3), np.uint8)
+    Image.fromarray(pixels).save("photographs/one.png")
+    seen = []
+
+    def remember(objective, **options):
+        seen.append((objective, options))
+        raise ValueError("enough")
+
+    draw(
+        "--layer", "conv", "--channel", 0, "--guide", "photographs", "--values-range", "0,1",
+        *QUICK, status=1, session=cli.Session(maco_batch=remember),
+    )  # fmt: skip
+    ((objective, options),) = seen
+    expected = Guide.from_images(objective, "photographs", values_range=(0, 1), progress=False)
+    for one, other in zip(options["guide"].statistics, expected.statistics, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_film_of_something_else_is_not_replaced():
+    Path("run.gif").write_text("holidays")
+    unit = ["--layer", "conv", "--channel", 0, "--video", "run.gif", *QUICK]
+    result = draw(*unit, status=1)
+    assert "run.gif is there already" in result.output
+    assert "--overwrite" in result.output
+    path = ["--layer", "conv", "--channel", "0,1", "--path", 3, "--video", "run.gif", *QUICK]
+    assert "run.gif is there already" in draw(*path, status=1).output
+    assert Path("run.gif").read_text() == "holidays"
+    assert not Path("pictures").exists()
+    draw(*unit, "--overwrite")
+    assert len(read_film("run.gif")) == 2
+
+
+def test_the_film_of_an_unfinished_picture_is_replaced():
+    def stop_early(objective, **options):
+        return maco_batch(objective, **{**options, "nb_steps": 1})
+
+    unit = ["--layer", "conv", "--channel", 0, "--video", "run.gif", *QUICK]
+    draw(*unit, session=cli.Session(maco_batch=stop_early))
+    assert len(read_film("run.gif")) == 1
+    draw(*unit)
+    assert len(read_film("run.gif")) == 2
+
+
+@pytest.mark.parametrize("units", [["--channel", 0], ["--channel", "0,1", "--path", 3]])
+def test_where_no_film_can_be_written(units):
+    Path("films").symlink_to("unmounted")
+    result = draw("--layer", "conv", *units, "--video", "films/run.gif", *QUICK, status=1)
+    assert "films" in result.output
+    assert not Path("pictures").exists()
+
+
+@pytest.mark.parametrize("units", [["--channel", 0], ["--channel", "0,1", "--path", 3]])
+def test_a_film_that_fails_keeps_the_pictures(units):
+    def lose_the_folder(*arguments, callback, **options):
+        def watch(report):
+            shutil.rmtree("films", ignore_errors=True)
+            Path("films").touch()
+            return callback(report)
+
+        return maco_batch(*arguments, callback=watch, **options)
+
+    Path("films").mkdir()
+    result = draw(
+        "--layer", "conv", *units, "--video", "films/run.gif", *QUICK,
+        session=cli.Session(maco_batch=lose_the_folder),
+    )  # fmt: skip
+    assert "the film cannot be written to films/run.gif" in result.output
+    assert len(list(Path("pictures").iterdir())) == (3 if "--path" in units else 1)

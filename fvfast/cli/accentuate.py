@@ -96,6 +96,11 @@ def accentuate_command(
     progress: ProgressOption = True,
 ) -> None:
     """Change a photograph until units respond to it: what they see in it."""
+    if target.diversity is not None or target.path is not None:
+        raise typer.BadParameter(
+            "accentuate makes one picture of a photograph for each unit: leave --diversity and "
+            "--path out. `fvfast maco` has them."
+        )
     chosen = given_settings(AccentuateSettings, locals())
     with friendly_errors(context.obj.debug) as stop:
         check_writable(out)

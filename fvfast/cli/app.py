@@ -177,7 +177,7 @@ def maco_command(
     with friendly_errors(context.obj.debug) as stop:
         check_writable(out)
         if video is not None:
-            check_video(video)
+            check_writable(check_video(video).parent)
         magnitudes = chosen_magnitudes(preset, spectrum)
         loaded = load_model(model)
         where = choose_device(device)
@@ -185,8 +185,9 @@ def maco_command(
         chosen = {"values_range": loaded.values_range, **chosen}
         request = target.request(loaded, chosen["values_range"])
         guide = read_guide(
-            guided_by, guide_weight, request.objective([0]), loaded, where, progress=progress
-        )
+            guided_by, guide_weight, request.objective([0]), chosen["values_range"], where,
+            progress=progress,
+        )  # fmt: skip
         if guide is not None:
             chosen["guide"] = guide
 

@@ -61,6 +61,27 @@ class Films:
             return self.path
         return self.path.with_name(f"{self.path.stem}_{picture.stem}{self.path.suffix}")
 
+    def check_replaceable(self, pictures: Sequence[Path]) -> None:
+        """Make sure that no film is replaced unless a picture beside it shows whose it is.
+
+        Parameters
+        ----------
+        pictures
+            Paths of all pictures. Those that exist are known to be the ones asked for.
+
+        Raises
+        ------
+        FileExistsError
+            There is a film of one of these names, and none of its pictures.
+        """
+        known = {self.path_of(picture) for picture in pictures if picture.exists()}
+        for film in map(self.path_of, pictures):
+            if film not in known and film.exists():
+                raise FileExistsError(
+                    f"{film} is there already, without the picture that it would be a film of. "
+                    "Choose another name with --video, or replace what is there with --overwrite."
+                )
+
     @contextlib.contextmanager
     def of(self, pictures: Sequence[Path]) -> Iterator[OnStep]:
         """Write the films of a batch of pictures; yield what takes their frames."""
@@ -73,7 +94,10 @@ class Films:
         """Write the film of a path of its finished pictures (N, C, H, W); others have theirs."""
         if self.is_path:
             shown = [_in_colors(image) for image in images]
-            save_video(self.path, shown, values_range=self.values_range, fps=_PATH_FPS)
+            try:
+                save_video(self.path, shown, values_range=self.values_range, fps=_PATH_FPS)
+            except OSError as error:
+                _say_that_it_failed(self.path, error)
 
 
 def films_of(path: Path | None, request: Request, values_range: Sequence[float]) -> Films | None:
@@ -107,7 +131,8 @@ class _Frames:
                 film.add(frame_of(_in_colors(image), self.values_range))
         except OSError as error:
             self.failed = True
-            print_error(
-                f"the film cannot be written to {self.films[0].path} ({reason(error)}): going on "
-                "without it."
-            )
+            _say_that_it_failed(self.films[0].path, error)
+
+
+def _say_that_it_failed(film: Path, error: OSError) -> None:
+    print_error(f"the film cannot be written to {film} ({reason(error)}): going on without it.")

@@ -1,12 +1,12 @@
 """The options that guide pictures towards a look."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
 
-from fvfast.models import LoadedModel
 from fvfast.objectives import Objective
 from fvfast.objectives.guides import Guide
 from fvfast.objectives.guides.guide import DEFAULT_WEIGHT
@@ -39,7 +39,7 @@ def read_guide(
     given: str | None,
     weight: float | None,
     objective: Objective,
-    loaded: LoadedModel,
+    values_range: Sequence[float],
     device: torch.device,
     *,
     progress: bool,
@@ -59,7 +59,7 @@ def read_guide(
         guide = Guide.from_batch_norm(objective)
     elif Path(given).is_dir():
         guide = Guide.from_images(
-            objective, given, values_range=loaded.values_range, device=device, progress=progress
+            objective, given, values_range=values_range, device=device, progress=progress
         )
     elif Path(given).exists():
         guide = Guide.load(given)

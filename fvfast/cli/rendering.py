@@ -122,7 +122,8 @@ class Rendering:
         Raises
         ------
         FileExistsError
-            The folder has other pictures under the same names. Raised before any work is done.
+            The folder has other pictures under the same names, or there are other films. Raised
+            before any work is done.
         """
         paths = [self.folder / file for file in file_names(self.request.names, self.prefix)]
         batches = self.request.batches(range(len(paths)), self.batch_size)
@@ -133,6 +134,8 @@ class Rendering:
             overwrite=self.overwrite,
         )
         if self.films is not None:
+            if not self.overwrite:
+                self.films.check_replaceable(paths)
             existing = {path for path in existing if self.films.path_of(path).exists()}
         remove_unfinished(self.folder)
         outcome = Outcome()

@@ -20,7 +20,7 @@ def open_regular(path: Path) -> io.FileIO:
     ValueError
         It is a pipe, a device or a socket, which may give endless bytes, or never any.
     """
-    file = io.FileIO(path, opener=_open_without_waiting)
+    file = io.FileIO(os.fspath(path), opener=_open_without_waiting)
     if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         return file
     file.close()

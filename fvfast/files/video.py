@@ -2,7 +2,7 @@
 
 import importlib
 import os
-import tempfile
+import uuid
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -88,11 +88,9 @@ class VideoWriter:
     def _start(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # Beside the film, under a name of the same ending, which tells the format.
-        handle, name = tempfile.mkstemp(
-            prefix=".fvfast-", suffix=self.path.suffix, dir=self.path.parent
-        )
-        os.close(handle)
-        self._unfinished = Path(name)
+        unfinished = self.path.with_name(f".fvfast-{uuid.uuid4().hex}{self.path.suffix}")
+        unfinished.open("xb").close()  # whoever may read other new files may read this one
+        self._unfinished = unfinished
         if self.path.suffix.lower() == ".mp4":
             how = {
                 "fps": self.fps,
@@ -102,7 +100,7 @@ class VideoWriter:
             }
         else:
             how = {"duration": 1000 / self.fps, "loop": 0}  # milliseconds; again and again
-        self._writer = _imageio().get_writer(name, **how)
+        self._writer = _imageio().get_writer(str(unfinished), **how)
 
 
 def _with_even_sides(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -78,9 +78,9 @@ def read_photograph(
     else:
         image, first, last = _of_pixels(source, shape, function)
     if image.shape[0] != shape[0]:
+        channels = "1 channel" if image.shape[0] == 1 else f"{image.shape[0]} channels"
         raise ValueError(
-            f"{function}: the photograph has {image.shape[0]} channels, and the images have "
-            f"{shape[0]}."
+            f"{function}: the photograph has {channels}, and the images have {shape[0]}."
         )
     smallest, largest = image.min().item(), image.max().item()
     slack = _SLACK * (last - first)
