@@ -15,64 +15,27 @@ from fvfast.accentuate import accentuate
 from fvfast.cli.accentuate import accentuate_command
 from fvfast.cli.arguments import ambiguous_layers
 from fvfast.cli.atlas import atlas_app
-from fvfast.cli.drawing import (
-    chosen_magnitudes,
-    given_settings,
-    network_settings,
-    photograph_settings,
-    render,
-    report_file,
-    spectrum_settings,
-    watch,
-)
-from fvfast.cli.films import VideoOption, films_of
-from fvfast.cli.guides import GuideOption, GuideWeightOption, read_guide
-from fvfast.cli.installation import choose_device, describe_device, describe_installation
+from fvfast.cli.installation import choose_device, describe_installation
+from fvfast.cli.maco import maco_command
 from fvfast.cli.network import describe_engine, describe_network
+from fvfast.cli.optimize import optimize_command
 from fvfast.cli.options import (
-    BatchOption,
-    BoxSizeOption,
-    ColorShiftOption,
-    CropsOption,
     DeviceOption,
-    InitialOption,
-    LearningRateOption,
     ModelName,
-    NoiseOption,
-    OutOption,
-    OverwriteOption,
     PrecisionOption,
     ProgressOption,
-    RangeOption,
-    SaveEveryOption,
-    SeedOption,
-    SpectrumOption,
-    default_of,
     size_option,
-    steps_option,
 )
 from fvfast.cli.output import check_output, say
-from fvfast.cli.rendering import Pictures, Rendering
-from fvfast.cli.requests import Target, takes_target
-from fvfast.cli.step_pictures import OnStep
+from fvfast.cli.requests import takes_target
 from fvfast.cli.terminal import console, friendly_errors, plain, run_program
 from fvfast.engine.network.layers import trace_layers
-from fvfast.files.video import check_video
 from fvfast.files.writing import check_replaceable, remove_unfinished
-from fvfast.maco import MacoBatch, MacoImage, maco, maco_batch
+from fvfast.maco import MacoBatch, MacoImage, maco_batch
 from fvfast.models import load_model
-from fvfast.objectives import Objective
 from fvfast.optimize import optimize
-from fvfast.plot import Style
 from fvfast.plot.png import check_writable
-from fvfast.run.loop import StepReport
-from fvfast.run.maco_settings import MacoSettings
-from fvfast.run.optimize_settings import OptimizeSettings
-from fvfast.run.presets import OptimizePresetName, PresetName
 from fvfast.spectrum import FOLDER_SIZE, Spectrum
-
-DEFAULT_PRESET: PresetName = default_of(maco, "preset")
-DEFAULT_OPTIMIZE_PRESET: OptimizePresetName = default_of(optimize, "preset")
 
 EXIT_STATUS = (
     "Exit status: 0 if all pictures are there, whatever became of the output; 1 after an error, "
@@ -116,7 +79,12 @@ app = _Program(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(atlas_app)
-app.command("accentuate")(takes_target(accentuate_command))
+for name, command in (
+    ("maco", maco_command),
+    ("optimize", optimize_command),
+    ("accentuate", accentuate_command),
+):
+    app.command(name)(takes_target(command))
 
 
 def _print_version(wanted: bool) -> None:
@@ -136,169 +104,6 @@ def main(
 ) -> None:
     """Feature visualization: find the image that makes a part of a network fire."""
     context.obj = dataclasses.replace(context.obj or Session(), debug=debug)
-
-
-@app.command("maco")
-@takes_target
-def maco_command(
-    context: typer.Context,
-    model: ModelName,
-    target: Target,
-    out: OutOption = Path("pictures"),
-    nb_steps: Annotated[int | None, steps_option(maco)] = None,
-    nb_crops: CropsOption = None,
-    noise_intensity: NoiseOption = None,
-    box_size: BoxSizeOption = None,
-    learning_rate: LearningRateOption = None,
-    color_shift: ColorShiftOption = None,
-    custom_shape: Annotated[Any, size_option(default_of(maco, "custom_shape"))] = None,
-    values_range: RangeOption = None,
-    seed: SeedOption = 0,
-    device: DeviceOption = None,
-    precision: PrecisionOption = None,
-    batch_size: BatchOption = 1,
-    preset: Annotated[
-        PresetName, typer.Option("--preset", help="Values of all that is not given.")
-    ] = DEFAULT_PRESET,
-    spectrum: SpectrumOption = None,
-    initial: InitialOption = None,
-    style: Annotated[
-        Style, typer.Option("--style", help="How the transparency is drawn.")
-    ] = "xplique",
-    guided_by: GuideOption = None,
-    guide_weight: GuideWeightOption = None,
-    save_every: SaveEveryOption = None,
-    video: VideoOption = None,
-    overwrite: OverwriteOption = False,
-    progress: ProgressOption = True,
-) -> None:
-    """Draw units with MaCo: the magnitudes of natural images, optimized phases; or a pyramid."""
-    chosen = given_settings(MacoSettings, locals())
-    with friendly_errors(context.obj.debug) as stop:
-        check_writable(out)
-        if video is not None:
-            check_writable(check_video(video).parent)
-        magnitudes = chosen_magnitudes(preset, spectrum)
-        loaded = load_model(model)
-        where = choose_device(device)
-        # The network's range, not the preset's.
-        chosen = {"values_range": loaded.values_range, **chosen}
-        request = target.request(loaded, chosen["values_range"])
-        guide = read_guide(
-            guided_by, guide_weight, request.objective([0]), chosen["values_range"], where,
-            progress=progress,
-        )  # fmt: skip
-        if guide is not None:
-            chosen["guide"] = guide
-
-        def run(objective: Objective, on_step: OnStep) -> Pictures:
-            made = context.obj.maco_batch(
-                objective,
-                maco_dataset=magnitudes,
-                progress=progress,
-                callback=functools.partial(watch, stop, on_step),
-                device=where,
-                batch_size=max(batch_size, objective.group_size),
-                **chosen,
-            )
-            return Pictures(made.images, made.transparencies, made.names, made.scores)
-
-        render(
-            Rendering(
-                request,
-                run,
-                batch_size,
-                together=False,
-                folder=out,
-                prefix=loaded.name,
-                settings={
-                    **network_settings(loaded),
-                    "method": "maco",
-                    **MacoSettings.with_preset(**chosen).described(),
-                    **spectrum_settings(magnitudes, spectrum),
-                    **photograph_settings(initial),
-                    "style": style,
-                    "device": describe_device(where),
-                },
-                style=style,
-                overwrite=overwrite,
-                report=report_file,
-                save_every=save_every,
-                films=films_of(video, request, chosen["values_range"]),
-            ),
-            stop,
-        )
-
-
-@app.command("optimize")
-@takes_target
-def optimize_command(
-    context: typer.Context,
-    model: ModelName,
-    target: Target,
-    out: OutOption = Path("pictures"),
-    nb_steps: Annotated[int | None, steps_option(optimize)] = None,
-    use_fft: Annotated[
-        bool, typer.Option("--fft/--pixels", help="Optimize Fourier coefficients or pixels.")
-    ] = True,
-    custom_shape: Annotated[Any, size_option(default_of(optimize, "custom_shape"))] = None,
-    values_range: RangeOption = None,
-    seed: SeedOption = 0,
-    device: DeviceOption = None,
-    precision: PrecisionOption = None,
-    batch_size: BatchOption = 1,
-    preset: Annotated[
-        OptimizePresetName, typer.Option("--preset", help="Values of all that is not given.")
-    ] = DEFAULT_OPTIMIZE_PRESET,
-    initial: InitialOption = None,
-    save_every: SaveEveryOption = None,
-    overwrite: OverwriteOption = False,
-    progress: ProgressOption = True,
-) -> None:
-    """Draw units with Fourier (or pixel) feature visualization."""
-    chosen = given_settings(OptimizeSettings, locals())
-    with friendly_errors(context.obj.debug) as stop:
-        check_writable(out)
-        loaded = load_model(model)
-        where = choose_device(device)
-        chosen = {"values_range": loaded.values_range, **chosen}
-
-        def run(objective: Objective, on_step: OnStep) -> Pictures:
-            scores: list[torch.Tensor] = []
-
-            def watch_scores(report: StepReport) -> bool:
-                scores.append(report.scores)
-                return watch(stop, on_step, report)
-
-            images, names = context.obj.optimize(
-                objective, progress=progress, callback=watch_scores, device=where, **chosen
-            )
-            table = torch.stack(scores, 1) if scores else torch.empty(len(names), 0)
-            return Pictures(images[-1], None, names, table)
-
-        render(
-            Rendering(
-                target.request(loaded, chosen["values_range"]),
-                run,
-                batch_size,
-                # They share their transformations.
-                together=True,
-                folder=out,
-                prefix=loaded.name,
-                settings={
-                    **network_settings(loaded),
-                    "method": "optimize",
-                    **OptimizeSettings.with_preset(**chosen).described(),
-                    **photograph_settings(initial),
-                    "device": describe_device(where),
-                },
-                style="xplique",
-                overwrite=overwrite,
-                report=report_file,
-                save_every=save_every,
-            ),
-            stop,
-        )
 
 
 @app.command()
