@@ -127,6 +127,52 @@ def test_images_are_measured(model, objective, images):
     assert guide.origin == "20 images"
 
 
+def test_bytes_are_scaled_as_those_of_files(objective, images):
+    pixels = ((images + 1) * 127.5).round().byte()
+    guide = Guide.from_images(objective, pixels, progress=False)
+    expected = Guide.from_images(objective, pixels.float() / 127.5 - 1, progress=False)
+    for one, other in zip(guide.statistics, expected.statistics, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+class Drawing(nn.Module):
+    """Draws random numbers in evaluation mode, from the global generators."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images):
+        noise = 0.1 * torch.randn_like(images) + float(np.random.rand())
+        return self.model(images + noise)
+
+
+def test_what_a_network_draws_is_none_of_the_users(model, images):
+    objective = Objective.neuron(Drawing(model).eval(), -1, 0, input_shape=(3, 16, 16))
+    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
+    first, second = (Guide.from_images(objective, images, progress=False) for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    assert np.array_equal(np.random.get_state()[1], numpy_state)
+    for one, other in zip(first.statistics, second.statistics, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_a_guide_of_inference_mode_guides_outside_of_it(objective, images):
+    expected = Guide.from_images(objective, images, progress=False)
+    with torch.inference_mode():
+        guide = Guide.from_images(objective, images, progress=False)
+        maco_batch(objective, guide=guide, **SMALL)
+    for one, other in zip(guide.statistics, expected.statistics, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    maco_batch(objective, guide=guide, **SMALL)
+
+
+def test_activations_that_are_not_finite_are_refused(model, objective, images):
+    model[0][1][0][0].bias.data[2] = float("inf")
+    with pytest.raises(ValueError, match=r"layer '0\.1\.0' puts out numbers that are not finite"):
+        Guide.from_images(objective, images, progress=False)
+
+
 def test_a_folder_is_measured_as_the_model_takes_images(objective, images, tmp_path):
     pixels = ((images + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
     for number, picture in enumerate(pixels[:5]):
@@ -263,6 +309,7 @@ def test_bad_arguments(model, objective, images, tmp_path):
          lambda: Guide.from_images(objective, images[:, :2])),
         (ValueError, "not finite", lambda: Guide.from_images(objective, images / 0)),
         (TypeError, "of type int", lambda: Guide.from_images(objective, [1, 2])),
+        (TypeError, "of type int", lambda: Guide.from_images(objective, 1)),
         (ValueError, "one position", lambda: Guide.from_images(objective, images, layers=[-1])),
         (ValueError, "no layer 'c'", lambda: Guide.from_images(objective, images, layers="c")),
         (ValueError, "at least one layer", lambda: Guide.from_images(objective, images, layers=[])),

@@ -160,6 +160,9 @@ class OnDevice:
     """A constant tensor, copied once to each device that asks for it."""
 
     def __init__(self, tensor: torch.Tensor) -> None:
+        if tensor.is_inference():  # of a user's inference mode: it would take no part in gradients
+            with torch.inference_mode(False):
+                tensor = tensor.clone()
         self._copies = {tensor.device: tensor}
         self._tensor = tensor
 

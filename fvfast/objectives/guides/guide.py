@@ -80,8 +80,9 @@ class Guide:
             Any objective of the network, which tells the size of its images and how they are
             prepared.
         images
-            A folder of photographs, a tensor (N, C, H, W) in values_range, or an iterable of such
-            tensors. A few dozen photographs of anything are enough.
+            A folder of photographs, a tensor (N, C, H, W) of 8-bit values or of values in
+            values_range, or an iterable of such tensors. A few dozen photographs of anything
+            are enough.
         layers
             The layers to compare. Default: the first and the last block, whose activations say most
             about texture and about composition.
@@ -103,7 +104,8 @@ class Guide:
         Raises
         ------
         ValueError
-            There is no image, a layer has one position only, or a weight or range that is none.
+            There is no image, a layer has one position only, activations are not finite, or a
+            weight or range that is none.
         TypeError
             An argument of another type.
 

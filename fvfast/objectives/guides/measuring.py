@@ -6,8 +6,10 @@ from typing import Any
 
 import torch
 
+from fvfast.engine.borrowing.randomness import drawn_from
 from fvfast.engine.borrowing.state import borrowed
 from fvfast.engine.network.layers import Layer
+from fvfast.engine.passes import run_views
 from fvfast.engine.taps import TappedModel
 from fvfast.objectives.objective import Objective
 from fvfast.objectives.targets import find_channel_axis
@@ -51,21 +53,36 @@ def measure_layers(
     Raises
     ------
     ValueError
-        There is no image, or one that is not finite or of another number of channels.
+        There is no image, or one that is not finite or of another number of channels;
+        or activations are not finite.
     TypeError
         An item is no tensor.
     """
     tapped = TappedModel(objective.model, layers, objective.preprocess)
     sums = [_Sums(find_channel_axis(layer, None)) for layer in layers]
     count = 0
-    with borrowed(objective.model, device) as place, torch.no_grad():
-        for batch in _batches(images, objective.image_shape, values_range, progress=progress):
-            for total, output in zip(sums, tapped(batch.to(place)), strict=True):
+    batches = _batches(images, objective.image_shape, values_range, progress=progress)
+    # Also within a user's inference mode, whose tensors the network would remember.
+    with torch.inference_mode(False), torch.no_grad(), borrowed(objective.model, device) as place:
+        for index, batch in enumerate(batches):
+            # What a network draws is the same each time, and none of the user's.
+            with drawn_from(0, index, place):
+                outputs = run_views(tapped, batch.to(place))
+            for layer, total, output in zip(layers, sums, outputs, strict=True):
+                _check_finite(layer, output)
                 total.add(output)
             count += len(batch)
     if not count:
         raise ValueError("Guide.from_images: there is no image; expected at least one.")
     return [total.statistics(count) for total in sums], count
+
+
+def _check_finite(layer: Layer, output: torch.Tensor) -> None:
+    if not bool(output.isfinite().all()):
+        raise ValueError(
+            f"Guide.from_images: layer {layer.name!r} puts out numbers that are not finite for "
+            "these images. Check the images, values_range and the network, or name other layers."
+        )
 
 
 class _Sums:
@@ -114,12 +131,11 @@ def _batches(
         for batch in PhotographFolder(images, (height, width), channels, progress):
             yield batch * (high - low) + low
         return
+    if not isinstance(images, Iterable):
+        raise _of_other_type(images)
     for item in images.split(_BATCH) if isinstance(images, torch.Tensor) else images:
         if not isinstance(item, torch.Tensor):
-            raise TypeError(
-                f"Guide.from_images: an image is of type {type(item).__name__}; expected a folder, "
-                "or tensors (N, C, H, W) or (C, H, W) in values_range."
-            )
+            raise _of_other_type(item)
         batch = item[None] if item.ndim == 3 else item
         if batch.ndim != 4 or batch.shape[1] != channels:
             raise ValueError(
@@ -128,4 +144,19 @@ def _batches(
             )
         if not bool(batch.isfinite().all()):
             raise ValueError("Guide.from_images: an image has values that are not finite.")
-        yield resize_whole(batch.float(), (height, width))
+        yield resize_whole(_scaled(batch, values_range), (height, width))
+
+
+def _scaled(images: torch.Tensor, values_range: tuple[float, float]) -> torch.Tensor:
+    """Return images as float32; 8-bit values are scaled to the range, as those of photographs."""
+    if images.dtype != torch.uint8:
+        return images.float()
+    low, high = values_range
+    return images.float() / 255 * (high - low) + low
+
+
+def _of_other_type(item: Any) -> TypeError:
+    return TypeError(
+        f"Guide.from_images: an image is of type {type(item).__name__}; expected a folder, or "
+        "tensors (N, C, H, W) or (C, H, W) of 8-bit values or in values_range."
+    )
