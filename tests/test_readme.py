@@ -32,7 +32,7 @@ model = ResNet(BasicBlock, [1, 1, 1, 1]).eval()
 
 def test_all_blocks_and_commands_are_found():
     assert len(BLOCKS) == README.count("```") // 2 == 5
-    assert len(COMMANDS) == 9
+    assert len(COMMANDS) == 10
 
 
 @pytest.mark.parametrize("block", BLOCKS)
