@@ -177,8 +177,12 @@ class Place:
     def _write(self, path: str, data: bytes) -> None:
         if self._folder is not None:
             self._check_there()
-            with replacing(Path(path), tidy=False) as file:
-                file.write(data)
+            try:
+                with replacing(Path(path), tidy=False) as file:
+                    file.write(data)
+            except FileNotFoundError:
+                self._check_there()  # it may have gone while the file was written
+                raise
         elif self._protocols & _OBJECTS:
             self._fs.pipe_file(path, data, **content_type(path, self._protocols))
         else:

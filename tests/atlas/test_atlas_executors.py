@@ -68,6 +68,15 @@ def test_a_broken_device_replaces_the_worker_until_the_unit_is_set_aside(folder,
     assert "device" in " ".join(note.text for note in events.of(Note))
 
 
+@pytest.mark.thorough
+def test_the_only_worker_of_a_cluster_is_replaced(folder, events):
+    """Between its end and the start of the next one, there is no worker at all."""
+    plan = make_plan("breaking", layer="1", shard_size=8)
+    status = atlas.draw_atlas(plan, folder, executor=ray_actors(workers=1), report=events)
+    assert (status.drawn, status.missing) == (CHANNELS - 1, 0)
+    assert [one.key for one in status.set_aside] == [UnitKey("1", BAD)]
+
+
 @pytest.mark.parametrize("executor", EXECUTORS)
 def test_a_worker_with_other_weights_is_refused(folder, executor):
     with pytest.raises(atlas.OtherNetworkError, match="has other weights here"):

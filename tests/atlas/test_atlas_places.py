@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import fsspec
 import pytest
@@ -150,6 +151,25 @@ def test_a_folder_that_goes_away_is_waited_for_and_not_made_anew(tmp_path):
     assert place.read("units/0/1.png") == b"x"
     assert ["cannot be reached" in said[0], "is back after" in said[1]] == [True, True]
     assert len(said) == 2
+
+
+def test_a_folder_that_goes_away_while_a_file_is_written_is_told_alike(tmp_path, monkeypatch):
+    """Not as a missing file, which says nothing to a user who has unmounted a disk."""
+    said, folder, away = [], tmp_path / "atlas", tmp_path / "away"
+    place = atlas.Place(folder, say=said.append, sleep=lambda _seconds: away.rename(folder))
+    place.put(PLAN, b"{}")
+    place.begin()
+    rename = Path.replace
+
+    def replace(path, target):
+        if path.name.startswith(".fvfast-") and not said:
+            folder.rename(away)
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    place.put("units/0/1.png", b"x")
+    assert place.read("units/0/1.png") == b"x"
+    assert f"{folder} cannot be reached (plan.json is not there); waiting" in said[0]
 
 
 @pytest.mark.thorough

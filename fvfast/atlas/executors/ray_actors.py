@@ -263,7 +263,8 @@ class _ActorPool:
 
     def _check_start(self) -> None:
         """Give up if no actor starts: the cluster has no room, or has gone."""
-        if any(actor.is_ready for actor in self._actors):
+        # There is none when the only one was dropped just now: the next round starts another.
+        if not self._actors or any(actor.is_ready for actor in self._actors):
             return
         self._check_alive()
         if any(time.monotonic() - actor.started < _START for actor in self._actors):
