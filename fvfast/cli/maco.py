@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from fvfast.cli.drawing import (
+    check_phase_options,
     chosen_magnitudes,
     given_settings,
     network_settings,
@@ -90,6 +91,7 @@ def maco_command(
     progress: ProgressOption = True,
 ) -> None:
     """Draw units with MaCo: the magnitudes of natural images, optimized phases; or a pyramid."""
+    check_phase_options(preset, spectrum, initial)
     chosen = given_settings(MacoSettings, locals())
     with friendly_errors(context.obj.debug) as stop:
         check_writable(out)
