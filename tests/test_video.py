@@ -19,6 +19,7 @@ from torch import nn
 from fvfast import Guide, Objective, maco, maco_batch
 from fvfast.cli import app as cli
 from fvfast.files.video import VideoWriter
+from fvfast.models import load_model
 from fvfast.plot import save_video
 
 
@@ -193,6 +194,27 @@ def test_the_guide_sees_photographs_in_the_range_of_the_run():
     expected = Guide.from_images(objective, "photographs", values_range=(0, 1), progress=False)
     for one, other in zip(options["guide"].statistics, expected.statistics, strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_a_guide_of_other_photographs_is_another_one():
+    folder = Path("photographs")
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 255, (12, 12, 3), np.uint8)
+    Image.fromarray(pixels).save(folder / "one.png")
+    unit = ["--layer", "conv", "--channel", 0, "--guide"]
+    draw(*unit, folder, *QUICK)
+    assert "already there" in draw(*unit, folder, *QUICK).output
+    Image.fromarray(255 - pixels).save(folder / "one.png")
+    assert "guide_content" in draw(*unit, folder, *QUICK, status=1).output
+
+    model = load_model("tiny_network:make").model
+    objective = Objective.channel(model, "conv", 0, input_shape=(3, 12, 12))
+    images = torch.rand(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    Guide.from_images(objective, images, progress=False).save("look.safetensors")
+    draw(*unit, "look.safetensors", "--overwrite", *QUICK)
+    assert "already there" in draw(*unit, "look.safetensors", *QUICK).output
+    Guide.from_images(objective, -images, progress=False).save("look.safetensors")
+    assert "guide_content" in draw(*unit, "look.safetensors", *QUICK, status=1).output
 
 
 def test_a_film_of_something_else_is_not_replaced():

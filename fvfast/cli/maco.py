@@ -18,7 +18,7 @@ from fvfast.cli.drawing import (
     watch,
 )
 from fvfast.cli.films import VideoOption, films_of
-from fvfast.cli.guides import GuideOption, GuideWeightOption, read_guide
+from fvfast.cli.guides import GuideOption, GuideWeightOption, guide_settings, read_guide
 from fvfast.cli.installation import choose_device, describe_device
 from fvfast.cli.options import (
     BatchOption,
@@ -136,6 +136,7 @@ def maco_command(
                     **MacoSettings.with_preset(**chosen).described(),
                     **spectrum_settings(magnitudes, spectrum),
                     **photograph_settings(initial),
+                    **guide_settings(guided_by),
                     "style": style,
                     "device": describe_device(where),
                 },
