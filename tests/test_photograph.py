@@ -63,6 +63,11 @@ def test_gray(tmp_path):
         ("missing.jpg", FileNotFoundError, "missing.jpg"),
         (".", ValueError, r"f: the photograph \. cannot be read"),
         ("text.png", ValueError, r"f: the photograph text\.png cannot be read: .*damaged"),
+        (
+            torch.zeros(8, 9, 3, dtype=torch.uint8),
+            ValueError,
+            r"tensor of shape \(8, 9, 3\); expected \(C, H, W\)",
+        ),
         (torch.rand(1, 3, 8, 8), ValueError, r"tensor of shape \(1, 3, 8, 8\)"),
         (torch.rand(1, 8, 8), ValueError, "has 1 channels, and the images have 3"),
         (torch.rand(3, 8, 8) * 9, ValueError, r"values from .* expected -1\.5 to 2\.5"),
