@@ -69,7 +69,7 @@ def test_gray(tmp_path):
             r"tensor of shape \(8, 9, 3\); expected \(C, H, W\)",
         ),
         (torch.rand(1, 3, 8, 8), ValueError, r"tensor of shape \(1, 3, 8, 8\)"),
-        (torch.rand(1, 8, 8), ValueError, "has 1 channels, and the images have 3"),
+        (torch.rand(1, 8, 8), ValueError, "has 1 channel, and the images have 3"),
         (torch.rand(3, 8, 8) * 9, ValueError, r"values from .* expected -1\.5 to 2\.5"),
         (torch.full((3, 8, 8), float("nan")), ValueError, "values from nan to nan"),
         (np.full((8, 8, 3), 127.0), ValueError, "values from 127 to 127; expected 0 to 1"),
