@@ -85,9 +85,15 @@ def test_a_pyramid_has_no_spectrum(tmp_path):
     again = draw("--class", 1, "--preset", "pyramid", "--color-shift", 0.5, *QUICK)
     assert "nothing to draw" in again.stdout
     Spectrum.from_images(torch.rand(4, 3, 16, 16), progress=False).save("own.npz")
-    options = ["--preset", "pyramid", "--spectrum", "own.npz", "--out", "other"]
-    refused = draw("--class", 1, *options, *QUICK, status=2)
-    assert "--preset pyramid leaves the magnitudes free" in " ".join(refused.output.split())
+    for given, named in (
+        (["--spectrum", "own.npz"], "leave --spectrum out"),
+        (["--initial", "cat.png"], "leave --initial out"),
+        (["--spectrum", "own.npz", "--initial", "cat.png"], "leave --spectrum and --initial out"),
+    ):
+        options = ["--preset", "pyramid", *given, "--out", "other"]
+        refused = draw("--class", 1, *options, *QUICK, status=2)
+        said = " ".join(refused.output.split())
+        assert f"--preset pyramid leaves the magnitudes and phases free: {named}" in said
     assert not (tmp_path / "other").exists()
 
 

@@ -1,6 +1,8 @@
 """Guides: distributions of activations that pictures are drawn towards."""
 
+import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -263,6 +265,20 @@ def test_damaged_files_are_refused(objective, images, tmp_path):
     path.write_bytes(content.replace(b"0.second", b"0.fourth"))
     with pytest.raises(ValueError, match="no whole guide"):
         Guide.load(path)
+
+
+def test_a_guide_is_shown_in_a_line(objective, images):
+    guide = Guide.from_images(objective, images, weight=2, progress=False)
+    assert repr(guide) == "Guide(20 images, layers: 0.0.0, 0.1.0, weight 2)"
+    many = dataclasses.replace(guide, layers=guide.layers * 3, origin="")
+    assert repr(many) == "Guide(images, layers: 6, weight 2)"
+
+
+def test_what_is_no_file(tmp_path):
+    with pytest.raises(IsADirectoryError, match=re.escape(str(tmp_path))):
+        Guide.load(tmp_path)
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        Guide.load(tmp_path / "nowhere")
 
 
 def test_the_plot_says_what_guided(objective, images):

@@ -9,6 +9,7 @@ from injected_runs import InjectedSettings
 from torch import nn
 
 from fvfast import Objective, Spectrum, accentuate, maco, maco_batch, optimize
+from fvfast.lucent.optvis import objectives as lucent_objectives
 from fvfast.ops.boxes import BoxDistribution, draw_boxes
 from fvfast.ops.crop_resize import random_crops
 from fvfast.regularizers import total_variation_reg
@@ -386,6 +387,8 @@ def test_mistakes_are_explained(objective, settings, message):
 def test_mistaken_types_are_explained(objective, network):
     with pytest.raises(TypeError, match="must be an Objective, got Sequential"):
         maco(network, **SHORT)
+    with pytest.raises(TypeError, match=r"got fvfast\.lucent\.optvis\.objective\.Objective\."):
+        maco(lucent_objectives.channel("layer", 0), **SHORT)
     with pytest.raises(TypeError, match="box_size must be a number"):
         maco(objective, **SHORT, box_size="large")
     with pytest.raises(TypeError, match="optimizer must be"):

@@ -29,6 +29,22 @@ def neuron(network, ids, **settings):
     return Objective.neuron(network, "7", ids, input_shape=INPUT, **settings)
 
 
+class CallsNothing(nn.Module):
+    """Computes with the weights of its modules, as what TorchScript makes of a network does."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+
+    def forward(self, images):
+        return images.mean((2, 3)) @ self.layer.weight.T
+
+
+def test_a_network_that_calls_no_module_has_no_last_layer():
+    with pytest.raises(ValueError, match=r"\(CallsNothing\) calls no module that could be watched"):
+        Objective.neuron(CallsNothing().eval(), -1, 0, input_shape=INPUT)
+
+
 def test_scores_of_linear_and_convolution_outputs_by_hand(network, images):
     with torch.no_grad():
         convolution, logits = network[:4](images), network(images)

@@ -19,6 +19,7 @@ from torch import nn
 from fvfast import Guide, Objective, maco, maco_batch
 from fvfast.cli import app as cli
 from fvfast.files.video import VideoWriter
+from fvfast.models import load_model
 from fvfast.plot import save_video
 
 
@@ -103,14 +104,20 @@ def test_bad_arguments(tmp_path, monkeypatch):
     for error, message, arguments in [
         (ValueError, r"ends in \.mp4 or \.gif", ("film.avi", frames)),
         (ValueError, "no picture", ("film.gif", [])),
+        (ValueError, "shape \\(32, 48\\); expected several pictures", ("film.gif", frames[0])),
         (ValueError, "of one size", ("film.gif", [frames[0], frames[1][:, :5]])),
         (ValueError, "1 or 3 channels", ("film.gif", torch.zeros(2, 4, 8, 8))),
         (IsADirectoryError, "is a folder", (".", frames)),
     ]:
         with pytest.raises(error, match=message):
             save_video(tmp_path / arguments[0], arguments[1])
-    with pytest.raises(ValueError, match="fps must be above 0, got 0"):
-        save_video(tmp_path / "film.gif", frames, fps=0)
+    for fps in (0, -1, 1e-9, 1e9):
+        with pytest.raises(ValueError, match=r"fps must be above 0, from 0\.01 to 1000, got"):
+            save_video(tmp_path / "film.gif", frames, fps=fps)
+    with pytest.raises(TypeError, match="fps must be a number, got '24'"):
+        save_video(tmp_path / "film.gif", frames, fps="24")
+    with pytest.raises(ValueError, match="save_video: values_range is"):
+        save_video(tmp_path / "film.gif", frames, values_range=(0, 1, 2))
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     with pytest.raises(ImportError, match=r"pip install 'fvfast\[video\]'"):
         save_video(tmp_path / "film.mp4", frames)
@@ -195,6 +202,27 @@ def test_the_guide_sees_photographs_in_the_range_of_the_run():
         torch.testing.assert_close(one, other)
 
 
+def test_a_guide_of_other_photographs_is_another_one():
+    folder = Path("photographs")
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 255, (12, 12, 3), np.uint8)
+    Image.fromarray(pixels).save(folder / "one.png")
+    unit = ["--layer", "conv", "--channel", 0, "--guide"]
+    draw(*unit, folder, *QUICK)
+    assert "already there" in draw(*unit, folder, *QUICK).output
+    Image.fromarray(255 - pixels).save(folder / "one.png")
+    assert "guide_content" in draw(*unit, folder, *QUICK, status=1).output
+
+    model = load_model("tiny_network:make").model
+    objective = Objective.channel(model, "conv", 0, input_shape=(3, 12, 12))
+    images = torch.rand(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    Guide.from_images(objective, images, progress=False).save("look.safetensors")
+    draw(*unit, "look.safetensors", "--overwrite", *QUICK)
+    assert "already there" in draw(*unit, "look.safetensors", *QUICK).output
+    Guide.from_images(objective, -images, progress=False).save("look.safetensors")
+    assert "guide_content" in draw(*unit, "look.safetensors", *QUICK, status=1).output
+
+
 def test_a_film_of_something_else_is_not_replaced():
     Path("run.gif").write_text("holidays")
     unit = ["--layer", "conv", "--channel", 0, "--video", "run.gif", *QUICK]
@@ -229,12 +257,16 @@ def test_where_no_film_can_be_written(units):
 
 
 @pytest.mark.parametrize("units", [["--channel", 0], ["--channel", "0,1", "--path", 3]])
-def test_a_film_that_fails_keeps_the_pictures(units):
+@pytest.mark.parametrize("lost_before", [True, False])
+def test_a_film_that_fails_keeps_the_pictures(units, lost_before):
+    """Also one that fails at the end of the run."""
+
     def lose_the_folder(*arguments, callback, **options):
         def watch(report):
+            ended = None if lost_before else callback(report)
             shutil.rmtree("films", ignore_errors=True)
-            Path("films").touch()
-            return callback(report)
+            Path("films").write_text("")
+            return callback(report) if lost_before else ended
 
         return maco_batch(*arguments, callback=watch, **options)
 
@@ -245,3 +277,28 @@ def test_a_film_that_fails_keeps_the_pictures(units):
     )  # fmt: skip
     assert "the film cannot be written to films/run.gif" in result.output
     assert len(list(Path("pictures").iterdir())) == (3 if "--path" in units else 1)
+
+
+WITH_LITTLE_SPACE = """
+import resource, sys, torch
+from fvfast.plot import save_video
+images = torch.rand(8, 3, 256, 256)
+save_video(sys.argv[1], images[:1, :, :16, :16])
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+try:
+    save_video(sys.argv[1], images)
+except OSError as error:
+    print("failed:", error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
+@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+def test_a_film_that_does_not_fit_is_an_error_and_replaces_nothing(tmp_path, suffix):
+    path = tmp_path / f"film{suffix}"
+    run = subprocess.run(
+        [sys.executable, "-c", WITH_LITTLE_SPACE, path], capture_output=True, text=True, check=True
+    )
+    assert "failed:" in run.stdout
+    assert len(read_film(path)) == 1
+    assert [entry.name for entry in tmp_path.glob("*film*")] == [path.name]

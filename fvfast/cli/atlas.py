@@ -44,6 +44,7 @@ from fvfast.cli.atlas_report import (
     show_status,
     summary,
 )
+from fvfast.cli.drawing import check_phase_options
 from fvfast.cli.options import (
     BoxSizeOption,
     ColorShiftOption,
@@ -117,6 +118,7 @@ def run_command(
 ) -> None:
     """Draw units with MaCo, or go on with an atlas that was interrupted."""
     given = locals()
+    check_phase_options(preset, spectrum)
     settings = {
         field.name: given[field.name]
         for field in dataclasses.fields(MacoSettings)

@@ -86,16 +86,26 @@ def network_settings(loaded: LoadedModel) -> dict[str, str]:
     return {"model": loaded.name, "weights": weights_digest(loaded.model)}
 
 
+def check_phase_options(
+    preset: PresetName, spectrum: Path | None, initial: Path | None = None
+) -> None:
+    """Refuse options about magnitudes and phases where a preset leaves these free."""
+    if find_preset(preset).parametrization == "phase":
+        return
+    options = {"--spectrum": spectrum, "--initial": initial}
+    given = [flag for flag, value in options.items() if value is not None]
+    if given:
+        raise typer.BadParameter(
+            f"--preset {preset} leaves the magnitudes and phases free: leave {' and '.join(given)} "
+            "out, or choose a preset that optimizes phases, such as fast."
+        )
+
+
 def chosen_magnitudes(preset: PresetName, path: Path | None) -> Spectrum | None:
     """Return the magnitudes of the images; None where a preset leaves them free."""
-    if find_preset(preset).parametrization == "phase":
-        return Spectrum.natural() if path is None else Spectrum.from_file(path)
-    if path is not None:
-        raise typer.BadParameter(
-            f"--preset {preset} leaves the magnitudes free: leave --spectrum out, or choose a "
-            "preset that optimizes phases, such as fast."
-        )
-    return None
+    if find_preset(preset).parametrization != "phase":
+        return None
+    return Spectrum.natural() if path is None else Spectrum.from_file(path)
 
 
 def spectrum_settings(magnitudes: Spectrum | None, path: Path | None) -> dict[str, str]:

@@ -87,7 +87,9 @@ class Films:
         """Write the films of a batch of pictures; yield what takes their frames."""
         with contextlib.ExitStack() as open_films:
             pictures = [] if self.is_path else pictures
-            films = [open_films.enter_context(VideoWriter(self.path_of(path))) for path in pictures]
+            films = [VideoWriter(self.path_of(path)) for path in pictures]
+            for film in films:
+                open_films.callback(_close, film)
             yield _Frames(films, self.values_range)
 
     def take(self, images: torch.Tensor) -> None:
@@ -132,6 +134,14 @@ class _Frames:
         except OSError as error:
             self.failed = True
             _say_that_it_failed(self.films[0].path, error)
+
+
+def _close(film: VideoWriter) -> None:
+    """Close a film; one that cannot be written takes no picture with it."""
+    try:
+        film.close()
+    except OSError as error:
+        _say_that_it_failed(film.path, error)
 
 
 def _say_that_it_failed(film: Path, error: OSError) -> None:

@@ -1,15 +1,18 @@
 """The options that guide pictures towards a look."""
 
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
 
+from fvfast.files.digests import file_digest
 from fvfast.objectives import Objective
 from fvfast.objectives.guides import Guide
 from fvfast.objectives.guides.guide import DEFAULT_WEIGHT
+from fvfast.spectrum.photographs import PhotographFolder
 
 _BATCH_NORM = "batch_norm"
 
@@ -69,3 +72,27 @@ def read_guide(
             f"Guide.save wrote, or {_BATCH_NORM}."
         )
     return guide if weight is None else guide.weighted(weight)
+
+
+def guide_settings(given: str | None) -> dict[str, str]:
+    """Return what the settings of a picture say about the files of its guide; nothing without any.
+
+    Others under the same names make another guide.
+    """
+    if given is None or given == _BATCH_NORM:
+        return {}
+    if not Path(given).is_dir():
+        return {"guide_content": file_digest(Path(given))}
+    photographs = PhotographFolder(given, (1, 1), progress=False)
+    return {"guide_content": _digest_of_all(photographs.paths)}
+
+
+def _digest_of_all(paths: Iterable[Path]) -> str:
+    digest = 0
+    for path in paths:
+        try:
+            content = file_digest(path)
+        except (OSError, ValueError):
+            continue  # such a file is no part of the guide, and was named when the others were read
+        digest = zlib.crc32(content.encode(), digest)
+    return f"{digest:08x}"

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from fvfast.cli.drawing import (
+    check_phase_options,
     chosen_magnitudes,
     given_settings,
     network_settings,
@@ -17,7 +18,7 @@ from fvfast.cli.drawing import (
     watch,
 )
 from fvfast.cli.films import VideoOption, films_of
-from fvfast.cli.guides import GuideOption, GuideWeightOption, read_guide
+from fvfast.cli.guides import GuideOption, GuideWeightOption, guide_settings, read_guide
 from fvfast.cli.installation import choose_device, describe_device
 from fvfast.cli.options import (
     BatchOption,
@@ -90,6 +91,7 @@ def maco_command(
     progress: ProgressOption = True,
 ) -> None:
     """Draw units with MaCo: the magnitudes of natural images, optimized phases; or a pyramid."""
+    check_phase_options(preset, spectrum, initial)
     chosen = given_settings(MacoSettings, locals())
     with friendly_errors(context.obj.debug) as stop:
         check_writable(out)
@@ -134,6 +136,7 @@ def maco_command(
                     **MacoSettings.with_preset(**chosen).described(),
                     **spectrum_settings(magnitudes, spectrum),
                     **photograph_settings(initial),
+                    **guide_settings(guided_by),
                     "style": style,
                     "device": describe_device(where),
                 },

@@ -1,6 +1,7 @@
 """Writes pictures as a film, MP4 or GIF, one after the other."""
 
 import importlib
+import io
 import os
 import uuid
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fvfast.files.writing import check_replaceable
+from fvfast.files.writing import check_replaceable, replacing
 
 SUFFIXES = (".mp4", ".gif")
 _INSTALL = "pip install 'fvfast[video]'"
@@ -59,6 +60,7 @@ class VideoWriter:
         self.fps = fps
         self._writer: Any = None
         self._unfinished: Path | None = None
+        self._encoded = io.BytesIO()
 
     def __enter__(self) -> "VideoWriter":
         return self
@@ -75,32 +77,53 @@ class VideoWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Bring the frames so far under the film's name.
+
+        Raises
+        ------
+        OSError
+            They cannot be written. A film that was there stays.
+        """
         if self._writer is None:
             return
-        assert self._unfinished is not None
+        writer, self._writer = self._writer, None
         try:
-            self._writer.close()
-            self._unfinished.replace(self.path)
+            writer.close()
+            if self._unfinished is not None:
+                _check_whole(self._unfinished)
+                self._unfinished.replace(self.path)
+            else:
+                with replacing(self.path) as file:
+                    file.write(self._encoded.getvalue())
         finally:
-            self._writer = None
-            self._unfinished.unlink(missing_ok=True)
+            if self._unfinished is not None:
+                self._unfinished.unlink(missing_ok=True)
 
     def _start(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.path.suffix.lower() == ".gif":
+            # Pillow writes at the end, from frames that it has kept.
+            how = {"duration": 1000 / self.fps, "loop": 0}  # milliseconds; again and again
+            self._writer = _imageio().get_writer(self._encoded, format=".gif", **how)
+            return
         # Beside the film, under a name of the same ending, which tells the format.
         unfinished = self.path.with_name(f".fvfast-{uuid.uuid4().hex}{self.path.suffix}")
         unfinished.open("xb").close()  # whoever may read other new files may read this one
         self._unfinished = unfinished
-        if self.path.suffix.lower() == ".mp4":
-            how = {
-                "fps": self.fps,
-                "quality": 8,
-                "macro_block_size": 2,
-                "ffmpeg_log_level": "error",
-            }
-        else:
-            how = {"duration": 1000 / self.fps, "loop": 0}  # milliseconds; again and again
-        self._writer = _imageio().get_writer(str(unfinished), **how)
+        self._writer = _imageio().get_writer(
+            str(unfinished), fps=self.fps, quality=8, macro_block_size=2, ffmpeg_log_level="error"
+        )
+
+
+def _check_whole(film: Path) -> None:
+    """Raise OSError if ffmpeg, whose exit status is lost, has not come to the end of a film."""
+    try:
+        _module("imageio_ffmpeg").count_frames_and_secs(str(film))
+    except RuntimeError as error:
+        raise OSError("ffmpeg could not write all of it; is the disk full?") from error
 
 
 def _with_even_sides(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:

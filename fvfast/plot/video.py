@@ -9,8 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fvfast._shared.checks import check_finite, check_sorted_range
 from fvfast.files.video import VideoWriter
 from fvfast.plot.results import pictures_of
+
+SLOWEST, FASTEST = 0.01, 1000.0
+"""Pictures in a second that the formats of films can hold."""
 
 
 def save_video(
@@ -33,7 +37,7 @@ def save_video(
         (low, high) of what is drawn black and white. Default: the lowest and highest value of all
         pictures.
     fps
-        Pictures per second, above 0.
+        Pictures per second, from 0.01 to 1000.
 
     Returns
     -------
@@ -43,15 +47,18 @@ def save_video(
     Raises
     ------
     ValueError
-        There is no picture, one has another size or number of channels, ``fps`` is not above 0, or
+        There is no picture, one has another size or number of channels, ``fps`` is out of range, or
         the name ends in neither .mp4 nor .gif.
+    TypeError
+        ``fps`` is no number.
     ImportError
         The packages of ``fvfast[video]`` are not installed.
     OSError
         The file cannot be written.
     """
-    if not fps > 0:
-        raise ValueError(f"fps must be above 0, got {fps}.")
+    fps = check_finite(fps, "fps")
+    if not SLOWEST <= fps <= FASTEST:
+        raise ValueError(f"fps must be above 0, from {SLOWEST:g} to {FASTEST:g}, got {fps:g}.")
     images = getattr(images, "image", images)  # of several steps, where maco has kept them
     frames, _, _ = pictures_of(images, None, None)
     pictures = [torch.as_tensor(frame).detach().float().cpu() for frame in frames]
@@ -63,16 +70,17 @@ def save_video(
             or picture.shape[0] not in (1, 3)
             or picture.shape != pictures[0].shape
         ):
+            first = tuple(pictures[0].shape)
+            other = f", the first one {first}" if picture.shape != pictures[0].shape else ""
             raise ValueError(
-                f"save_video: a picture has shape {tuple(picture.shape)}, the first one "
-                f"{tuple(pictures[0].shape)}; expected pictures (C, H, W) of one size with 1 or 3 "
-                "channels."
+                f"save_video: a picture has shape {tuple(picture.shape)}{other}; expected several "
+                "pictures (C, H, W) of one size with 1 or 3 channels."
             )
     if values_range is None:
         low = min(picture.min().item() for picture in pictures)
         high = max(picture.max().item() for picture in pictures)
     else:
-        low, high = (float(end) for end in values_range)
+        low, high = check_sorted_range(values_range, "save_video")
     with VideoWriter(path, fps) as film:
         for picture in pictures:
             film.add(frame_of(picture, (low, high)))

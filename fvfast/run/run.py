@@ -64,7 +64,7 @@ class Run:
         forms: FormStore | None = None,
     ) -> None:
         if not isinstance(objective, Objective):
-            raise TypeError(f"objective must be an Objective, got {type(objective).__name__}.")
+            raise TypeError(f"objective must be an Objective, got {_type_name(objective)}.")
         check_callback(callback)
         self.guided_by = ""
         if settings.guide is not None:
@@ -277,6 +277,13 @@ class _Batch:
             dtype=engine.views_dtype, memory_format=engine.views_format,
         )  # fmt: skip
         return engine, images, views
+
+
+def _type_name(value: object) -> str:
+    """Return what a value is; the whole name of a type that is called as the expected one."""
+    kind = type(value)
+    same = kind.__name__ == Objective.__name__  # such as Lucent's
+    return f"{kind.__module__}.{kind.__name__}" if same else kind.__name__
 
 
 def _check_range(objective: Objective, settings: Settings) -> None:

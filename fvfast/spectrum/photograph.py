@@ -68,6 +68,11 @@ def read_photograph(
     check_photograph(source, function)
     low, high = values_range
     if isinstance(source, torch.Tensor) and source.dtype == torch.uint8 and source.ndim == 3:
+        if shape[0] in _MODES and source.shape[0] not in _SHOWN_CHANNELS:
+            raise ValueError(
+                f"{function}: the photograph is a tensor of shape {tuple(source.shape)}; expected "
+                "(C, H, W) with 1, 3 or 4 channels."
+            )
         source = source.detach().cpu().permute(1, 2, 0).numpy()
     if isinstance(source, np.ndarray) and source.dtype == np.uint8 and shape[0] in _MODES:
         source = _as_pil(source, function)
@@ -97,6 +102,9 @@ def read_photograph(
 _MODES = {1: "L", 3: "RGB"}
 """The modes of Pillow with as many channels as the images."""
 
+_SHOWN_CHANNELS = (1, 3, 4)
+"""Gray, colors, and colors with an alpha channel."""
+
 _Read = tuple[torch.Tensor, float, float]
 """An image (C, H, W), and the range of its values."""
 
@@ -114,7 +122,7 @@ def _of_tensor(source: torch.Tensor, values_range: tuple[float, float], function
 def _as_pil(array: NDArray[np.uint8], function: str) -> Image.Image:
     """Make an image of 8-bit values, gray, in colors or with an alpha channel."""
     if array.size == 0 or not (
-        array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))
+        array.ndim == 2 or (array.ndim == 3 and array.shape[2] in _SHOWN_CHANNELS)
     ):
         raise ValueError(
             f"{function}: the photograph is an array of shape {array.shape}; expected (H, W, C) "

@@ -87,6 +87,11 @@ def test_classes_directions_and_parts(tmp_path):
         (["--class", "macaw", "--units", "3"], 2, "--units and --directions need --layer"),
         (["--layer", "name:0", "--shard", "2/2"], 2, "is no part of the shards"),
         (["--layer", "name:0", "--units", "99"], 1, "has no channel 99: it has 24, from 0 to 23"),
+        (
+            ["--layer", "name:0", "--preset", "pyramid", "--spectrum", "own.npz"],
+            2,
+            "leave --spectrum out",
+        ),
         (["--layer", "nowhere"], 1, "nowhere"),
         (["--layer", "name:0", "--gpus-per-worker", "1"], 2, "--gpus-per-worker needs --ray"),
     ],

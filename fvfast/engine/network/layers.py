@@ -302,6 +302,12 @@ def _layer_module(
             (info for info in trace if info.index is not None), key=lambda info: info.index or 0
         )
         index = layer.__index__()
+        if not called:
+            raise ValueError(
+                f"layer index {index}: the model ({type(model).__name__}) calls no module that "
+                "could be watched, as is the case with TorchScript. Use the network that it was "
+                "made of, or Objective.from_callable(model, function)."
+            )
         if not -len(called) <= index < len(called):
             raise ValueError(
                 f"layer index {index} is out of range: the model calls {len(called)} leaf modules "

@@ -22,6 +22,9 @@ from fvfast.objectives.targets import find_channel_axis
 
 DEFAULT_WEIGHT = 5.0
 
+_LISTED = 5
+"""Most layers that are named one by one where a guide is shown."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Guide:
@@ -59,6 +62,10 @@ class Guide:
         if weight < 0:
             raise ValueError(f"weight must be at least 0, got {weight:g}.")
         object.__setattr__(self, "weight", weight)
+
+    def __repr__(self) -> str:
+        layers = ", ".join(self.layers) if len(self.layers) <= _LISTED else len(self.layers)
+        return f"Guide({self.origin or self.kind}, layers: {layers}, weight {self.weight:g})"
 
     @classmethod
     def from_images(

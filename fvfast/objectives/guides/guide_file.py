@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from fvfast.files.reading import open_regular
 from fvfast.files.writing import check_replaceable, replacing
 
 _DESCRIPTION = "fvfast_guide"
@@ -27,8 +28,11 @@ def read_guide(path: Path) -> tuple[dict[str, torch.Tensor], str]:
     ------
     ValueError
         The file is damaged, or none of a guide.
+    OSError
+        It cannot be opened.
     """
     package = _safetensors("safetensors")
+    open_regular(path).close()  # of a folder, safetensors says "No such device"
     try:
         with package.safe_open(path, framework="pt", device="cpu") as file:
             description = (file.metadata() or {}).get(_DESCRIPTION)
