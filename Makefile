@@ -65,7 +65,7 @@ test: $(VENV)/installed-dev
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -m 'not thorough' $(PARALLEL)
 
 test-thorough: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -m thorough
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -m thorough $(PARALLEL)
 
 test-all: test test-thorough
 
