@@ -3,18 +3,17 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
 
 from fvfast.accentuate import accentuate
 from fvfast.cli.arguments import check_finite_option
 from fvfast.cli.drawing import (
+    ScoreWatch,
     given_settings,
     network_settings,
     photograph_settings,
     render,
     report_file,
-    watch,
 )
 from fvfast.cli.installation import choose_device, describe_device
 from fvfast.cli.options import (
@@ -44,7 +43,6 @@ from fvfast.models import load_model
 from fvfast.objectives import Objective
 from fvfast.plot.png import check_writable
 from fvfast.run.accentuate_settings import AccentuateSettings
-from fvfast.run.loop import StepReport
 from fvfast.run.presets import AccentuatePresetName
 
 DEFAULT_PRESET: AccentuatePresetName = default_of(accentuate, "preset")
@@ -109,18 +107,12 @@ def accentuate_command(
         chosen = {"values_range": loaded.values_range, **chosen}
 
         def run(objective: Objective, on_step: OnStep) -> Pictures:
-            scores: list[torch.Tensor] = []
-
-            def watch_scores(report: StepReport) -> bool:
-                scores.append(report.scores)
-                return watch(stop, on_step, report)
-
+            scores = ScoreWatch(stop, on_step)
             made = context.obj.accentuate(
-                objective, progress=progress, callback=watch_scores, device=where, **chosen
+                objective, progress=progress, callback=scores, device=where, **chosen
             )
-            table = torch.stack(scores, 1) if scores else torch.empty(1, 0)
             # Opaque: a photograph is more than the parts that mattered.
-            return Pictures(made.image[None], None, objective.combination_names, table)
+            return Pictures(made.image[None], None, objective.combination_names, scores.table(1))
 
         render(
             Rendering(

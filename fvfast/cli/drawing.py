@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 import typer
 
 from fvfast.cli.output import say
@@ -79,6 +80,30 @@ def watch(stop: StopRequest, on_step: OnStep, report: StepReport) -> bool:
     if stop or report.step == report.nb_steps - 1:
         stop.finish()
     return bool(stop)
+
+
+class ScoreWatch:
+    """A callback that keeps the scores of all steps, for methods that do not return them.
+
+    Parameters
+    ----------
+    stop, on_step
+        See `watch`, which it calls after each step.
+    """
+
+    def __init__(self, stop: StopRequest, on_step: OnStep) -> None:
+        self._stop = stop
+        self._on_step = on_step
+        self._scores: list[torch.Tensor] = []
+
+    def __call__(self, report: StepReport) -> bool:
+        """Keep the scores of a step; return whether to stop."""
+        self._scores.append(report.scores)
+        return watch(self._stop, self._on_step, report)
+
+    def table(self, images: int) -> torch.Tensor:
+        """Return the scores of so many images: (N, steps)."""
+        return torch.stack(self._scores, 1) if self._scores else torch.empty(images, 0)
 
 
 def network_settings(loaded: LoadedModel) -> dict[str, str]:

@@ -3,16 +3,15 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
 
 from fvfast.cli.drawing import (
+    ScoreWatch,
     given_settings,
     network_settings,
     photograph_settings,
     render,
     report_file,
-    watch,
 )
 from fvfast.cli.installation import choose_device, describe_device
 from fvfast.cli.options import (
@@ -39,7 +38,6 @@ from fvfast.models import load_model
 from fvfast.objectives import Objective
 from fvfast.optimize import optimize
 from fvfast.plot.png import check_writable
-from fvfast.run.loop import StepReport
 from fvfast.run.optimize_settings import OptimizeSettings
 from fvfast.run.presets import OptimizePresetName
 
@@ -78,17 +76,11 @@ def optimize_command(
         chosen = {"values_range": loaded.values_range, **chosen}
 
         def run(objective: Objective, on_step: OnStep) -> Pictures:
-            scores: list[torch.Tensor] = []
-
-            def watch_scores(report: StepReport) -> bool:
-                scores.append(report.scores)
-                return watch(stop, on_step, report)
-
+            scores = ScoreWatch(stop, on_step)
             images, names = context.obj.optimize(
-                objective, progress=progress, callback=watch_scores, device=where, **chosen
+                objective, progress=progress, callback=scores, device=where, **chosen
             )
-            table = torch.stack(scores, 1) if scores else torch.empty(len(names), 0)
-            return Pictures(images[-1], None, names, table)
+            return Pictures(images[-1], None, names, scores.table(len(names)))
 
         render(
             Rendering(
