@@ -12,10 +12,11 @@ from selection import short_for, thorough
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fvfast.parametrizations.optimizers import keras_adam, keras_nadam
-from fvfast.run.loop import PATIENCE_WITHOUT_GRADIENT, Gradients, run_ascent
+from fvfast.run.loop import Gradients, run_ascent
 from fvfast.run.maco_settings import MacoSettings
 from fvfast.run.optimize_settings import OptimizeSettings
 from fvfast.run.progress import BarOfSteps
+from fvfast.run.step_record import PATIENCE_WITHOUT_GRADIENT
 
 NAMES = ["a", "b", "c"]
 SHAPE = (3, 8, 10)
@@ -58,7 +59,7 @@ class Ascents:
         self.before_step = before_step
         self.device = torch.device(device)
 
-    def run(self, lag, nb_steps=14, save_every=None):
+    def run(self, look_every, nb_steps=14, save_every=None):
         """Images, transparencies, scores, whether it was interrupted, and the warnings."""
         variables = self.settings.parametrize(SHAPE, progress=False)([3, 1, 4], self.device)
         has_transparency = self.settings.has_transparency
@@ -93,7 +94,7 @@ class Ascents:
             result = run_ascent(
                 variables, gradients, variables.render, names=NAMES, nb_steps=nb_steps,
                 bar=BarOfSteps(NAMES, nb_steps, progress=False), transparency=transparency,
-                save_every=save_every, lag=lag,
+                save_every=save_every, look_every=look_every,
             )  # fmt: skip
         return result, sorted(str(warning.message) for warning in caught)
 
@@ -140,11 +141,11 @@ METHODS = {
 @pytest.mark.parametrize("method", short_for(["maco", "optimize, NAdam"], METHODS))
 def test_a_later_look_changes_nothing(method, ending, save_every):
     ascents = Ascents(METHODS[method], ENDINGS[ending])
-    expected = ascents.run(0, save_every=save_every)
+    expected = ascents.run(1, save_every=save_every)
     assert len(expected[1]) == len({(step, how) for (step, _), how in ENDINGS[ending].items()})
     assert all(image.isfinite().all() for image in expected[0].images)
-    for lag in (1, 2, 50):
-        assert_same(ascents.run(lag, save_every=save_every), expected)
+    for look_every in (2, 3, 32):
+        assert_same(ascents.run(look_every, save_every=save_every), expected)
 
 
 def test_an_image_that_has_ended_keeps_its_last_good_state():
@@ -169,9 +170,9 @@ def test_an_image_that_has_ended_keeps_its_last_good_state():
 @pytest.mark.parametrize("ending", sorted(set(ENDINGS) - {"all in the first step"}))
 def test_an_interrupt_finds_the_same(ending, stop_before):
     ascents = Ascents(METHODS["maco"], ENDINGS[ending], stop_before=stop_before)
-    expected, said = ascents.run(0)
-    for lag in (1, 2, 50):
-        found, says = ascents.run(lag)
+    expected, said = ascents.run(1)
+    for look_every in (2, 3, 32):
+        found, says = ascents.run(look_every)
         if found.interrupted and not expected.interrupted:
             # All have ended before the user interrupts, but the host has not seen it yet.
             steps = expected.scores.shape[1]
@@ -189,12 +190,12 @@ def test_an_interrupt_when_no_image_has_taken_a_step():
 @pytest.mark.parametrize("nb_steps", [1, 9, 10, 11])
 def test_images_without_a_gradient_are_named(nb_steps):
     ascents = Ascents(METHODS["maco"], {(2, 0): "score"}, dead=[0, 2])
-    expected = ascents.run(0, nb_steps)
+    expected = ascents.run(1, nb_steps)
     last = min(nb_steps, PATIENCE_WITHOUT_GRADIENT)
     assert any(f"zero in each of the first {last} steps for" in text for text in expected[1])
     assert sum("c: the unit is dead" in text for text in expected[1]) == 1
-    for lag in (1, 2, 50):
-        assert_same(ascents.run(lag, nb_steps), expected)
+    for look_every in (2, 3, 32):
+        assert_same(ascents.run(look_every, nb_steps), expected)
 
 
 class CountsLooks(TorchDispatchMode):
@@ -211,14 +212,19 @@ class CountsLooks(TorchDispatchMode):
 
 @pytest.mark.parametrize("method", ["maco", "optimize, NAdam"])
 def test_a_step_reads_nothing_that_it_has_computed(method):
-    def looks_in_a_step(lag):
+    def looks_in_a_step(read=lambda: None):
         counts = []
         with CountsLooks() as counting:
-            settings = METHODS[method]
-            Ascents(settings, before_step=lambda: counts.append(counting.count)).run(lag, 30)
+
+            def before_step():
+                counts.append(counting.count)
+                read()
+
+            Ascents(METHODS[method], before_step=before_step).run(32, 30)
         (found,) = {after - before for before, after in itertools.pairwise(counts[15:])}
         return found
 
     # Checks of arguments read numbers, too, but of the CPU.
-    assert looks_in_a_step(100) == (0 if method == "maco" else 2)
-    assert looks_in_a_step(0) == looks_in_a_step(100) + 4
+    assert looks_in_a_step() == (0 if method == "maco" else 2)
+    computed = torch.ones(())
+    assert looks_in_a_step(lambda: computed.item()) == looks_in_a_step() + 1

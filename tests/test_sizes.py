@@ -1,5 +1,6 @@
 """Runs of any size: they take no more memory than they need, or are refused before the work."""
 
+import itertools
 import math
 import re
 
@@ -100,12 +101,16 @@ def test_scores_have_as_many_columns_as_the_longest_run(model):
 
 
 def test_a_table_of_scores_grows():
-    table, rows = ScoreTable(2), torch.rand(333, 2)
-    for count, row in enumerate(rows, 1):
-        table.append(row)
+    table, rows, recent = ScoreTable(2), torch.rand(333, 2), torch.empty(2, 64)
+    counts = itertools.chain(range(1, 150), range(150, 333, 61), [333])
+    known = 0
+    for count in counts:
+        for step in range(known, count):
+            recent[:, step % 64] = rows[step]
+        table.add(recent, count)
+        known = count
         assert len(table) == count
-        assert torch.equal(table.last(), row)
-    assert torch.equal(table.whole(), rows.T)
+        assert torch.equal(table.whole(), rows[:count].T)
     assert ScoreTable(3).whole().shape == (3, 0)
     assert joined_scores([], 5).shape == (0, 5)
 

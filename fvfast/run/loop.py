@@ -13,16 +13,12 @@ from fvfast._shared.messages import warn_user
 from fvfast.engine.borrowing.interrupts import let_interrupts_through, opened, user_insists
 from fvfast.engine.memory import available_memory, reused_memory
 from fvfast.parametrizations.base import Parametrization
-from fvfast.run.endings import Endings, Looks, are_finite
+from fvfast.run.endings import Endings, are_finite
 from fvfast.run.memory_checks import Available, free_bytes, gibibytes
+from fvfast.run.news import News
 from fvfast.run.progress import StepBar
 from fvfast.run.score_table import ScoreTable
-
-PATIENCE_WITHOUT_GRADIENT = 10
-"""Steps without any gradient after which the user is told."""
-
-LAG = 2
-"""Steps that a GPU is ahead of the host's looks: while it takes one, the host prepares another."""
+from fvfast.run.step_record import LOOK_EVERY, PATIENCE_WITHOUT_GRADIENT, Looks, Seen, StepRecord
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +127,7 @@ def run_ascent(
     callback: Callback | None = None,
     save_every: int | None = None,
     available: Available = available_memory,
-    lag: int | None = None,
+    look_every: int | None = None,
 ) -> Ascent:
     """Take up to ``nb_steps`` steps of gradient ascent.
 
@@ -153,9 +149,9 @@ def run_ascent(
         See `fvfast.maco`.
     available
         Says how many bytes are free for the images that are kept.
-    lag
-        How many steps later the host looks whether numbers are finite. Default: `LAG` on a GPU,
-        unless a callback has to know at once. The results are the same.
+    look_every
+        After how many steps the host looks whether numbers are finite. Default: `LOOK_EVERY` on a
+        GPU, unless a callback has to know at once; 1 elsewhere. The results are the same.
 
     Returns
     -------
@@ -172,18 +168,20 @@ def run_ascent(
     KeyboardInterrupt
         The user interrupts before the first step is taken, or twice within three seconds.
     """
-    if lag is None:
-        lag = LAG if callback is None and parametrization.state.is_cuda else 0
+    if look_every is None:
+        on_gpu = callback is None and parametrization.state.is_cuda
+        look_every = LOOK_EVERY if on_gpu else 1
     loop = _Loop(
-        parametrization, render, names, nb_steps, transparency, callback, save_every, available, lag
-    )
+        parametrization, render, names, nb_steps, transparency, callback, save_every, available,
+        look_every,
+    )  # fmt: skip
     try:
         with reused_memory():
             for step in range(nb_steps):
                 let_interrupts_through()
                 if not loop.take(step, gradients(step)):
                     break
-                bar.step(lambda: loop.scores.last().mean().item())
+                bar.step(loop.mean_score)
             let_interrupts_through()
     except KeyboardInterrupt:
         loop.catch_up()
@@ -213,7 +211,7 @@ class _Loop:
         callback: Callback | None,
         save_every: int | None,
         available: Available,
-        lag: int,
+        look_every: int,
     ) -> None:
         self.state = parametrization.state
         self.ascend = parametrization.ascend
@@ -224,26 +222,37 @@ class _Loop:
         self.save_every = save_every
         self.available = available
         self.result = Ascent()
+        self.record = StepRecord(len(names), self.state.device)
+        self.looks = Looks(self.record, look_every)
+        self.endings = Endings(
+            self.record, self.state, transparency, at_once=self.looks.are_at_once
+        )
+        self.news = News(names, nb_steps)
         self.scores = ScoreTable(len(names))
-        self.looks = Looks(lag)
-        self.endings = Endings(self.state, names, transparency, self.looks)
-        self.has_gradient = torch.zeros_like(self.endings.running)
+        self.steps = 0  # that the device has taken, or has been told to take
         self.saved_step = -1
+        self.are_news = False  # since then
 
     def take(self, step: int, gradients: Gradients) -> bool:
         """Update the images with one step's gradients; False ends the run."""
-        endings = self.endings
+        record, endings = self.record, self.endings
         endings.begin_step()
         # A sum is not finite if one of its terms is not.
         totals = gradients.scores + gradients.gradient.flatten(1).sum(1)
-        endings.check_scores(step, are_finite(totals))
-        if endings.ended_at is not None:
-            return self._goes_on()
+        record.check_scores(are_finite(totals))
+        if self.looks.are_at_once and not self._learn(self.looks.now(step)):
+            return False
         endings.keep()
-        self.scores.append(gradients.scores.where(endings.running, float("nan")))
-        self._watch_for_missing_gradient(step, gradients.gradient)
+        record.add_scores(gradients.scores)
+        if step < PATIENCE_WITHOUT_GRADIENT:
+            record.watch(gradients.gradient)
         self.ascend(endings.gradient_of_running(gradients.gradient))
-        endings.check_update(step, are_finite(self.state.detach().flatten(1).sum(1)))
+        record.check_update(are_finite(self.state.detach().flatten(1).sum(1)))
+        record.close_step()
+        self.steps = step + 1
+        seen = self.looks.after(self.steps)
+        goes_on = seen is None or self._learn(seen)
+        endings.put_back()  # momentum, too, moves images
         is_full = False
         if self.save_every and (step + 1) % self.save_every == 0:
             self.catch_up()  # saving waits for the device anyway
@@ -251,50 +260,39 @@ class _Loop:
                 return False  # no image has taken this step
             self._save(step)
             is_full = self._is_full(step)
-        self.looks.after(step)
-        goes_on = not self._call_back(step, gradients.scores)
-        return self._goes_on() and goes_on and not is_full
+        is_told_to_end = self._call_back(step, gradients.scores)
+        return goes_on and not is_told_to_end and not is_full
 
     def catch_up(self) -> None:
         """Look at what the last steps have given."""
-        self.looks.catch_up()
-        self._goes_on()
+        self._learn(self.looks.now(self.steps))
+
+    def mean_score(self) -> float:
+        """Return the mean score of the last step."""
+        recent = self.record.recent_scores
+        assert recent is not None
+        return recent[:, (self.steps - 1) % recent.shape[1]].mean().item()
 
     def finish(self) -> Ascent:
         """Add the final images, unless the last step has saved them."""
         self.catch_up()
-        is_saved = self.saved_step == len(self.scores) - 1 and not self.endings.are_news
+        is_saved = self.saved_step == len(self.scores) - 1 and not self.are_news
         if not is_saved or not self.result.images:
             self._save(len(self.scores) - 1)
         self.result.scores = self.scores.whole()
         return self.result
 
-    def _goes_on(self) -> bool:
-        """Whether an image still runs; otherwise forget the steps that none has taken."""
-        if self.endings.ended_at is None:
+    def _learn(self, seen: Seen) -> bool:
+        """Take over what the host has seen, and say it; return whether an image still runs."""
+        if self.news.tell(seen):
+            self.are_news = True
+            self.endings.some_have_ended()
+        if seen.recent_scores is not None:
+            self.scores.add(seen.recent_scores, seen.steps)
+        if seen.ended_at is None:
             return True
-        self.scores.drop_from(self.endings.ended_at)
+        self.scores.drop_from(seen.ended_at)
         return False
-
-    def _watch_for_missing_gradient(self, step: int, gradient: torch.Tensor) -> None:
-        if step >= PATIENCE_WITHOUT_GRADIENT:
-            return
-        self.has_gradient |= gradient.flatten(1).any(1)
-        if step == min(PATIENCE_WITHOUT_GRADIENT, self.nb_steps) - 1:
-            without = self.endings.running & ~self.has_gradient
-            self.looks.at(step, without, lambda without: self._say_without_gradient(step, without))
-
-    def _say_without_gradient(self, step: int, without: torch.Tensor) -> None:
-        if not bool(without.any()):
-            return
-        names = [self.names[index] for index in without.nonzero().flatten().tolist()]
-        warn_user(
-            f"the gradient was zero in each of the first {step + 1} steps for "
-            f"{', '.join(names)}: the unit is dead on these images, or values_range is not "
-            "the range that the model expects. (optimize(warmup_steps=...) can wake units "
-            "behind a ReLU.)",
-            RuntimeWarning,
-        )
 
     def _call_back(self, step: int, scores: torch.Tensor) -> bool:
         if self.callback is None:
@@ -323,7 +321,7 @@ class _Loop:
         return True
 
     def _save(self, step: int) -> None:
-        self.saved_step, self.endings.are_news = step, False
+        self.saved_step, self.are_news = step, False
         self.endings.put_back()
         self.result.images.append(self.render().cpu())
         transparency = self.endings.transparency

@@ -9,7 +9,7 @@ _FIRST_STEPS = 64
 
 
 class ScoreTable:
-    """Scores (N, steps taken).
+    """Scores (N, steps taken), on the CPU.
 
     Parameters
     ----------
@@ -22,16 +22,29 @@ class ScoreTable:
         self._steps = 0
         self._table = torch.empty(count, 0, device="cpu")
 
-    def append(self, scores: torch.Tensor) -> None:
-        """Add the scores (N,) of a step."""
-        capacity = self._table.shape[1]
-        if self._steps == capacity:
+    def add(self, recent: torch.Tensor, steps: int) -> None:
+        """Add scores until so many steps are there.
+
+        Parameters
+        ----------
+        recent
+            (N, R): those of step t in column t modulo R.
+        steps
+            At most R more than there are.
+        """
+        ring = recent.shape[1]
+        if steps > self._table.shape[1]:
             # Twice as many, so that each score is copied twice at most, on the average.
-            grown = scores.new_empty(self._count, max(_FIRST_STEPS, 2 * capacity))
-            grown[:, :capacity] = self._table
+            capacity = max(_FIRST_STEPS, steps, 2 * self._table.shape[1])
+            grown = recent.new_empty(self._count, capacity, device="cpu")
+            grown[:, : self._steps] = self._table[:, : self._steps]
             self._table = grown
-        self._table[:, self._steps] = scores
-        self._steps += 1
+        while self._steps < steps:
+            column = self._steps % ring
+            count = min(ring - column, steps - self._steps)
+            part = recent[:, column : column + count]
+            self._table[:, self._steps : self._steps + count] = part
+            self._steps += count
 
     def drop_from(self, step: int) -> None:
         """Forget the scores of a step and of those after it."""
@@ -41,13 +54,9 @@ class ScoreTable:
         """Count the steps."""
         return self._steps
 
-    def last(self) -> torch.Tensor:
-        """Return the scores (N,) of the last step."""
-        return self._table[:, self._steps - 1]
-
     def whole(self) -> torch.Tensor:
-        """Return all scores (N, steps), on the CPU."""
-        return self._table[:, : self._steps].cpu().contiguous()
+        """Return all scores (N, steps)."""
+        return self._table[:, : self._steps].contiguous()
 
 
 def joined_scores(tables: Sequence[torch.Tensor], steps: int) -> torch.Tensor:
