@@ -19,10 +19,13 @@ NOISE = {
     "identities": [0, 1],
     "step": 0,
     "counter": None,
+    "std_table": None,
+    "uniform_width_table": None,
+    "identity_table": None,
 }
 RATES = {
     "beta1": 0.9, "beta2": 0.999, "gradient_rate": 0.1, "momentum_rate": 0.1, "correction": 0.5,
-    "epsilon": 1e-7,
+    "epsilon": 1e-7, "rates": None, "counter": None,
 }  # fmt: skip
 
 
@@ -55,7 +58,8 @@ def draw_boxes():
     return {
         "box_size": 0.25, "nb_crops": 4, "shape": "normal", "spread": 0.05, "center_spread": 0.15,
         "smallest": 0.05, "largest": 1.0, "seed": 1, "identities": [0, 1], "step": 0,
-        "counter": None, "device": torch.get_default_device(),
+        "counter": None, "box_size_table": None, "identity_table": None,
+        "device": torch.get_default_device(),
     }  # fmt: skip
 
 
