@@ -147,7 +147,7 @@ def check_identities(
         reject(operation, name, f"({count},), one for each image", tuple(table.shape))
     check_device(operation, name, table, device)
     if identities:
-        reject(operation, "identities", "none beside a table of them", len(identities))
+        reject(operation, "identities, identity_table", "one of them", "both")
 
 
 def check_identity_values(operation: str, table: torch.Tensor | None) -> None:

@@ -168,22 +168,17 @@ def inject_noise(
         Tensor (N, ...) of float32, float64, bfloat16 or float16, with any strides. The first
         dimension counts the images.
     std
-        Standard deviation of the normal noise, in units of `images`: finite, >= 0.
+        Standard deviation of the normal noise, in units of `images`: finite, >= 0; or a table of
+        those of all steps: see the notes.
     seed
         Any integer; its lowest 64 bits count.
     identities
-        The identity of each image: N integers in [0, 2^32).
+        The identity of each image: N integers in [0, 2^32), or a tensor of them: see the notes.
     step
         The optimization step, in [0, 2^32): each draws anew. An int64 tensor of one element is read
         when the kernel runs, so that a captured CUDA graph draws anew in each replay.
     uniform_width
-        Width of the interval of the uniform noise: finite, >= 0; `std` if None.
-
-    With a `step` that is a tensor, `std` and `uniform_width` may be float64 tensors (rows,) on the
-    device of the images: the noise is that of row min(step, rows - 1), to the bit as if it were
-    given as a number. And `identities` may be an int64 tensor (N,) there. All are read when the
-    kernel runs. On a GPU what they hold is not checked: a scale that is not > 0 adds nothing, and
-    the lowest 32 bits of an identity count.
+        Width of the interval of the uniform noise: finite, >= 0, or a table; `std` if None.
 
     Returns
     -------
@@ -203,6 +198,12 @@ def inject_noise(
     -----
     Numbers come from Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
     SC 2011), normal ones through the Box-Muller transform, |normal| <= 5.77.
+
+    With a `step` that is a tensor, `std` and `uniform_width` may be float64 tensors (rows,) on the
+    device of the images: the noise is that of row min(step, rows - 1), to the bit as if it were
+    given as a number. And `identities` may be an int64 tensor (N,) there. All are read when the
+    kernel runs. On a GPU what they hold is not checked: a scale that is not > 0 adds nothing, and
+    the lowest 32 bits of an identity count.
     """
     require_tensor("inject_noise", "images", images)
     arguments = noise_arguments("inject_noise", std, uniform_width, seed, identities, step)

@@ -379,6 +379,14 @@ WRONG = [
 ]  # fmt: skip
 
 
+@pytest.mark.cpu_only
+def test_identities_are_numbers_or_a_tensor():
+    images, words = torch.zeros(2, 3), torch.tensor(IDENTITIES)
+    message = r"^inject_noise\(\): identities, identity_table: expected one of them, got both"
+    with pytest.raises(ValueError, match=message):
+        torch.ops.fvfast.inject_noise(images, 1.0, 1.0, 1, [1, 2], 0, None, None, None, words)
+
+
 def pattern(message):
     for letter in "()[^":
         message = message.replace(letter, "\\" + letter)
