@@ -30,13 +30,15 @@ inline const int64_t* counter_of(const std::string& function, const Buffer& coun
   return memory.reads_integers("counter", counter, 1);
 }
 
+constexpr int64_t kMaxRows = int64_t{1} << 32;  // a step is a word of 32 bits
+
 inline void check_table(const std::string& function, const char* argument, int64_t fewest,
                         int64_t rows, int64_t stride, const TargetArgument& target) {
   if (!target.has_value()) {
     reject(function, argument, "none on the CPU, where numbers are arguments", "a table");
   }
-  if (rows < fewest || rows > kMaxElements) {
-    reject(function, argument, std::to_string(fewest) + " to 2^48 rows", std::to_string(rows));
+  if (rows < fewest || rows > kMaxRows) {
+    reject(function, argument, std::to_string(fewest) + " to 2^32 rows", std::to_string(rows));
   }
   if (stride < 0) reject(function, argument, "a stride >= 0", std::to_string(stride));
 }

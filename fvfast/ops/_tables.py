@@ -71,7 +71,9 @@ def split_identities(
 
 def count_identities(identities: Sequence[int], table: torch.Tensor | None) -> int:
     """Return how many images there are identities of."""
-    return len(identities) if table is None else table.shape[0]
+    if table is None:
+        return len(identities)
+    return table.shape[0] if table.ndim else 0  # a scalar is refused later
 
 
 def check_table(
@@ -106,8 +108,8 @@ def check_table(
     check_layout(operation, argument, table)
     if table.shape[1:] != (() if columns is None else (columns,)) or table.ndim == 0:
         reject(operation, argument, f"a row for each step, {shape}", tuple(table.shape))
-    if table.shape[0] == 0:
-        reject(operation, argument, "at least one row", tuple(table.shape))
+    if not 0 < table.shape[0] <= WORD:
+        reject(operation, argument, "at least one row, and at most 2^32", tuple(table.shape))
     check_device(operation, argument, table, device)
     if counter is None:
         expected = "the step as a torch.int64 tensor beside a table, of which it says the row"

@@ -9,6 +9,8 @@ from recorded_calls import recording
 from selection import short_for
 
 from fvfast.ops import inject_noise, inject_noise_, phase_update_, random_crops
+from fvfast.ops._kernels import kernels_for
+from fvfast.ops._memory import buffer
 from fvfast.ops.boxes import draw_boxes
 from fvfast.ops.nadam import nadam_rates, nadam_table
 from fvfast.ops.phase_ascent import phase_ascent_, render_phase
@@ -265,6 +267,53 @@ def test_what_a_device_has_is_not_checked_but_harmless(backend):
     assert_same(noisy, expected)
 
 
+NOISE_OF_MODULE = {
+    "dtype": "float32", "sizes": [2, 3], "image_strides": [3, 1], "out_strides": [3, 1],
+    "identities": [], "std": 0.0, "uniform_width": 0.0, "seed": 0, "step": 0,
+    "uniform_width_table": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("argument", "change"),
+    [
+        ("std_table", {"counter": (0, 0)}),
+        ("std_table", {"std_table": lambda memory: (memory, 0, 1)}),
+        ("std_table", {"std_table": lambda memory: (memory, 2**32 + 1, 0)}),
+        ("std_table", {"std_table": lambda memory: (memory, 4, -1)}),
+        ("std_table", {"std_table": lambda memory: (memory, 4, 2)}),  # beyond its end
+        ("std_table", {"std_table": lambda memory: (memory, 4, 2**62)}),
+        ("std_table", {"std_table": ((0, 4), 4, 1)}),
+        ("std_table", {"std_table": lambda memory: ((memory[0] + 4, 3), 3, 1)}),
+        ("identity_table", {"identity_table": lambda memory: (memory, 3, 1)}),
+        ("identity_table", {"identity_table": lambda memory: (memory, 2, 4)}),
+        ("identities", {"identities": [1, 2]}),
+        ("identities", {"identity_table": None}),
+        ("counter", {"counter": lambda memory: (memory[0] + 1, 1)}),
+        ("counter", {"counter": lambda memory: (memory[0], 0)}),
+        ("images|out", {"out": lambda memory: memory, "images": lambda memory: memory}),
+    ],
+)
+def test_the_module_checks_tables_for_itself(backend, argument, change):
+    if not backend.startswith("emulated"):
+        pytest.skip("the modules of others take none, or cannot be given addresses")
+    images, out, table = torch.zeros(2, 3), torch.zeros(2, 3), torch.ones(4).double()
+    counter, words = torch.tensor(1), torch.tensor(IDENTITIES)
+    kernels = kernels_for(images.device)
+    given = {
+        **NOISE_OF_MODULE, "images": buffer(images), "out": buffer(out), "counter": buffer(counter),
+        "std_table": (buffer(table), 4, 1), "identity_table": (buffer(words), 2, 1),
+        "target": kernels.target,
+    }  # fmt: skip
+    kernels.module.inject_noise(**given)
+    assert out.abs().max() > 0
+    changed = {
+        name: value(buffer(table)) if callable(value) else value for name, value in change.items()
+    }
+    with pytest.raises(ValueError, match=rf"inject_noise\(\): ({argument}): expected .*, got"):
+        kernels.module.inject_noise(**{**given, **changed})
+
+
 def by_tables_and_by_numbers():
     """Results of the PyTorch reference, in pairs."""
     counter, words = torch.tensor(2), torch.tensor(IDENTITIES)
@@ -357,6 +406,8 @@ WRONG = [
     (TypeError, "std: expected .*got torch.float64 ()", {"std": torch.ones(()).double()}),
     (TypeError, "uniform_width: expected .*(3, 1)", {"uniform_width": torch.ones(3, 1).double()}),
     (ValueError, "std_table: expected at least one row", {"std": torch.ones(0).double()}),
+    (ValueError, "std_table: expected .* at most 2^32, got (1099511627776,)",
+     {"std": torch.ones(1).double().expand(2**40)}),
     (ValueError, "std_table: expected a tensor on cpu, got one on meta",
      {"std": torch.ones(3, device="meta").double()}),
     (ValueError, "std_table: expected the step as a torch.int64 tensor beside", {"step": 1}),
