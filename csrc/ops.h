@@ -27,6 +27,23 @@ enum class Purpose : uint32_t {
   kColorShift = 6,
 };
 
+// Numbers that differ from step to step, on the device, where a kernel reads them when it runs: a
+// captured graph has those of the step in each replay. Row *counter of the table counts, or the
+// last one for a larger counter, or the first for a negative one. CUDA only; null: there is no
+// table.
+struct StepTable {
+  const double* numbers;
+  int64_t rows;    // >= 1; needs a counter
+  int64_t stride;  // from row to row, in elements
+};
+
+// The identities of the images, on the device: the lowest 32 bits of each number. CUDA only; null:
+// they are not there.
+struct DeviceIdentities {
+  const int64_t* numbers;
+  int64_t stride;  // in elements
+};
+
 // boxes[n, k] = (y1, x1, y2, x2), a square in fractions of the image. Block k of image n's counter
 // has a word for the row of its center, one for the column, one for the side, and one that is not
 // used.
@@ -34,17 +51,19 @@ enum class Purpose : uint32_t {
 //   center = 0.5 + center_spread * normal
 //   side   = box_size + spread * deviation, clamped; normal, or uniform in [-1, 1)
 struct BoxParams {
-  float* boxes;                // (images, crops, 4), contiguous
-  int64_t images;              // >= 0
-  int64_t crops;               // of each image, 0 <= crops <= 2^32
-  const uint32_t* identities;  // the identity of each image, (images,)
-  bool normal;                 // whether the deviation of the side is normal, or uniform
-  float box_size;              // this and the four below are finite
+  float* boxes;                        // (images, crops, 4), contiguous
+  int64_t images;                      // >= 0
+  int64_t crops;                       // of each image, 0 <= crops <= 2^32
+  const uint32_t* identities;          // the identity of each image, (images,)
+  DeviceIdentities device_identities;  // in place of them
+  bool normal;                         // whether the deviation of the side is normal, or uniform
+  float box_size;                      // this and the four below are finite
   float spread, center_spread;
-  float smallest, largest;  // smallest <= largest
-  uint64_t seed;            // the Philox key
-  uint32_t step;            // the optimization step
-  const int64_t* counter;   // on the device, added to the step when the kernel runs; null: 0
+  float smallest, largest;   // smallest <= largest
+  uint64_t seed;             // the Philox key
+  uint32_t step;             // the optimization step
+  const int64_t* counter;    // on the device, added to the step when the kernel runs; null: 0
+  StepTable box_size_table;  // in place of box_size, of one column; any numbers
 };
 
 // out = images + std * normal + uniform_width * uniform, with uniform in [-0.5, 0.5).
@@ -60,11 +79,14 @@ struct NoiseParams {
   int64_t image_strides[kMaxDims];  // in elements
   int64_t out_strides[kMaxDims];    // in elements
   const uint32_t* identities;       // the identity of each image, (sizes[0],)
-  double std;                       // of the normal noise: finite, >= 0
-  double uniform_width;             // of the uniform noise: finite, >= 0
-  uint64_t seed;                    // the Philox key
-  uint32_t step;                    // the optimization step
-  const int64_t* counter;           // as in BoxParams
+  DeviceIdentities device_identities;  // in place of them
+  double std;                          // of the normal noise: finite, >= 0
+  double uniform_width;                // of the uniform noise: finite, >= 0
+  uint64_t seed;                       // the Philox key
+  uint32_t step;                       // the optimization step
+  const int64_t* counter;              // as in BoxParams
+  StepTable std_table;                 // in place of std and of uniform_width, of one column each:
+  StepTable uniform_width_table;       // any numbers; there is no noise of those that are not > 0
 };
 
 // out[n, k] = box k of image n, resampled bilinearly, plus the noise of NoiseParams, in which one
@@ -84,11 +106,14 @@ struct CropParams {
   int64_t image_strides[4];    // in elements
   int64_t out_strides[5];      // in elements
   const uint32_t* identities;  // from here on as in NoiseParams; no noise if both scales are 0
+  DeviceIdentities device_identities;
   double std;
   double uniform_width;
   uint64_t seed;
   uint32_t step;
   const int64_t* counter;
+  StepTable std_table;
+  StepTable uniform_width_table;
 };
 
 // The transpose of CropParams without noise: image_gradient[n] = sum over k of what the
@@ -252,11 +277,8 @@ struct PhaseUpdateParams {
   double gradient_rate, momentum_rate;  // negative ones descend
   double correction;                    // > 0
   double epsilon;                       // >= 0
-  // With a counter, on CUDA, gradient_rate, momentum_rate and correction are read from row *counter
-  // of this table instead.
-  const double* rates;     // (rate_rows, 3) on the device, or null
-  int64_t rate_rows;       // >= 1 where there are rates; a larger counter reads the last row
-  const int64_t* counter;  // on the device, or null
+  StepTable rates;         // in place of gradient_rate, momentum_rate and correction: three columns
+  const int64_t* counter;  // on the device; null where there are no rates
   // On CUDA: the call that left the gradient unfinished, of which only scratch, dtype, statistics,
   // sizes and epsilon are used. Null: the gradient is complete.
   const PhaseImageGradientParams* unfinished;

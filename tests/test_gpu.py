@@ -30,6 +30,7 @@ from fvfast.models import LoadedModel
 from fvfast.ops import inject_noise, random_crops
 from fvfast.ops._kernels import native_status, runs_on
 from fvfast.ops.boxes import draw_boxes
+from fvfast.ops.nadam import nadam_table
 from fvfast.ops.phase_ascent import phase_ascent_, render_phase
 from fvfast.ops.phase_update import fake_sums
 from fvfast.run.maco_settings import MacoSettings
@@ -55,17 +56,20 @@ RANGE = (-1.0, 2.0)
 CROPS, CROP = 5, 20
 INPUT = (3, 20, 20)  # of the fixture network
 LONG = 2**30  # cycles: about half a second
+# Of each step.
+BOX_SIZES, STDS, WIDTHS = [0.4, 0.3, 0.7, 0.1], [0.1, 0.3, 0.0, 0.7], [0.3, 0.0, 0.1, 0.2]
+LEARNING_RATES = [0.5, 1.0, 0.1, 0.7]
 SIZES = [(48, 40), (97, 30)]  # with the transforms in the kernels, and in torch.fft
 
 
 class Step:
     """One step around a network, in memory that stays where it is.
 
-    The box size, the scales of the noise and NAdam's rates are numbers of the host, which a graph
-    keeps as they were when it was captured. So they are the same in every step here.
+    The box size, the scales of the noise, NAdam's rates and the identities are read by the kernels,
+    so that a captured graph has those of each step; or the host knows them.
     """
 
-    def __init__(self, device, size=SIZES[0]):
+    def __init__(self, device, size=SIZES[0], *, tables=True):
         generator = torch.Generator().manual_seed(0)
         half = (3, size[0], size[1] // 2 + 1)
 
@@ -76,6 +80,10 @@ class Step:
         self.width = size[1]
         self.magnitude = normal(*half).abs() + 0.1
         self.counter = torch.zeros((), dtype=torch.int64, device=device)
+        self.tables = tables
+        self.rates = nadam_table(len(LEARNING_RATES), lr=LEARNING_RATES).to(device)
+        self.numbers = torch.tensor([BOX_SIZES, STDS, WIDTHS], dtype=torch.float64).to(device)
+        self.words = torch.tensor(IDENTITIES, device=device)
         self.transparency = torch.zeros(2, 3, *size, device=device)
         self.phase = normal(2, *half)
         self.exp_avg = torch.zeros_like(self.phase)
@@ -106,14 +114,21 @@ class Step:
     def __call__(self):
         rendered = render_phase(self.magnitude, self.phase, RANGE, self.width, phase_sums=self.sums)
         image = rendered.image.requires_grad_()
-        key = {"seed": SEED, "step": self.counter}
-        self.boxes = draw_boxes(0.4, CROPS, identities=IDENTITIES, device=self.device, **key)
+        side, std, uniform_width = self.numbers
+        key = {"seed": SEED, "step": self.counter, "identities": self.words}
+        nadam = {"step": self.counter, "rates": self.rates}
+        if not self.tables:
+            step = self.counter.item()
+            side, std, uniform_width = self.numbers[:, step].tolist()
+            key = {"seed": SEED, "step": step, "identities": IDENTITIES}
+            nadam = {"step": step + 1, "lr": LEARNING_RATES[step]}
+        self.boxes = draw_boxes(side, CROPS, device=self.device, **key)
         self.crops = random_crops(
             image,
             self.boxes,
             CROP,
-            std=0.1,
-            identities=IDENTITIES,
+            std=std,
+            uniform_width=uniform_width,
             transparency=self.transparency,
             **key,
         )
@@ -121,7 +136,7 @@ class Step:
         (gradient,) = torch.autograd.grad(score, image)
         sums = phase_ascent_(
             gradient, rendered, self.magnitude, self.phase, self.exp_avg, self.exp_avg_sq, RANGE,
-            step=5, lr=0.5,
+            **nadam,
         )  # fmt: skip
         self.sums.copy_(sums)
         self.counter += 1
@@ -140,7 +155,7 @@ def device():
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_captured_step_draws_anew_in_each_replay(device, size):
-    eager, captured = Step(device, size), Step(device, size)
+    eager, captured = Step(device, size, tables=False), Step(device, size)
     beginning = captured.copy()
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
@@ -161,7 +176,8 @@ def test_a_captured_step_draws_anew_in_each_replay(device, size):
         assert_same_bits(captured.copy(), eager.copy())
         assert torch.equal(captured.boxes, eager.boxes)
         assert torch.equal(captured.crops, eager.crops)
-        expected = draw_boxes(0.4, CROPS, seed=SEED, identities=IDENTITIES, step=number)
+        side = BOX_SIZES[number]
+        expected = draw_boxes(side, CROPS, seed=SEED, identities=IDENTITIES, step=number)
         assert torch.equal(captured.boxes.cpu(), expected)
         seen.append(captured.boxes.clone())
     assert captured.counter.item() == 4
@@ -200,7 +216,8 @@ def test_the_operations_do_not_wait_for_the_device(device, size):
 
     def run():
         step()
-        inject_noise(step.transparency, 0.1, seed=SEED, identities=IDENTITIES, step=step.counter)
+        key = {"seed": SEED, "identities": step.words, "step": step.counter}
+        inject_noise(step.transparency, step.numbers[1], **key)
 
     for _ in range(3):
         run()

@@ -8,8 +8,8 @@ import torch
 from benchmarks.gpu.work import RANGE, SEED, Work
 from fvfast.ops import random_crops
 from fvfast.ops.boxes import draw_boxes, draw_boxes_reference
+from fvfast.ops.nadam import nadam_rates
 from fvfast.ops.phase_ascent import phase_ascent_, render_phase
-from fvfast.ops.phase_update import nadam_rates
 from fvfast.ops.reference.crop import random_crops_reference
 from fvfast.ops.reference.phase import phase_to_image_reference, phase_update_reference_
 
@@ -58,8 +58,7 @@ def reference_step(work: Work, transform: Callable[[Any], Any] = lambda function
         Applied to each of the three functions of the step, for example ``torch.compile``.
     """
     sizes = work.sizes
-    rates = nadam_rates(**NADAM)._asdict()
-    betas = (rates.pop("beta1"), rates.pop("beta2"))
+    numbers = nadam_rates(**NADAM).numbers()
 
     @transform
     def synthesize(phase: torch.Tensor) -> torch.Tensor:
@@ -81,9 +80,7 @@ def reference_step(work: Work, transform: Callable[[Any], Any] = lambda function
     @transform
     def update(slope: torch.Tensor, gradient: torch.Tensor) -> None:
         work.transparency.add_(gradient.abs())
-        phase_update_reference_(
-            work.phase, slope, work.exp_avg, work.exp_avg_sq, betas=betas, **rates
-        )
+        phase_update_reference_(work.phase, slope, work.exp_avg, work.exp_avg_sq, **numbers)
 
     def step() -> None:
         variable = work.phase.detach().requires_grad_()

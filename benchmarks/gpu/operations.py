@@ -12,8 +12,8 @@ from benchmarks.gpu.work import RANGE, SEED, Work
 from benchmarks.step_parts import Part
 from fvfast.ops import inject_noise, phase_update_, random_crops
 from fvfast.ops.boxes import draw_boxes
+from fvfast.ops.nadam import Rates
 from fvfast.ops.phase_ascent import phase_ascent_, render_phase
-from fvfast.ops.phase_update import Rates
 
 # Rates with which the phase does not change, however often a step is measured.
 STILL = Rates(0.9, 0.999, 0.0, 0.0, 1.0, 1e-7)

@@ -8,6 +8,7 @@
 #include "bindings/bind.h"
 #include "bindings/checks.h"
 #include "bindings/memory.h"
+#include "bindings/tables.h"
 #include "bindings/target.h"
 #include "ops.h"
 
@@ -33,10 +34,11 @@ bool is_normal(const std::string& function, const std::string& shape) {
 void draw_boxes(const Buffer& boxes, int64_t crops, double box_size, const std::string& shape,
                 double spread, double center_spread, double smallest, double largest,
                 const std::vector<int64_t>& identities, uint64_t seed, int64_t step,
-                const Buffer& counter, const TargetArgument& target) {
+                const Buffer& counter, const TableArgument& box_size_table,
+                const TableArgument& identity_table, const TargetArgument& target) {
   const std::string name = "draw_boxes";
   BoxParams params{};
-  params.images = static_cast<int64_t>(identities.size());
+  params.images = image_count(identities, identity_table);
   params.crops = crops;
   // The number of a box is a 32-bit word of the counter.
   if (crops < 0 || crops > int64_t{1} << 32) {
@@ -54,15 +56,18 @@ void draw_boxes(const Buffer& boxes, int64_t crops, double box_size, const std::
     reject(name, "largest", "a number >= smallest, " + std::to_string(smallest),
            std::to_string(largest));
   }
-  const std::vector<uint32_t> words = identities_of(name, identities, params.images);
-  params.identities = words.data();
   params.seed = seed;
   params.step = word_of(name, "step", step);
-  params.counter = counter_of(name, counter, target);
-  if (empty) return;
   Memory memory(name);
+  const std::vector<uint32_t> words =
+      take_identities(name, identities, identity_table, params.images, target, memory, params);
+  params.counter = counter_of(name, counter, target, memory);
+  params.box_size_table =
+      table_of(name, "box_size_table", box_size_table, 1, params.counter, target, memory);
+  if (empty) return;
   params.boxes = static_cast<float*>(
       memory.writes("boxes", boxes, DType::kFloat32, 4 * params.images * crops));
+  memory.require_apart();
   run_on(target, params, &cpu::draw_boxes, FVFAST_CUDA_LAUNCHER(draw_boxes));
 }
 
@@ -72,7 +77,8 @@ void bind_boxes(py::module_& module) {
   module.def("draw_boxes", &draw_boxes, py::kw_only(), py::arg("boxes"), py::arg("crops"),
              py::arg("box_size"), py::arg("shape"), py::arg("spread"), py::arg("center_spread"),
              py::arg("smallest"), py::arg("largest"), py::arg("identities"), py::arg("seed"),
-             py::arg("step"), py::arg("counter"), py::arg("target"),
+             py::arg("step"), py::arg("counter"), py::arg("box_size_table"),
+             py::arg("identity_table"), py::arg("target"),
              "Random boxes, float32 (images, crops, 4) as y1, x1, y2, x2, one image per identity.");
 }
 

@@ -9,6 +9,7 @@
 #include "bindings/bind.h"
 #include "bindings/checks.h"
 #include "bindings/memory.h"
+#include "bindings/tables.h"
 #include "bindings/target.h"
 #include "common/bilinear.h"
 #include "ops.h"
@@ -94,7 +95,8 @@ void crop_resize(const Buffer& images, const Buffer& boxes, const Buffer& out,
                  const std::string& out_dtype, const Sizes& sizes, const Strides& image_strides,
                  const Strides& out_strides, const std::vector<int64_t>& identities, double std,
                  double uniform_width, uint64_t seed, int64_t step, const Buffer& counter,
-                 const TargetArgument& target) {
+                 const TableArgument& std_table, const TableArgument& uniform_width_table,
+                 const TableArgument& identity_table, const TargetArgument& target) {
   const std::string name = "crop_resize";
   CropParams params{};
   params.image_dtype = real_of(name, "image_dtype", image_dtype);
@@ -105,11 +107,14 @@ void crop_resize(const Buffer& images, const Buffer& boxes, const Buffer& out,
   copy_strides(name, "out_strides", out_strides, 5, params.out_strides);
   params.std = scale_of(name, "std", std);
   params.uniform_width = scale_of(name, "uniform_width", uniform_width);
-  const std::vector<uint32_t> words = identities_of(name, identities, params.batch);
-  params.identities = words.data();
+  Memory memory(name);
+  const std::vector<uint32_t> words =
+      take_identities(name, identities, identity_table, params.batch, target, memory, params);
   params.seed = seed;
   params.step = word_of(name, "step", step);
-  params.counter = counter_of(name, counter, target);
+  params.counter = counter_of(name, counter, target, memory);
+  const bool tables =
+      take_noise_tables(name, std_table, uniform_width_table, target, memory, params);
   if (nothing) return;
 
   const std::vector<int64_t> image_sizes = {params.batch, params.channels, params.image_height,
@@ -118,11 +123,10 @@ void crop_resize(const Buffer& images, const Buffer& boxes, const Buffer& out,
                                           params.height, params.width};
   // The number of an element divided by four is a 32-bit word of the counter.
   if (params.crops * params.channels * params.height * params.width > int64_t{1} << 34 &&
-      (std > 0 || uniform_width > 0)) {
+      (std > 0 || uniform_width > 0 || tables)) {
     reject(name, "sizes", "at most 2^34 elements per image, for noise", "more");
   }
   check_row_stride(name, "image_strides", params.image_width, params.image_strides[3]);
-  Memory memory(name);
   take_boxes(boxes, memory, params);
   if (!target.has_value()) check_boxes(name, params);
   params.images = memory.reads("images", images, params.image_dtype, image_sizes, image_strides);
@@ -185,7 +189,8 @@ void bind_crop(py::module_& module) {
              py::arg("out"), py::arg("image_dtype"), py::arg("box_dtype"), py::arg("out_dtype"),
              py::arg("sizes"), py::arg("image_strides"), py::arg("out_strides"),
              py::arg("identities"), py::arg("std"), py::arg("uniform_width"), py::arg("seed"),
-             py::arg("step"), py::arg("counter"), py::arg("target"),
+             py::arg("step"), py::arg("counter"), py::arg("std_table"),
+             py::arg("uniform_width_table"), py::arg("identity_table"), py::arg("target"),
              "Crops of images, with noise. Sizes are "
              "(batch, crops, channels, image_height, image_width, height, width).");
   module.def("crop_gradient_scratch", &crop_gradient_scratch, py::kw_only(), py::arg("image_dtype"),

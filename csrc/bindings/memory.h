@@ -56,6 +56,13 @@ class Memory {
     return reinterpret_cast<const void*>(buffer.first);
   }
 
+  // Contiguous integers of 64 bits, or with a stride.
+  const int64_t* reads_integers(const char* argument, const Buffer& buffer, int64_t count,
+                                int64_t stride = 1) {
+    static_assert(sizeof(int64_t) == sizeof(double), "only the size of a type counts here");
+    return static_cast<const int64_t*>(reads(argument, buffer, DType::kFloat64, {count}, {stride}));
+  }
+
   // No two elements may share memory.
   void* writes(const char* argument, const Buffer& buffer, DType dtype,
                const std::vector<int64_t>& sizes, const std::vector<int64_t>& strides) {

@@ -8,6 +8,7 @@
 #include "bindings/bind.h"
 #include "bindings/checks.h"
 #include "bindings/memory.h"
+#include "bindings/tables.h"
 #include "bindings/target.h"
 #include "ops.h"
 
@@ -18,7 +19,9 @@ void inject_noise(const Buffer& images, const Buffer& out, const std::string& dt
                   const std::vector<int64_t>& sizes, const std::vector<int64_t>& image_strides,
                   const std::vector<int64_t>& out_strides, const std::vector<int64_t>& identities,
                   double std, double uniform_width, uint64_t seed, int64_t step,
-                  const Buffer& counter, const TargetArgument& target) {
+                  const Buffer& counter, const TableArgument& std_table,
+                  const TableArgument& uniform_width_table, const TableArgument& identity_table,
+                  const TargetArgument& target) {
   const std::string name = "inject_noise";
   if (sizes.empty() || sizes.size() > kMaxDims) {
     reject(name, "sizes", "1 to " + std::to_string(kMaxDims) + " dimensions",
@@ -37,15 +40,16 @@ void inject_noise(const Buffer& images, const Buffer& out, const std::string& dt
   if (elements > int64_t{1} << 34) reject(name, "sizes", "at most 2^34 elements per image", "more");
   copy_strides(name, "image_strides", image_strides, sizes.size(), params.image_strides);
   copy_strides(name, "out_strides", out_strides, sizes.size(), params.out_strides);
-  const std::vector<uint32_t> identity_words = identities_of(name, identities, sizes[0]);
-  params.identities = identity_words.data();
+  Memory memory(name);
+  const std::vector<uint32_t> words =
+      take_identities(name, identities, identity_table, sizes[0], target, memory, params);
   params.std = scale_of(name, "std", std);
   params.uniform_width = scale_of(name, "uniform_width", uniform_width);
   params.seed = seed;
   params.step = word_of(name, "step", step);
-  params.counter = counter_of(name, counter, target);
+  params.counter = counter_of(name, counter, target, memory);
+  take_noise_tables(name, std_table, uniform_width_table, target, memory, params);
   if (empty) return;
-  Memory memory(name);
   params.out = memory.writes("out", out, params.dtype, sizes, out_strides);
   const bool in_place = images == out && image_strides == out_strides;
   params.images =
@@ -60,7 +64,8 @@ void bind_noise(py::module_& module) {
   module.def("inject_noise", &inject_noise, py::kw_only(), py::arg("images"), py::arg("out"),
              py::arg("dtype"), py::arg("sizes"), py::arg("image_strides"), py::arg("out_strides"),
              py::arg("identities"), py::arg("std"), py::arg("uniform_width"), py::arg("seed"),
-             py::arg("step"), py::arg("counter"), py::arg("target"),
+             py::arg("step"), py::arg("counter"), py::arg("std_table"),
+             py::arg("uniform_width_table"), py::arg("identity_table"), py::arg("target"),
              "out = images + std * normal + uniform_width * uniform; strides count elements.");
 }
 

@@ -13,6 +13,7 @@
 #include "bindings/checks.h"
 #include "bindings/memory.h"
 #include "bindings/phase_checks.h"
+#include "bindings/tables.h"
 #include "bindings/target.h"
 #include "ops.h"
 
@@ -140,8 +141,9 @@ void phase_update(const Buffer& phase, const Buffer& gradient, const Buffer& exp
                   const Buffer& exp_avg_sq, const Buffer& sums, const Buffer& scratch,
                   const std::string& dtype, const std::vector<int64_t>& sizes,
                   const std::array<double, 2>& betas, double gradient_rate, double momentum_rate,
-                  double correction, double epsilon, const Buffer& rates, const Buffer& counter,
-                  const UnfinishedArgument& unfinished, const TargetArgument& target) {
+                  double correction, double epsilon, const TableArgument& rates,
+                  const Buffer& counter, const UnfinishedArgument& unfinished,
+                  const TargetArgument& target) {
   const std::string name = "phase_update";
   PhaseUpdateParams params{};
   params.dtype = real_of(name, "dtype", dtype);
@@ -175,12 +177,8 @@ void phase_update(const Buffer& phase, const Buffer& gradient, const Buffer& exp
   params.sums =
       static_cast<double*>(memory.writes("sums", sums, DType::kFloat64, 2 * parts * params.images));
   if (!target.has_value()) params.scratch = write_scratch(memory, scratch, params.images);
-  params.counter = counter_of(name, counter, target);
-  if (params.counter != nullptr) {
-    params.rate_rows = std::max<int64_t>(rates.second / 3, 1);
-    params.rates = static_cast<const double*>(
-        memory.reads("rates", rates, DType::kFloat64, 3 * params.rate_rows));
-  }
+  params.counter = counter_of(name, counter, target, memory);
+  params.rates = table_of(name, "rates", rates, 3, params.counter, target, memory);
   PhaseImageGradientParams gradient_params{};
   if (unfinished.has_value()) {
     gradient_params = unfinished_of(name, *unfinished, params, target, memory);

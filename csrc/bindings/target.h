@@ -29,20 +29,6 @@ inline cuda::Target target_of(const std::pair<int, uintptr_t>& target) {
   return {target.first, reinterpret_cast<void*>(target.second)};
 }
 
-// The address of a counter, which only a kernel can read.
-inline const int64_t* counter_of(const std::string& function, const Buffer& counter,
-                                 const TargetArgument& target) {
-  if (counter.first == 0) return nullptr;
-  if (!target.has_value()) {
-    reject(function, "counter", "no counter on the CPU, where the step is a number", "an address");
-  }
-  if (counter.second < 1 || counter.first % sizeof(int64_t) != 0) {
-    reject(function, "counter", "an aligned address of one element",
-           std::to_string(counter.second) + " elements");
-  }
-  return reinterpret_cast<const int64_t*>(counter.first);
-}
-
 template <typename Params>
 using CudaLauncher = void (*)(const Params&, const cuda::Target&);
 

@@ -1,4 +1,4 @@
-// One random box: see BoxParams.
+// One random box: see BoxParams, whose box_size may lie on the device and is therefore given here.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +10,8 @@
 
 namespace fvfast {
 
-FVFAST_HOST_DEVICE void draw_box(const BoxParams& params, uint32_t identity, uint32_t step,
-                                 int64_t crop, float box[4]) {
+FVFAST_HOST_DEVICE void draw_box(const BoxParams& params, float box_size, uint32_t identity,
+                                 uint32_t step, int64_t crop, float box[4]) {
   uint32_t words[4] = {static_cast<uint32_t>(crop), step, identity,
                        static_cast<uint32_t>(Purpose::kBox)};
   philox4x32(words, static_cast<uint32_t>(params.seed), static_cast<uint32_t>(params.seed >> 32));
@@ -25,7 +25,7 @@ FVFAST_HOST_DEVICE void draw_box(const BoxParams& params, uint32_t identity, uin
   }
   const float center_y = 0.5f + params.center_spread * row;
   const float center_x = 0.5f + params.center_spread * column;
-  float side = params.box_size + params.spread * deviation;
+  float side = box_size + params.spread * deviation;
   side = side < params.smallest ? params.smallest : side;
   side = side > params.largest ? params.largest : side;
   box[0] = center_y - side / 2;

@@ -11,7 +11,7 @@ void draw_boxes(const BoxParams& params) {
   float* box = params.boxes;
   for (int64_t n = 0; n < params.images; ++n) {
     for (int64_t k = 0; k < params.crops; ++k, box += 4) {
-      draw_box(params, params.identities[n], params.step, k, box);
+      draw_box(params, params.box_size, params.identities[n], params.step, k, box);
     }
   }
 }

@@ -18,7 +18,9 @@ __global__ void __launch_bounds__(kBoxThreads)
   if (crop >= params.crops) return;
   const uint32_t step = current_step(params.step, params.counter);
   float box[4];
-  draw_box(params, identities.words[blockIdx.y], step, crop, box);
+  const auto box_size =
+      static_cast<float>(current_number(params.box_size, params.box_size_table, params.counter));
+  draw_box(params, box_size, identities.of(blockIdx.y), step, crop, box);
   float* out = params.boxes + 4 * (int64_t{blockIdx.y} * params.crops + crop);
   if (reinterpret_cast<uintptr_t>(out) % sizeof(float4) == 0) {
     *reinterpret_cast<float4*>(out) = make_float4(box[0], box[1], box[2], box[3]);
@@ -36,7 +38,7 @@ void draw_boxes(const BoxParams& params, const Target& target) {
     BoxParams part = params;
     part.boxes += 4 * first * params.crops;
     boxes_kernel<<<dim3(blocks, static_cast<unsigned>(count)), kBoxThreads, 0, stream_of(target)>>>(
-        part, identities_from(params.identities, first, count));
+        part, identities_from(params, first, count));
     check_launch("draw_boxes");
   }
 }

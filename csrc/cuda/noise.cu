@@ -57,9 +57,10 @@ __global__ void __launch_bounds__(kNoiseThreads)
   const int64_t group = int64_t{blockIdx.x} * kNoiseThreads + threadIdx.x;
   const int64_t first = 4 * group;
   if (first >= dims.elements) return;
-  const NoiseSource<Real> source(params.std, params.uniform_width, params.seed,
-                                 current_step(params.step, params.counter),
-                                 identities.words[blockIdx.y]);
+  const NoiseSource<Real> source(
+      current_number(params.std, params.std_table, params.counter),
+      current_number(params.uniform_width, params.uniform_width_table, params.counter), params.seed,
+      current_step(params.step, params.counter), identities.of(blockIdx.y));
   Real noise[4];
   source.group(static_cast<uint32_t>(group), noise);
   const Storage* images =
@@ -109,7 +110,7 @@ void launch_noise(const NoiseParams& params, const Target& target) {
     part.out = static_cast<Storage*>(params.out) + first * params.out_strides[0];
     noise_kernel<Element>
         <<<dim3(blocks, static_cast<unsigned>(count)), kNoiseThreads, 0, stream_of(target)>>>(
-            part, dims, identities_from(params.identities, first, count));
+            part, dims, identities_from(params, first, count));
     check_launch("inject_noise");
   }
 }

@@ -126,14 +126,24 @@ def check_step(
     """Raise ValueError unless a step is a 32-bit word, and its counter a number on the device."""
     if not 0 <= step < WORD:
         reject(operation, "step", "an integer in [0, 2^32)", step)
+    check_counter(operation, counter, device)
+
+
+def check_counter(operation: str, counter: torch.Tensor | None, device: torch.device) -> None:
+    """Raise ValueError unless a counter, if any, is a number on the device."""
     if counter is None:
         return
     if counter.dtype != torch.int64 or counter.numel() != 1:
         got = f"{counter.dtype} {tuple(counter.shape)}"
         reject(operation, "counter", "a torch.int64 tensor of one element", got)
     check_layout(operation, "counter", counter)
-    if counter.device.type != device.type or device.index not in (None, counter.device.index):
-        reject(operation, "counter", f"a tensor on {device}", f"one on {counter.device}")
+    check_device(operation, "counter", counter, device)
+
+
+def check_device(operation: str, argument: str, tensor: torch.Tensor, device: torch.device) -> None:
+    """Raise ValueError unless a tensor lies on a device, of which the index may be left open."""
+    if tensor.device.type != device.type or device.index not in (None, tensor.device.index):
+        reject(operation, argument, f"a tensor on {device}", f"one on {tensor.device}")
 
 
 def check_sum(operation: str, step: int, counter: torch.Tensor | None) -> None:

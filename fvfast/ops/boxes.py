@@ -4,7 +4,6 @@ An operation has four parts, here from the inside out: the reference, the kernel
 the fake kernel, and the public function, which checks its arguments. There is no gradient.
 """
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,99 +17,32 @@ from fvfast.ops._checks import (
     check_scale,
     check_step,
     check_sum,
-    check_words,
     reject,
 )
 from fvfast.ops._kernels import kernels_for
 from fvfast.ops._memory import buffer, check_memory
 from fvfast.ops._register import register
-from fvfast.ops.philox import (
-    Purpose,
-    known_step,
-    random_words,
-    signed,
-    split_step,
-    to_normal,
-    to_uniform,
-    whole_step,
+from fvfast.ops._tables import (
+    check_identities,
+    check_identity_values,
+    check_table,
+    count_identities,
+    current_number,
+    known_number,
+    split_identities,
+    split_number,
+    table_argument,
 )
+from fvfast.ops.philox import known_step, signed, split_step, whole_step
+from fvfast.ops.reference.boxes import BoxDistribution, draw_boxes_reference
 
-
-@dataclasses.dataclass(frozen=True)
-class BoxDistribution:
-    """How boxes scatter around a step's box size. All numbers are fractions of the image.
-
-    Attributes
-    ----------
-    shape
-        "normal": side ~ N(box size, spread); "uniform": side ~ U(box size - spread, box size +
-        spread).
-    spread
-        Standard deviation, or half width, of the side.
-    center_spread
-        Standard deviation of the center around the middle of the image.
-    smallest, largest
-        Sides are clamped to this range.
-    """
-
-    shape: str = "normal"
-    spread: float = 0.05
-    center_spread: float = 0.15
-    smallest: float = 0.05
-    largest: float = 1.0
-
-
-def draw_boxes_reference(
-    box_size: float,
-    nb_crops: int,
-    *,
-    seed: int,
-    identities: Sequence[int],
-    step: int | torch.Tensor,
-    distribution: BoxDistribution | None = None,
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype = torch.float32,
-) -> torch.Tensor:
-    """Draw boxes in plain PyTorch: see `draw_boxes`.
-
-    Parameters
-    ----------
-    box_size, nb_crops, seed, identities, step, distribution, device
-        See `draw_boxes`.
-    dtype
-        float32 or float64, of the arithmetic and of the boxes.
-
-    Returns
-    -------
-    boxes
-        (N, nb_crops, 4) as (y1, x1, y2, x2).
-    """
-    distribution = distribution or BoxDistribution()
-    words = random_words(
-        4 * nb_crops,
-        seed=seed,
-        purpose=Purpose.BOX,
-        identities=identities,
-        step=step,
-        device=device,
-    ).unflatten(1, (nb_crops, 4))  # (N, K, 4)
-    normal = to_normal(words, dtype)
-    centers = 0.5 + distribution.center_spread * normal[..., :2]  # (N, K, 2)
-    if distribution.shape == "normal":
-        deviation = normal[..., 2:3]
-    else:
-        deviation = 2 * to_uniform(words[..., 2:3], dtype) - 1
-    sides = (box_size + distribution.spread * deviation).clamp(
-        distribution.smallest, distribution.largest
-    )
-    return torch.cat((centers - sides / 2, centers + sides / 2), dim=-1)
-
+__all__ = ["BoxDistribution", "draw_boxes", "draw_boxes_reference"]
 
 _library = torch.library.Library("fvfast", "FRAGMENT")
 _library.define(
     "draw_boxes(float box_size, SymInt nb_crops, str shape, float spread, float center_spread, "
     "float smallest, float largest, SymInt seed, SymInt[] identities, SymInt step, "
-    "Tensor? counter, Device device) -> Tensor"
+    "Tensor? counter, Tensor? box_size_table, Tensor? identity_table, Device device) -> Tensor"
 )
 
 
@@ -126,21 +58,28 @@ def _draw(
     identities: Sequence[int],
     step: int,
     counter: torch.Tensor | None,
+    box_size_table: torch.Tensor | None,
+    identity_table: torch.Tensor | None,
     device: torch.device,
 ) -> torch.Tensor:
     kernels = kernels_for(device)
     if kernels is None:
         return draw_boxes_reference(
-            box_size,
+            current_number(box_size, box_size_table, counter),
             nb_crops,
             seed=seed,
-            identities=identities,
+            identities=identities if identity_table is None else identity_table,
             step=whole_step(step, counter),
             distribution=BoxDistribution(shape, spread, center_spread, smallest, largest),
             device=device,
         )
-    boxes = torch.empty(len(identities), nb_crops, 4, dtype=torch.float32, device=device)
-    on_device = kernels.target is not None
+    images = count_identities(identities, identity_table)
+    boxes = torch.empty(images, nb_crops, 4, dtype=torch.float32, device=device)
+    if kernels.target is None:  # memory of the CPU is read here
+        box_size = known_number(box_size, box_size_table, counter)
+        identities = identities if identity_table is None else identity_table.tolist()
+        step = known_step(step, counter)
+        counter = box_size_table = identity_table = None
     kernels.module.draw_boxes(
         boxes=buffer(boxes),
         crops=nb_crops,
@@ -152,16 +91,19 @@ def _draw(
         largest=largest,
         identities=identities,
         seed=seed % 2**64,
-        step=step if on_device else known_step(step, counter),
-        counter=buffer(counter if on_device else None),
+        step=step,
+        counter=buffer(counter),
+        box_size_table=table_argument(box_size_table),
+        identity_table=table_argument(identity_table),
         target=kernels.target,
     )
     return boxes
 
 
 def _fake(_box_size: float, nb_crops: int, *arguments: Any) -> torch.Tensor:
-    *_, identities, _step, _counter, device = arguments
-    return torch.empty(len(identities), nb_crops, 4, dtype=torch.float32, device=device)
+    *_, identities, _step, _counter, _box_size_table, identity_table, device = arguments
+    images = count_identities(identities, identity_table)
+    return torch.empty(images, nb_crops, 4, dtype=torch.float32, device=device)
 
 
 def _check_distribution(
@@ -193,22 +135,31 @@ def _check(
     identities: Sequence[int],
     step: int,
     counter: torch.Tensor | None,
+    box_size_table: torch.Tensor | None,
+    identity_table: torch.Tensor | None,
     device: torch.device,
 ) -> None:
     check_float32(operation, "box_size", box_size)
     if not 0 <= nb_crops <= WORD:
         reject(operation, "nb_crops", "an integer in [0, 2^32]", nb_crops)
-    check_elements(operation, "nb_crops", (len(identities), nb_crops, 4))
-    check_words(operation, "identities", identities, len(identities))
+    images = count_identities(identities, identity_table)
+    check_identities(operation, identities, identity_table, images, device)
+    check_elements(operation, "nb_crops", (images, nb_crops, 4))
     distribution = BoxDistribution(shape, spread, center_spread, smallest, largest)
     _check_distribution(operation, distribution, prefix="")
     check_step(operation, step, counter, device)
+    check_table(operation, "box_size_table", box_size_table, counter, device)
 
 
 def _check_memory(operation: str, *arguments: Any) -> None:
-    *_, step, counter, device = arguments
-    check_memory(operation, [], [("counter", counter)])
+    *_, step, counter, box_size_table, identity_table, device = arguments
+    read = [("counter", counter), ("box_size_table", box_size_table)]
+    check_memory(operation, [], [*read, ("identity_table", identity_table)])
     check_sum(operation, step, counter)
+    check_identity_values(operation, identity_table)
+    if box_size_table is not None and box_size_table.device.type == "cpu":
+        value = known_number(0.0, box_size_table, counter)
+        check_float32(operation, "box_size_table", value)
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, ImportError) as error:
@@ -231,11 +182,11 @@ register(
 
 
 def draw_boxes(
-    box_size: float,
+    box_size: float | torch.Tensor,
     nb_crops: int,
     *,
     seed: int,
-    identities: Sequence[int],
+    identities: Sequence[int] | torch.Tensor,
     step: int | torch.Tensor,
     distribution: BoxDistribution | None = None,
     device: torch.device | str = "cpu",
@@ -248,7 +199,9 @@ def draw_boxes(
     Parameters
     ----------
     box_size
-        Mean side.
+        Mean side. With a `step` that is a tensor, it may be a float64 tensor (rows,) on the device:
+        the box is that of row min(step, rows - 1), to the bit as if it were given as a number. On a
+        GPU its numbers are not checked.
     nb_crops
         Boxes per image.
     seed, identities, step, device
@@ -263,14 +216,18 @@ def draw_boxes(
 
     Raises
     ------
+    TypeError
+        If a tensor is of another type.
     ValueError
-        If an argument is out of range.
+        If an argument is out of range, or tensors are on another device than the boxes.
     """
     distribution = distribution or BoxDistribution()
     _check_distribution("draw_boxes", distribution)
     number, counter = split_step("draw_boxes", step)
+    side, box_size_table = split_number("draw_boxes", "box_size", box_size)
+    words, identity_table = split_identities("draw_boxes", identities)
     boxes: torch.Tensor = torch.ops.fvfast.draw_boxes(
-        box_size,
+        side,
         nb_crops,
         distribution.shape,
         distribution.spread,
@@ -278,9 +235,11 @@ def draw_boxes(
         distribution.smallest,
         distribution.largest,
         signed(seed),
-        list(identities),
+        words,
         number,
         counter,
+        box_size_table,
+        identity_table,
         torch.device(device),
     )
     return boxes

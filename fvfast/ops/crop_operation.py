@@ -15,14 +15,18 @@ from fvfast.ops._checks import (
     check_alike,
     check_elements,
     check_layout,
-    check_sum,
     check_type,
     reject,
 )
 from fvfast.ops._kernels import kernels_for
 from fvfast.ops._memory import buffer, check_memory
+from fvfast.ops._noise_arguments import (
+    NOISE_SCHEMA,
+    NoiseArguments,
+    check_noise,
+    check_noise_values,
+)
 from fvfast.ops._register import register
-from fvfast.ops.noise import NOISE_SCHEMA, NoiseArguments, check_noise
 from fvfast.ops.reference.crop import crop_gradient_reference, random_crops_reference
 
 _LONGEST = 2**24  # pixels of an axis: a position needs bits left for a fraction
@@ -247,9 +251,9 @@ def check_crops(
 def _check_crops_memory(
     operation: str, images: torch.Tensor, boxes: torch.Tensor, *arguments: Any
 ) -> None:
-    *_, step, counter = arguments
-    check_memory(operation, [], [("images", images), ("boxes", boxes), ("counter", counter)])
-    check_sum(operation, step, counter)
+    noise = NoiseArguments(*arguments[-len(NoiseArguments._fields) :])
+    check_memory(operation, [], [("images", images), ("boxes", boxes), *noise.tensors()])
+    check_noise_values(operation, noise)
 
 
 def _check_gradient(

@@ -6,9 +6,8 @@ import torch
 
 from fvfast.ops._checks import FLOATING, check_alike, reject, require_tensor
 from fvfast.ops._memory import check_own_memory
+from fvfast.ops._noise_arguments import noise_arguments
 from fvfast.ops.crop_operation import check_crops, crop
-from fvfast.ops.noise import NoiseArguments
-from fvfast.ops.philox import signed, split_step
 
 
 def random_crops(
@@ -16,10 +15,10 @@ def random_crops(
     boxes: torch.Tensor,
     size: int | Sequence[int],
     *,
-    std: float = 0.0,
-    uniform_width: float | None = None,
+    std: float | torch.Tensor = 0.0,
+    uniform_width: float | torch.Tensor | None = None,
     seed: int = 0,
-    identities: Sequence[int] | None = None,
+    identities: Sequence[int] | torch.Tensor | None = None,
     step: int | torch.Tensor = 0,
     dtype: torch.dtype | None = None,
     memory_format: torch.memory_format = torch.contiguous_format,
@@ -41,8 +40,8 @@ def random_crops(
     size
         Side length of the crops, or (height, width), in pixels.
     std, uniform_width, seed, identities, step
-        See `fvfast.ops.inject_noise`. Without `std` and `uniform_width` there is no noise.
-        `identities` are 0, 1, ... if None.
+        See `fvfast.ops.inject_noise`, also for tables of `std` and `uniform_width`. Without these
+        there is no noise. `identities` are 0, 1, ... if None.
     dtype
         Type of the crops: that of `images` if None.
     memory_format
@@ -71,10 +70,8 @@ def random_crops(
     if memory_format not in (torch.contiguous_format, torch.channels_last):
         expected = "torch.contiguous_format or torch.channels_last"
         reject("random_crops", "memory_format", expected, memory_format)
-    uniform_width = std if uniform_width is None else uniform_width
-    words = list(range(*images.shape[:1])) if identities is None else list(identities)
-    number, counter = split_step("random_crops", step)
-    noise = NoiseArguments(float(std), float(uniform_width), signed(seed), words, number, counter)
+    words = range(*images.shape[:1]) if identities is None else identities
+    noise = noise_arguments("random_crops", std, uniform_width, seed, words, step)
     arguments = (height, width, dtype, memory_format == torch.channels_last, *noise)
     # The operation checks all this again, under names of its own.
     check_crops("random_crops", images, boxes, *arguments, dtypes=FLOATING, size="size")

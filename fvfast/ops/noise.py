@@ -5,70 +5,28 @@ the fake kernel, the gradient, and the public functions, which check their argum
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
-from fvfast.ops._checks import (
-    FLOATING,
-    check_numbered,
-    check_scale,
-    check_step,
-    check_sum,
-    check_type,
-    check_words,
-    reject,
-    require_tensor,
-)
+from fvfast.ops._checks import FLOATING, check_type, reject, require_tensor
 from fvfast.ops._kernels import Kernels, kernels_for
 from fvfast.ops._memory import buffer, check_memory
+from fvfast.ops._noise_arguments import (
+    NOISE_SCHEMA,
+    NoiseArguments,
+    check_noise,
+    check_noise_values,
+    noise_arguments,
+)
 from fvfast.ops._register import register
-from fvfast.ops.philox import known_step, signed, split_step, whole_step
 from fvfast.ops.reference.noise import inject_noise_reference
 
 _MOST_DIMENSIONS = 16  # of the kernels
 
 _library = torch.library.Library("fvfast", "FRAGMENT")
-NOISE_SCHEMA = (
-    "float std, float uniform_width, SymInt seed, SymInt[] identities, SymInt step, Tensor? counter"
-)
 _library.define(f"inject_noise(Tensor images, {NOISE_SCHEMA}) -> Tensor")
 _library.define(f"inject_noise_(Tensor(a!) images, {NOISE_SCHEMA}) -> ()")
-
-
-class NoiseArguments(NamedTuple):
-    """What the noise of a tensor depends on besides its shape, as in the schema."""
-
-    std: float
-    uniform_width: float
-    seed: int
-    identities: Sequence[int]
-    step: int
-    counter: torch.Tensor | None  # added to the step
-
-    def for_reference(self) -> dict[str, Any]:
-        """Return the arguments as the references take them."""
-        return {
-            "std": self.std,
-            "uniform_width": self.uniform_width,
-            "seed": self.seed,
-            "identities": self.identities,
-            "step": whole_step(self.step, self.counter),
-        }
-
-    def for_kernels(self, kernels: Kernels) -> dict[str, Any]:
-        """Return the arguments as the native module takes them."""
-        on_device = kernels.target is not None
-        counter = self.counter if on_device else None
-        return {
-            "std": self.std,
-            "uniform_width": self.uniform_width,
-            "seed": self.seed % 2**64,
-            "identities": self.identities,
-            "step": self.step if on_device else known_step(self.step, self.counter),
-            "counter": buffer(counter),
-            "target": kernels.target,
-        }
 
 
 def _reference(images: torch.Tensor, *arguments: Any) -> torch.Tensor:
@@ -120,18 +78,6 @@ def _fake_(*_: Any) -> None:
     return None
 
 
-def check_noise(
-    operation: str, arguments: NoiseArguments, images: int, elements: int, device: torch.device
-) -> None:
-    """Raise ValueError unless noise can be drawn for some images of `elements` elements each."""
-    check_scale(operation, "std", arguments.std)
-    check_scale(operation, "uniform_width", arguments.uniform_width)
-    check_words(operation, "identities", arguments.identities, images)
-    check_step(operation, arguments.step, arguments.counter, device)
-    if arguments.std > 0 or arguments.uniform_width > 0:
-        check_numbered(operation, "images", elements)
-
-
 def _check(operation: str, images: torch.Tensor, *arguments: Any) -> None:
     check_type(operation, "images", images, FLOATING)
     if not 0 < images.ndim <= _MOST_DIMENSIONS:
@@ -144,14 +90,14 @@ def _check(operation: str, images: torch.Tensor, *arguments: Any) -> None:
 
 def _check_memory(operation: str, images: torch.Tensor, *arguments: Any) -> None:
     noise = NoiseArguments(*arguments)
-    check_memory(operation, [], [("images", images), ("counter", noise.counter)])
-    check_sum(operation, noise.step, noise.counter)
+    check_memory(operation, [], [("images", images), *noise.tensors()])
+    check_noise_values(operation, noise)
 
 
 def _check_memory_(operation: str, images: torch.Tensor, *arguments: Any) -> None:
     noise = NoiseArguments(*arguments)
-    check_memory(operation, [("images", images)], [("counter", noise.counter)])
-    check_sum(operation, noise.step, noise.counter)
+    check_memory(operation, [("images", images)], noise.tensors())
+    check_noise_values(operation, noise)
 
 
 register(
@@ -200,30 +146,14 @@ class _InjectNoiseInPlace(torch.autograd.Function):
         return gradients[0], *(None,) * len(NoiseArguments._fields)
 
 
-def _arguments(
-    function: str,
-    images: torch.Tensor,
-    std: float,
-    uniform_width: float | None,
-    seed: int,
-    identities: Sequence[int],
-    step: int | torch.Tensor,
-) -> NoiseArguments:
-    """Bring the arguments into the types of the schema; the operation checks them."""
-    require_tensor(function, "images", images)
-    number, counter = split_step(function, step)
-    width = float(std if uniform_width is None else uniform_width)
-    return NoiseArguments(float(std), width, signed(seed), list(identities), number, counter)
-
-
 def inject_noise(
     images: torch.Tensor,
-    std: float,
+    std: float | torch.Tensor,
     *,
     seed: int,
-    identities: Sequence[int],
+    identities: Sequence[int] | torch.Tensor,
     step: int | torch.Tensor,
-    uniform_width: float | None = None,
+    uniform_width: float | torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Add normal and uniform noise to images.
 
@@ -238,16 +168,17 @@ def inject_noise(
         Tensor (N, ...) of float32, float64, bfloat16 or float16, with any strides. The first
         dimension counts the images.
     std
-        Standard deviation of the normal noise, in units of `images`: finite, >= 0.
+        Standard deviation of the normal noise, in units of `images`: finite, >= 0; or a table of
+        those of all steps: see the notes.
     seed
         Any integer; its lowest 64 bits count.
     identities
-        The identity of each image: N integers in [0, 2^32).
+        The identity of each image: N integers in [0, 2^32), or a tensor of them: see the notes.
     step
         The optimization step, in [0, 2^32): each draws anew. An int64 tensor of one element is read
         when the kernel runs, so that a captured CUDA graph draws anew in each replay.
     uniform_width
-        Width of the interval of the uniform noise: finite, >= 0; `std` if None.
+        Width of the interval of the uniform noise: finite, >= 0, or a table; `std` if None.
 
     Returns
     -------
@@ -258,16 +189,24 @@ def inject_noise(
     Raises
     ------
     TypeError
-        If `images` is not a tensor of a supported type.
+        If `images` is not a tensor of a supported type, or another tensor is not of its type.
     ValueError
-        If another argument is out of range, or there is not one identity for each image.
+        If another argument is out of range, there is not one identity for each image, or a tensor
+        lies on another device than the images.
 
     Notes
     -----
     Numbers come from Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
     SC 2011), normal ones through the Box-Muller transform, |normal| <= 5.77.
+
+    With a `step` that is a tensor, `std` and `uniform_width` may be float64 tensors (rows,) on the
+    device of the images: the noise is that of row min(step, rows - 1), to the bit as if it were
+    given as a number. And `identities` may be an int64 tensor (N,) there. All are read when the
+    kernel runs. On a GPU what they hold is not checked: a scale that is not > 0 adds nothing, and
+    the lowest 32 bits of an identity count.
     """
-    arguments = _arguments("inject_noise", images, std, uniform_width, seed, identities, step)
+    require_tensor("inject_noise", "images", images)
+    arguments = noise_arguments("inject_noise", std, uniform_width, seed, identities, step)
     if torch.is_grad_enabled() and images.requires_grad:
         return _InjectNoise.apply(images, *arguments)
     return torch.ops.fvfast.inject_noise(images, *arguments)
@@ -275,12 +214,12 @@ def inject_noise(
 
 def inject_noise_(
     images: torch.Tensor,
-    std: float,
+    std: float | torch.Tensor,
     *,
     seed: int,
-    identities: Sequence[int],
+    identities: Sequence[int] | torch.Tensor,
     step: int | torch.Tensor,
-    uniform_width: float | None = None,
+    uniform_width: float | torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Add normal and uniform noise to images in place.
 
@@ -291,7 +230,8 @@ def inject_noise_(
     TypeError, ValueError
         As `inject_noise`, and ValueError if elements of `images` share memory (expanded tensors).
     """
-    arguments = _arguments("inject_noise_", images, std, uniform_width, seed, identities, step)
+    require_tensor("inject_noise_", "images", images)
+    arguments = noise_arguments("inject_noise_", std, uniform_width, seed, identities, step)
     # torch.compile tracks changes in place itself, and cannot trace mark_dirty without a gradient.
     if torch.compiler.is_compiling() and not (torch.is_grad_enabled() and images.requires_grad):
         torch.ops.fvfast.inject_noise_(images, *arguments)

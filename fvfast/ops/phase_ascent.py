@@ -12,6 +12,7 @@ import torch
 from fvfast.ops._kernels import kernels_for
 from fvfast.ops._memory import buffer, check_memory
 from fvfast.ops._register import register
+from fvfast.ops.nadam import Rates, rates_of_step
 from fvfast.ops.phase_cuda import phase_gradient_cuda, phase_update_cuda, transform_fits
 from fvfast.ops.phase_to_image import (
     backward,
@@ -20,10 +21,9 @@ from fvfast.ops.phase_to_image import (
     rounds_coarsely,
 )
 from fvfast.ops.phase_update import (
-    Rates,
+    check_rate_values,
     check_update,
     fake_sums,
-    nadam_rates,
     update,
     update_reference,
 )
@@ -34,7 +34,7 @@ _library.define(
     "phase_ascent_(Tensor gradient, Tensor image, Tensor magnitude, Tensor(a!) phase, "
     "Tensor spectrum, Tensor statistics, float low, float high, Tensor(b!) exp_avg, "
     "Tensor(c!) exp_avg_sq, float beta1, float beta2, float gradient_rate, float momentum_rate, "
-    "float correction, float epsilon) -> Tensor"
+    "float correction, float epsilon, Tensor? rates, Tensor? counter) -> Tensor"
 )
 
 
@@ -115,14 +115,15 @@ def _check(operation: str, *arguments: Any) -> None:
 
 
 def _check_memory(operation: str, *arguments: Any) -> None:
-    step, _ = _split(arguments)
+    step, rates = _split(arguments)
     written = ("phase", "exp_avg", "exp_avg_sq")
     read = ("gradient", "image", "magnitude", "spectrum", "statistics")
     check_memory(
         operation,
         [(name, getattr(step, name)) for name in written],
-        [(name, getattr(step, name)) for name in read],
+        [*((name, getattr(step, name)) for name in read), *rates.tensors()],
     )
+    check_rate_values(operation, rates)
 
 
 register(
@@ -204,7 +205,7 @@ def phase_ascent_(
     phase, exp_avg, exp_avg_sq
         (N, C, H, W // 2 + 1), updated in place: see `fvfast.ops.phase_update_`.
     **nadam
-        step, lr, betas, eps, momentum_decay, mu_product, maximize: see there.
+        step, lr, betas, eps, momentum_decay, mu_product, maximize, rates: see there.
 
     Returns
     -------
@@ -212,7 +213,7 @@ def phase_ascent_(
         As there.
     """
     low, high = values_range
-    rates = nadam_rates(**nadam)
+    rates = rates_of_step("phase_ascent_", **nadam)
     with torch.no_grad():
         sums: torch.Tensor = torch.ops.fvfast.phase_ascent_(
             gradient, rendered.image, magnitude, phase, rendered.spectrum, rendered.statistics,

@@ -13,6 +13,7 @@ import torch
 
 from fvfast.ops._kernels import Kernels
 from fvfast.ops._memory import buffer
+from fvfast.ops._tables import table_argument
 from fvfast.ops.colors import COLOR_CORRELATION
 from fvfast.ops.reference.phase import STANDARDIZATION_EPSILON
 
@@ -197,7 +198,7 @@ def phase_update_cuda(
     phase, gradient, exp_avg, exp_avg_sq
         (N, ...), contiguous. No gradient where it is not finished.
     rates
-        `fvfast.ops.phase_update.Rates` of the step.
+        `fvfast.ops.nadam.Rates` of the step.
     unfinished
         Where the gradient is not finished: its scratch memory, the statistics, (N, C, H, W), and
         the epsilon that was added to deviations.
@@ -210,6 +211,8 @@ def phase_update_cuda(
     images = phase.shape[0]
     parts = kernels.module.UPDATE_PARTS
     sums = phase.new_empty(images, parts, 2, dtype=torch.float64)
+    if rates.rates is not None and rates.rates.stride(1) != 1:
+        rates = rates._replace(rates=rates.rates.contiguous())
     kernels.module.phase_update(
         phase=buffer(phase),
         gradient=buffer(gradient),
@@ -227,7 +230,8 @@ def phase_update_cuda(
 
 
 def update_arguments(rates: Any) -> dict[str, Any]:
-    """Return `fvfast.ops.phase_update.Rates` as the native module takes them."""
+    """Return `fvfast.ops.nadam.Rates` as the native module takes them."""
     numbers: dict[str, Any] = rates._asdict()
     betas = (numbers.pop("beta1"), numbers.pop("beta2"))
-    return {**numbers, "betas": betas, "rates": buffer(None), "counter": buffer(None)}
+    table, counter = numbers.pop("rates"), numbers.pop("counter")
+    return {**numbers, "betas": betas, "rates": table_argument(table), "counter": buffer(counter)}

@@ -4,16 +4,18 @@ The parts are in the order of `fvfast.ops.noise`.
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 from fvfast.ops._checks import (
     REAL,
     check_alike,
+    check_counter,
     check_decay,
     check_finite,
     check_scale,
+    check_sum,
     check_type,
     reject,
     require_tensor,
@@ -21,6 +23,8 @@ from fvfast.ops._checks import (
 from fvfast.ops._kernels import kernels_for
 from fvfast.ops._memory import buffer, check_memory
 from fvfast.ops._register import register
+from fvfast.ops._tables import check_table
+from fvfast.ops.nadam import Rates, rates_of_step
 from fvfast.ops.phase_cuda import phase_update_cuda, update_arguments
 from fvfast.ops.reference.phase import phase_update_reference_
 
@@ -28,19 +32,9 @@ _library = torch.library.Library("fvfast", "FRAGMENT")
 _library.define(
     "phase_update_(Tensor(a!) phase, Tensor gradient, Tensor(b!) exp_avg, Tensor(c!) exp_avg_sq, "
     "float beta1, float beta2, float gradient_rate, float momentum_rate, float correction, "
-    "float epsilon) -> Tensor"
+    "float epsilon, Tensor? rates, Tensor? counter) -> Tensor"
 )
-
-
-class Rates(NamedTuple):
-    """The numbers of one step of NAdam, as in the schema."""
-
-    beta1: float
-    beta2: float
-    gradient_rate: float
-    momentum_rate: float
-    correction: float
-    epsilon: float
+_COLUMNS = 3  # of a table of rates
 
 
 def sum_scratch(module: Any, images: int) -> torch.Tensor:
@@ -54,12 +48,11 @@ def update_reference(
     gradient: torch.Tensor,
     exp_avg: torch.Tensor,
     exp_avg_sq: torch.Tensor,
-    *rates: float,
+    *rates: Any,
 ) -> torch.Tensor:
     """Do what the operation does, in PyTorch, without its checks."""
-    numbers = Rates(*rates)._asdict()
-    betas = (numbers.pop("beta1"), numbers.pop("beta2"))
-    return phase_update_reference_(phase, gradient, exp_avg, exp_avg_sq, betas=betas, **numbers)
+    numbers = Rates(*rates).numbers()
+    return phase_update_reference_(phase, gradient, exp_avg, exp_avg_sq, **numbers)
 
 
 def update(
@@ -67,7 +60,7 @@ def update(
     gradient: torch.Tensor,
     exp_avg: torch.Tensor,
     exp_avg_sq: torch.Tensor,
-    *rates: float,
+    *rates: Any,
 ) -> torch.Tensor:
     """Do what the operation does, without its checks."""
     kernels = kernels_for(phase.device)
@@ -93,7 +86,7 @@ def update(
         sizes=(images, math.prod(phase.shape[1:])),
         unfinished=None,
         target=None,
-        **update_arguments(numbers),
+        **update_arguments(numbers.known()),
     )
     return sums
 
@@ -136,6 +129,22 @@ def check_update(
     if not 0 < rates.correction < math.inf:
         reject(operation, "correction", "a finite number > 0", rates.correction)
     check_scale(operation, "epsilon", rates.epsilon)
+    check_counter(operation, rates.counter, phase.device)
+    check_table(operation, "rates", rates.rates, rates.counter, phase.device, _COLUMNS)
+    if rates.counter is not None and rates.rates is None:
+        reject(operation, "rates", "a table, of which the counter says the row", "none")
+
+
+def check_rate_values(operation: str, rates: Rates) -> None:
+    """Raise ValueError unless what tensors hold is in range, where it can be read: on the CPU."""
+    if rates.rates is None or rates.rates.device.type != "cpu":
+        return
+    check_sum(operation, 0, rates.counter)
+    known = rates.known()
+    for value in (known.gradient_rate, known.momentum_rate):
+        check_finite(operation, "rates", value)
+    if not 0 < known.correction < math.inf:
+        reject(operation, "rates", "finite numbers > 0 in the last column", known.correction)
 
 
 def _check(
@@ -144,7 +153,7 @@ def _check(
     gradient: torch.Tensor,
     exp_avg: torch.Tensor,
     exp_avg_sq: torch.Tensor,
-    *rates: float,
+    *rates: Any,
 ) -> None:
     check_type(operation, "phase", phase, REAL)
     if phase.ndim < 2 or 0 in phase.shape[1:]:
@@ -159,10 +168,11 @@ def _check_memory(
     gradient: torch.Tensor,
     exp_avg: torch.Tensor,
     exp_avg_sq: torch.Tensor,
-    *_: float,
+    *rates: Any,
 ) -> None:
     written = [("phase", phase), ("exp_avg", exp_avg), ("exp_avg_sq", exp_avg_sq)]
-    check_memory(operation, written, [("gradient", gradient)])
+    check_memory(operation, written, [("gradient", gradient), *Rates(*rates).tensors()])
+    check_rate_values(operation, Rates(*rates))
 
 
 register(
@@ -176,59 +186,11 @@ register(
 )
 
 
-def nadam_momentum(step: int, beta1: float = 0.9, momentum_decay: float = 1.0) -> float:
-    """Return NAdam's momentum of a step, which counts from 1.
-
-    Parameters
-    ----------
-    step
-        At least 1.
-    beta1
-        What the momentum grows to.
-    momentum_decay
-        How fast. Keras: 1. PyTorch: 4e-3.
-
-    Returns
-    -------
-    momentum
-        In [beta1 / 2, beta1).
-    """
-    return beta1 * (1 - 0.5 * 0.96 ** (step * momentum_decay))
-
-
-def nadam_rates(
-    *,
-    step: int,
-    lr: float = 1.0,
-    betas: tuple[float, float] = (0.9, 0.999),
-    eps: float = 1e-7,
-    momentum_decay: float = 1.0,
-    mu_product: float | None = None,
-    maximize: bool = True,
-) -> Rates:
-    """Return the numbers of one step of NAdam; the parameters are those of `phase_update_`."""
-    beta1, beta2 = betas
-    if mu_product is None:
-        mu_product = 1.0
-        for earlier in range(1, step):
-            mu_product *= nadam_momentum(earlier, beta1, momentum_decay)
-    momentum = nadam_momentum(step, beta1, momentum_decay)
-    following = nadam_momentum(step + 1, beta1, momentum_decay)
-    product = mu_product * momentum
-    rate = lr if maximize else -lr
-    return Rates(
-        beta1,
-        beta2,
-        rate * (1 - momentum) / (1 - product),
-        rate * following / (1 - product * following),
-        1 - beta2**step,
-        eps,
-    )
-
-
-def _check_numbers(step: int, numbers: dict[str, float], betas: tuple[float, float]) -> None:
+def _check_numbers(
+    step: int | torch.Tensor, numbers: dict[str, float], betas: tuple[float, float]
+) -> None:
     """Check what the rates of a step are computed from; the operation checks the rest."""
-    if step < 1:
+    if not isinstance(step, torch.Tensor) and step < 1:
         reject("phase_update_", "step", "an integer >= 1", step)
     if len(betas) != 2:
         reject("phase_update_", "betas", "two numbers in [0, 1)", betas)
@@ -244,13 +206,14 @@ def phase_update_(
     exp_avg: torch.Tensor,
     exp_avg_sq: torch.Tensor,
     *,
-    step: int,
-    lr: float = 1.0,
+    step: int | torch.Tensor,
+    lr: float | None = None,
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-7,
-    momentum_decay: float = 1.0,
+    momentum_decay: float | None = None,
     mu_product: float | None = None,
-    maximize: bool = True,
+    maximize: bool | None = None,
+    rates: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Take one step of NAdam in place, as ``torch.optim.NAdam`` does to rounding.
 
@@ -264,14 +227,22 @@ def phase_update_(
         The optimizer's averages of the gradient and of its square, 0 before the first step; updated
         in place.
     step
-        Counts from 1.
+        Counts from 1. With `rates`, an int64 tensor of one element on the device of the phase,
+        which counts from 0.
     lr, betas, eps, momentum_decay
-        Of NAdam. The defaults are those of `fvfast.parametrizations.optimizers.keras_nadam`.
+        Of NAdam. The defaults are those of `fvfast.parametrizations.optimizers.keras_nadam`: 1,
+        (0.9, 0.999), 1e-7 and 1.
     mu_product
-        Product of `nadam_momentum` of the steps before this one, 1 before the first. Default:
-        computed.
+        Product of `fvfast.ops.nadam.nadam_momentum` of the steps before this one, 1 before the
+        first. Default: computed.
     maximize
-        Go up the gradient; down otherwise.
+        Go up the gradient, which is the default; down otherwise.
+    rates
+        In place of `lr`, `momentum_decay`, `mu_product` and `maximize`, a float64 tensor (rows, 3)
+        on the device of the phase: see `fvfast.ops.nadam.nadam_table`. The step is that of row
+        min(step, rows - 1), to the bit as if it were given by numbers. It is read when the kernel
+        runs, so that a captured CUDA graph takes the next step in each replay. On a GPU its numbers
+        are not checked.
 
     Returns
     -------
@@ -294,17 +265,15 @@ def phase_update_(
     tensors = {"phase": phase, "gradient": gradient, "exp_avg": exp_avg, "exp_avg_sq": exp_avg_sq}
     for argument, tensor in tensors.items():
         require_tensor("phase_update_", argument, tensor)
-    numbers = {"lr": lr, "eps": eps, "momentum_decay": momentum_decay}
-    if mu_product is not None:
-        numbers["mu_product"] = mu_product
-    _check_numbers(step, numbers, betas)
-    rates = nadam_rates(
-        step=step, lr=lr, betas=betas, eps=eps, momentum_decay=momentum_decay,
-        mu_product=mu_product, maximize=maximize,
-    )  # fmt: skip
+    scales = {"lr": lr, "momentum_decay": momentum_decay, "mu_product": mu_product}
+    given: dict[str, Any] = {name: value for name, value in scales.items() if value is not None}
+    _check_numbers(step, {**given, "eps": eps}, betas)
+    if maximize is not None:
+        given["maximize"] = maximize
+    numbers = rates_of_step("phase_update_", step=step, rates=rates, betas=betas, eps=eps, **given)
     with torch.no_grad():
         sums: torch.Tensor = torch.ops.fvfast.phase_update_(
-            phase, gradient, exp_avg, exp_avg_sq, *rates
+            phase, gradient, exp_avg, exp_avg_sq, *numbers
         )
         if not torch.compiler.is_compiling():
             # Autograd does not see that kernels write, and must not go on with the old values.

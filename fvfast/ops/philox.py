@@ -70,7 +70,7 @@ def random_words(
     *,
     seed: int,
     purpose: Purpose,
-    identities: Sequence[int],
+    identities: Sequence[int] | torch.Tensor,
     step: int | torch.Tensor = 0,
     device: torch.device | str = "cpu",
 ) -> torch.Tensor:
@@ -86,7 +86,8 @@ def random_words(
         What the words are for, and the optimization step in [0, 2^32): a number, or an int64
         scalar on the device.
     identities
-        The identity of each image, in [0, 2^32): see `image_identity`.
+        The identity of each image, in [0, 2^32): see `image_identity`. Integers, or an int64 tensor
+        on the device, which a captured CUDA graph reads anew in each replay.
     device
         Where the words are computed. They are the same everywhere.
 
@@ -96,10 +97,12 @@ def random_words(
         int64 tensor (len(identities), count), values in [0, 2^32).
     """
     blocks = torch.arange((count + 3) // 4, dtype=torch.int64, device=device)
+    if not isinstance(identities, torch.Tensor):
+        identities = torch.tensor(list(identities), dtype=torch.int64, device=device)
     counter = (
         blocks[None, :],
         torch.as_tensor(step, device=device),
-        torch.tensor(list(identities), dtype=torch.int64, device=device)[:, None],
+        identities[:, None],
         torch.tensor(int(purpose), device=device),
     )
     words = philox4x32(counter, (seed & _MASK, (seed >> 32) & _MASK))

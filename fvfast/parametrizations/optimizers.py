@@ -7,7 +7,8 @@ from typing import Any, cast
 
 import torch
 
-from fvfast.ops.phase_update import nadam_momentum, phase_update_
+from fvfast.ops.nadam import nadam_momentum
+from fvfast.ops.phase_update import phase_update_
 
 OptimizerSpec = (
     torch.optim.Optimizer

@@ -40,6 +40,7 @@ ON_CPU = {"counter": NOWHERE, "target": None}  # what else a function takes that
 def noise(rng: random.Random, images: int) -> Arguments:
     return {
         **ON_CPU,
+        **dict.fromkeys(("std_table", "uniform_width_table", "identity_table")),
         "identities": [rng.choice([0, WORD - 1, rng.randrange(WORD)]) for _ in range(images)],
         "std": scale(rng),
         "uniform_width": scale(rng),
@@ -250,7 +251,7 @@ def phase_update(rng: random.Random, memory: Memory) -> Arguments:
         "momentum_rate": rng.gauss(0, 1),
         "correction": rng.choice([1e-3, 1.0]),
         "epsilon": scale(rng),
-        "rates": NOWHERE,
+        "rates": None,
         "unfinished": None,
         **ON_CPU,
     }
@@ -268,6 +269,8 @@ def draw_boxes(rng: random.Random, memory: Memory) -> Arguments:
         "smallest": rng.choice([0.05, -1.0]),
         "largest": rng.choice([0.05, 1.0]),
         **{name: noise(rng, images)[name] for name in ("identities", "seed", "step")},
+        "box_size_table": None,
+        "identity_table": None,
         **ON_CPU,
     }
 

@@ -22,7 +22,10 @@ DTYPES = [
 ]
 # Torch takes a second to find out that there is no GPU.
 DEVICES = [*["meta", "cpu:3"] * 20, "cuda", "cuda:9", "xpu", "mps"]
-OPTIONAL = {"counter", "transparency", "phase_sums", "bias", "term", "limits"}
+OPTIONAL = {
+    *("counter", "box_size_table", "std_table", "uniform_width_table", "identity_table", "rates"),
+    *("transparency", "phase_sums", "bias", "term", "limits"),
+}
 
 
 def resized(rng: random.Random, tensor: torch.Tensor) -> torch.Tensor:

@@ -30,16 +30,29 @@ def numbers(rng: random.Random, shape: Any, dtype: torch.dtype) -> torch.Tensor:
     return torch.randn(tuple(shape), generator=generator, dtype=torch.float64).to(dtype)
 
 
+def table(rng: random.Random, counter: torch.Tensor | None, choices: list[Any]) -> Any:
+    """Numbers of some steps, or none: a table needs a counter, which says the row."""
+    if counter is None or rng.random() < 0.5:
+        return None
+    rows = [rng.choice(choices) for _ in range(rng.choice([1, 3, 4, 7]))]
+    return torch.tensor(rows, dtype=torch.float64)
+
+
 def noise(rng: random.Random, images: int) -> Arguments:
-    split = rng.random() < 0.3
-    step = rng.choice([0, WORD - 4, rng.randrange(WORD - 3)])
+    counter = torch.tensor([3]) if rng.random() < 0.3 else None
+    words = [rng.choice([0, WORD - 1, rng.randrange(WORD)]) for _ in range(images)]
+    on_device = rng.random() < 0.2
+    scales = [0.0, 0.08, 1.5]
     return {
-        "std": rng.choice([0.0, 0.08, 1.5]),
-        "uniform_width": rng.choice([0.0, 0.08, 1.5]),
+        "std": rng.choice(scales),
+        "uniform_width": rng.choice(scales),
         "seed": rng.randrange(-(2**63), 2**63),
-        "identities": [rng.choice([0, WORD - 1, rng.randrange(WORD)]) for _ in range(images)],
-        "step": step,
-        "counter": torch.tensor([3]) if split else None,
+        "identities": [] if on_device else words,
+        "step": rng.choice([0, WORD - 4, rng.randrange(WORD - 3)]),
+        "counter": counter,
+        "std_table": table(rng, counter, scales),
+        "uniform_width_table": table(rng, counter, scales),
+        "identity_table": torch.tensor(words, dtype=torch.int64) if on_device else None,
     }
 
 
@@ -65,6 +78,8 @@ def draw_boxes(rng: random.Random) -> Arguments:
         "identities": drawn["identities"],
         "step": drawn["step"],
         "counter": drawn["counter"],
+        "box_size_table": table(rng, drawn["counter"], [0.0, 0.25, -1.0]),
+        "identity_table": drawn["identity_table"],
         "device": torch.device("cpu"),
     }
 
@@ -141,6 +156,8 @@ def phase_to_image_backward(rng: random.Random) -> Arguments:
 
 
 def rates(rng: random.Random) -> Arguments:
+    counter = torch.tensor(2) if rng.random() < 0.3 else None
+    rows = [[rng.gauss(0, 1), rng.gauss(0, 1), rng.choice([0.1, 1.0])] for _ in range(4)]
     return {
         "beta1": rng.choice([0.0, 0.9, rng.random()]),
         "beta2": rng.choice([0.5, 0.999, 1 - rng.random() / 2]),  # what is divided by is not 0
@@ -148,6 +165,8 @@ def rates(rng: random.Random) -> Arguments:
         "momentum_rate": rng.gauss(0, 1),
         "correction": rng.choice([0.1, 1.0]),
         "epsilon": rng.choice([1e-3, 0.1]),
+        "rates": None if counter is None else torch.tensor(rows, dtype=torch.float64),
+        "counter": counter,
     }
 
 

@@ -47,7 +47,7 @@ def call(name: str, arguments: Arguments) -> Any:
 
 def reference(name: str, arguments: Arguments) -> Any:
     """Compute the results with PyTorch alone; phases and gradients in float64."""
-    from fvfast.ops import boxes, philox, winograd
+    from fvfast.ops import _tables, boxes, philox, winograd
 
     if name == "winograd_convolution":
         images, weight, bias, *_ = arguments.values()
@@ -58,9 +58,12 @@ def reference(name: str, arguments: Arguments) -> Any:
             float(value) if key in fractions_of(name) and isinstance(value, int) else value
             for key, value in arguments.items()
         ]
-        box_size, nb_crops, *distribution, seed, identities, step, counter, device = values
+        box_size, nb_crops, *distribution, seed, identities, step, counter, sides, words, device = (
+            values
+        )
         return boxes.draw_boxes_reference(
-            box_size, nb_crops, seed=seed, identities=identities, device=device,
+            _tables.current_number(box_size, sides, counter), nb_crops, seed=seed,
+            identities=identities if words is None else words, device=device,
             step=philox.whole_step(step, counter),
             distribution=boxes.BoxDistribution(*distribution),
         )  # fmt: skip

@@ -100,7 +100,7 @@ def test_the_emulated_module_works_for_one_device_alone(backend):
         module.draw_boxes(
             boxes=buffer(torch.zeros(1, 4)), crops=1, box_size=0.5, shape="normal", spread=0.0,
             center_spread=0.0, smallest=0.0, largest=1.0, identities=[0], seed=0, step=0,
-            counter=(0, 0), target=(1, 0),
+            counter=(0, 0), box_size_table=None, identity_table=None, target=(1, 0),
         )  # fmt: skip
 
 

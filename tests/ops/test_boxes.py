@@ -137,7 +137,8 @@ def test_other_devices_have_the_reference():
 
 
 def test_opcheck():
-    arguments = (0.25, 9, "normal", 0.05, 0.15, 0.05, 1.0, 1, [2, 3], 4, None, torch.device("cpu"))
+    arguments = (0.25, 9, "normal", 0.05, 0.15, 0.05, 1.0, 1, [2, 3], 4, None)
+    arguments = (*arguments, None, None, torch.device("cpu"))
     torch.library.opcheck(torch.ops.fvfast.draw_boxes.default, arguments)
 
 
@@ -190,6 +191,8 @@ def test_bad_arguments_are_named(argument, got, change):
         ("identities", {"identities": [-1]}),
         ("step", {"step": -1}),
         ("counter", {"counter": (64, 1)}),
+        ("box_size_table", {"box_size_table": ((64, 1), 1, 1)}),
+        ("identity_table", {"identity_table": ((64, 1), 1, 1)}),
     ],
 )
 def test_native_module_checks_for_itself(argument, change):
@@ -207,6 +210,8 @@ def test_native_module_checks_for_itself(argument, change):
         "seed": 0,
         "step": 0,
         "counter": (0, 0),
+        "box_size_table": None,
+        "identity_table": None,
         "target": None,
     }
     with pytest.raises(ValueError, match=rf"draw_boxes\(\): {argument}: expected .*, got"):

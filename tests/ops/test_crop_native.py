@@ -40,6 +40,9 @@ def crop(**changes):
         "seed": 0,
         "step": 0,
         "counter": NONE,
+        "std_table": None,
+        "uniform_width_table": None,
+        "identity_table": None,
         "target": None,
     }
     native().crop_resize(**{**arguments, **changes})
@@ -131,6 +134,9 @@ def test_scratch_of_which_there_cannot_be_enough():
         ("uniform_width", {"uniform_width": -1.0}),
         ("step", {"step": -1}),
         ("counter", {"counter": (64, 1)}),
+        ("std_table", {"std_table": ((64, 1), 1, 1)}),
+        ("uniform_width_table", {"uniform_width_table": ((64, 1), 1, 1)}),
+        ("identity_table", {"identity_table": ((64, 1), 1, 1)}),
         ("boxes", {"boxes": torch.full((8,), math.nan, dtype=torch.float64)}),
     ],
 )

@@ -19,10 +19,13 @@ NOISE = {
     "identities": [0, 1],
     "step": 0,
     "counter": None,
+    "std_table": None,
+    "uniform_width_table": None,
+    "identity_table": None,
 }
 RATES = {
     "beta1": 0.9, "beta2": 0.999, "gradient_rate": 0.1, "momentum_rate": 0.1, "correction": 0.5,
-    "epsilon": 1e-7,
+    "epsilon": 1e-7, "rates": None, "counter": None,
 }  # fmt: skip
 
 
@@ -55,7 +58,8 @@ def draw_boxes():
     return {
         "box_size": 0.25, "nb_crops": 4, "shape": "normal", "spread": 0.05, "center_spread": 0.15,
         "smallest": 0.05, "largest": 1.0, "seed": 1, "identities": [0, 1], "step": 0,
-        "counter": None, "device": torch.get_default_device(),
+        "counter": None, "box_size_table": None, "identity_table": None,
+        "device": torch.get_default_device(),
     }  # fmt: skip
 
 
@@ -158,8 +162,14 @@ BAD = [
     ("crop_resize", "step", lambda: -1),
     ("crop_resize", "std", lambda: math.nan),
     ("crop_resize", "counter", lambda: torch.zeros(1)),
+    ("crop_resize", "std_table", lambda: torch.zeros(3, dtype=torch.float64)),  # without a counter
+    ("crop_resize", "identity_table", lambda: torch.zeros(2, dtype=torch.int64)),  # beside numbers
     ("inject_noise", "identities", list),
     ("inject_noise", "counter", lambda: shrunk(torch.zeros(1, dtype=torch.int64))),
+    ("inject_noise", "std_table", lambda: torch.zeros(3)),
+    ("inject_noise", "std_table", lambda: torch.zeros((), dtype=torch.float64)),
+    ("inject_noise", "uniform_width_table", lambda: torch.zeros(0, dtype=torch.float64)),
+    ("inject_noise", "identity_table", lambda: torch.zeros(2)),
     ("inject_noise", "images", lambda: random(2, 3).to_sparse()),
     ("inject_noise", "images", lambda: torch.zeros(2, 1).expand(2, 2**40)),
     ("inject_noise_", "images", lambda: torch.zeros(2, 1).expand(2, 3)),
@@ -170,6 +180,9 @@ BAD = [
     ("draw_boxes", "box_size", lambda: 1e300),
     ("draw_boxes", "shape", lambda: "cauchy"),
     ("draw_boxes", "counter", lambda: torch.zeros(2, dtype=torch.int64)),
+    ("draw_boxes", "box_size_table", lambda: torch.zeros(3, 1, dtype=torch.float64)),
+    ("draw_boxes", "box_size_table", lambda: torch.zeros(3, dtype=torch.float64)),
+    ("draw_boxes", "identity_table", lambda: torch.zeros(2, 1, dtype=torch.int64)),
     ("phase_to_image", "width", lambda: 2**40),
     ("phase_to_image", "width", lambda: 4000),
     ("phase_to_image", "width", lambda: -8),
@@ -189,10 +202,15 @@ BAD = [
     ("phase_update_", "correction", lambda: 0.0),
     ("phase_update_", "beta1", lambda: 1.0),
     ("phase_update_", "gradient_rate", lambda: math.inf),
+    ("phase_update_", "rates", lambda: torch.ones(4, 3)),
+    ("phase_update_", "rates", lambda: torch.ones(4, 3, dtype=torch.float64)),  # without a counter
+    ("phase_update_", "rates", lambda: torch.ones(3, dtype=torch.float64)),
+    ("phase_update_", "rates", lambda: torch.ones(4, 3).double().to_sparse()),
     ("phase_ascent_", "exp_avg", lambda: torch.zeros(1)),
     ("phase_ascent_", "gradient", lambda: random(2, 3, 8, 8).bfloat16()),
     ("phase_ascent_", "image", lambda: random(2, 3, 9, 8)),
     ("phase_ascent_", "epsilon", lambda: -1.0),
+    ("phase_ascent_", "counter", lambda: torch.zeros(1)),
     ("pyramid_to_image", "pyramid", lambda: random(2, 3, 100)),
     ("pyramid_to_image", "pyramid", lambda: random(2, 3, 101).half()),
     ("pyramid_to_image", "pyramid", lambda: random(2, 101)),

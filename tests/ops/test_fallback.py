@@ -28,7 +28,7 @@ with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     status = _kernels.native_status()
     results = [inject_noise(images, 1.0, seed=1, identities=[0], step=0) for _ in range(2)]
-    torch.ops.fvfast.inject_noise_(images, 1.0, 1.0, 1, [0], 0, None)
+    torch.ops.fvfast.inject_noise_(images, 1.0, 1.0, 1, [0], 0, *(None,) * 4)
 assert torch.equal(results[0], results[1]) and torch.equal(results[0], images)
 assert not status.available and {reason!r} in status.reason, status
 messages = [str(warning.message) for warning in caught if "fvfast" in str(warning.message)]

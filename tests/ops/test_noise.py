@@ -286,7 +286,7 @@ def test_opcheck(name, dtype):
     operation = getattr(torch.ops.fvfast, name).default
     images = images_of(2, 3, 8, 8, dtype=dtype)
     for view in (images, images.to(memory_format=torch.channels_last), images[..., ::2]):
-        torch.library.opcheck(operation, (view, 0.5, 0.5, 1, [2, 3], 4, None))
+        torch.library.opcheck(operation, (view, 0.5, 0.5, 1, [2, 3], 4, *(None,) * 4))
 
 
 @pytest.mark.cpu_only
@@ -307,6 +307,8 @@ def test_compiles_without_graph_breaks(function, gradient):
             out.sum().backward()
             assert torch.equal(images.grad, torch.full_like(images, 2))
 
+
+TABLES = ("std_table", "uniform_width_table", "identity_table")
 
 BAD = [
     (TypeError, "images", "torch.int64", {"images": torch.zeros(1, 3, dtype=torch.int64)}),
@@ -365,6 +367,7 @@ def test_expanded_images_cannot_change_in_place():
         ("uniform_width", {"uniform_width": -1.0}),
         ("step", {"step": -1}),
         ("counter", {"counter": (64, 1)}),
+        *((name, {name: ((64, 1), 1, 1)}) for name in TABLES),
     ],
 )
 def test_native_module_checks_for_itself(argument, change):
@@ -382,6 +385,9 @@ def test_native_module_checks_for_itself(argument, change):
         "seed": 0,
         "step": 0,
         "counter": (0, 0),
+        "std_table": None,
+        "uniform_width_table": None,
+        "identity_table": None,
         "target": None,
     }
     with pytest.raises(ValueError, match=rf"inject_noise\(\): {argument}: expected .*, got"):

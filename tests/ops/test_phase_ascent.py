@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from fvfast.ops import phase_to_image, phase_update_
+from fvfast.ops.nadam import nadam_rates
 from fvfast.ops.phase_ascent import can_ascend, phase_ascent_, render_phase
-from fvfast.ops.phase_update import nadam_rates
 from fvfast.ops.reference.phase import phase_to_image_reference, phase_update_reference_
 
 RANGE = (-1.0, 2.0)
@@ -41,9 +41,8 @@ def reference(magnitude, phase, exp_avg, exp_avg_sq, cotangent):
     variable = phase.clone().requires_grad_()
     image = phase_to_image_reference(magnitude, variable, *RANGE, cotangent.shape[-1])
     (gradient,) = torch.autograd.grad(image, variable, cotangent)
-    rates = nadam_rates(**STEP)._asdict()
-    betas = (rates.pop("beta1"), rates.pop("beta2"))
-    phase_update_reference_(phase, gradient, exp_avg, exp_avg_sq, betas=betas, **rates)
+    numbers = nadam_rates(**STEP).numbers()
+    phase_update_reference_(phase, gradient, exp_avg, exp_avg_sq, **numbers)
     return phase, exp_avg, exp_avg_sq
 
 

@@ -438,7 +438,7 @@ def test_opcheck(channels_last):
     operations = torch.ops.fvfast
     images, boxes = random(2, 3, 8, 9), boxes_of(2)
     for dtype in DTYPES:
-        noise = (0.5, 0.5, 1, [2, 3], 4, None)
+        noise = (0.5, 0.5, 1, [2, 3], 4, *(None,) * 4)
         arguments = (images, boxes, 5, 6, dtype, channels_last, *noise)
         torch.library.opcheck(operations.crop_resize.default, arguments)
         crops = operations.crop_resize(*arguments)

@@ -41,7 +41,8 @@ def crop_resize(module):
     module.crop_resize(
         images=at(2**50), out=at(2**52), sizes=(1, 1, channels, 1, 1, 1, 1), out_dtype="float32",
         image_strides=(0, 1, 1, 1), out_strides=(0, 0, 1, 1, 1), identities=[0], std=0.0,
-        uniform_width=0.0, seed=0, step=0, counter=NONE, **CROPS,
+        uniform_width=0.0, seed=0, step=0, counter=NONE, std_table=None, uniform_width_table=None,
+        identity_table=None, **CROPS,
     )  # fmt: skip
 
 

@@ -44,6 +44,8 @@ def draw_boxes(module, target):
         seed=77,
         step=5,
         counter=(0, 0),
+        box_size_table=None,
+        identity_table=None,
         target=target,
     )
     return boxes

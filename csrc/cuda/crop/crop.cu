@@ -139,9 +139,10 @@ __global__ void __launch_bounds__(kCropThreads, CropMemory<Real, Element, kGroup
   const Real* pixels = tile.template pixels<Real>(params);
   typename Element::Storage* out = tile.template out<typename Element::Storage>(params);
   const int64_t first_element = tile.first_element(params);
-  const NoiseSource<Real> noise(params.std, params.uniform_width, params.seed,
-                                current_step(params.step, params.counter),
-                                identities.words[tile.image]);
+  const NoiseSource<Real> noise(
+      current_number(params.std, params.std_table, params.counter),
+      current_number(params.uniform_width, params.uniform_width_table, params.counter), params.seed,
+      current_step(params.step, params.counter), identities.of(tile.image));
   unsigned char* buffer = buffers + thread.warp * Memory::kBuffer;
   const RingReader<Real> reader = {ring,
                                    layout.pitch,
@@ -205,7 +206,7 @@ void launch_crop_kernel(const CropParams& params, bool dense, const Target& targ
   for (int64_t first = 0; first < params.batch; first += kIdentitiesPerLaunch) {
     const int64_t count = std::min<int64_t>(kIdentitiesPerLaunch, params.batch - first);
     const CropParams part = from_image<Real, Element>(params, first);
-    const Identities identities = identities_from(params.identities, first, count);
+    const Identities identities = identities_from(params, first, count);
     for (int64_t crop = 0; crop < params.crops; crop += kGridYz) {
       tiling.first_crop = crop;
       const dim3 grid(blocks, grid_yz(params.crops - crop), static_cast<unsigned>(count));

@@ -23,11 +23,10 @@ struct UpdateRates {
 };
 
 __device__ inline UpdateRates current_rates(const PhaseUpdateParams& params) {
-  if (params.counter == nullptr) {
+  if (params.rates.numbers == nullptr) {
     return {params.gradient_rate, params.momentum_rate, params.correction};
   }
-  const int64_t step = *params.counter, last = params.rate_rows - 1;
-  const double* row = params.rates + 3 * (step < 0 ? 0 : step < last ? step : last);
+  const double* row = current_row(params.rates, params.counter);
   return {row[0], row[1], row[2]};
 }
 

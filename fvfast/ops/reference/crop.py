@@ -198,17 +198,19 @@ def random_crops_reference(
     boxes: torch.Tensor,
     size: tuple[int, int],
     *,
-    std: float = 0.0,
-    uniform_width: float | None = None,
+    std: float | torch.Tensor = 0.0,
+    uniform_width: float | torch.Tensor | None = None,
     seed: int = 0,
-    identities: Sequence[int] | None = None,
+    identities: Sequence[int] | torch.Tensor | None = None,
     step: int | torch.Tensor = 0,
     dtype: torch.dtype | None = None,
     memory_format: torch.memory_format = torch.contiguous_format,
 ) -> torch.Tensor:
     """Crop, resize and add noise: see `fvfast.ops.random_crops`."""
     crops = crop_and_resize_reference(images, boxes, size)
-    if std > 0 or (uniform_width or 0.0) > 0:
+    scales = (std, 0.0 if uniform_width is None else uniform_width)
+    # Whether a tensor is 0 is not asked: the host would wait for a GPU.
+    if any(isinstance(scale, torch.Tensor) or scale > 0 for scale in scales):
         identities = range(len(images)) if identities is None else identities
         crops = inject_noise_reference(
             crops, std, seed=seed, identities=identities, step=step, uniform_width=uniform_width

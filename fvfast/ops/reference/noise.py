@@ -9,12 +9,12 @@ from fvfast.ops.philox import Purpose, random_words, to_normal, to_uniform
 
 def inject_noise_reference(
     images: torch.Tensor,
-    std: float,
+    std: float | torch.Tensor,
     *,
     seed: int,
-    identities: Sequence[int],
+    identities: Sequence[int] | torch.Tensor,
     step: int | torch.Tensor,
-    uniform_width: float | None = None,
+    uniform_width: float | torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Add normal and uniform noise: see `fvfast.ops.inject_noise`.
 
@@ -23,11 +23,12 @@ def inject_noise_reference(
     images
         Floating-point tensor (N, ...).
     std
-        Standard deviation of the normal noise, >= 0.
+        Standard deviation of the normal noise, >= 0: a number, or a float64 scalar on the device.
     seed, identities, step
         What the noise depends on: any integer, N integers, and an integer, the latter in [0, 2^32).
+        The latter may be int64 tensors, (N,) and a scalar.
     uniform_width
-        Width of the interval of the uniform noise, >= 0; `std` if None.
+        Width of the interval of the uniform noise, >= 0, as `std` is given; `std` if None.
 
     Returns
     -------

@@ -90,9 +90,9 @@ def phase_update_reference_(
     exp_avg_sq: torch.Tensor,
     *,
     betas: tuple[float, float],
-    gradient_rate: float,
-    momentum_rate: float,
-    correction: float,
+    gradient_rate: float | torch.Tensor,
+    momentum_rate: float | torch.Tensor,
+    correction: float | torch.Tensor,
     epsilon: float,
 ) -> torch.Tensor:
     """Take one step of NAdam in place: see `fvfast.ops.phase_update_`.
@@ -104,9 +104,9 @@ def phase_update_reference_(
     betas
         Decay of the two averages.
     gradient_rate, momentum_rate
-        Steps along the gradient and along its average.
+        Steps along the gradient and along its average: numbers, or float64 scalars on the device.
     correction
-        Divides the average of the squares.
+        Divides the average of the squares; as these.
     epsilon
         Added to the root of that.
 
