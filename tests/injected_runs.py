@@ -61,9 +61,13 @@ def golden_settings(golden, phases, crop):
     )
 
 
-def graphs_by(capture):
-    """A store of forms whose passes are all captured, on any device, by a stand-in for a graph."""
-    return FormStore(CudaGraphs(why_not=lambda *_, **__: "", capture=capture))
+def graphs_by(capture, capture_steps=None):
+    """A store of forms whose passes are all captured, on any device, by a stand-in for a graph.
+
+    So are whole steps, where there is one for them.
+    """
+    graphs = CudaGraphs(why_not=lambda *_, **__: "", capture=capture, capture_steps=capture_steps)
+    return FormStore(graphs)
 
 
 def drawn_with(store, objective, settings, *, device=None):

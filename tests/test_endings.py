@@ -12,11 +12,12 @@ from selection import short_for, thorough
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fvfast.parametrizations.optimizers import keras_adam, keras_nadam
-from fvfast.run.loop import Gradients, run_ascent
+from fvfast.run.loop import run_ascent
 from fvfast.run.maco_settings import MacoSettings
 from fvfast.run.optimize_settings import OptimizeSettings
 from fvfast.run.progress import BarOfSteps
 from fvfast.run.step_record import PATIENCE_WITHOUT_GRADIENT
+from fvfast.run.step_update import Gradients
 
 NAMES = ["a", "b", "c"]
 SHAPE = (3, 8, 10)

@@ -15,13 +15,14 @@ from fvfast.evaluation.metrics import transferability
 from fvfast.models import LoadedModel
 from fvfast.ops.phase_to_image import phase_to_image
 from fvfast.preconditioning import to_valid_grayscale, to_valid_rgb
-from fvfast.run.loop import Gradients, run_ascent
+from fvfast.run.loop import run_ascent
 from fvfast.run.maco_settings import MacoSettings
 from fvfast.run.memory_checks import check_run_fits, gibibytes
 from fvfast.run.optimize_settings import OptimizeSettings
 from fvfast.run.progress import BarOfSteps
 from fvfast.run.results import joined
 from fvfast.run.score_table import ScoreTable, joined_scores
+from fvfast.run.step_update import Gradients
 
 INPUT = (3, 12, 12)
 HUGE = 10**12

@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from fvfast.engine.borrowing.randomness import drawn_from
 from fvfast.engine.borrowing.state import preserved
 from fvfast.engine.graphs.cuda_graph import CudaGraphs, Pass
 from fvfast.engine.graphs.repeated_pass import RepeatedPass, kind_of
+from fvfast.engine.graphs.repeated_steps import RepeatedSteps
 from fvfast.engine.memory import free_memory
 from fvfast.engine.network.preprocessing import check_preprocess
 from fvfast.engine.passes import MakeScorer, Passes
@@ -70,7 +71,7 @@ class Engine:
         self._group = group
         self._passes = self._make_passes(make_scorer)
         self._runs: dict[tuple[int, bool], Pass] = {}
-        self._repeated: list[RepeatedPass] = []
+        self._repeated: list[RepeatedPass | RepeatedSteps] = []
         self._device = torch.device("cpu")  # until there are views
         self._seed = seed
         self._step = 0
@@ -134,6 +135,40 @@ class Engine:
         for repeated in self._repeated:
             repeated.end()
 
+    def repeated_steps(
+        self, count: int, device: torch.device, key: Hashable
+    ) -> tuple[RepeatedSteps, Pass] | None:
+        """Return what takes whole steps of N images, and the pass of this run for them.
+
+        Parameters
+        ----------
+        count
+            N.
+        device
+            Of the images.
+        key
+            All that is fixed when such a step is recorded.
+
+        Returns
+        -------
+        steps, run
+            Whose scorers have turned to the targets of this run. None where none is captured.
+        """
+        capture, model = self._graphs.capture_steps, self.tapped.model
+        if capture is None or model is None or self._obstacle(device):
+            return None
+        kind = kind_of(self._make_scorer(0, count))
+        if kind is not None:
+            kind = ("steps", kind, count, self.plan.gradient_scale, self.plan.views_per_pass, key)
+        steps = self._form.repeated(model, kind, lambda: RepeatedSteps(capture))
+        passes = self._make_passes(steps.scorers.turned_to(self._make_scorer))
+        self._repeated.append(steps)
+
+        def run(views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return self._pass(passes, views, count, join_activations=True)
+
+        return steps, run
+
     def _first_run(self, device: torch.device, count: int, join_activations: bool) -> Pass:
         """Return a function that runs passes, with a CUDA graph if that is possible."""
 
@@ -147,7 +182,8 @@ class Engine:
         if kind is not None:
             kind = (kind, count, join_activations, self.plan.gradient_scale)
         assert model is not None  # there would be nothing to capture
-        repeated = self._form.repeated_pass(model, kind, self._graphs.capture)
+        capture = self._graphs.capture
+        repeated = self._form.repeated(model, kind, lambda: RepeatedPass(capture))
         repeated.begin(self._make_scorer, self._make_passes, run)
         self._repeated.append(repeated)
         return repeated

@@ -14,9 +14,10 @@ from fvfast.ops import random_crops
 from fvfast.ops.boxes import BoxDistribution, draw_boxes
 from fvfast.parametrizations.base import Parametrization
 from fvfast.parametrizations.optimizers import ascend, bind_optimizer
-from fvfast.run.loop import Gradients, run_ascent
+from fvfast.run.loop import run_ascent
 from fvfast.run.progress import BarOfSteps
 from fvfast.run.results import MacoImage
+from fvfast.run.step_update import Gradients
 
 Views = Callable[[torch.Tensor, int], torch.Tensor]
 """Makes crops (K, 3, h, w) of an image (1, 3, H, W) in a step."""

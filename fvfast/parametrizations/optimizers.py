@@ -61,6 +61,35 @@ class KerasNadam(torch.optim.Optimizer):
             "maximize": maximize,
         }
         super().__init__(params, settings)
+        self._table: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def follow(self, rates: torch.Tensor, counter: torch.Tensor) -> None:
+        """Read the numbers of each step from the device, in place of counting steps.
+
+        Parameters
+        ----------
+        rates
+            As `fvfast.ops.nadam.nadam_table` makes them, on the device.
+        counter
+            int64 (): the step, from 0, on the device. Who takes the steps counts it.
+        """
+        self._table = rates, counter
+
+    def restart(self) -> None:
+        """Forget the steps that were taken, in the same memory."""
+        for state in self.state.values():
+            state["exp_avg"].zero_()
+            state["exp_avg_sq"].zero_()
+            state["sums_of_version"] = None  # the sums are of another phase
+
+    def tensors(self, parameter: torch.Tensor) -> list[torch.Tensor]:
+        """Return all that a step changes besides the parameter; none before the first."""
+        state = self.state[parameter]
+        return [state[name] for name in ("exp_avg", "exp_avg_sq", "sums")] if state else []
+
+    def sums_hold(self, parameter: torch.Tensor) -> None:
+        """Learn that the sums are those of the parameter as it is: both were written back."""
+        self.state[parameter]["sums_of_version"] = parameter._version
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -107,13 +136,18 @@ class KerasNadam(torch.optim.Optimizer):
             state["mu_product"] = 1.0
             state["exp_avg"] = torch.zeros_like(parameter)
             state["exp_avg_sq"] = torch.zeros_like(parameter)
+        averages = state["exp_avg"], state["exp_avg_sq"]
+        if self._table is not None:
+            rates, counter = self._table
+            betas_and_eps = {name: settings[name] for name in ("betas", "eps")}
+            sums = operation(*averages, step=counter, rates=rates, **betas_and_eps)
+            # Where they were: a step that was recorded once reads those of the step before there.
+            state["sums"] = state["sums"].copy_(sums) if "sums" in state else sums
+            state["sums_of_version"] = parameter._version
+            return
         state["step"] += 1
         state["sums"] = operation(
-            state["exp_avg"],
-            state["exp_avg_sq"],
-            step=state["step"],
-            mu_product=state["mu_product"],
-            **settings,
+            *averages, step=state["step"], mu_product=state["mu_product"], **settings
         )
         state["sums_of_version"] = parameter._version
         state["mu_product"] *= nadam_momentum(

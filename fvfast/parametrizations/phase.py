@@ -60,6 +60,25 @@ class Phase:
         # A subclass may have a step of its own.
         self._is_fused = type(self.optimizer) is KerasNadam and can_ascend(phase, values_range)
 
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Shape (N, C, H, W) of the images."""
+        images, channels, height, _ = self.state.shape
+        return images, channels, height, self._width
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether one operation goes from the image's gradient to the next phase."""
+        return self._is_fused
+
+    def restart(self, other: "Phase") -> None:
+        """Begin with the phase and the magnitude of another one, in the same memory."""
+        with torch.no_grad():
+            self.state.copy_(other.state)
+            self._magnitude.copy_(other._magnitude)
+        assert isinstance(self.optimizer, KerasNadam)
+        self.optimizer.restart()
+
     def image(self) -> torch.Tensor:
         """Return the images (N, C, H, W), whose gradient will be asked for."""
         if self._is_fused:

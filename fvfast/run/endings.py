@@ -40,6 +40,19 @@ class Endings:
         if transparency is not None and not at_once:
             self._final_transparency = transparency.clone()
 
+    def reset(self) -> None:
+        """Begin anew, in the same memory: all images run, from the state as it is."""
+        self._some_have = False
+        self._last_good.copy_(self._state.detach())
+        for transparency in (self._transparency, self._final_transparency):
+            if transparency is not None:
+                transparency.zero_()
+
+    def tensors(self) -> list[torch.Tensor]:
+        """Return all that steps change."""
+        kept = (self._last_good, self._transparency, self._final_transparency)
+        return [tensor for tensor in kept if tensor is not None]
+
     def begin_step(self) -> None:
         """Take over the transparency, to which this step has been added."""
         if self._transparency is None or self._final_transparency is None:

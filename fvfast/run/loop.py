@@ -13,28 +13,14 @@ from fvfast._shared.messages import warn_user
 from fvfast.engine.borrowing.interrupts import let_interrupts_through, opened, user_insists
 from fvfast.engine.memory import available_memory, reused_memory
 from fvfast.parametrizations.base import Parametrization
-from fvfast.run.endings import Endings, are_finite
+from fvfast.run.endings import Endings
 from fvfast.run.memory_checks import Available, free_bytes, gibibytes
 from fvfast.run.news import News
 from fvfast.run.progress import StepBar
 from fvfast.run.score_table import ScoreTable
 from fvfast.run.step_record import LOOK_EVERY, PATIENCE_WITHOUT_GRADIENT, Looks, Seen, StepRecord
-
-
-@dataclasses.dataclass(frozen=True)
-class Gradients:
-    """What one step computes for N images.
-
-    Attributes
-    ----------
-    scores
-        (N,), before the update.
-    gradient
-        Of the scores with respect to what is optimized, or to the images that it makes: (N, ...).
-    """
-
-    scores: torch.Tensor
-    gradient: torch.Tensor
+from fvfast.run.step_update import Gradients, StepUpdate
+from fvfast.run.whole_step import WholeSteps
 
 
 class StepReport:
@@ -128,6 +114,7 @@ def run_ascent(
     save_every: int | None = None,
     available: Available = available_memory,
     look_every: int | None = None,
+    whole: WholeSteps | None = None,
 ) -> Ascent:
     """Take up to ``nb_steps`` steps of gradient ascent.
 
@@ -152,6 +139,8 @@ def run_ascent(
     look_every
         After how many steps the host looks whether numbers are finite. Default: `LOOK_EVERY` on a
         GPU, unless a callback has to know at once; 1 elsewhere. The results are the same.
+    whole
+        Takes whole steps in place of ``gradients`` and the update; not with a callback.
 
     Returns
     -------
@@ -170,18 +159,27 @@ def run_ascent(
     """
     if look_every is None:
         on_gpu = callback is None and parametrization.state.is_cuda
-        look_every = LOOK_EVERY if on_gpu else 1
-    loop = _Loop(
-        parametrization, render, names, nb_steps, transparency, callback, save_every, available,
-        look_every,
-    )  # fmt: skip
+        look_every = LOOK_EVERY if on_gpu or whole is not None else 1
+    if whole is not None:
+        record, update = whole.step.record, whole.step.update
+    else:
+        record = StepRecord(len(names), parametrization.state.device)
+        endings = Endings(record, parametrization.state, transparency, at_once=look_every == 1)
+        update = StepUpdate(parametrization, record, endings)
+    loop = _Loop(update, render, names, nb_steps, callback, save_every, available, look_every)
     try:
         with reused_memory():
-            for step in range(nb_steps):
+            goes_on = True
+            while goes_on and loop.steps < nb_steps:
                 let_interrupts_through()
-                if not loop.take(step, gradients(step)):
-                    break
-                bar.step(loop.mean_score)
+                before = loop.steps
+                if whole is not None:
+                    goes_on = loop.follow(whole.steps.take(loop.steps_until_stop()))
+                else:
+                    goes_on = loop.take(gradients(loop.steps))
+                if goes_on:
+                    for _ in range(loop.steps - before):
+                        bar.step(loop.mean_score)
             let_interrupts_through()
     except KeyboardInterrupt:
         loop.catch_up()
@@ -203,18 +201,17 @@ class _Loop:
 
     def __init__(
         self,
-        parametrization: Parametrization,
+        update: StepUpdate,
         render: Callable[[], torch.Tensor],
         names: list[str],
         nb_steps: int,
-        transparency: torch.Tensor | None,
         callback: Callback | None,
         save_every: int | None,
         available: Available,
         look_every: int,
     ) -> None:
-        self.state = parametrization.state
-        self.ascend = parametrization.ascend
+        self.update = update
+        self.record, self.endings = update.record, update.endings
         self.render = render
         self.names = names
         self.nb_steps = nb_steps
@@ -222,37 +219,36 @@ class _Loop:
         self.save_every = save_every
         self.available = available
         self.result = Ascent()
-        self.record = StepRecord(len(names), self.state.device)
         self.looks = Looks(self.record, look_every)
-        self.endings = Endings(
-            self.record, self.state, transparency, at_once=self.looks.are_at_once
-        )
         self.news = News(names, nb_steps)
         self.scores = ScoreTable(len(names))
         self.steps = 0  # that the device has taken, or has been told to take
         self.saved_step = -1
         self.are_news = False  # since then
 
-    def take(self, step: int, gradients: Gradients) -> bool:
+    def take(self, gradients: Gradients) -> bool:
         """Update the images with one step's gradients; False ends the run."""
-        record, endings = self.record, self.endings
-        endings.begin_step()
-        # A sum is not finite if one of its terms is not.
-        totals = gradients.scores + gradients.gradient.flatten(1).sum(1)
-        record.check_scores(are_finite(totals))
+        step = self.steps
+        self.update.check(gradients)
         if self.looks.are_at_once and not self._learn(self.looks.now(step)):
             return False
-        endings.keep()
-        record.add_scores(gradients.scores)
-        if step < PATIENCE_WITHOUT_GRADIENT:
-            record.watch(gradients.gradient)
-        self.ascend(endings.gradient_of_running(gradients.gradient))
-        record.check_update(are_finite(self.state.detach().flatten(1).sum(1)))
-        record.close_step()
-        self.steps = step + 1
+        self.update.take(gradients, watch=step < PATIENCE_WITHOUT_GRADIENT)
+        return self.follow(1, gradients.scores)
+
+    def steps_until_stop(self) -> int:
+        """Return how many steps there are until the host has something to do."""
+        stops = [self.nb_steps, self.steps + self.looks.every - self.steps % self.looks.every]
+        if self.save_every:
+            stops.append(self.steps + self.save_every - self.steps % self.save_every)
+        return min(stops) - self.steps
+
+    def follow(self, count: int, scores: torch.Tensor | None = None) -> bool:
+        """Do what comes after steps have been taken; False ends the run."""
+        self.steps += count
+        step = self.steps - 1
         seen = self.looks.after(self.steps)
         goes_on = seen is None or self._learn(seen)
-        endings.put_back()  # momentum, too, moves images
+        self.endings.put_back()  # momentum, too, moves images
         is_full = False
         if self.save_every and (step + 1) % self.save_every == 0:
             self.catch_up()  # saving waits for the device anyway
@@ -260,7 +256,7 @@ class _Loop:
                 return False  # no image has taken this step
             self._save(step)
             is_full = self._is_full(step)
-        is_told_to_end = self._call_back(step, gradients.scores)
+        is_told_to_end = self._call_back(step, scores)
         return goes_on and not is_told_to_end and not is_full
 
     def catch_up(self) -> None:
@@ -294,9 +290,10 @@ class _Loop:
         self.scores.drop_from(seen.ended_at)
         return False
 
-    def _call_back(self, step: int, scores: torch.Tensor) -> bool:
+    def _call_back(self, step: int, scores: torch.Tensor | None) -> bool:
         if self.callback is None:
             return False
+        assert scores is not None
         report = StepReport(step, self.nb_steps, self.names, scores, self.render)
         try:
             return bool(opened(self.callback, report))

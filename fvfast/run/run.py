@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import logging
 from collections.abc import Sequence
 
 import torch
@@ -20,12 +21,20 @@ from fvfast.engine.taps import TappedModel
 from fvfast.objectives import Objective
 from fvfast.ops.philox import image_identity
 from fvfast.parametrizations.base import Parametrization
+from fvfast.parametrizations.phase import Phase
 from fvfast.parametrizations.optimizers import set_learning_rate
 from fvfast.regularizers import Regularizer
-from fvfast.run.loop import Ascent, Callback, Gradients, run_ascent
+from fvfast.run.loop import Ascent, Callback, run_ascent
+from fvfast.run.maco_settings import MacoSettings
 from fvfast.run.memory_checks import check_kept_images, check_run_fits
 from fvfast.run.progress import BarOfImages, BarOfSteps, StepBar
 from fvfast.run.settings import Parametrize, Settings
+from fvfast.run.step_update import Gradients
+from fvfast.run.views import Crops
+from fvfast.run.whole_step import WholeStep, WholeSteps, step_key, why_not_whole
+
+
+_log = logging.getLogger(__name__)
 
 
 class Run:
@@ -192,13 +201,35 @@ class _Batch:
             )  # fmt: skip
             if warm.interrupted:
                 return warm
+        whole = self._whole_steps(engine)
         return run_ascent(
             self._parametrization, functools.partial(self._gradients, engine), self._render,
             names=self._names,
             nb_steps=self._settings.nb_steps, transparency=self._transparency,
             bar=self._bar(self._settings.nb_steps), callback=self._run.callback,
-            save_every=save_every,
+            save_every=save_every, whole=whole,
         )  # fmt: skip
+
+    def _whole_steps(self, running: EngineAtFirstUse) -> WholeSteps | None:
+        """Return what takes whole steps on the device; None where the host takes a part in them."""
+        obstacle = "a callback" if self._run.callback is not None else ""
+        settings, views, phase = self._settings, self._run.views, self._parametrization
+        obstacle = obstacle or why_not_whole(settings, views, phase)
+        if obstacle or not isinstance(settings, MacoSettings):
+            _log.info("steps are not recorded as a whole: %s", obstacle)
+            return None
+        assert isinstance(phase, Phase)
+        assert isinstance(views, Crops)
+        engine = self._started(running)
+        key = step_key(phase, views, settings)
+        found = engine.repeated_steps(len(self._names), phase.state.device, key)
+        if found is None:
+            return None
+        steps, run = found
+        step = steps.begin(functools.partial(WholeStep, phase, views, settings))
+        step.begin(phase, self._identities, run, engine)
+        self._parametrization = step.phase
+        return WholeSteps(steps, step)
 
     def _bar(self, nb_steps: int, label: str | None = None) -> StepBar:
         if self._run.images_bar is not None:
@@ -265,18 +296,24 @@ class _Batch:
             images = self._parametrization.image()
             views = make(images, identities, step, self._transparency)
             return running(views[: self._group]), images, views
-        if not running.is_running:
-            with torch.no_grad():
-                group = self._parametrization.render()[: self._group]
-                first = make(group, identities[: self._group], 0, torch.zeros_like(group))
-            running(first)
-        engine = running()
+        engine = self._started(running)
         images = self._parametrization.image()
         views = make(
             images, identities, step, self._transparency,
             dtype=engine.views_dtype, memory_format=engine.views_format,
         )  # fmt: skip
         return engine, images, views
+
+
+    def _started(self, running: EngineAtFirstUse) -> Engine:
+        """Return the engine; its form is chosen with views that depend on no global generator."""
+        if not running.is_running:
+            with torch.no_grad():
+                group = self._parametrization.render()[: self._group]
+                identities = self._identities[: self._group]
+                first = self._run.views(group, identities, 0, torch.zeros_like(group))
+            running(first)
+        return running()
 
 
 def _type_name(value: object) -> str:

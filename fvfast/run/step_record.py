@@ -58,6 +58,19 @@ class StepRecord:
         self.has_gradient = torch.zeros_like(self.running)
         self.recent_scores: torch.Tensor | None = None
 
+    def reset(self) -> None:
+        """Begin anew, in the same memory."""
+        self.step.zero_()
+        self.running.fill_(True)
+        self.ended_in.fill_(RUNS)
+        self.by_update.zero_()
+        self.has_gradient.zero_()
+
+    def tensors(self) -> list[torch.Tensor]:
+        """Return all that steps change."""
+        flags = [self.step, self.running, self.ended_in, self.by_update, self.has_gradient]
+        return flags if self.recent_scores is None else [*flags, self.recent_scores]
+
     def check_scores(self, finite: torch.Tensor) -> None:
         """End the images whose scores or gradients (N,) are not finite."""
         self._end(finite)

@@ -48,6 +48,23 @@ class Views(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
+class CropTables:
+    """The numbers of all steps, on the device: float64 (steps,) each.
+
+    Attributes
+    ----------
+    box_size
+        Mean side of the crops, as a fraction of the image.
+    std, uniform_width
+        Of the noise, in units of the image.
+    """
+
+    box_size: torch.Tensor
+    std: torch.Tensor
+    uniform_width: torch.Tensor
+
+
+@dataclasses.dataclass(frozen=True)
 class Crops:
     """Random crops with noise, as MaCo looks at an image; or the whole image with noise.
 
@@ -104,6 +121,41 @@ class Crops:
         return shift_colors(
             views, self.color_shift, seed=self.seed, identities=identities, step=step
         )
+
+    def tables(self, nb_steps: int, device: torch.device) -> CropTables:
+        """Return the numbers of all steps."""
+        steps = range(nb_steps)
+        intensity = [self.noise_at(step) for step in steps]
+        columns = (
+            [self.box_size_at(step) for step in steps],
+            [value * self.normal_noise for value in intensity],
+            [value * self.uniform_noise for value in intensity],
+        )
+        return CropTables(
+            *(torch.tensor(one, dtype=torch.float64, device="cpu").to(device) for one in columns)
+        )
+
+    def of_step(
+        self,
+        images: torch.Tensor,
+        identities: torch.Tensor,
+        step: torch.Tensor,
+        tables: CropTables,
+        transparency: torch.Tensor | None,
+        *,
+        dtype: torch.dtype,
+        memory_format: torch.memory_format,
+    ) -> torch.Tensor:
+        """Return the same crops (N * K, C, h, w), all numbers of which lie on the device."""
+        boxes = self.draw(
+            tables.box_size, self.nb_crops, seed=self.seed, identities=identities, step=step,
+            distribution=self.boxes, device=images.device,
+        )  # fmt: skip
+        return self.crop(
+            images, boxes, self.size, std=tables.std, uniform_width=tables.uniform_width,
+            seed=self.seed, identities=identities, step=step, transparency=transparency,
+            dtype=dtype, memory_format=memory_format,
+        )  # fmt: skip
 
     def _cropped(
         self,

@@ -464,18 +464,18 @@ def test_what_others_keep_goes_where_the_views_of_one_image_do_not_fit(network):
 
 def test_the_captured_passes_used_last_are_kept(network):
     form = KeptForm(network, Plan(), None)
-    passes = [form.repeated_pass(network, kind) for kind in range(KEPT_PASSES + 1)]
-    assert form.repeated_pass(network, KEPT_PASSES) is passes[-1]
-    assert form.repeated_pass(network, 0) is not passes[0]
+    passes = [form.repeated(network, kind, RepeatedPass) for kind in range(KEPT_PASSES + 1)]
+    assert form.repeated(network, KEPT_PASSES, RepeatedPass) is passes[-1]
+    assert form.repeated(network, 0, RepeatedPass) is not passes[0]
 
 
 def test_a_pass_in_use_is_not_dropped(network):
     form = KeptForm(network, Plan(), None)
-    used = [form.repeated_pass(network, kind) for kind in range(KEPT_PASSES)]
+    used = [form.repeated(network, kind, RepeatedPass) for kind in range(KEPT_PASSES)]
     for one in used:
         one.begin(lambda *_: None, lambda _: None, lambda *_: None)
-    form.repeated_pass(network, "another")
-    assert [form.repeated_pass(network, kind) for kind in range(KEPT_PASSES)] == used
+    form.repeated(network, "another", RepeatedPass)
+    assert [form.repeated(network, kind, RepeatedPass) for kind in range(KEPT_PASSES)] == used
 
 
 def test_a_pass_between_runs_says_so():

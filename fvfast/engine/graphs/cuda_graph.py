@@ -9,7 +9,7 @@ import dataclasses
 import logging
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import torch
@@ -40,6 +40,11 @@ than `SAME`."""
 
 MOST = 0.1
 """Largest difference of a replay, however much two ordinary passes differ."""
+
+CaptureSteps: TypeAlias = Callable[
+    [Callable[[], None], Sequence[torch.Tensor]], Callable[[], None]
+]
+"""Makes what replays steps, from the steps and the memory that they change."""
 
 Capture: TypeAlias = Callable[[Pass, torch.Tensor], Pass]
 """Makes what replays a pass, from the pass and views like those that it will have."""
@@ -154,7 +159,7 @@ class GraphedPass:
     def _check(self, replay: Pass, views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         self._is_checked = True
         results = self.run(views)
-        difference = _largest_difference(replay(views), results)
+        difference = largest_difference(replay(views), results)
         if not difference <= self._tolerance:
             _log.info("a pass is captured anew: its replay differs by %.2g", difference)
             self.replay, self.passes = None, 0
@@ -165,7 +170,7 @@ class GraphedPass:
             self._go_without(CAPTURES.failure)
             return self.run(views)
         try:
-            results, obstacle = rehearse(self.run, views)
+            results, obstacle = rehearse(lambda: self.run(views), views.device)
         except RuntimeError as error:
             results, obstacle = None, str(error)
         if obstacle:
@@ -185,13 +190,13 @@ class GraphedPass:
         self, views: torch.Tensor, expected: tuple[torch.Tensor, torch.Tensor]
     ) -> None:
         # Before the capture: afterwards the memory may not suffice for the graph and a pass.
-        spread = _largest_difference(self.run(views), expected)
+        spread = largest_difference(self.run(views), expected)
         if not UNSTEADY * spread <= MOST:
             self._go_without(f"two passes over the same views differ by {spread:.2g}")
             return
         try:
             replay = self._capture(self.run, views)
-            difference = _largest_difference(replay(views), expected)
+            difference = largest_difference(replay(views), expected)
         except RuntimeError as error:  # what CUDA refuses to capture, and too little memory
             self._go_without(str(error))
             return
@@ -242,9 +247,35 @@ def capture_pass(run: Pass, views: torch.Tensor) -> Pass:
     return replay
 
 
+def capture_steps(steps: Callable[[], None], state: Sequence[torch.Tensor]) -> Callable[[], None]:
+    """Capture steps, which read and write the same memory each time, in a CUDA graph.
+
+    Parameters
+    ----------
+    steps
+        Take the steps; they must have run on the stream of captures before, see `rehearse`.
+    state
+        What they change. Capturing them does not take them.
+
+    Returns
+    -------
+    replay
+        Takes the steps.
+
+    Raises
+    ------
+    RuntimeError
+        They do something that cannot be captured, such as reading a number from the GPU.
+    """
+    graph = torch.cuda.CUDAGraph()
+    with CAPTURES.capturing(graph, state[0].device):
+        steps()
+    return graph.replay
+
+
 @dataclasses.dataclass(frozen=True)
 class CudaGraphs:
-    """Whether passes are captured, and by what.
+    """Whether passes and steps are captured, and by what.
 
     Attributes
     ----------
@@ -252,27 +283,33 @@ class CudaGraphs:
         Says why passes through a network are not captured, as `why_not_captured` does.
     capture
         Makes a graph of a pass, as `capture_pass` does.
+    capture_steps
+        Makes a graph of steps, as `capture_steps` does; None: whole steps are not captured.
     """
 
     why_not: Callable[..., str] = why_not_captured
     capture: Capture = capture_pass
+    capture_steps: CaptureSteps | None = capture_steps
 
 
 def _conditions(views: torch.Tensor) -> tuple[object, ...]:
     """List what a graph is captured for: properties of the views, settings that choose kernels."""
+    return views.shape, views.dtype, views.device, views.stride(), kernel_settings()
+
+
+def kernel_settings() -> tuple[object, ...]:
+    """List the settings of torch that choose kernels."""
     cudnn = torch.backends.cudnn
-    settings = (
+    return (
         cudnn.enabled,
         cudnn.deterministic,
         torch.are_deterministic_algorithms_enabled(),
         tuple(tf32_settings().values()),
     )
-    return views.shape, views.dtype, views.device, views.stride(), settings
 
 
-def _largest_difference(
-    actual: tuple[torch.Tensor, torch.Tensor], expected: tuple[torch.Tensor, torch.Tensor]
-) -> float:
+def largest_difference(actual: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) -> float:
+    """Return the largest relative difference of tensors, in the norm; infinite if not finite."""
     differences = list(map(_difference, actual, expected))
     # Not max alone: with a NaN among its arguments, it may return another of them.
     return max(differences) if all(map(math.isfinite, differences)) else math.inf

@@ -7,7 +7,7 @@ import contextlib
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -17,6 +17,8 @@ from fvfast.engine.captures import CAPTURES
 
 Pass: TypeAlias = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 """Maps views (B, C, h, w) to scores (N,) and the gradient of the views (B, C, h, w)."""
+
+Results = TypeVar("Results", bound=tuple[torch.Tensor, ...])
 
 _aten = torch.ops.aten
 _COPIES = (_aten._to_copy.default, _aten.copy_.default)
@@ -28,27 +30,27 @@ _INDEXING = (
 )
 
 
-def rehearse(run: Pass, views: torch.Tensor) -> tuple[tuple[torch.Tensor, torch.Tensor], str]:
-    """Run a pass on the stream of captures, and look for what a graph cannot contain.
+def rehearse(run: Callable[[], Results], device: torch.device) -> tuple[Results, str]:
+    """Run something on the stream of captures, and look for what a graph cannot contain.
 
     Parameters
     ----------
     run
-        The pass.
-    views
-        (B, C, h, w).
+        What a graph shall contain. Returns tensors.
+    device
+        Where it runs.
 
     Returns
     -------
     results
-        Of the pass.
+        What it returned.
     obstacle
-        Why the pass cannot be captured; empty if no reason was found.
+        Why it cannot be captured; empty if no reason was found.
 
     Raises
     ------
     RuntimeError
-        The pass waits for the GPU, or fails.
+        It waits for the GPU, or fails.
 
     Notes
     -----
@@ -57,11 +59,10 @@ def rehearse(run: Pass, views: torch.Tensor) -> tuple[tuple[torch.Tensor, torch.
     only if there is no other thread. Otherwise the operations of this thread and of its backward
     pass are checked one by one, which misses waits inside an operation, such as an extension's.
     """
-    device = views.device
     random_state = _generator(device).get_state()
     watch = WaitWatch()
     with _on_capture_stream(device), _waiting_raises(device) if is_only_thread() else watch:
-        results = run(views)
+        results = run()
     for result in results:
         if result.device.type == "cuda":
             # The memory belongs to the capture stream, which could otherwise reuse it too early.

@@ -2,11 +2,10 @@
 
 import weakref
 from collections.abc import Callable, Hashable
-from typing import Any
-
 import torch
 
 from fvfast.engine.graphs.cuda_graph import Capture, GraphedPass, capture_pass
+from fvfast.engine.graphs.kept_scorers import KeptScorers
 from fvfast.engine.passes import MakeScorer, Passes, Scorer
 
 
@@ -32,7 +31,7 @@ class RepeatedPass:
     """
 
     def __init__(self, capture: Capture = capture_pass) -> None:
-        self._scorers: dict[tuple[int, int], Any] = {}
+        self._scorers = KeptScorers()
         self._run: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]] | None = None
         owner = weakref.ref(self)  # a reference cycle would keep the graph's memory alive
 
@@ -66,17 +65,8 @@ class RepeatedPass:
         run
             Runs one pass.
         """
-        for (first, last), kept in self._scorers.items():
-            kept.turn_to(make_scorer(first, last))
-
-        def kept_scorer(first: int, last: int) -> Scorer:
-            if (first, last) not in self._scorers:
-                self._scorers[first, last] = make_scorer(first, last)
-            scorer: Scorer = self._scorers[first, last]
-            return scorer
-
         self._graphed.begin_run()
-        passes = make_passes(kept_scorer)
+        passes = make_passes(self._scorers.turned_to(make_scorer))
         self._run = lambda views: run(passes, views)
 
     @property

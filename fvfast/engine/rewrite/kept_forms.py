@@ -9,14 +9,14 @@ import itertools
 import logging
 import threading
 import weakref
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
+from typing import Protocol, TypeVar, cast
 
 import torch
 from torch import nn
 
 from fvfast.engine.borrowing.fingerprint import addresses, contents, identity, structure
-from fvfast.engine.graphs.cuda_graph import Capture, CudaGraphs, capture_pass
-from fvfast.engine.graphs.repeated_pass import RepeatedPass
+from fvfast.engine.graphs.cuda_graph import CudaGraphs
 from fvfast.engine.locks import free_after_fork
 from fvfast.engine.memory import when_memory_is_needed
 from fvfast.engine.passes import Scorer
@@ -31,6 +31,18 @@ KEPT_FORMS = 4
 
 KEPT_PASSES = 2
 """How many captured passes are kept with a form: one for full batches, one for the last batch."""
+
+R = TypeVar("R", bound="Repeated")
+
+
+class Repeated(Protocol):
+    """A pass, or steps, that several runs repeat."""
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether a run has begun and not ended."""
+        ...
+
 
 _log = logging.getLogger(__name__)
 
@@ -52,7 +64,7 @@ class KeptForm:
         self.plan = plan
         self.running = running
         self.last_use = 0
-        self._passes: dict[Hashable, RepeatedPass] = {}
+        self._passes: dict[Hashable, Repeated] = {}
         self._structure = None if model is None else structure(model)
         self._contents = None if model is None else self._read_contents(model)
         self._addresses: Hashable = None
@@ -102,23 +114,21 @@ class KeptForm:
             return False
         return same_convolutions(convolutions, self.plan.convolutions)
 
-    def repeated_pass(
-        self, model: nn.Module, kind: Hashable, capture: Capture = capture_pass
-    ) -> RepeatedPass:
-        """Return the pass for a kind of scorer, captured or not yet; a new one for kind None."""
+    def repeated(self, model: nn.Module, kind: Hashable, make: Callable[[], R]) -> R:
+        """Return what is captured, or will be, for a kind of scorer; a new one for kind None."""
         if kind is None:
-            return RepeatedPass(capture)
+            return make()
         now = addresses(model)
         if now != self._addresses:
             # Captured passes read the weights from the old addresses.
             self._passes.clear()
             self._addresses = now
-        found = self._passes.pop(kind, None) or RepeatedPass(capture)
+        found = self._passes.pop(kind, None) or make()
         idle = [key for key, one in self._passes.items() if not one.is_in_use]
         for key in idle[: max(0, len(self._passes) + 1 - KEPT_PASSES)]:
             del self._passes[key]
         self._passes[kind] = found
-        return found
+        return cast(R, found)  # kinds of passes and of steps differ
 
     def _read_contents(self, model: nn.Module) -> Hashable:
         """Compute checksums of the values that were copied; None if one cannot be read."""

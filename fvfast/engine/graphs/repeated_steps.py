@@ -1,0 +1,230 @@
+"""Whole steps of a run that are replayed from one CUDA graph."""
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar, cast
+
+import torch
+
+from fvfast.engine.captures import CAPTURES
+from fvfast.engine.graphs.cuda_graph import (
+    EAGER_PASSES,
+    SAME,
+    UNSTEADY,
+    CaptureSteps,
+    kernel_settings,
+    largest_difference,
+)
+from fvfast.engine.graphs.kept_scorers import KeptScorers
+from fvfast.engine.graphs.rehearsal import rehearse
+
+STEPS_PER_GRAPH = 2
+"""How many steps a graph takes."""
+
+_log = logging.getLogger(__name__)
+
+
+class Step(Protocol):
+    """A step of a run whose numbers all lie on the device."""
+
+    def __call__(self) -> None:
+        """Take it."""
+        ...
+
+    def state(self) -> Sequence[torch.Tensor]:
+        """Return all that it changes; what shows how far it goes comes first."""
+        ...
+
+    def restore(self, saved: Sequence[torch.Tensor]) -> None:
+        """Write copies of `state` back."""
+        ...
+
+    def end(self) -> None:
+        """Forget the run, and its network."""
+        ...
+
+
+S = TypeVar("S", bound=Step)
+
+
+class RepeatedSteps:
+    """Takes steps: the first few as they are, later ones by replaying a captured graph.
+
+    The first step of a run is never replayed, because there is no step before it.
+
+    Parameters
+    ----------
+    capture
+        Makes a graph of steps.
+
+    Attributes
+    ----------
+    scorers
+        Those that the graph reads its targets from.
+    is_in_use
+        Whether a run has begun and not ended.
+    """
+
+    def __init__(self, capture: CaptureSteps) -> None:
+        self.scorers = KeptScorers()
+        self._capture = capture
+        self._step: Step | None = None
+        self.is_in_use = False
+        self._replay: Callable[[], None] | None = None
+        self._settings: tuple[object, ...] = ()  # of the capture
+        self._obstacle = ""
+        self._taken = 0  # in this run
+        self._is_checked = True
+
+    @property
+    def status(self) -> str:
+        """How steps are taken, in words."""
+        if self._replay is not None:
+            return "whole steps replayed from a CUDA graph"
+        if self._obstacle:
+            return f"without a CUDA graph: {self._obstacle}"
+        return f"without a CUDA graph before step {EAGER_PASSES + 1}"
+
+    def begin(self, make: Callable[[], S]) -> S:
+        """Begin a run; return its step, which uses the memory of that of earlier runs.
+
+        Parameters
+        ----------
+        make
+            Makes the step of the first run.
+        """
+        step = make() if self._step is None else cast(S, self._step)
+        self._step, self._taken, self._is_checked, self.is_in_use = step, 0, False, True
+        return step
+
+    def end(self) -> None:
+        """Forget the run."""
+        if self._step is not None:
+            self._step.end()
+        self.is_in_use = False
+
+    def take(self, most: int) -> int:
+        """Take at least one step and at most so many; return how many."""
+        assert self._step is not None
+        assert self.is_in_use, "the steps belong to no run"
+        count = self._take(self._step, most)
+        self._taken += count
+        return count
+
+    def _take(self, step: Step, most: int) -> int:
+        if self._taken == 0 or most < STEPS_PER_GRAPH or self._obstacle:
+            step()
+            return 1
+        if self._replay is not None and self._settings == kernel_settings():
+            if self._is_checked:
+                return self._replayed(step, self._replay)
+            return self._check(step, self._replay)
+        try:
+            if self._replay is None and self._taken == EAGER_PASSES - 1:
+                return self._rehearsed(step)
+            if self._replay is None and self._taken >= EAGER_PASSES:
+                return self._captured(step)
+        except torch.OutOfMemoryError as error:  # of copies, before anything has changed
+            self._go_without(str(error))
+        step()
+        return 1
+
+    def _replayed(self, step: Step, replay: Callable[[], None]) -> int:
+        try:
+            replay()
+        except RuntimeError as error:
+            # In some versions of torch a failed capture breaks all other graphs of the process.
+            self._go_without(f"a replay failed: {error}")
+            step()
+            return 1
+        return STEPS_PER_GRAPH
+
+    def _rehearsed(self, step: Step) -> int:
+        """Take a step on the stream of captures, looking for what a graph cannot contain."""
+        if CAPTURES.failure:
+            self._go_without(CAPTURES.failure)
+            step()
+            return 1
+        before = _copies(step.state())
+
+        def run() -> tuple[torch.Tensor, ...]:
+            step()
+            return tuple(step.state())
+
+        try:
+            _, obstacle = rehearse(run, before[0].device)
+        except RuntimeError as error:
+            # The step waits for the GPU, or fails: it is taken again, as it is.
+            obstacle = str(error)
+            step.restore(before)
+            self._go_without(obstacle)
+            step()
+            return 1
+        if obstacle:
+            self._go_without(obstacle)
+        return 1
+
+    def _captured(self, step: Step) -> int:
+        """Capture steps, and compare their replay with steps as they are, which count."""
+
+        def steps() -> None:
+            for _ in range(STEPS_PER_GRAPH):
+                step()
+
+        before = _copies(step.state())
+        steps()
+        expected = _copies(step.state())
+        step.restore(before)
+        steps()
+        spread = _difference(step.state(), expected)
+        step.restore(before)
+        try:
+            replay = self._capture(steps, step.state())
+            step.restore(before)
+            replay()
+            difference = _difference(step.state(), expected)
+        except RuntimeError as error:  # what CUDA refuses to capture, and too little memory
+            self._go_without(str(error))
+        else:
+            if difference <= max(SAME, UNSTEADY * spread):
+                self._replay, self._settings = replay, kernel_settings()
+                self._is_checked = True
+            else:
+                self._go_without(f"a replay differs by {difference:.2g}")
+        step.restore(expected)
+        return STEPS_PER_GRAPH
+
+    def _check(self, step: Step, replay: Callable[[], None]) -> int:
+        """Compare the first replay of a run with steps as they are, which count."""
+        self._is_checked = True
+        before = _copies(step.state())
+        for _ in range(STEPS_PER_GRAPH):
+            step()
+        expected = _copies(step.state())
+        step.restore(before)
+        replay()
+        difference = _difference(step.state(), expected)
+        if not difference <= SAME:
+            _log.info("steps are captured anew: their replay differs by %.2g", difference)
+            self._replay = None
+        step.restore(expected)
+        return STEPS_PER_GRAPH
+
+    def _go_without(self, obstacle: str) -> None:
+        self._replay = None
+        self._obstacle = obstacle.strip().partition("\n")[0]
+        _log.info("steps are taken without a CUDA graph: %s", self._obstacle)
+
+
+def _difference(actual: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) -> float:
+    """Return the largest relative difference; images that have ended may have no finite numbers."""
+    pairs = list(zip(actual, expected, strict=True))
+    if not all(torch.equal(one.isfinite(), other.isfinite()) for one, other in pairs):
+        return math.inf
+    numbers = [[torch.nan_to_num(tensor.detach(), 0.0, 0.0, 0.0) for tensor in pair] for pair in pairs]
+    return largest_difference([one for one, _ in numbers], [other for _, other in numbers])
+
+
+def _copies(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    return [tensor.detach().clone() for tensor in tensors]
