@@ -85,8 +85,9 @@ struct NoiseParams {
   uint64_t seed;                       // the Philox key
   uint32_t step;                       // the optimization step
   const int64_t* counter;              // as in BoxParams
-  StepTable std_table;                 // in place of std and of uniform_width, of one column each:
-  StepTable uniform_width_table;       // any numbers; there is no noise of those that are not > 0
+  StepTable std_table;                 // in place of std, of one column; any numbers, of which
+                                       // those that are not > 0 make no noise
+  StepTable uniform_width_table;       // in place of uniform_width, likewise
 };
 
 // out[n, k] = box k of image n, resampled bilinearly, plus the noise of NoiseParams, in which one

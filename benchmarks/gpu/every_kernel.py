@@ -13,6 +13,7 @@ from benchmarks.gpu.place import Place, measuring_place
 from benchmarks.gpu.sanitizers import DONE, RAN
 from fvfast.ops import inject_noise, phase_update_, pyramid_to_image, random_crops
 from fvfast.ops.boxes import BoxDistribution, draw_boxes
+from fvfast.ops.nadam import nadam_table
 from fvfast.ops.phase_ascent import phase_ascent_, render_phase
 from fvfast.ops.philox import Purpose, draw_normal
 from fvfast.ops.pyramid import pyramid_elements
@@ -86,6 +87,21 @@ def run_pyramid(device: torch.device, dtype: torch.dtype, channels: int) -> None
         torch.autograd.grad(image, pyramid, normal(tuple(image.shape), device, dtype))
 
 
+def run_tables(device: torch.device) -> None:
+    """Run the kernels that read tables, a counter and identities, up to the last row and beyond."""
+    rates, identities = nadam_table(2).to(device), torch.tensor([0, 5]).to(device)
+    numbers = torch.tensor([0.3, 0.1], dtype=torch.float64).to(device)
+    images = normal((2, 3, 17, 20), device, torch.float32)
+    phase, slope, exp_avg = (normal((2, 3, 9, 7), device, torch.float32) for _ in range(3))
+    exp_avg_sq = torch.ones(2, 3, 9, 7).to(device)
+    for number in (1, 2):
+        key = {"seed": 1, "identities": identities, "step": torch.tensor(number).to(device)}
+        boxes = draw_boxes(numbers, 3, device=device, **key)
+        random_crops(images, boxes, 9, std=numbers, **key)
+        inject_noise(images, numbers, **key)
+        phase_update_(phase, slope, exp_avg, exp_avg_sq, step=key["step"], rates=rates)
+
+
 def run_every_kernel(place: Place) -> None:
     """Run every kernel, and wait for each."""
     device = place.device
@@ -101,6 +117,8 @@ def run_every_kernel(place: Place) -> None:
         _draw(device, 3, shape)
         _draw(device, step, shape)
         ran(f"boxes {shape}")
+    run_tables(device)
+    ran("tables")
     for dtype, channels, size in itertools.product(real, (1, 3), (TRANSFORMED, OTHER)):
         run_phase(device, dtype, channels, *size)
         ran(f"phase {dtype} {channels} {size}")

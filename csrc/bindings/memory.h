@@ -56,7 +56,7 @@ class Memory {
     return reinterpret_cast<const void*>(buffer.first);
   }
 
-  // Contiguous integers of 64 bits, or with a stride.
+  // Integers of 64 bits.
   const int64_t* reads_integers(const char* argument, const Buffer& buffer, int64_t count,
                                 int64_t stride = 1) {
     static_assert(sizeof(int64_t) == sizeof(double), "only the size of a type counts here");

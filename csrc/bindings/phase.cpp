@@ -1,7 +1,6 @@
 // The bindings of the phase: to the image, back, and one step of the optimizer.
 #include <pybind11/stl.h>
 
-#include <algorithm>
 #include <array>
 #include <cmath>
 #include <optional>

@@ -117,7 +117,7 @@ def nadam_table(
     lr
         The learning rate, or that of each step.
     betas, momentum_decay, maximize
-        Of `phase_update_`.
+        Of `phase_update_`, which needs the same betas.
 
     Returns
     -------

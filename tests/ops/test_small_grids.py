@@ -51,6 +51,17 @@ def test_boxes_and_crops(memory_format):
 
 
 @pytest.mark.compiled
+def test_boxes_and_crops_of_tables():
+    """All threads read the same row, and nobody writes there."""
+    images, numbers = normal(1, 3, 12, 12), torch.tensor([0.3, 0.5], dtype=torch.float64)
+    key = {"seed": 5, "identities": torch.tensor([3]), "step": torch.tensor(7)}
+    boxes = draw_boxes(numbers, 2, device=images.device, **key)
+    assert torch.equal(boxes, draw_boxes(0.5, 2, device=images.device, **KEY))
+    crops = random_crops(images, boxes, 8, std=numbers, **key)
+    assert torch.equal(crops, random_crops(images, boxes, 8, std=0.5, **KEY))
+
+
+@pytest.mark.compiled
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
 def test_crop_gradient(memory_format):
     boxes = torch.tensor([[[0.1, 0.2, 0.7, 0.9], [-0.2, 0.3, 0.4, 1.2]]])
