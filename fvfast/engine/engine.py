@@ -136,7 +136,7 @@ class Engine:
             repeated.end()
 
     def repeated_steps(
-        self, count: int, device: torch.device, key: Hashable
+        self, count: int, views: int, device: torch.device, key: Hashable
     ) -> tuple[RepeatedSteps, Pass] | None:
         """Return what takes whole steps of N images, and the pass of this run for them.
 
@@ -144,6 +144,8 @@ class Engine:
         ----------
         count
             N.
+        views
+            Of all images.
         device
             Of the images.
         key
@@ -159,7 +161,8 @@ class Engine:
             return None
         kind = kind_of(self._make_scorer(0, count))
         if kind is not None:
-            kind = ("steps", kind, count, self.plan.gradient_scale, self.plan.views_per_pass, key)
+            at_once = min(self.plan.views_per_pass or views, views)
+            kind = ("steps", kind, count, self.plan.gradient_scale, at_once, key)
         steps = self._form.repeated(model, kind, lambda: RepeatedSteps(capture))
         passes = self._make_passes(steps.scorers.turned_to(self._make_scorer))
         self._repeated.append(steps)

@@ -21,8 +21,8 @@ from fvfast.engine.taps import TappedModel
 from fvfast.objectives import Objective
 from fvfast.ops.philox import image_identity
 from fvfast.parametrizations.base import Parametrization
-from fvfast.parametrizations.phase import Phase
 from fvfast.parametrizations.optimizers import set_learning_rate
+from fvfast.parametrizations.phase import Phase
 from fvfast.regularizers import Regularizer
 from fvfast.run.loop import Ascent, Callback, run_ascent
 from fvfast.run.maco_settings import MacoSettings
@@ -32,7 +32,6 @@ from fvfast.run.settings import Parametrize, Settings
 from fvfast.run.step_update import Gradients
 from fvfast.run.views import Crops
 from fvfast.run.whole_step import WholeStep, WholeSteps, step_key, why_not_whole
-
 
 _log = logging.getLogger(__name__)
 
@@ -222,7 +221,8 @@ class _Batch:
         assert isinstance(views, Crops)
         engine = self._started(running)
         key = step_key(phase, views, settings)
-        found = engine.repeated_steps(len(self._names), phase.state.device, key)
+        count = len(self._names)
+        found = engine.repeated_steps(count, count * views.nb_crops, phase.state.device, key)
         if found is None:
             return None
         steps, run = found
@@ -303,7 +303,6 @@ class _Batch:
             dtype=engine.views_dtype, memory_format=engine.views_format,
         )  # fmt: skip
         return engine, images, views
-
 
     def _started(self, running: EngineAtFirstUse) -> Engine:
         """Return the engine; its form is chosen with views that depend on no global generator."""

@@ -1,17 +1,22 @@
 """Whole steps that are recorded once: the same pictures as steps that the host takes."""
 
+import gc
+import signal
 import warnings
+import weakref
 
 import pytest
 import torch
 from emulated import ORDERS, emulated
 from engine.recorded_steps import StepRecorder
-from injected_runs import drawn_with, graphs_by
+from injected_runs import InjectedSettings, graphs_by
 from torch import nn
 
 from fvfast import Geometric, Linear, Objective
-from fvfast.engine.graphs.cuda_graph import EAGER_PASSES
+from fvfast.engine.graphs.repeated_steps import FIRST_REPLAY
 from fvfast.engine.rewrite.kept_forms import FormStore
+from fvfast.ops.boxes import draw_boxes
+from fvfast.regularizers import l1_reg
 from fvfast.run.maco_settings import MacoSettings
 from fvfast.run.run import Run
 
@@ -23,13 +28,13 @@ STEPS = {"nb_steps": 40, "nb_crops": 3, "custom_shape": (16, 20)}
 def network():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return nn.Sequential(
-            nn.Conv2d(3, 8, 3), nn.Tanh(), nn.Flatten(), nn.Linear(800, 6)
-        ).eval()
+        return nn.Sequential(nn.Conv2d(3, 8, 3), nn.Tanh(), nn.Flatten(), nn.Linear(800, 6)).eval()
 
 
 def neurons(network, units):
-    return Objective.neuron(network, -1, units, input_shape=INPUT)
+    # Names decide what is drawn: here not by the name of the layer.
+    names = [f"unit {unit}" for unit in units]
+    return Objective.neuron(network, -1, units, names=names, input_shape=INPUT)
 
 
 def drawn(store, objective, settings, save_every=None):
@@ -38,7 +43,8 @@ def drawn(store, objective, settings, save_every=None):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         ascent = run.draw(range(len(objective.combination_names)), save_every)
-    return ascent, [str(warning.message) for warning in caught]
+    told = [warning for warning in caught if warning.category is RuntimeWarning]
+    return ascent, [str(warning.message) for warning in told]
 
 
 def assert_same(found, expected):
@@ -72,4 +78,202 @@ def test_replayed_steps_are_the_steps_of_the_host(network, settings, units, save
     assert len(recorder.recordings) == 1
     if save_every is None:
         # All but those before the capture and those that it is compared with.
-        assert recorder.replays == 1 + (STEPS["nb_steps"] - EAGER_PASSES - 1 - 2) // 2
+        assert recorder.replays == (STEPS["nb_steps"] - FIRST_REPLAY) // 2
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("units", [[3], [0, 1, 2, 5]])
+def test_one_recording_serves_64_steps_on_emulated_kernels(network, units, order):
+    made = MacoSettings(nb_steps=64 + FIRST_REPLAY, nb_crops=2, custom_shape=(12, 10))
+    objective = neurons(network, units)
+    recorder = StepRecorder()
+    with emulated(order):
+        found = drawn(graphs_by(None, recorder), objective, made)
+        expected = drawn(FormStore(), objective, made)
+    assert_same(found, expected)
+    assert (len(recorder.recordings), recorder.replays) == (1, 32)
+
+
+def leaky_boxes(box_size, *arguments, step, **settings):
+    """Boxes whose size comes from the host, which a recording freezes."""
+    if isinstance(box_size, torch.Tensor):
+        box_size = float(box_size[int(step)])
+    return draw_boxes(box_size, *arguments, step=step, **settings)
+
+
+def test_a_number_of_the_host_is_found(network):
+    """Where boxes shrink so slowly that the first replay differs by less than rounding may."""
+    settings = {"box_size": Linear(0.6, 0.599), **STEPS, "nb_steps": 64}
+    leaky = InjectedSettings(**settings, crops={"draw": leaky_boxes})
+    recorder = StepRecorder()
+    found, _ = drawn(graphs_by(None, recorder), neurons(network, [1]), leaky)
+    expected, _ = drawn(FormStore(), neurons(network, [1]), MacoSettings(**settings))
+    assert recorder.replays > 1
+    assert not torch.equal(found.images[-1], expected.images[-1])
+
+
+def test_a_number_of_the_host_that_matters_ends_the_replays(network):
+    leaky = InjectedSettings(
+        **{**STEPS, "nb_steps": 20}, box_size=Linear(1.0, 0.05), crops={"draw": leaky_boxes}
+    )
+    plain = MacoSettings(**{**STEPS, "nb_steps": 20}, box_size=Linear(1.0, 0.05))
+    recorder = StepRecorder()
+    found = drawn(graphs_by(None, recorder), neurons(network, [1]), leaky)
+    assert_same(found, drawn(FormStore(), neurons(network, [1]), plain))
+    assert recorder.replays == 2
+
+
+def test_two_batches_go_through_one_recording(network):
+    made = MacoSettings(**STEPS)
+    objective = neurons(network, list(range(6)))
+    recorder = StepRecorder()
+    recorded = Run(objective, made, progress=False, forms=graphs_by(None, recorder))
+    plain = Run(objective, made, progress=False, forms=FormStore())
+    for batch in ([0, 1], [4, 2], [3, 5]):
+        found, expected = recorded.draw(batch), plain.draw(batch)
+        assert_same((found, []), (expected, []))
+    assert len(recorder.recordings) == 1
+
+
+def test_another_run_uses_the_recording_of_the_first(network):
+    store, recorder = FormStore(), StepRecorder()
+    store = graphs_by(None, recorder)
+    for unit in (1, 4, 0):
+        found = drawn(store, neurons(network, [unit]), MacoSettings(**STEPS))
+        assert_same(found, drawn(FormStore(), neurons(network, [unit]), MacoSettings(**STEPS)))
+    assert len(recorder.recordings) == 1
+    for other in ({"seed": 1}, {"box_size": 0.3}, {"nb_steps": 41}, {"values_range": (0, 2)}):
+        made = MacoSettings(**{**STEPS, **other})
+        found = drawn(store, neurons(network, [1]), made)
+        assert_same(found, drawn(FormStore(), neurons(network, [1]), made))
+    assert len(recorder.recordings) == 5
+
+
+def test_a_recording_does_not_hold_the_network():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(400, 3)).eval()
+    store = graphs_by(None, CountingCapture())
+    drawn(store, neurons(network, [1]), MacoSettings(**STEPS))
+    freed = weakref.ref(network)
+    del network
+    gc.collect()
+    assert freed() is None
+
+
+class CountingCapture:
+    """A graph that has no reference to what it repeats, as a GPU's has none: it repeats nothing."""
+
+    def __call__(self, _steps, _state):
+        return lambda: None
+
+
+class Overflows(nn.Module):
+    """Scores that overflow, each in another step, as its pictures get better."""
+
+    def __init__(self, limits):
+        super().__init__()
+        self.register_buffer("limits", torch.tensor(limits))
+
+    def forward(self, scores):
+        return scores + (scores - self.limits).clamp(min=0) * 1e38 * 1e10
+
+
+@pytest.mark.parametrize("save_every", [None, 3])
+def test_endings_are_told_with_their_steps(network, save_every):
+    # One view a step, and small steps: scores rise over the whole run.
+    made = MacoSettings(
+        **{**STEPS, "nb_crops": 1}, box_size=1.0, noise_intensity=0.0, learning_rate=0.03
+    )
+    plain, _ = drawn(FormStore(), neurons(network, [0, 1, 2]), made)
+    # A score is a sixth of what the network says of the view. Each of two units passes its limit
+    # after a step of its own.
+    limits = [
+        3 * float(plain.scores[unit, :step].max() + plain.scores[unit].max())
+        for unit, step in ((0, 12), (1, 21))
+    ]
+    overflowing = nn.Sequential(*network, Overflows([*limits, 1e9, 1e9, 1e9, 1e9])).eval()
+    objective = neurons(overflowing, [0, 1, 2])
+    recorder = StepRecorder()
+    found = drawn(graphs_by(None, recorder), objective, made, save_every)
+    expected = drawn(FormStore(), objective, made, save_every)
+    assert_same(found, expected)
+    steps = [int(text.split()[1][:-1]) for text in expected[1] if "is not finite for" in text]
+    assert FIRST_REPLAY + 4 <= steps[0] < steps[1]
+    assert len(recorder.recordings) == 1
+
+
+@pytest.mark.parametrize("unit", [0, 1])
+def test_dead_units_are_told(network, unit):
+    with torch.no_grad():
+        network[3].weight[0] = 0
+    made = MacoSettings(**STEPS)
+    found = drawn(graphs_by(None, StepRecorder()), neurons(network, [unit]), made)
+    expected = drawn(FormStore(), neurons(network, [unit]), made)
+    assert_same(found, expected)
+    assert len(expected[1]) == (1 if unit == 0 else 0)
+
+
+class InterruptedAt(StepRecorder):
+    """The user interrupts while a replay runs."""
+
+    def __init__(self, replay):
+        super().__init__()
+        self.at = replay
+
+    def __call__(self, steps, state):
+        replay = super().__call__(steps, state)
+
+        def interrupted():
+            replay()
+            if self.replays == self.at:
+                signal.raise_signal(signal.SIGINT)
+
+        return interrupted
+
+
+@pytest.mark.parametrize("at", [1, 2, 9, 17])
+def test_an_interrupt_keeps_the_steps_that_were_taken(network, at):
+    made = MacoSettings(**STEPS)
+    objective = neurons(network, [1, 2])
+    found, said = drawn(graphs_by(None, InterruptedAt(at)), objective, made)
+    assert found.interrupted
+    taken = found.scores.shape[1]
+    assert taken == FIRST_REPLAY + 2 * at
+    assert said[0].startswith(f"interrupted after {taken} of 40 steps")
+    stopped = Run(
+        objective, made, progress=False, callback=lambda report: report.step == taken - 1
+    ).draw([0, 1])
+    assert torch.equal(found.images[-1], stopped.images[-1])
+    assert torch.equal(found.transparencies[-1], stopped.transparencies[-1])
+    assert torch.equal(found.scores, stopped.scores)
+
+
+WITH_THE_HOST = {
+    "an optimizer": {"optimizer": torch.optim.Adam},
+    "whole images": {"nb_crops": 0},
+    "a color shift": {"color_shift": 0.5},
+    "a regularizer": {"regularizers": l1_reg()},
+    "a function of the step": {"box_size": lambda _step: 0.4},
+    "a pyramid": {"preset": "pyramid"},
+}
+
+
+@pytest.mark.parametrize("case", WITH_THE_HOST)
+def test_what_wants_the_host_runs_as_before(network, case):
+    made = MacoSettings.with_preset(**{**STEPS, "nb_steps": 8, **WITH_THE_HOST[case]})
+    recorder = StepRecorder()
+    objective = neurons(network, [1])
+    store = graphs_by(lambda run, _views: run, recorder)
+    assert_same(drawn(store, objective, made), drawn(FormStore(), objective, made))
+    assert not recorder.recordings
+
+
+def test_callbacks_hear_of_each_step(network):
+    recorder, steps = StepRecorder(), []
+    run = Run(
+        neurons(network, [1]), MacoSettings(**STEPS), progress=False,
+        forms=graphs_by(lambda run, _views: run, recorder),
+        callback=lambda report: steps.append(report.step),
+    )  # fmt: skip
+    run.draw([0])
+    assert steps == list(range(40))
+    assert not recorder.recordings

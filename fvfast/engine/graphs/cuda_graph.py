@@ -41,9 +41,7 @@ than `SAME`."""
 MOST = 0.1
 """Largest difference of a replay, however much two ordinary passes differ."""
 
-CaptureSteps: TypeAlias = Callable[
-    [Callable[[], None], Sequence[torch.Tensor]], Callable[[], None]
-]
+CaptureSteps: TypeAlias = Callable[[Callable[[], None], Sequence[torch.Tensor]], Callable[[], None]]
 """Makes what replays steps, from the steps and the memory that they change."""
 
 Capture: TypeAlias = Callable[[Pass, torch.Tensor], Pass]

@@ -2,6 +2,7 @@
 
 import weakref
 from collections.abc import Callable, Hashable
+
 import torch
 
 from fvfast.engine.graphs.cuda_graph import Capture, GraphedPass, capture_pass
