@@ -183,21 +183,22 @@ def test_endings_are_told_with_their_steps(network, save_every):
     made = MacoSettings(
         **{**STEPS, "nb_crops": 1}, box_size=1.0, noise_intensity=0.0, learning_rate=0.03
     )
-    plain, _ = drawn(FormStore(), neurons(network, [0, 1, 2]), made)
-    # A score is a sixth of what the network says of the view. Each of two units passes its limit
-    # after a step of its own.
-    limits = [
-        3 * float(plain.scores[unit, :step].max() + plain.scores[unit].max())
-        for unit, step in ((0, 12), (1, 21))
-    ]
-    overflowing = nn.Sequential(*network, Overflows([*limits, 1e9, 1e9, 1e9, 1e9])).eval()
-    objective = neurons(overflowing, [0, 1, 2])
+    plain, _ = drawn(FormStore(), neurons(network, list(range(6))), made)
+    # A score is a sixth of what the network says of the view. Two units pass their limits, in the
+    # steps of their best scores.
+    best = plain.scores.argmax(1).tolist()
+    ends = {step: unit for unit, step in enumerate(best) if step >= FIRST_REPLAY + 4}
+    limits = [1e9] * 6
+    for step in sorted(ends)[:2]:
+        limits[ends[step]] = 5.999 * float(plain.scores[ends[step]].max())
+    objective = neurons(nn.Sequential(*network, Overflows(limits)).eval(), list(range(6)))
     recorder = StepRecorder()
     found = drawn(graphs_by(None, recorder), objective, made, save_every)
     expected = drawn(FormStore(), objective, made, save_every)
     assert_same(found, expected)
-    steps = [int(text.split()[1][:-1]) for text in expected[1] if "is not finite for" in text]
-    assert FIRST_REPLAY + 4 <= steps[0] < steps[1]
+    told = [int(text.split()[1][:-1]) for text in expected[1] if "is not finite for" in text]
+    assert told == sorted(ends)[:2]
+    assert len(told) == 2
     assert len(recorder.recordings) == 1
 
 
