@@ -194,7 +194,7 @@ struct PhaseGradientParams {
 };
 
 // Sums over a phase come in parts on CUDA, one for each block of the update.
-constexpr int kUpdateParts = 128;
+constexpr int kUpdateParts = 256;
 
 // Phase to image on CUDA in two kernels, with the transforms in shared memory: transform_fits() of
 // the sizes. The sums of a phase come in parts, which add up to those of PhaseSpectrumParams.
