@@ -1,4 +1,4 @@
-// Sums over the threads of one warp.
+// Sums over the threads of one warp, or of a block by way of its warps.
 #pragma once
 
 #include "cuda/block_sum.h"
@@ -21,6 +21,27 @@ __device__ __forceinline__ double warp_sum_of(const double* numbers, int64_t cou
 #pragma unroll 4
   for (int64_t i = threadIdx.x % kWarp; i < count; i += kWarp) sum += numbers[i];
   return warp_sum(sum);
+}
+
+// Replaces each of the `count` numbers of the first thread by its sum over the block; those of
+// other threads are lost. `memory` holds count * kMaxWarps numbers, which may be used again after
+// the next barrier. The number of threads is a multiple of 32.
+template <int count>
+__device__ __forceinline__ void first_thread_sum(double (&numbers)[count], double* memory) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int warp = static_cast<int>(threadIdx.x) / kWarp;
+#pragma unroll
+  for (int i = 0; i < count; ++i) {
+    numbers[i] = warp_sum(numbers[i]);
+    if (lane == 0) memory[i * kMaxWarps + warp] = numbers[i];
+  }
+  __syncthreads();
+  if (warp != 0) return;
+  const int warps = static_cast<int>(blockDim.x) / kWarp;
+#pragma unroll
+  for (int i = 0; i < count; ++i) {
+    numbers[i] = warp_sum(lane < warps ? memory[i * kMaxWarps + lane] : 0);
+  }
 }
 
 }  // namespace fvfast::cuda

@@ -32,7 +32,7 @@ __global__ void __launch_bounds__(kSumThreads)
     totals[0] += value;
     totals[1] += value * value;
   }
-  block_sum(totals, memory);
+  first_thread_sum(totals, memory);
   if (threadIdx.x == 0) {
     out[0] = totals[0];
     out[1] = totals[1];
@@ -46,14 +46,17 @@ struct PhaseMoments {
 // Of the sums of `parts` parts, counted from `origin`, in every thread of the warp that calls this.
 __device__ inline PhaseMoments phase_moments(const double* sums, int64_t parts, double origin,
                                              int64_t bins) {
-  double total = 0, squares = 0;
-#pragma unroll 4
-  for (int64_t i = threadIdx.x % kWarp; i < parts; i += kWarp) {
-    total += sums[2 * i];
-    squares += sums[2 * i + 1];
+  // Even threads add up the phases and odd ones their squares, so that neighbors read neighbors.
+  double own = 0;
+#pragma unroll 8
+  for (int64_t i = threadIdx.x % kWarp; i < 2 * parts; i += kWarp) own += sums[i];
+#pragma unroll
+  for (int distance = kWarp / 2; distance > 1; distance /= 2) {
+    own += __shfl_xor_sync(kAllLanes, own, distance);
   }
-  const double mean = warp_sum(total) / static_cast<double>(bins);
-  const double variance = warp_sum(squares) / static_cast<double>(bins) - mean * mean;
+  const double count = static_cast<double>(bins);
+  const double mean = __shfl_sync(kAllLanes, own, 0) / count;
+  const double variance = __shfl_sync(kAllLanes, own, 1) / count - mean * mean;
   return {origin + mean, sqrt(variance < 0 ? 0 : variance)};  // NaN passes
 }
 

@@ -93,6 +93,90 @@ class Nadam {
   Real phases_[kInFlight], averages_[kInFlight], squares_[kInFlight];
 };
 
+// Shared memory of a block that finishes a gradient.
+template <typename Real>
+struct FinishMemory {
+  double sums[kFinishSums];
+  FinishFactors<Real> factors;
+};
+
+// The gradient of the bins that a thread takes together, of an image and its bins from `begin` on,
+// if it has to be finished.
+template <typename Real>
+class FinishedBins {
+ public:
+  __device__ __forceinline__ FinishedBins(const UnfinishedGradient& gradient, int64_t image,
+                                          int64_t begin)
+      : unfinished_(gradient, image, begin),
+        edges_(gradient.edges + image * gradient.sizes.rows() * 2),
+        begin_(begin) {}
+
+  __device__ __forceinline__ void read(int64_t first, int64_t end) {
+#pragma unroll
+    for (int i = 0; i < kInFlight; ++i) {
+      const int64_t at = bin_number(first, i);
+      if (at < end) bins_[i] = unfinished_[static_cast<uint32_t>(at - begin_)];
+    }
+  }
+
+  // All threads of the block call this, after the first read and before the first gradient.
+  __device__ __forceinline__ void find_factors(const UnfinishedGradient& gradient, int64_t image,
+                                               FinishMemory<Real>& memory) {
+    cuda::find_factors(gradient, image, memory.sums, &memory.factors);
+    factors_ = memory.factors;
+  }
+
+  __device__ __forceinline__ Real gradient(int i, Real phase) const {
+    return bins_[i].finish(factors_, edges_, phase);
+  }
+
+ private:
+  UnfinishedBins<Real> unfinished_;
+  const EdgeTerm* edges_;
+  int64_t begin_;
+  UnfinishedBin<Real> bins_[kInFlight];
+  FinishFactors<Real> factors_;
+};
+
+// The same, of a gradient that is complete, or any other array.
+template <typename Real>
+class CompleteBins {
+ public:
+  __device__ __forceinline__ explicit CompleteBins(const Real* gradient) : gradient_(gradient) {}
+
+  __device__ __forceinline__ void read(int64_t first, int64_t end) {
+#pragma unroll
+    for (int i = 0; i < kInFlight; ++i) {
+      const int64_t at = bin_number(first, i);
+      if (at < end) bins_[i] = gradient_[at];
+    }
+  }
+
+  __device__ __forceinline__ Real value(int i) const { return bins_[i]; }
+  __device__ __forceinline__ Real gradient(int i, Real) const { return bins_[i]; }
+
+ private:
+  const Real* gradient_;
+  Real bins_[kInFlight];
+};
+
+// Updates the bins before `end`, of which the first kInFlight have been read.
+template <typename Real, typename Bins>
+__device__ __forceinline__ void update_bins(Nadam<Real>& nadam, Bins& bins, int64_t first,
+                                            int64_t end, double (&sums)[2]) {
+  while (true) {
+#pragma unroll
+    for (int i = 0; i < kInFlight; ++i) {
+      const int64_t at = bin_number(first, i);
+      if (at < end) nadam.step(i, at, bins.gradient(i, nadam.phase(i)), sums);
+    }
+    first = bin_number(first, kInFlight);
+    if (first >= end) return;
+    nadam.read(first, end);
+    bins.read(first, end);
+  }
+}
+
 // Without kFinish the gradient is complete, and `gradient` is not looked at.
 template <typename Real, bool kFinish>
 __global__ void __launch_bounds__(kUpdateThreads, sizeof(Real) == 4 ? 2 : 1)
@@ -100,69 +184,28 @@ __global__ void __launch_bounds__(kUpdateThreads, sizeof(Real) == 4 ? 2 : 1)
                         int64_t first_image) {
   __shared__ double memory[2 * kMaxWarps];
   const int64_t image = first_image + blockIdx.y;
-  const BinRange range = bins_of_part(params.elements, blockIdx.x);
-  const int64_t begin = range.begin, end = range.end;
+  const auto [begin, end] = bins_of_part(params.elements, blockIdx.x);
   double* const part_sums = params.sums + 2 * (image * kUpdateParts + blockIdx.x);
   if (begin == end) {  // fewer bins than parts
     if (threadIdx.x < 2) part_sums[threadIdx.x] = 0;
     return;
   }
   double sums[2] = {0, 0};
+  const int64_t first = begin + threadIdx.x;
   Nadam<Real> nadam(params, image);
-  int64_t first = begin + threadIdx.x;
   nadam.read(first, end);
   if constexpr (kFinish) {
-    __shared__ double finish_sums[kFinishSums];
-    __shared__ FinishFactors<Real> shared_factors;
-    const UnfinishedBins<Real> unfinished(gradient, image, begin);
-    const EdgeTerm* const edges = gradient.edges + image * gradient.sizes.rows() * 2;
-    UnfinishedBin<Real> bins[kInFlight];
-    const auto read = [&] {
-#pragma unroll
-      for (int i = 0; i < kInFlight; ++i) {
-        const int64_t at = bin_number(first, i);
-        if (at < end) bins[i] = unfinished[static_cast<uint32_t>(at - begin)];
-      }
-    };
-    read();
-    find_factors(gradient, image, finish_sums, &shared_factors);
-    const FinishFactors<Real> factors = shared_factors;
-    while (true) {
-#pragma unroll
-      for (int i = 0; i < kInFlight; ++i) {
-        const int64_t at = bin_number(first, i);
-        if (at >= end) continue;
-        nadam.step(i, at, bins[i].finish(factors, edges, nadam.phase(i)), sums);
-      }
-      first = bin_number(first, kInFlight);
-      if (first >= end) break;
-      nadam.read(first, end);
-      read();
-    }
+    __shared__ FinishMemory<Real> finish_memory;
+    FinishedBins<Real> bins(gradient, image, begin);
+    bins.read(first, end);
+    bins.find_factors(gradient, image, finish_memory);
+    update_bins(nadam, bins, first, end, sums);
   } else {
-    const Real* slopes = static_cast<const Real*>(params.gradient) + image * params.elements;
-    Real gradients[kInFlight];
-    const auto read = [&] {
-#pragma unroll
-      for (int i = 0; i < kInFlight; ++i) {
-        const int64_t at = bin_number(first, i);
-        if (at < end) gradients[i] = slopes[at];
-      }
-    };
-    read();
-    while (true) {
-#pragma unroll
-      for (int i = 0; i < kInFlight; ++i) {
-        const int64_t at = bin_number(first, i);
-        if (at < end) nadam.step(i, at, gradients[i], sums);
-      }
-      first = bin_number(first, kInFlight);
-      if (first >= end) break;
-      nadam.read(first, end);
-      read();
-    }
+    CompleteBins<Real> bins(static_cast<const Real*>(params.gradient) + image * params.elements);
+    bins.read(first, end);
+    update_bins(nadam, bins, first, end, sums);
   }
-  block_sum(sums, memory);
+  first_thread_sum(sums, memory);
   if (threadIdx.x == 0) {
     part_sums[0] = sums[0];
     part_sums[1] = sums[1];
@@ -173,32 +216,27 @@ template <typename Real>
 __global__ void __launch_bounds__(kUpdateThreads, sizeof(Real) == 4 ? 2 : 1)
     finish_gradient_kernel(const UnfinishedGradient gradient, const Real* phase, Real* out,
                            int64_t first_image) {
-  __shared__ double finish_sums[kFinishSums];
-  __shared__ FinishFactors<Real> shared_factors;
+  __shared__ FinishMemory<Real> finish_memory;
   const int64_t image = first_image + blockIdx.y;
-  const int64_t bins = gradient.sizes.bins();
-  const auto [begin, end] = bins_of_part(bins, blockIdx.x);
+  const int64_t elements = gradient.sizes.bins();
+  const auto [begin, end] = bins_of_part(elements, blockIdx.x);
   if (begin == end) return;  // fewer bins than parts
-  const UnfinishedBins<Real> unfinished(gradient, image, begin);
-  const EdgeTerm* const edges = gradient.edges + image * gradient.sizes.rows() * 2;
-  const Real* const phases = phase + image * bins;
-  find_factors(gradient, image, finish_sums, &shared_factors);
-  const FinishFactors<Real> factors = shared_factors;
-  for (int64_t first = begin + threadIdx.x; first < end; first = bin_number(first, kInFlight)) {
-    UnfinishedBin<Real> read[kInFlight];
-    Real turns[kInFlight];
+  FinishedBins<Real> bins(gradient, image, begin);
+  CompleteBins<Real> phases(phase + image * elements);
+  int64_t first = begin + threadIdx.x;
+  bins.read(first, end);
+  phases.read(first, end);
+  bins.find_factors(gradient, image, finish_memory);
+  while (true) {
 #pragma unroll
     for (int i = 0; i < kInFlight; ++i) {
       const int64_t at = bin_number(first, i);
-      if (at >= end) continue;
-      read[i] = unfinished[static_cast<uint32_t>(at - begin)];
-      turns[i] = phases[at];
+      if (at < end) out[image * elements + at] = bins.gradient(i, phases.value(i));
     }
-#pragma unroll
-    for (int i = 0; i < kInFlight; ++i) {
-      const int64_t at = bin_number(first, i);
-      if (at < end) out[image * bins + at] = read[i].finish(factors, edges, turns[i]);
-    }
+    first = bin_number(first, kInFlight);
+    if (first >= end) return;
+    bins.read(first, end);
+    phases.read(first, end);
   }
 }
 

@@ -21,9 +21,12 @@
 namespace fvfast::cuda {
 
 constexpr int kTransformThreads = 512;  // of a block, at most
-// Of a block of rows in registers, at most: each needs more of those. A pair of rows of 1024 pixels
-// and three colors has so many.
+// Of a block of rows in registers, at most: each thread needs more of those. A pair of rows of 1024
+// pixels and three colors has so many.
 constexpr int kRegisterRowThreads = 384;
+// Of a block of columns in registers that could have fewer: then a multiprocessor has several, of
+// which some wait for memory while others compute.
+constexpr int kRegisterColumnThreads = 256;
 // Sequences that one block transforms, at most: 16 numbers of 8 bytes fill the banks once.
 constexpr int kMostLanes = 16;
 // A sector of 32 bytes holds so many numbers of 8 bytes: fewer lanes would read what they drop.
@@ -74,9 +77,9 @@ inline size_t transform_bytes(Transform transform, DType dtype, int64_t length, 
 }
 
 // Finds the most lanes, of kMostLanes * `step`, half of that and so on down to `fewest`, that a
-// block has threads and memory for. Lanes above `enough` are fewer as long as that makes fewer
-// blocks than multiprocessors: blocks_with(lanes) says how many, threads_with(lanes) says how many
-// threads a block has.
+// block has threads and memory for. More than `enough` are halved as long as a block would have
+// more than `most_threads`, or there would be fewer blocks than multiprocessors:
+// threads_with(lanes) and blocks_with(lanes) say how many there are.
 template <typename Threads, typename Blocks>
 Tiling tiling_of(Transform transform, DType dtype, const TransformPlan& plan, int step, int fewest,
                  int enough, int most_threads, int device, const Threads& threads_with,
@@ -87,8 +90,9 @@ Tiling tiling_of(Transform transform, DType dtype, const TransformPlan& plan, in
   for (int lanes = kMostLanes * step; lanes >= fewest; lanes /= 2) {
     const int threads = threads_with(lanes);
     const size_t bytes = transform_bytes(transform, dtype, plan.length, lanes);
-    if (threads > most_threads || bytes > limit) continue;
-    if (lanes > enough && blocks_with(lanes) < wanted) continue;
+    const bool necessary = lanes <= enough;
+    if (threads > (necessary ? kTransformThreads : most_threads) || bytes > limit) continue;
+    if (!necessary && blocks_with(lanes) < wanted) continue;
     return {lanes, threads, bytes, plan, transform};
   }
   return tiling;
@@ -113,7 +117,7 @@ inline Tiling column_tiling(DType dtype, const SpectrumSizes& sizes, int device)
       return static_cast<int>(sizes.height) / kPoints * lanes;
     };
     tiling = tiling_of(Transform::kInRegisters, dtype, plan, 1, kFewestLanes, kFewestLanes,
-                       kTransformThreads, device, threads, blocks_with);
+                       kRegisterColumnThreads, device, threads, blocks_with);
     if (tiling.lanes > 0) return tiling;
   }
   const auto threads = [&](int lanes) {

@@ -8,7 +8,7 @@ namespace cuda_emulator {
 
 constexpr size_t kDefaultSharedLimit = 48 * 1024;  // of a kernel that has not asked for more
 
-constexpr int kMultiprocessors = 4;  // of a device that was not told otherwise
+constexpr int kMultiprocessors = 132;  // of a device that was not told otherwise: an H100's
 
 // Called after a limit of a kernel was set, with the device and the bytes.
 using AttributeHook = void (*)(const void* kernel, int device, unsigned long long bytes);
@@ -20,8 +20,7 @@ struct Runtime {
   int current_device = 0;            // of all threads: CUDA has one for each
   std::vector<int> device_calls;     // the arguments of cudaSetDevice
   size_t shared_limit = 227 * 1024;  // of a kernel that asks for more
-  // Of the devices that were told how many they have; of the others few, so that loops over a grid
-  // run more than once.
+  // Of the devices that were told how many they have.
   std::map<int, int> multiprocessors;
   // What was set last for a kernel on a device, more or less than before.
   std::map<std::pair<const void*, int>, size_t> kernel_limits;
