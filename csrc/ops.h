@@ -219,11 +219,12 @@ struct PhaseGradientParams {
   double epsilon;
 };
 
-// Sums over a phase come in parts on CUDA, one for each block of the update.
-constexpr int kUpdateParts = 128;
+// Sums over a phase come in parts on CUDA, one for each block of the update: as many as keep a
+// large GPU busy with one image.
+constexpr int kUpdateParts = 256;
 
-// Phase to image on CUDA in two kernels, with the transforms in shared memory: transform_fits() of
-// the sizes. The sums of a phase come in parts, which add up to those of PhaseSpectrumParams.
+// Phase to image on CUDA in two kernels, which contain the transforms: transform_fits() of the
+// sizes. The sums of a phase come in parts, which add up to those of PhaseSpectrumParams.
 struct PhaseImageParams {
   const void* magnitude;           // (C, H, half), shared by the images
   const void* phase;               // (N, C, H, half)
@@ -387,7 +388,7 @@ void pyramid_image(const PyramidImageParams& params, const Target& target);
 void pyramid_gradient(const PyramidGradientParams& params, const Target& target);
 int64_t pyramid_gradient_scratch(const PyramidGradientParams& params);
 
-// Whether the transforms of this height and width run in shared memory of the device.
+// Whether the kernels contain the transforms of this height and width on the device.
 bool transform_fits(DType dtype, const SpectrumSizes& sizes, bool has_colors, int device);
 int64_t phase_image_scratch(DType dtype, const SpectrumSizes& sizes);
 int64_t phase_image_gradient_scratch(DType dtype, const SpectrumSizes& sizes);

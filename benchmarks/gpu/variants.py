@@ -45,8 +45,8 @@ class Variant:
 
 TRANSFORMS, CROPS = "phase", "crop"
 VARIANTS = (
-    Variant("half the blocks", (("cuda/phase/tiling.h", "kWantedBlocks", "64"),), TRANSFORMS),
-    Variant("twice the blocks", (("cuda/phase/tiling.h", "kWantedBlocks", "256"),), TRANSFORMS),
+    Variant("8 lanes", (("cuda/phase/tiling.h", "kFewestLanes", "8"),), TRANSFORMS),
+    Variant("512 threads", (("cuda/phase/tiling.h", "kRegisterColumnThreads", "512"),), TRANSFORMS),
     Variant("crops: larger tiles", (("cuda/crop/tile.h", "kCropPixels", "8192"),), CROPS),
     Variant("crops: smaller tiles", (("cuda/crop/tile.h", "kCropPixels", "2048"),), CROPS),
     Variant("256 threads", (("cuda/phase/tiling.h", "kTransformThreads", "256"),), TRANSFORMS),

@@ -166,7 +166,7 @@ def test_batches_and_large_images(images, channels, height, width):
 @pytest.mark.compiled
 @pytest.mark.parametrize(
     ("images", "height", "width"),
-    [(1, 6, 700), (1, 6, 2100), (2, 300, 6), (2, 640, 6)],
+    [(1, 6, 700), (1, 6, 2100), (2, 300, 6), (2, 672, 6)],
     ids=["8 columns", "16 columns", "8 rows", "16 rows"],
 )
 def test_blocks_of_many_lanes(images, height, width):

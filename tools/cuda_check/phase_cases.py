@@ -18,19 +18,22 @@ from fvfast.ops.reference.phase import STANDARDIZATION_EPSILON
 
 MOST_LAUNCHES = 9
 # Blocks of an image of this size have four lanes, so that there are enough of them: rows of four
-# columns start anywhere in a sector, and threads that take different elements meet in a bank. On a
-# GPU they are faster all the same.
-FOUR_COLUMNS = {"most_traffic": 2.1, "most_conflicts": 0.45}
-FOUR_ROWS = {"most_conflicts": 0.3}
+# columns start anywhere in a sector.
+FOUR_COLUMNS = {"most_traffic": 2.1}
+# A size whose transforms are in shared memory. There threads that take different elements of four
+# lanes also meet in a bank.
+OTHER_IMAGE = 480
+SHARED_COLUMNS = {"most_traffic": 2.1, "most_conflicts": 0.45}
+SHARED_ROWS = {"most_conflicts": 0.3}
 RANGE = (-2.5, 2.5)
 SHAPE = (1, CHANNELS, IMAGE, IMAGE)
 PIXELS, BINS = CHANNELS * IMAGE**2, CHANNELS * IMAGE * (IMAGE // 2 + 1)
 REAL, COMPLEX = 4, 8  # bytes
 
 
-def _spectrum() -> tuple[torch.Tensor, torch.Tensor]:
+def _spectrum(size: int = IMAGE) -> tuple[torch.Tensor, torch.Tensor]:
     """Make a magnitude, and a phase (1, C, H, W // 2 + 1)."""
-    half = (CHANNELS, IMAGE, IMAGE // 2 + 1)
+    half = (CHANNELS, size, size // 2 + 1)
     generator = torch.Generator().manual_seed(SEED)
     return torch.rand(half, generator=generator), torch.randn(1, *half, generator=generator)
 
@@ -52,7 +55,7 @@ def run_phase_to_image(_: Replay, __: int) -> Sequence[Floor]:
     return [
         Floor("phase_sums_kernel", REAL * BINS, BINS),
         Floor("columns_kernel", (2 * REAL + COMPLEX) * BINS, BINS, **FOUR_COLUMNS),
-        Floor("image_rows_kernel", COMPLEX * BINS + REAL * PIXELS, PIXELS, **FOUR_ROWS),
+        Floor("image_rows_kernel", COMPLEX * BINS + REAL * PIXELS, PIXELS),
     ]
 
 
@@ -63,7 +66,7 @@ def run_phase_gradient(replay: Replay, _: int) -> Sequence[Floor]:
         torch.randn(SHAPE), magnitude, phase, *rendered, *RANGE
     )
     return [
-        Floor("gradient_rows_kernel", 2 * REAL * PIXELS + COMPLEX * BINS, PIXELS, **FOUR_ROWS),
+        Floor("gradient_rows_kernel", 2 * REAL * PIXELS + COMPLEX * BINS, PIXELS),
         Floor("gradient_columns_kernel", (COMPLEX + 3 * REAL) * BINS, BINS, **FOUR_COLUMNS),
         Floor("finish_gradient_kernel", 3 * REAL * BINS, BINS, most_traffic=1.6),  # more sums
     ]
@@ -74,7 +77,7 @@ def run_phase_ascent(replay: Replay, _: int) -> Sequence[Floor]:
     rendered, magnitude, phase = _rendered(replay)
     phase_ascent_(torch.randn(SHAPE), rendered, magnitude, phase, *_averages(phase), RANGE, step=1)
     return [
-        Floor("gradient_rows_kernel", 2 * REAL * PIXELS + COMPLEX * BINS, PIXELS, **FOUR_ROWS),
+        Floor("gradient_rows_kernel", 2 * REAL * PIXELS + COMPLEX * BINS, PIXELS),
         Floor("gradient_columns_kernel", (COMPLEX + 3 * REAL) * BINS, BINS, **FOUR_COLUMNS),
         Floor("phase_update_kernel", 7 * REAL * BINS, BINS),
     ]
@@ -85,6 +88,23 @@ def run_phase_update(_: Replay, __: int) -> Sequence[Floor]:
     _, phase = _spectrum()
     phase_update_(phase, torch.randn(phase.shape), *_averages(phase), step=1)
     return [Floor("phase_update_kernel", 7 * REAL * BINS, BINS)]
+
+
+def run_other_lengths(_: Replay, __: int) -> Sequence[Floor]:
+    """Compute image and gradient of a size that is no power of two."""
+    magnitude, phase = _spectrum(OTHER_IMAGE)
+    bins, pixels = magnitude.numel(), CHANNELS * OTHER_IMAGE**2
+    rendered = render_phase(magnitude, phase, RANGE, OTHER_IMAGE)
+    cotangent = torch.randn(1, CHANNELS, OTHER_IMAGE, OTHER_IMAGE)
+    torch.ops.fvfast.phase_to_image_backward(cotangent, magnitude, phase, *rendered, *RANGE)
+    return [
+        Floor("phase_sums_kernel", REAL * bins, bins),
+        Floor("columns_kernel", (2 * REAL + COMPLEX) * bins, bins, **SHARED_COLUMNS),
+        Floor("image_rows_kernel", COMPLEX * bins + REAL * pixels, pixels, **SHARED_ROWS),
+        Floor("gradient_rows_kernel", 2 * REAL * pixels + COMPLEX * bins, pixels, **SHARED_ROWS),
+        Floor("gradient_columns_kernel", (COMPLEX + 3 * REAL) * bins, bins, **SHARED_COLUMNS),
+        Floor("finish_gradient_kernel", 3 * REAL * bins, bins, most_traffic=1.6),  # more sums
+    ]
 
 
 def run_around_a_transform(replay: Replay, _: int) -> Sequence[Floor]:
@@ -122,8 +142,8 @@ def run_around_a_transform(replay: Replay, _: int) -> Sequence[Floor]:
     return [
         Floor("phase_sums_kernel", REAL * BINS, BINS),
         Floor("columns_kernel", (2 * REAL + COMPLEX) * BINS, BINS),
-        # Sums of blocks of 32 columns, and the constant of each channel again.
-        Floor("image_moments_kernel", CHANNELS * (16 * -(-(IMAGE // 2 + 1) // 32) + 32), 1),
+        # The energy of each four columns, and the constant of each channel twice.
+        Floor("image_moments_kernel", CHANNELS * 8 * (-(-(IMAGE // 2 + 1) // 4) + 2), 1),
         Floor("spectrum_image_kernel", 2 * REAL * PIXELS, PIXELS),
         Floor("spectrum_image_gradient_kernel", 3 * REAL * PIXELS, PIXELS),
         Floor("gradient_columns_kernel", (COMPLEX + 3 * REAL) * BINS, BINS),
@@ -136,6 +156,7 @@ CASES = [
     Case("gradient of the phase", run_phase_gradient),
     Case("ascent", run_phase_ascent),
     Case("update", run_phase_update),
+    Case("phase of another size", run_other_lengths),
     Case("around torch's transform", run_around_a_transform),
 ]
 

@@ -13,7 +13,8 @@ namespace fvfast::cuda {
 // Columns of one channel of one image. Consecutive threads take consecutive columns of a row.
 struct BlockColumns {
   int64_t half;  // columns of a row
-  int64_t image, channel, tile;
+  int64_t image;
+  int channel, tile;
   int64_t column;  // of this thread
   bool valid;      // whether there is such a column
   int lane;
@@ -31,7 +32,7 @@ struct BlockColumns {
     lane = static_cast<int>(threadIdx.x) & (arguments.lanes - 1);
     first_row = static_cast<int>(threadIdx.x) / arguments.lanes;
     row_step = static_cast<int>(blockDim.x) / arguments.lanes;
-    column = tile * arguments.lanes + lane;
+    column = int64_t{tile} * arguments.lanes + lane;
     valid = column < half;
   }
 
@@ -39,7 +40,7 @@ struct BlockColumns {
   __device__ __forceinline__ int opposite(int row) const { return row == 0 ? 0 : height - row; }
 };
 
-// Where a column is transformed: its lane in shared memory.
+// Where a column is transformed in shared memory: its lane.
 template <typename Real>
 struct ColumnLane {
   const TransformMemory<Real>& memory;

@@ -1,135 +1,99 @@
 // Kernel A: from the phase to the half spectrum, and its inverse transform along the columns; also
-// the statistics that the other half of the way (rows.cu) needs.
+// the statistics that the other half of the way (image_rows.cu) needs.
 //
-// A block owns up to kTileColumns columns of one channel of one image. It computes their bins into
-// shared memory, in digit-reversed order, sums the energy that Parseval's theorem asks for,
-// transforms in place and writes the columns. Consecutive threads take consecutive columns.
+// A block owns some neighboring columns of one channel of one image. It computes their bins, sums
+// the energy that Parseval's theorem asks for, transforms and writes the columns. Consecutive
+// threads take consecutive columns. Where the transform is in registers, the bins never leave them.
 //
 // Traffic: reads phase and magnitude, writes the complex half image, each once.
 #include "common/dispatch.h"
 #include "cuda/grid.h"
 #include "cuda/launch.h"
 #include "cuda/phase/block_columns.h"
-#include "cuda/phase/fft.h"
+#include "cuda/phase/column_bins.h"
+#include "cuda/phase/column_sums.h"
 #include "cuda/phase/kernels.h"
+#include "cuda/phase/phase_moments.h"
+#include "cuda/phase/scratch.h"
 #include "cuda/phase/spectrum.h"
 #include "cuda/phase/tiling.h"
 #include "ops.h"
 
 namespace fvfast::cuda {
 
-template <typename Real>
-struct ColumnsArguments {
-  const Real* magnitude;
-  const Real* phase;
-  const double* phase_sums;  // (N, sum_parts, 2), counted from the phase's first element or from 0
-  int64_t sum_parts;
-  bool sums_from_first;
-  Complex<Real>* out;  // (N, C, H, pitch)
-  int64_t pitch;
-  EnergyPart* parts;  // (N, C, tiles)
-  SpectrumStatistics* statistics;
-  SpectrumSizes sizes;
-  double epsilon;
-  int64_t first_image;
-  int lanes;
-  int tiles;  // of a channel
-  TransformPlan plan;
-};
-
-constexpr int kSumThreads = 256;
-
-// Sums of a phase and of its squares, counted from its first element, so that a large mean costs no
-// accuracy. One block for each part.
-template <typename Real>
-__global__ void __launch_bounds__(kSumThreads)
-    phase_sums_kernel(const Real* phase, int64_t bins, int64_t first_image, double* sums) {
-  __shared__ double memory[2 * kMaxWarps];
-  const int64_t image = first_image + blockIdx.y;
-  const Real* values = phase + image * bins;
-  const double origin = static_cast<double>(values[0]);
-  const auto [begin, end] = bins_of_part(bins, blockIdx.x);
-  double* const out = sums + 2 * (image * kUpdateParts + blockIdx.x);
-  if (begin == end) {  // fewer bins than parts
-    if (threadIdx.x < 2) out[threadIdx.x] = 0;
-    return;
+// Computes the bins of a thread and transforms them in registers; what goes on in between with the
+// bins of an edge column is left to with_edge(bin_of).
+template <typename Real, typename WithEdge>
+__device__ __forceinline__ void columns_in_registers(const ColumnsArguments<Real>& arguments,
+                                                     const BlockColumns& columns,
+                                                     const ColumnOfArrays<Real>& at,
+                                                     Angle* shared_angle, void* shared,
+                                                     double* sum_memory,
+                                                     const WithEdge& with_edge) {
+  const RegisterMemory<Real> memory(shared, columns.height, arguments.lanes);
+  const AcrossLanes place = {arguments.lanes, columns.lane};
+  // All numbers are asked for before the first is waited for.
+  Real sizes[kPoints] = {}, turns[kPoints] = {};
+#pragma unroll
+  for (int i = 0; i < kPoints; ++i) {
+    const int row = columns.first_row + i * columns.row_step;
+    if (columns.valid) {
+      sizes[i] = at.magnitude[row * at.half];
+      turns[i] = at.phase[row * at.half];
+    }
   }
-  double totals[2] = {0, 0};
-  for (int64_t i = begin + threadIdx.x; i < end; i += blockDim.x) {
-    const double value = static_cast<double>(values[i]) - origin;
-    totals[0] += value;
-    totals[1] += value * value;
+  find_angle(arguments, columns.image, shared_angle);
+  memory.prepare(columns.height);
+  __syncthreads();
+  const Angle angle = *shared_angle;
+  Complex<Real> bins[kPoints];
+  double energy[1] = {0};
+#pragma unroll
+  for (int i = 0; i < kPoints; ++i) {
+    bins[i] = polar(sizes[i], turns[i], angle);  // 0 where there is no column
+    energy[0] += at.energy(sizes[i]);
   }
-  block_sum(totals, memory);
-  if (threadIdx.x == 0) {
-    out[0] = totals[0];
-    out[1] = totals[1];
+  if (has_edge(arguments.sizes, columns.column - columns.lane, arguments.lanes)) {
+#pragma unroll
+    for (int i = 0; i < kPoints; ++i) {
+      memory.values[place.plain(columns.first_row + i * columns.row_step)] = bins[i];
+    }
+    __syncthreads();
+    with_edge([&](int row) { return memory.values[place.plain(row)]; }, energy);
+    __syncthreads();
+  }
+  put_column_sums(energy, arguments.lanes, sum_memory);
+  register_transform<true>(bins, memory, place, columns.height, columns.first_row);
+  if (!columns.valid) return;
+  const Real scale = inverse_area<Real>(arguments.sizes);
+#pragma unroll
+  for (int i = 0; i < kPoints; ++i) {
+    at.out[(columns.first_row + i * columns.row_step) * arguments.pitch] = {scale * bins[i].re,
+                                                                            scale * bins[i].im};
   }
 }
 
-// How the phase of this block's image is standardized, in every thread.
-template <typename Real>
-__device__ SpectrumStatistics phase_moments(const ColumnsArguments<Real>& arguments, int64_t image,
-                                            double* memory) {
-  double totals[2] = {0, 0};
-  for (int64_t i = threadIdx.x; i < arguments.sum_parts; i += blockDim.x) {
-    const double* part = arguments.phase_sums + 2 * (image * arguments.sum_parts + i);
-    totals[0] += part[0];
-    totals[1] += part[1];
-  }
-  block_sum(totals, memory);
-  const int64_t bins = arguments.sizes.bins();
-  const double mean = totals[0] / static_cast<double>(bins);
-  const double variance = totals[1] / static_cast<double>(bins) - mean * mean;
-  const double origin =
-      arguments.sums_from_first ? static_cast<double>(arguments.phase[image * bins]) : 0;
-  SpectrumStatistics result{};
-  result.phase_mean = origin + mean;
-  result.phase_std = sqrt(variance < 0 ? 0 : variance);  // NaN passes
-  return result;
-}
-
-// The column of a thread of columns_kernel, in each array.
-template <typename Real>
-struct ColumnOfArrays {
-  const Real* magnitude;  // rows lie `half` apart
-  const Real* phase;
-  Complex<Real>* out;
-  int64_t half;
-  bool edge;  // whether the column holds its own mirror image
-
-  __device__ __forceinline__ ColumnOfArrays(const ColumnsArguments<Real>& arguments,
-                                            const BlockColumns& columns) {
-    const SpectrumSizes& sizes = arguments.sizes;
-    half = columns.half;
-    const int64_t plane = columns.channel * sizes.height * half;
-    magnitude = arguments.magnitude + plane + columns.column;
-    phase = arguments.phase + columns.image * sizes.bins() + plane + columns.column;
-    out = arguments.out +
-          (columns.image * sizes.channels + columns.channel) * sizes.height * arguments.pitch +
-          columns.column;
-    edge = columns.valid && is_edge(sizes, columns.column);
-  }
-
-  __device__ __forceinline__ Complex<Real> bin(int row, const Angle& angle) const {
-    return polar(magnitude[row * half], phase[row * half], angle);
-  }
-};
-
-// Computes the bins of a thread, into shared memory to be transformed, or into `out`. Returns their
-// energy, of an inner column that of its mirror image too, and none of an edge column.
-template <bool kTransform, typename Real>
-__device__ __forceinline__ double make_bins(const ColumnsArguments<Real>& arguments,
-                                            const BlockColumns& columns,
-                                            const ColumnOfArrays<Real>& at, const Angle& angle,
-                                            const ColumnLane<Real>& lane) {
-  double energy = 0;
+// The same in shared memory, or, without a transform, straight to `out`.
+template <bool kTransform, typename Real, typename WithEdge>
+__device__ __forceinline__ void columns_in_shared(const ColumnsArguments<Real>& arguments,
+                                                  const BlockColumns& columns,
+                                                  const ColumnOfArrays<Real>& at,
+                                                  Angle* shared_angle, void* shared,
+                                                  double* sum_memory, const WithEdge& with_edge) {
+  const TransformMemory<Real> memory(shared, columns.height, arguments.lanes);
+  const Plain layout = {arguments.lanes};
+  const ColumnLane<Real> lane = {memory, layout, columns.lane};
+  find_angle(arguments, columns.image, shared_angle);
+  if (kTransform) memory.prepare(arguments.plan);
+  __syncthreads();
+  const Angle angle = *shared_angle;
+  double energy[1] = {0};
   for (int row = columns.first_row; row < columns.height; row += columns.row_step) {
     Complex<Real> bin = {0, 0};
     if (columns.valid) {
       const Real size = at.magnitude[row * at.half];
       bin = polar(size, at.phase[row * at.half], angle);
-      if (!at.edge) energy += 2 * static_cast<double>(size) * static_cast<double>(size);
+      energy[0] += at.energy(size);
     }
     if (kTransform) {
       lane.input(row) = bin;
@@ -137,80 +101,68 @@ __device__ __forceinline__ double make_bins(const ColumnsArguments<Real>& argume
       at.out[row * arguments.pitch] = bin;
     }
   }
-  return energy;
-}
-
-// Adds the energy of what the inverse transform keeps of an edge column to totals[0]; the real part
-// of the bin [0, 0] is totals[1].
-template <bool kTransform, typename Real>
-__device__ __forceinline__ void add_edge_energy(const BlockColumns& columns,
-                                                const ColumnOfArrays<Real>& at, const Angle& angle,
-                                                const ColumnLane<Real>& lane, double (&totals)[2]) {
-  for (int row = columns.first_row; at.edge && row < columns.height; row += columns.row_step) {
-    const int opposite = columns.opposite(row);
-    Complex<Real> bin, mirror;
-    if (kTransform) {
-      bin = lane.input(row);
-      mirror = lane.input(opposite);
-    } else {
-      bin = at.bin(row, angle);
-      mirror = at.bin(opposite, angle);
-    }
-    const double re = 0.5 * (static_cast<double>(bin.re) + static_cast<double>(mirror.re));
-    const double im = 0.5 * (static_cast<double>(bin.im) - static_cast<double>(mirror.im));
-    if (row == 0 && columns.column == 0) {
-      totals[1] = static_cast<double>(bin.re);
-    } else {
-      totals[0] += re * re + im * im;
-    }
+  if (has_edge(arguments.sizes, columns.column - columns.lane, arguments.lanes)) {
+    if (kTransform) __syncthreads();
+    with_edge([&](int row) { return kTransform ? lane.input(row) : at.bin(row, angle); }, energy);
+  }
+  put_column_sums(energy, arguments.lanes, sum_memory);
+  if (!kTransform) {
+    __syncthreads();
+    return;
+  }
+  transform<true>(memory, layout, arguments.plan);
+  if (!columns.valid) return;
+  const Real scale = inverse_area<Real>(arguments.sizes);
+  for (int row = columns.first_row; row < columns.height; row += columns.row_step) {
+    const Complex<Real> value = lane.output(row);
+    at.out[row * arguments.pitch] = {scale * value.re, scale * value.im};
   }
 }
 
-// Without a transform the bins themselves are written, and nothing is kept in shared memory.
-template <typename Real, bool kTransform>
-__global__ void __launch_bounds__(kTransformThreads, sizeof(Real) == 4 ? 2 : 1)
+// How many blocks of the most threads a multiprocessor is to have room for. A transform in
+// registers needs more of them than two would leave, but mostly has blocks of half the threads.
+template <typename Real>
+constexpr int blocks_of_columns(Transform transform) {
+  return transform == Transform::kInRegisters || sizeof(Real) == 8 ? 1 : 2;
+}
+
+template <typename Real, Transform kTransform>
+__global__ void __launch_bounds__(kTransformThreads, blocks_of_columns<Real>(kTransform))
     columns_kernel(const ColumnsArguments<Real> arguments) {
   extern __shared__ double shared_memory[];
-  __shared__ double sum_memory[2 * kMaxWarps];
-  const SpectrumSizes& sizes = arguments.sizes;
+  __shared__ double sum_memory[kMostPartsOfWarps];
+  __shared__ Angle angle;
   const BlockColumns columns(arguments);
-
-  const SpectrumStatistics statistics = phase_moments(arguments, columns.image, sum_memory);
-  const Angle angle = {statistics.phase_mean, 1 / (statistics.phase_std + arguments.epsilon)};
-  if (blockIdx.x == 0 && threadIdx.x == 0) {
-    arguments.statistics[columns.image].phase_mean = statistics.phase_mean;
-    arguments.statistics[columns.image].phase_std = statistics.phase_std;
-  }
-
-  const TransformMemory<Real> memory(shared_memory, columns.height, arguments.lanes);
-  const Plain layout = {arguments.lanes};
-  const ColumnLane<Real> lane = {memory, layout, columns.lane};
-  if (kTransform) {
-    memory.prepare(arguments.plan);
-    __syncthreads();
-  }
   const ColumnOfArrays<Real> at(arguments, columns);
-  double totals[2] = {0, 0};  // energy, constant
-  totals[0] = make_bins<kTransform>(arguments, columns, at, angle, lane);
-  if (has_edge(sizes, columns.tile * arguments.lanes, arguments.lanes)) {
-    if (kTransform) __syncthreads();
-    add_edge_energy<kTransform>(columns, at, angle, lane, totals);
+  const auto with_edge = [&](const auto& bin_of, double (&energy)[1]) {
+    add_edge_energy(
+        columns, at.edge, bin_of,
+        arguments.constants + columns.image * arguments.sizes.channels + columns.channel, energy);
+  };
+  if constexpr (kTransform == Transform::kInRegisters) {
+    columns_in_registers(arguments, columns, at, &angle, shared_memory, sum_memory, with_edge);
+  } else {
+    columns_in_shared<kTransform == Transform::kInShared>(arguments, columns, at, &angle,
+                                                          shared_memory, sum_memory, with_edge);
   }
-  block_sum(totals, sum_memory);
-  if (threadIdx.x == 0) {
-    arguments.parts[columns.image * sizes.channels * arguments.tiles + blockIdx.x] = {totals[0],
-                                                                                      totals[1]};
+  const double sum = column_sum<1>(arguments.lanes, sum_memory);
+  const PartOfBlock part(columns.half, columns.tile, arguments.lanes);
+  if (part.number < 1 && part.valid) {
+    arguments.energies[(columns.image * arguments.sizes.channels + columns.channel) * part.parts +
+                       part.part] = sum;
   }
+}
 
-  if (kTransform) {
-    transform<true>(memory, layout, arguments.plan);
-    const Real scale = static_cast<Real>(
-        1 / (static_cast<double>(sizes.height) * static_cast<double>(sizes.width)));
-    if (!columns.valid) return;
-    for (int row = columns.first_row; row < columns.height; row += columns.row_step) {
-      const Complex<Real> value = lane.output(row);
-      at.out[row * arguments.pitch] = {scale * value.re, scale * value.im};
-    }
+// The kernel that transforms in one of the three ways.
+template <typename Real>
+auto columns_kernel_of(Transform transform) {
+  switch (transform) {
+    case Transform::kInRegisters:
+      return &columns_kernel<Real, Transform::kInRegisters>;
+    case Transform::kInShared:
+      return &columns_kernel<Real, Transform::kInShared>;
+    default:
+      return &columns_kernel<Real, Transform::kElsewhere>;
   }
 }
 
@@ -220,7 +172,7 @@ void launch_columns(const PhaseImageParams& params, void* spectrum, const Target
   const DeviceGuard guard(target, "phase_image");
   const Tiling tiling = spectrum == nullptr
                             ? column_tiling(params.dtype, sizes, target.device)
-                            : Tiling{kWideTileColumns, kTransformThreads / 2, 0, {}};
+                            : Tiling{kWideTileColumns, kWideThreads, 0, {}, Transform::kElsewhere};
   const PhaseImageScratch scratch(params.scratch, params.dtype, sizes);
   ColumnsArguments<Real> arguments{};
   arguments.magnitude = static_cast<const Real*>(params.magnitude);
@@ -229,7 +181,8 @@ void launch_columns(const PhaseImageParams& params, void* spectrum, const Target
   arguments.sum_parts = params.sum_parts;
   arguments.out = static_cast<Complex<Real>*>(spectrum == nullptr ? scratch.half_image : spectrum);
   arguments.pitch = spectrum == nullptr ? pitch_of(sizes) : sizes.half();
-  arguments.parts = scratch.parts;
+  arguments.energies = scratch.energies;
+  arguments.constants = scratch.constants;
   arguments.statistics = params.statistics;
   arguments.sizes = sizes;
   arguments.epsilon = params.epsilon;
@@ -243,8 +196,7 @@ void launch_columns(const PhaseImageParams& params, void* spectrum, const Target
     arguments.sum_parts = kUpdateParts;
     arguments.sums_from_first = true;
   }
-  const auto kernel =
-      spectrum == nullptr ? &columns_kernel<Real, true> : &columns_kernel<Real, false>;
+  const auto kernel = columns_kernel_of<Real>(tiling.transform);
   allow_shared_memory(kernel, tiling.shared_bytes, target.device, "phase_image");
   for (int64_t first = 0; first < sizes.images; first += kGridYz) {
     const unsigned images = grid_yz(sizes.images - first);

@@ -2,24 +2,22 @@
 // except for what needs sums over all bins; also those sums. Kernel G or a pass of its own finishes
 // the gradient: see finish.h.
 //
-// Blocks, lanes and loops are those of columns.cu. The spectrum is computed again from phase and
-// magnitude, which costs less than reading it.
+// Blocks, lanes and transforms are those of columns.cu. The spectrum is computed again from phase
+// and magnitude, which costs less than reading it.
 //
 // Traffic: reads the complex half gradient, phase and magnitude, writes the gradient, each once.
 #include "common/dispatch.h"
 #include "cuda/grid.h"
 #include "cuda/launch.h"
 #include "cuda/phase/block_columns.h"
-#include "cuda/phase/fft.h"
+#include "cuda/phase/column_sums.h"
 #include "cuda/phase/kernels.h"
+#include "cuda/phase/scratch.h"
 #include "cuda/phase/spectrum.h"
 #include "cuda/phase/tiling.h"
 #include "ops.h"
 
 namespace fvfast::cuda {
-
-// Fewer than kTransformThreads: each needs more registers.
-constexpr int kGradientThreads = 256;
 
 template <typename Real>
 struct GradientColumnsArguments {
@@ -30,141 +28,215 @@ struct GradientColumnsArguments {
   const SpectrumStatistics* statistics;
   Real* out;  // (N, C, H, out_pitch)
   int64_t out_pitch;
-  double* sums;     // (N, kGradientSums, C, tiles)
-  EdgeTerm* edges;  // (N, C, H, 2)
+  double* sums;       // (N, kColumnSums, C, column parts)
+  double* edge_sums;  // (N, kEdgeSums, C, edge parts)
+  EdgeTerm* edges;    // (N, C, H, 2)
   SpectrumSizes sizes;
   double epsilon;
   int64_t first_image;
   int lanes;
   int tiles;
+  int edge_parts;  // of a channel
   TransformPlan plan;
 };
 
-// The column of a thread of gradient_columns_kernel, in each array.
+// The column of a thread of gradient_columns_kernel, in each array, and what its bins add up to.
 template <typename Real>
-struct GradientColumnOfArrays {
+struct GradientColumn {
+  const Complex<Real>* transformed;
   const Real* magnitude;  // rows of the phase lie `half` apart
   const Real* phase;
   Real* out;
   EdgeTerm* edges;
-  int64_t half;
-  bool edge;  // whether the column holds its own mirror image
+  int64_t half, pitch, out_pitch;
+  bool edge;   // whether the column holds its own mirror image
+  bool first;  // whether it is the one with the bin [0, 0]
+  Angle angle;
+  double area;
+  Real weight;  // an inner column stands for two
+  double sums[kColumnSums] = {}, edge_sums[kEdgeSums] = {};
 
-  __device__ __forceinline__ GradientColumnOfArrays(const GradientColumnsArguments<Real>& arguments,
-                                                    const BlockColumns& columns) {
+  __device__ __forceinline__ GradientColumn(const GradientColumnsArguments<Real>& arguments,
+                                            const BlockColumns& columns) {
     const SpectrumSizes& sizes = arguments.sizes;
     half = columns.half;
+    pitch = arguments.pitch;
+    out_pitch = arguments.out_pitch;
     const int64_t plane = columns.image * sizes.channels + columns.channel;
     const int64_t column = columns.column;
+    transformed = arguments.transform + plane * sizes.height * pitch + column;
     magnitude = arguments.magnitude + columns.channel * sizes.height * half + column;
     phase = arguments.phase + plane * sizes.height * half + column;
-    out = arguments.out + plane * sizes.height * arguments.out_pitch + column;
+    out = arguments.out + plane * sizes.height * out_pitch + column;
     edges = arguments.edges + plane * sizes.height * 2 + (column == 0 ? 0 : 1);
     edge = columns.valid && is_edge(sizes, column);
+    first = column == 0;
+    const SpectrumStatistics& statistics = arguments.statistics[columns.image];
+    angle = {statistics.phase_mean, 1 / (statistics.phase_std + arguments.epsilon)};
+    area = static_cast<double>(sizes.height) * static_cast<double>(sizes.width);
+    weight = static_cast<Real>((edge ? 1 : 2) / area);
   }
 
-  __device__ __forceinline__ Complex<Real> bin(int row, const Angle& angle) const {
-    return polar(magnitude[row * half], phase[row * half], angle);
-  }
-};
-
-// Transforms the columns of the half gradient in shared memory.
-template <typename Real>
-__device__ __forceinline__ void transform_columns(const GradientColumnsArguments<Real>& arguments,
-                                                  const BlockColumns& columns,
-                                                  const Complex<Real>* transformed,
-                                                  const ColumnLane<Real>& lane) {
-  lane.memory.prepare(arguments.plan);
-  __syncthreads();
-  for (int row = columns.first_row; row < columns.height; row += columns.row_step) {
-    Complex<Real> value = {0, 0};
-    if (columns.valid) value = transformed[row * arguments.pitch];
-    lane.input(row) = value;
-  }
-  transform<false>(lane.memory, lane.layout, arguments.plan);
-}
-
-// Writes the first term of the gradient, and adds to the sums. Leaves the bins of an edge column in
-// the place of the transform.
-template <bool kTransform, typename Real>
-__device__ __forceinline__ void make_first_term(
-    const GradientColumnsArguments<Real>& arguments, const BlockColumns& columns,
-    const GradientColumnOfArrays<Real>& at, const Complex<Real>* transformed, const Angle& angle,
-    Real weight, const ColumnLane<Real>& lane, double (&sums)[kGradientSums]) {
-  for (int row = columns.first_row; columns.valid && row < columns.height;
-       row += columns.row_step) {
-    const Complex<Real> b = kTransform ? lane.output(row) : transformed[row * arguments.pitch];
-    const Real turns = at.phase[row * at.half];
-    const Complex<Real> x = polar(at.magnitude[row * at.half], turns, angle);
+  // Writes the first term of the gradient of a bin, adds to the sums, and returns the bin.
+  __device__ __forceinline__ Complex<Real> make_first_term(int row, Complex<Real> b, Real size,
+                                                           Real turns) {
+    const Complex<Real> x = polar(size, turns, angle);
     const Real b_re = weight * b.re, b_im = weight * b.im;
     const Real gradient = b_im * x.re - b_re * x.im;
-    at.out[row * arguments.out_pitch] = gradient;
+    out[row * out_pitch] = gradient;
     const double value = static_cast<double>(gradient);
     sums[kProduct] += static_cast<double>(b_re * x.re + b_im * x.im);
     sums[kGradient] += value;
     sums[kMoment] += value * (static_cast<double>(turns) - angle.mean);
-    if (row == 0 && columns.column == 0) sums[kTotal] += static_cast<double>(b.re);
-    if (kTransform && at.edge) lane.output(row) = x;
+    if (row == 0 && first) edge_sums[kTotal] += static_cast<double>(b.re);
+    return x;
   }
-}
 
-// Writes what the gradient of an edge column still misses, and adds to the sums.
-template <bool kTransform, typename Real>
-__device__ __forceinline__ void make_edge_terms(const BlockColumns& columns,
-                                                const GradientColumnOfArrays<Real>& at,
-                                                const Angle& angle, double area,
-                                                const ColumnLane<Real>& lane,
-                                                double (&sums)[kGradientSums]) {
-  for (int row = columns.first_row; at.edge && row < columns.height; row += columns.row_step) {
-    const int opposite = columns.opposite(row);
-    const Complex<Real> x = kTransform ? lane.output(row) : at.bin(row, angle);
-    const Complex<Real> mirror = kTransform ? lane.output(opposite) : at.bin(opposite, angle);
-    const double moved = static_cast<double>(at.phase[row * at.half]) - angle.mean;
+  // Writes what the gradient of a bin of an edge column still misses, and adds to the sums.
+  __device__ __forceinline__ void make_edge_term(int row, Complex<Real> x, Complex<Real> mirror) {
+    const double moved = static_cast<double>(phase[row * half]) - angle.mean;
     EdgeTerm term;
     term.cross = (static_cast<double>(x.re) * static_cast<double>(mirror.im) +
                   static_cast<double>(x.im) * static_cast<double>(mirror.re)) /
                  (2 * area);
-    term.constant = row == 0 && columns.column == 0 ? static_cast<double>(x.im) : 0;
-    at.edges[2 * row] = term;
-    sums[kCross] += term.cross;
-    sums[kCrossMoment] += term.cross * moved;
-    sums[kConstant] += term.constant;
-    sums[kConstantMoment] += term.constant * moved;
+    term.constant = row == 0 && first ? static_cast<double>(x.im) : 0;
+    edges[2 * row] = term;
+    edge_sums[kCross] += term.cross;
+    edge_sums[kCrossMoment] += term.cross * moved;
+    edge_sums[kConstant] += term.constant;
+    edge_sums[kConstantMoment] += term.constant * moved;
+  }
+
+  // The same for all rows of the thread; bin_of(row) returns the bins of the column.
+  template <typename Bin>
+  __device__ __forceinline__ void make_edge_terms(const BlockColumns& columns, const Bin& bin_of) {
+    for (int row = columns.first_row; edge && row < columns.height; row += columns.row_step) {
+      make_edge_term(row, bin_of(row), bin_of(columns.opposite(row)));
+    }
+  }
+};
+
+// A thread's rows of the gradient, where the transform is in registers.
+template <typename Real>
+__device__ __forceinline__ void gradient_in_registers(
+    const GradientColumnsArguments<Real>& arguments, const BlockColumns& columns, void* shared,
+    bool block_has_edge, GradientColumn<Real>& column) {
+  const RegisterMemory<Real> memory(shared, columns.height, arguments.lanes);
+  const AcrossLanes place = {arguments.lanes, columns.lane};
+  // All numbers are asked for before the first is waited for, as far as registers hold them.
+  constexpr bool kAhead = sizeof(Real) == 4;
+  Complex<Real> points[kPoints] = {};
+  Real sizes[kPoints] = {}, turns[kPoints] = {};
+#pragma unroll
+  for (int i = 0; i < kPoints; ++i) {
+    const int row = columns.first_row + i * columns.row_step;
+    if (columns.valid) {
+      points[i] = column.transformed[row * column.pitch];
+      if (kAhead) sizes[i] = column.magnitude[row * column.half];
+      if (kAhead) turns[i] = column.phase[row * column.half];
+    }
+  }
+  memory.prepare(columns.height);
+  register_transform<false>(points, memory, place, columns.height, columns.first_row);
+  if (block_has_edge) __syncthreads();  // the last exchange has been read
+#pragma unroll
+  for (int i = 0; i < kPoints; ++i) {
+    const int row = columns.first_row + i * columns.row_step;
+    if (!columns.valid) continue;
+    if (!kAhead) sizes[i] = column.magnitude[row * column.half];
+    if (!kAhead) turns[i] = column.phase[row * column.half];
+    const Complex<Real> x = column.make_first_term(row, points[i], sizes[i], turns[i]);
+    if (column.edge) memory.values[place.plain(row)] = x;
+  }
+  if (!block_has_edge) return;
+  __syncthreads();
+  column.make_edge_terms(columns, [&](int row) { return memory.values[place.plain(row)]; });
+}
+
+// The same in shared memory, or, without a transform, of what `transformed` has. The bins of an
+// edge column replace the transform.
+template <bool kTransform, typename Real>
+__device__ __forceinline__ void gradient_in_shared(const GradientColumnsArguments<Real>& arguments,
+                                                   const BlockColumns& columns, void* shared,
+                                                   bool block_has_edge,
+                                                   GradientColumn<Real>& column) {
+  const TransformMemory<Real> memory(shared, columns.height, arguments.lanes);
+  const Plain layout = {arguments.lanes};
+  const ColumnLane<Real> lane = {memory, layout, columns.lane};
+  if (kTransform) {
+    memory.prepare(arguments.plan);
+    __syncthreads();
+    for (int row = columns.first_row; row < columns.height; row += columns.row_step) {
+      Complex<Real> value = {0, 0};
+      if (columns.valid) value = column.transformed[row * column.pitch];
+      lane.input(row) = value;
+    }
+    transform<false>(memory, layout, arguments.plan);
+  }
+  for (int row = columns.first_row; columns.valid && row < columns.height;
+       row += columns.row_step) {
+    const Complex<Real> b = kTransform ? lane.output(row) : column.transformed[row * column.pitch];
+    const int64_t at = row * column.half;
+    const Complex<Real> x = column.make_first_term(row, b, column.magnitude[at], column.phase[at]);
+    if (kTransform && column.edge) lane.output(row) = x;
+  }
+  if (!block_has_edge) return;
+  if (kTransform) __syncthreads();
+  column.make_edge_terms(columns, [&](int row) {
+    const int64_t at = row * column.half;
+    return kTransform ? lane.output(row)
+                      : polar(column.magnitude[at], column.phase[at], column.angle);
+  });
+}
+
+template <typename Real, Transform kTransform>
+__global__ void __launch_bounds__(kTransformThreads)
+    gradient_columns_kernel(const GradientColumnsArguments<Real> arguments) {
+  extern __shared__ double shared_memory[];
+  __shared__ double sum_memory[kEdgeSums * kMostPartsOfWarps];
+  const SpectrumSizes& sizes = arguments.sizes;
+  const BlockColumns columns(arguments);
+  const bool block_has_edge = has_edge(sizes, columns.column - columns.lane, arguments.lanes);
+  GradientColumn<Real> column(arguments, columns);
+  if constexpr (kTransform == Transform::kInRegisters) {
+    gradient_in_registers(arguments, columns, shared_memory, block_has_edge, column);
+  } else {
+    gradient_in_shared<kTransform == Transform::kInShared>(arguments, columns, shared_memory,
+                                                           block_has_edge, column);
+  }
+
+  const PartOfBlock part(columns.half, columns.tile, arguments.lanes);
+  put_column_sums(column.sums, arguments.lanes, sum_memory);
+  __syncthreads();
+  const double sum = column_sum<kColumnSums>(arguments.lanes, sum_memory);
+  if (part.number < kColumnSums && part.valid) {
+    const int64_t row = columns.image * kColumnSums + part.number;
+    arguments.sums[(row * sizes.channels + columns.channel) * part.parts + part.part] = sum;
+  }
+  if (!block_has_edge) return;
+  __syncthreads();
+  put_column_sums(column.edge_sums, arguments.lanes, sum_memory);
+  __syncthreads();
+  const double edge_sum = column_sum<kEdgeSums>(arguments.lanes, sum_memory);
+  const bool is_first = part.part == 0;
+  const bool is_last = part.part == part.parts - 1;
+  if (part.number < kEdgeSums && (is_first || (arguments.edge_parts == 2 && is_last))) {
+    const int64_t row = columns.image * kEdgeSums + part.number;
+    arguments.edge_sums[(row * sizes.channels + columns.channel) * arguments.edge_parts +
+                        (is_first ? 0 : 1)] = edge_sum;
   }
 }
 
-template <typename Real, bool kTransform>
-__global__ void __launch_bounds__(kGradientThreads, 2)
-    gradient_columns_kernel(const GradientColumnsArguments<Real> arguments) {
-  extern __shared__ double shared_memory[];
-  __shared__ double sum_memory[kGradientSums * kMaxWarps];
-  const SpectrumSizes& sizes = arguments.sizes;
-  const BlockColumns columns(arguments);
-  const int64_t plane = columns.image * sizes.channels + columns.channel;
-  const Complex<Real>* transformed =
-      arguments.transform + plane * sizes.height * arguments.pitch + columns.column;
-  const TransformMemory<Real> memory(shared_memory, columns.height, arguments.lanes);
-  const ColumnLane<Real> lane = {memory, {arguments.lanes}, columns.lane};
-  if (kTransform) transform_columns(arguments, columns, transformed, lane);
-
-  const SpectrumStatistics statistics = arguments.statistics[columns.image];
-  const Angle angle = {statistics.phase_mean, 1 / (statistics.phase_std + arguments.epsilon)};
-  const GradientColumnOfArrays<Real> at(arguments, columns);
-  const double area = static_cast<double>(sizes.height) * static_cast<double>(sizes.width);
-  // An inner column stands for two.
-  const Real weight = static_cast<Real>((at.edge ? 1 : 2) / area);
-  double sums[kGradientSums] = {};
-  make_first_term<kTransform>(arguments, columns, at, transformed, angle, weight, lane, sums);
-  if (has_edge(sizes, columns.tile * arguments.lanes, arguments.lanes)) {
-    if (kTransform) __syncthreads();
-    make_edge_terms<kTransform>(columns, at, angle, area, lane, sums);
-  }
-  block_sum(sums, sum_memory);
-  if (threadIdx.x != 0) return;
-  const int64_t count = sizes.channels * arguments.tiles;
-#pragma unroll
-  for (int i = 0; i < kGradientSums; ++i) {
-    arguments.sums[(columns.image * kGradientSums + i) * count + blockIdx.x] = sums[i];
+// The kernel that transforms in one of the three ways.
+template <typename Real>
+auto gradient_columns_kernel_of(Transform transform) {
+  switch (transform) {
+    case Transform::kInRegisters:
+      return &gradient_columns_kernel<Real, Transform::kInRegisters>;
+    case Transform::kInShared:
+      return &gradient_columns_kernel<Real, Transform::kInShared>;
+    default:
+      return &gradient_columns_kernel<Real, Transform::kElsewhere>;
   }
 }
 
@@ -174,8 +246,8 @@ void launch_gradient_columns(const PhaseImageGradientParams& params, const void*
   const SpectrumSizes& sizes = params.sizes;
   const DeviceGuard guard(target, "phase_image_gradient");
   const Tiling tiling = transform == nullptr
-                            ? column_tiling(params.dtype, sizes, target.device, kGradientThreads)
-                            : Tiling{kWideTileColumns, kGradientThreads, 0, {}};
+                            ? column_tiling(params.dtype, sizes, target.device)
+                            : Tiling{kWideTileColumns, kWideThreads, 0, {}, Transform::kElsewhere};
   const GradientScratch scratch(params.scratch, params.dtype, sizes);
   GradientColumnsArguments<Real> arguments{};
   arguments.transform =
@@ -187,6 +259,8 @@ void launch_gradient_columns(const PhaseImageGradientParams& params, const void*
   arguments.out = static_cast<Real*>(scratch.unfinished);
   arguments.out_pitch = gradient_pitch_of(sizes);
   arguments.sums = scratch.sums;
+  arguments.edge_sums = scratch.edge_sums;
+  arguments.edge_parts = static_cast<int>(edge_parts(sizes, tiling.lanes));
   arguments.edges = scratch.edges;
   arguments.sizes = sizes;
   arguments.epsilon = params.epsilon;
@@ -195,8 +269,7 @@ void launch_gradient_columns(const PhaseImageGradientParams& params, const void*
   const unsigned blocks = grid_x(sizes.channels * tiles, "phase_image_gradient");
   arguments.tiles = static_cast<int>(tiles);
   arguments.plan = tiling.plan;
-  const auto kernel = transform == nullptr ? &gradient_columns_kernel<Real, true>
-                                           : &gradient_columns_kernel<Real, false>;
+  const auto kernel = gradient_columns_kernel_of<Real>(tiling.transform);
   allow_shared_memory(kernel, tiling.shared_bytes, target.device, "phase_image_gradient");
   for (int64_t first = 0; first < sizes.images; first += kGridYz) {
     const unsigned images = grid_yz(sizes.images - first);

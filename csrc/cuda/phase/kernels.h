@@ -9,7 +9,7 @@ namespace fvfast::cuda {
 // columns.cu. If there is a `spectrum` (N, C, H, half), the bins go there, untransformed.
 void phase_columns(const PhaseImageParams& params, void* spectrum, const Target& target);
 
-// rows.cu.
+// image_rows.cu and gradient_rows.cu.
 void image_rows(const PhaseImageParams& params, const Target& target);
 void gradient_rows(const PhaseImageGradientParams& params, const Target& target);
 

@@ -6,20 +6,19 @@
 #include "cuda/launch.h"
 #include "cuda/phase/finish.h"
 #include "cuda/phase/kernels.h"
+#include "cuda/phase/scratch.h"
 #include "cuda/phase/tiling.h"
 #include "ops.h"
 
 namespace fvfast::cuda {
 
-constexpr int kMomentThreads = 256;
-
-__global__ void __launch_bounds__(kMomentThreads)
-    image_moments_kernel(const EnergyPart* parts, const SpectrumSizes sizes, int tiles,
-                         SpectrumStatistics* statistics) {
-  __shared__ double memory[2 * kMaxWarps];
+// One warp for each image.
+__global__ void __launch_bounds__(kWarp)
+    image_moments_kernel(const double* energies, int64_t parts, const double* constants,
+                         const SpectrumSizes sizes, SpectrumStatistics* statistics) {
   const int64_t image = blockIdx.x;
   const ImageMoments moments =
-      image_moments(parts + image * sizes.channels * tiles, sizes, tiles, memory);
+      image_moments(energies + image * parts, parts, constants + image * sizes.channels, sizes);
   if (threadIdx.x != 0) return;
   statistics[image].image_mean = moments.mean;
   statistics[image].image_std = moments.deviation;
@@ -66,10 +65,9 @@ void phase_spectrum(const PhaseImageParams& params, void* spectrum, const Target
   phase_columns(params, spectrum, target);
   const DeviceGuard guard(target, "phase_spectrum");
   const PhaseImageScratch scratch(params.scratch, params.dtype, params.sizes);
-  // As many as the columns had blocks, of which a grid has room for an int.
-  const int tiles = static_cast<int>(tiles_of(params.sizes, kWideTileColumns));
-  image_moments_kernel<<<blocks, kMomentThreads, 0, stream_of(target)>>>(
-      scratch.parts, params.sizes, tiles, params.statistics);
+  const int64_t parts = params.sizes.channels * column_parts(params.sizes, kWideTileColumns);
+  image_moments_kernel<<<blocks, kWarp, 0, stream_of(target)>>>(
+      scratch.energies, parts, scratch.constants, params.sizes, params.statistics);
   check_launch("phase_spectrum");
 }
 

@@ -2,7 +2,8 @@
 // gradient where gradient_columns.cu left it unfinished. And a kernel that only finishes it.
 //
 // A block owns one of kUpdateParts parts of an image, so that the order of its sums does not depend
-// on the device. Consecutive threads take consecutive bins.
+// on the device. Consecutive threads take consecutive bins; a thread asks for kInFlight of them, in
+// every array, before it waits for the first.
 //
 // Traffic: reads phase, gradient and both averages, writes all but the gradient, each once.
 #include <cmath>
@@ -16,7 +17,9 @@
 
 namespace fvfast::cuda {
 
-constexpr int kUpdateThreads = 256;
+constexpr int kUpdateThreads = 512;
+constexpr int kInFlight = 4;
+static_assert(kUpdateThreads / kWarp >= kFinishSums, "a warp for each sum");
 
 struct UpdateRates {
   double gradient, momentum, correction;
@@ -30,54 +33,178 @@ __device__ inline UpdateRates current_rates(const PhaseUpdateParams& params) {
   return {row[0], row[1], row[2]};
 }
 
+// The number of bin i of those that a thread takes together, the first of which is `first`.
+__device__ __forceinline__ int64_t bin_number(int64_t first, int i) {
+  return first + i * kUpdateThreads;
+}
+
+// One step of NAdam, of bins of one image.
+template <typename Real>
+class Nadam {
+ public:
+  __device__ Nadam(const PhaseUpdateParams& params, int64_t image)
+      : phase_(static_cast<Real*>(params.phase) + image * params.elements),
+        exp_avg_(static_cast<Real*>(params.exp_avg) + image * params.elements),
+        exp_avg_sq_(static_cast<Real*>(params.exp_avg_sq) + image * params.elements),
+        keep1_(static_cast<Real>(params.beta1)),
+        add1_(static_cast<Real>(1 - params.beta1)),
+        keep2_(static_cast<Real>(params.beta2)),
+        add2_(static_cast<Real>(1 - params.beta2)),
+        epsilon_(static_cast<Real>(params.epsilon)) {
+    const UpdateRates rates = current_rates(params);
+    gradient_rate_ = static_cast<Real>(rates.gradient);
+    momentum_rate_ = static_cast<Real>(rates.momentum);
+    inverse_correction_ = static_cast<Real>(1 / rates.correction);
+  }
+
+  // Reads kInFlight bins before `end`.
+  __device__ __forceinline__ void read(int64_t first, int64_t end) {
+#pragma unroll
+    for (int i = 0; i < kInFlight; ++i) {
+      const int64_t at = bin_number(first, i);
+      if (at >= end) continue;
+      phases_[i] = phase_[at];
+      averages_[i] = exp_avg_[at];
+      squares_[i] = exp_avg_sq_[at];
+    }
+  }
+
+  // Updates one of those that were read, and adds to the sums of the phase and of its squares.
+  __device__ __forceinline__ void step(int i, int64_t at, Real g, double (&sums)[2]) {
+    const Real m = keep1_ * averages_[i] + add1_ * g;
+    const Real v = keep2_ * squares_[i] + add2_ * (g * g);
+    const Real size = sqrt(v * inverse_correction_) + epsilon_;
+    const Real p = phases_[i] + (gradient_rate_ * g + momentum_rate_ * m) / size;
+    exp_avg_[at] = m;
+    exp_avg_sq_[at] = v;
+    phase_[at] = p;
+    sums[0] += static_cast<double>(p);
+    sums[1] += static_cast<double>(p) * static_cast<double>(p);
+  }
+
+  __device__ __forceinline__ Real phase(int i) const { return phases_[i]; }
+
+ private:
+  Real* phase_;
+  Real* exp_avg_;
+  Real* exp_avg_sq_;
+  Real keep1_, add1_, keep2_, add2_, epsilon_, gradient_rate_, momentum_rate_, inverse_correction_;
+  Real phases_[kInFlight], averages_[kInFlight], squares_[kInFlight];
+};
+
+// Shared memory of a block that finishes a gradient.
+template <typename Real>
+struct FinishMemory {
+  double sums[kFinishSums];
+  FinishFactors<Real> factors;
+};
+
+// The gradient of the bins that a thread takes together, of an image and its bins from `begin` on,
+// if it has to be finished.
+template <typename Real>
+class FinishedBins {
+ public:
+  __device__ __forceinline__ FinishedBins(const UnfinishedGradient& gradient, int64_t image,
+                                          int64_t begin)
+      : unfinished_(gradient, image, begin),
+        edges_(gradient.edges + image * gradient.sizes.rows() * 2),
+        begin_(begin) {}
+
+  __device__ __forceinline__ void read(int64_t first, int64_t end) {
+#pragma unroll
+    for (int i = 0; i < kInFlight; ++i) {
+      const int64_t at = bin_number(first, i);
+      if (at < end) bins_[i] = unfinished_[static_cast<uint32_t>(at - begin_)];
+    }
+  }
+
+  // All threads of the block call this, after the first read and before the first gradient.
+  __device__ __forceinline__ void find_factors(const UnfinishedGradient& gradient, int64_t image,
+                                               FinishMemory<Real>& memory) {
+    cuda::find_factors(gradient, image, memory.sums, &memory.factors);
+    factors_ = memory.factors;
+  }
+
+  __device__ __forceinline__ Real gradient(int i, Real phase) const {
+    return bins_[i].finish(factors_, edges_, phase);
+  }
+
+ private:
+  UnfinishedBins<Real> unfinished_;
+  const EdgeTerm* edges_;
+  int64_t begin_;
+  UnfinishedBin<Real> bins_[kInFlight];
+  FinishFactors<Real> factors_;
+};
+
+// The same, of a gradient that is complete, or any other array.
+template <typename Real>
+class CompleteBins {
+ public:
+  __device__ __forceinline__ explicit CompleteBins(const Real* gradient) : gradient_(gradient) {}
+
+  __device__ __forceinline__ void read(int64_t first, int64_t end) {
+#pragma unroll
+    for (int i = 0; i < kInFlight; ++i) {
+      const int64_t at = bin_number(first, i);
+      if (at < end) bins_[i] = gradient_[at];
+    }
+  }
+
+  __device__ __forceinline__ Real value(int i) const { return bins_[i]; }
+  __device__ __forceinline__ Real gradient(int i, Real) const { return bins_[i]; }
+
+ private:
+  const Real* gradient_;
+  Real bins_[kInFlight];
+};
+
+// Updates the bins before `end`, of which the first kInFlight have been read.
+template <typename Real, typename Bins>
+__device__ __forceinline__ void update_bins(Nadam<Real>& nadam, Bins& bins, int64_t first,
+                                            int64_t end, double (&sums)[2]) {
+  while (true) {
+#pragma unroll
+    for (int i = 0; i < kInFlight; ++i) {
+      const int64_t at = bin_number(first, i);
+      if (at < end) nadam.step(i, at, bins.gradient(i, nadam.phase(i)), sums);
+    }
+    first = bin_number(first, kInFlight);
+    if (first >= end) return;
+    nadam.read(first, end);
+    bins.read(first, end);
+  }
+}
+
 // Without kFinish the gradient is complete, and `gradient` is not looked at.
 template <typename Real, bool kFinish>
-__global__ void __launch_bounds__(kUpdateThreads, 2)
+__global__ void __launch_bounds__(kUpdateThreads, sizeof(Real) == 4 ? 2 : 1)
     phase_update_kernel(const PhaseUpdateParams params, const UnfinishedGradient gradient,
                         int64_t first_image) {
-  __shared__ double memory[kGradientSums * kMaxWarps];
+  __shared__ double memory[2 * kMaxWarps];
   const int64_t image = first_image + blockIdx.y;
-  const BinRange range = bins_of_part(params.elements, blockIdx.x);
-  const int64_t begin = range.begin, end = range.end;
+  const auto [begin, end] = bins_of_part(params.elements, blockIdx.x);
   double* const part_sums = params.sums + 2 * (image * kUpdateParts + blockIdx.x);
   if (begin == end) {  // fewer bins than parts
     if (threadIdx.x < 2) part_sums[threadIdx.x] = 0;
     return;
   }
-  Real* phase = static_cast<Real*>(params.phase) + image * params.elements;
-  Real* exp_avg = static_cast<Real*>(params.exp_avg) + image * params.elements;
-  Real* exp_avg_sq = static_cast<Real*>(params.exp_avg_sq) + image * params.elements;
-
-  const UpdateRates rates = current_rates(params);
-  const Real keep1 = static_cast<Real>(params.beta1), add1 = static_cast<Real>(1 - params.beta1);
-  const Real keep2 = static_cast<Real>(params.beta2), add2 = static_cast<Real>(1 - params.beta2);
-  const Real gradient_rate = static_cast<Real>(rates.gradient);
-  const Real momentum_rate = static_cast<Real>(rates.momentum);
-  const Real inverse_correction = static_cast<Real>(1 / rates.correction);
-  const Real epsilon = static_cast<Real>(params.epsilon);
-
   double sums[2] = {0, 0};
-  const auto update = [&](int64_t i, Real g) {
-    const Real m = keep1 * exp_avg[i] + add1 * g;
-    const Real v = keep2 * exp_avg_sq[i] + add2 * (g * g);
-    const Real size = sqrt(v * inverse_correction) + epsilon;
-    const Real p = phase[i] + (gradient_rate * g + momentum_rate * m) / size;
-    exp_avg[i] = m;
-    exp_avg_sq[i] = v;
-    phase[i] = p;
-    sums[0] += static_cast<double>(p);
-    sums[1] += static_cast<double>(p) * static_cast<double>(p);
-  };
+  const int64_t first = begin + threadIdx.x;
+  Nadam<Real> nadam(params, image);
+  nadam.read(first, end);
   if constexpr (kFinish) {
-    const Finish<Real> finish(gradient, image, begin, memory);
-    for (int64_t i = begin + threadIdx.x; i < end; i += blockDim.x) {
-      update(i, finish(static_cast<uint32_t>(i - begin), phase[i]));
-    }
+    __shared__ FinishMemory<Real> finish_memory;
+    FinishedBins<Real> bins(gradient, image, begin);
+    bins.read(first, end);
+    bins.find_factors(gradient, image, finish_memory);
+    update_bins(nadam, bins, first, end, sums);
   } else {
-    const Real* slopes = static_cast<const Real*>(params.gradient) + image * params.elements;
-    for (int64_t i = begin + threadIdx.x; i < end; i += blockDim.x) update(i, slopes[i]);
+    CompleteBins<Real> bins(static_cast<const Real*>(params.gradient) + image * params.elements);
+    bins.read(first, end);
+    update_bins(nadam, bins, first, end, sums);
   }
-  block_sum(sums, memory);
+  first_thread_sum(sums, memory);
   if (threadIdx.x == 0) {
     part_sums[0] = sums[0];
     part_sums[1] = sums[1];
@@ -85,17 +212,30 @@ __global__ void __launch_bounds__(kUpdateThreads, 2)
 }
 
 template <typename Real>
-__global__ void __launch_bounds__(kUpdateThreads, 2)
+__global__ void __launch_bounds__(kUpdateThreads, sizeof(Real) == 4 ? 2 : 1)
     finish_gradient_kernel(const UnfinishedGradient gradient, const Real* phase, Real* out,
                            int64_t first_image) {
-  __shared__ double memory[kGradientSums * kMaxWarps];
+  __shared__ FinishMemory<Real> finish_memory;
   const int64_t image = first_image + blockIdx.y;
-  const int64_t bins = gradient.sizes.bins();
-  const auto [begin, end] = bins_of_part(bins, blockIdx.x);
+  const int64_t elements = gradient.sizes.bins();
+  const auto [begin, end] = bins_of_part(elements, blockIdx.x);
   if (begin == end) return;  // fewer bins than parts
-  const Finish<Real> finish(gradient, image, begin, memory);
-  for (int64_t i = begin + threadIdx.x; i < end; i += blockDim.x) {
-    out[image * bins + i] = finish(static_cast<uint32_t>(i - begin), phase[image * bins + i]);
+  FinishedBins<Real> bins(gradient, image, begin);
+  CompleteBins<Real> phases(phase + image * elements);
+  int64_t first = begin + threadIdx.x;
+  bins.read(first, end);
+  phases.read(first, end);
+  bins.find_factors(gradient, image, finish_memory);
+  while (true) {
+#pragma unroll
+    for (int i = 0; i < kInFlight; ++i) {
+      const int64_t at = bin_number(first, i);
+      if (at < end) out[image * elements + at] = bins.gradient(i, phases.value(i));
+    }
+    first = bin_number(first, kInFlight);
+    if (first >= end) return;
+    bins.read(first, end);
+    phases.read(first, end);
   }
 }
 

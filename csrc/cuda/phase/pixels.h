@@ -48,9 +48,19 @@ struct PixelForward {
       Real sum = 0;
 #pragma unroll
       for (int i = 0; i < planes; ++i) sum += (values[i] - mean) * mix[i][j];
-      pixel[j] = sigmoid_of(sum) * width + low;
+      pixel[j] = color(sum);
     }
   }
+
+  // The two steps of that, of which the first may also be taken before a transform.
+  __device__ __forceinline__ Real mixed(const Real (&values)[planes], int j) const {
+    Real sum = 0;
+#pragma unroll
+    for (int i = 0; i < planes; ++i) sum += values[i] * mix[i][j];
+    return sum;
+  }
+
+  __device__ __forceinline__ Real color(Real sum) const { return sigmoid_of(sum) * width + low; }
 };
 
 // The gradient before the sigmoid and the colors, from that after them.
@@ -77,15 +87,21 @@ struct PixelBackward {
                                                 Real (&out)[planes]) const {
     Real slopes[planes];
 #pragma unroll
-    for (int j = 0; j < planes; ++j) {
-      slopes[j] = gradient[j] * ((pixel[j] - low) * (high - pixel[j]));
-    }
+    for (int j = 0; j < planes; ++j) slopes[j] = slope(gradient[j], pixel[j]);
 #pragma unroll
-    for (int i = 0; i < planes; ++i) {
-      out[i] = 0;
+    for (int i = 0; i < planes; ++i) out[i] = unmixed(slopes, i);
+  }
+
+  // The two steps of that, of which the second may also be taken after a transform.
+  __device__ __forceinline__ Real slope(Real gradient, Real pixel) const {
+    return gradient * ((pixel - low) * (high - pixel));
+  }
+
+  __device__ __forceinline__ Real unmixed(const Real (&slopes)[planes], int i) const {
+    Real sum = 0;
 #pragma unroll
-      for (int j = 0; j < planes; ++j) out[i] += slopes[j] * mix[i][j];
-    }
+    for (int j = 0; j < planes; ++j) sum += slopes[j] * mix[i][j];
+    return sum;
   }
 };
 

@@ -7,17 +7,12 @@
 
 #include "common/division.h"
 #include "common/sincos.h"
-#include "cuda/block_sum.h"
 #include "cuda/launch.h"
 #include "cuda/phase/complex.h"
+#include "cuda/warp_sum.h"
 #include "ops.h"
 
 namespace fvfast::cuda {
-
-// Columns that one block transforms, at most: 16 numbers of 8 bytes fill the banks once.
-constexpr int kTileColumns = 16;
-// Without a transform a block may have more.
-constexpr int kWideTileColumns = 32;
 
 // Columns of the array between the two transforms: whole sectors of 32 bytes.
 FVFAST_HOST_DEVICE int64_t pitch_of(const SpectrumSizes& sizes) {
@@ -61,6 +56,13 @@ __device__ __forceinline__ Complex<double> polar(double magnitude, double phase,
   return {magnitude * cosine, magnitude * sine};
 }
 
+// What an inverse transform of a plane is multiplied by.
+template <typename Real>
+__device__ __forceinline__ Real inverse_area(const SpectrumSizes& sizes) {
+  return static_cast<Real>(1 /
+                           (static_cast<double>(sizes.height) * static_cast<double>(sizes.width)));
+}
+
 // Whether a column holds both members of pairs of conjugate frequencies.
 __device__ __forceinline__ bool is_edge(const SpectrumSizes& sizes, int64_t column) {
   return column == 0 || 2 * column == sizes.width;
@@ -72,36 +74,27 @@ __device__ __forceinline__ bool has_edge(const SpectrumSizes& sizes, int64_t fir
          (2 * first <= sizes.width && sizes.width < 2 * (first + count) && sizes.width % 2 == 0);
 }
 
-// What a block of columns contributes to the statistics of the image: its energy without the bin
-// [0, 0], and the real part of that bin, which only the block with column 0 has.
-struct alignas(16) EnergyPart {
-  double energy;
-  double constant;
-};
-
-// Mean and deviation of the image before its colors, in every thread. `memory` as of block_sum.
+// Mean and deviation of the image before its colors, in every thread of the warp that calls this,
+// of the energy of each part of the columns without the bins [0, 0], and of the real part of that
+// bin of each channel.
 struct ImageMoments {
   double mean, deviation;
 };
 
-__device__ inline ImageMoments image_moments(const EnergyPart* parts, const SpectrumSizes& sizes,
-                                             int tiles, double* memory) {
-  double sums[2] = {0, 0};
-  for (int64_t i = threadIdx.x; i < sizes.channels * tiles; i += blockDim.x) {
-    sums[0] += parts[i].energy;
-    sums[1] += parts[i].constant;
+__device__ inline ImageMoments image_moments(const double* energies, int64_t parts,
+                                             const double* constants, const SpectrumSizes& sizes) {
+  const double energy = warp_sum_of(energies, parts);
+  const double total = warp_sum_of(constants, sizes.channels);
+  const double mean = total / static_cast<double>(sizes.channels);
+  double spread = 0;
+  for (int64_t channel = threadIdx.x % kWarp; channel < sizes.channels; channel += kWarp) {
+    const double deviation = constants[channel] - mean;
+    spread += deviation * deviation;
   }
-  block_sum(sums, memory);
-  const double mean = sums[1] / static_cast<double>(sizes.channels);
-  double spread[1] = {0};
-  for (int64_t channel = threadIdx.x; channel < sizes.channels; channel += blockDim.x) {
-    const double deviation = parts[channel * tiles].constant - mean;
-    spread[0] += deviation * deviation;
-  }
-  block_sum(spread, memory);
+  spread = warp_sum(spread);
   const double plane = static_cast<double>(sizes.height) * static_cast<double>(sizes.width);
   const double pixels = static_cast<double>(sizes.pixels());
-  return {sums[1] / pixels, sqrt((sums[0] + spread[0]) / (plane * pixels))};
+  return {total / pixels, sqrt((energy + spread) / (plane * pixels))};
 }
 
 }  // namespace fvfast::cuda

@@ -1,4 +1,7 @@
-// How the transforms of an image are cut into blocks, and the memory that kernels pass on.
+// How the transforms of an image are cut into blocks.
+//
+// The number of lanes of a block is chosen by how many blocks the device needs; no result depends
+// on it.
 #pragma once
 
 #include <algorithm>
@@ -8,52 +11,48 @@
 #include "common/dispatch.h"
 #include "common/division.h"
 #include "cuda/launch.h"
+#include "cuda/multiprocessors.h"
 #include "cuda/phase/fft.h"
+#include "cuda/phase/register_fft.h"
 #include "cuda/phase/spectrum.h"
 #include "cuda/shared_memory.h"
 #include "ops.h"
 
 namespace fvfast::cuda {
 
-constexpr int kTransformThreads = 512;
+constexpr int kTransformThreads = 512;  // of a block, at most
+// Of a block of rows in registers, at most: each thread needs more of those. A pair of rows of 1024
+// pixels and three colors has so many.
+constexpr int kRegisterRowThreads = 384;
+// Of a block of columns in registers that could have fewer: then a multiprocessor has several, of
+// which some wait for memory while others compute.
+constexpr int kRegisterColumnThreads = 256;
+// Sequences that one block transforms, at most: 16 numbers of 8 bytes fill the banks once.
+constexpr int kMostLanes = 16;
 // A sector of 32 bytes holds so many numbers of 8 bytes: fewer lanes would read what they drop.
 constexpr int kFewestLanes = 4;
-// Large GPUs have about as many multiprocessors, and fewer blocks leave some of them idle. One
-// number for all of them, so that sums are added up in the same order.
-constexpr int64_t kWantedBlocks = 128;
+// Sums over columns come in parts of so many, or of all columns of a block that has fewer.
+constexpr int kPartColumns = kFewestLanes;
+// Without a transform a block has so many columns, and threads.
+constexpr int kWideTileColumns = 32;
+constexpr int kWideThreads = 256;
+
+// Who transforms.
+enum class Transform {
+  kElsewhere,    // torch: the block does only what goes with it
+  kInShared,     // fft.h: any length that has a plan
+  kInRegisters,  // register_fft.h
+};
 
 // Columns go one to a lane. Rows go in pairs, as the real and imaginary part of one lane, and the
 // three planes of a pair that share colors lie in neighboring lanes.
 struct Tiling {
-  int lanes;  // a power of two; 0: the transform does not fit
+  int lanes;  // 0: the transform does not fit
   int threads;
   size_t shared_bytes;
   TransformPlan plan;
+  Transform transform;
 };
-
-// As many lanes as there is room for, from `fewest` to kTileColumns, and fewer as long as that
-// makes too few blocks: `blocks_with` says how many there are with some number of lanes.
-template <typename Count>
-Tiling tiling_of(DType dtype, int64_t length, int fewest, int device, int most_threads,
-                 const Count& blocks_with) {
-  Tiling tiling{};
-  if (!make_plan(length, &tiling.plan)) return tiling;
-  const size_t limit = shared_limit(device, "transform_fits");
-  for (int lanes = kTileColumns; lanes >= fewest; lanes /= 2) {
-    const size_t bytes = with_real(
-        dtype, [&](auto real) { return TransformMemory<decltype(real)>::bytes(length, lanes); });
-    if (bytes > limit) continue;
-    if (lanes > kFewestLanes && blocks_with(lanes) < kWantedBlocks) continue;
-    // Eight numbers for each thread, where that makes whole warps that divide into lanes.
-    const int64_t wanted = length * lanes / 8;
-    tiling.threads = static_cast<int>(
-        std::clamp<int64_t>(divided_up(wanted, kWarp) * kWarp, 2 * kWarp, most_threads));
-    tiling.lanes = lanes;
-    tiling.shared_bytes = bytes;
-    return tiling;
-  }
-  return tiling;
-}
 
 // Blocks that share the columns of one channel.
 inline int64_t tiles_of(const SpectrumSizes& sizes, int lanes) {
@@ -65,105 +64,89 @@ inline int64_t row_tiles_of(const SpectrumSizes& sizes, int lanes, int planes) {
   return divided_up(divided_up(sizes.height, 2), lanes / planes);
 }
 
-// The lanes depend on one image, not on their number: blocks add up the columns of their lanes, and
-// an image has the same bits alone and in a batch.
-inline Tiling column_tiling(DType dtype, const SpectrumSizes& sizes, int device,
-                            int most_threads = kTransformThreads) {
-  return tiling_of(dtype, sizes.height, 1, device, most_threads,
-                   [&](int lanes) { return sizes.channels * tiles_of(sizes, lanes); });
+inline int whole_warps(int64_t threads) {
+  return static_cast<int>(divided_up(threads, kWarp) * kWarp);
 }
 
-// Blocks of rows add nothing up.
+inline size_t transform_bytes(Transform transform, DType dtype, int64_t length, int lanes) {
+  return with_real(dtype, [&](auto real) {
+    using Real = decltype(real);
+    return transform == Transform::kInRegisters ? RegisterMemory<Real>::bytes(length, lanes)
+                                                : TransformMemory<Real>::bytes(length, lanes);
+  });
+}
+
+// Finds the most lanes, of kMostLanes * `step`, half of that and so on down to `fewest`, that a
+// block has threads and memory for. More than `enough` are halved as long as a block would have
+// more than `most_threads`, or there would be fewer blocks than multiprocessors:
+// threads_with(lanes) and blocks_with(lanes) say how many there are.
+template <typename Threads, typename Blocks>
+Tiling tiling_of(Transform transform, DType dtype, const TransformPlan& plan, int step, int fewest,
+                 int enough, int most_threads, int device, const Threads& threads_with,
+                 const Blocks& blocks_with) {
+  Tiling tiling{};
+  const size_t limit = shared_limit(device, "transform_fits");
+  const int64_t wanted = multiprocessors(device, "transform_fits");
+  for (int lanes = kMostLanes * step; lanes >= fewest; lanes /= 2) {
+    const int threads = threads_with(lanes);
+    const size_t bytes = transform_bytes(transform, dtype, plan.length, lanes);
+    const bool necessary = lanes <= enough;
+    if (threads > (necessary ? kTransformThreads : most_threads) || bytes > limit) continue;
+    if (!necessary && blocks_with(lanes) < wanted) continue;
+    return {lanes, threads, bytes, plan, transform};
+  }
+  return tiling;
+}
+
+// The threads that share a column in shared memory: about one for 8 rows, whatever the number of
+// lanes, because each adds up its rows.
+inline int threads_of_column(int64_t height) {
+  const int64_t wanted = divided_up(height, 8), unit = wanted > kWarp ? kWarp : 8;
+  return static_cast<int>(std::clamp<int64_t>(divided_up(wanted, unit) * unit, 16, 128));
+}
+
+inline Tiling column_tiling(DType dtype, const SpectrumSizes& sizes, int device) {
+  Tiling tiling{};
+  TransformPlan plan;
+  if (!make_plan(sizes.height, &plan)) return tiling;
+  const auto blocks_with = [&](int lanes) {
+    return sizes.images * sizes.channels * tiles_of(sizes, lanes);
+  };
+  if (fits_registers(sizes.height)) {
+    const auto threads = [&](int lanes) {
+      return static_cast<int>(sizes.height) / kPoints * lanes;
+    };
+    tiling = tiling_of(Transform::kInRegisters, dtype, plan, 1, kFewestLanes, kFewestLanes,
+                       kRegisterColumnThreads, device, threads, blocks_with);
+    if (tiling.lanes > 0) return tiling;
+  }
+  const auto threads = [&](int lanes) {
+    return whole_warps(int64_t{threads_of_column(sizes.height)} * lanes);
+  };
+  return tiling_of(Transform::kInShared, dtype, plan, 1, 1, kFewestLanes, kTransformThreads, device,
+                   threads, blocks_with);
+}
+
 inline Tiling row_tiling(DType dtype, const SpectrumSizes& sizes, bool has_colors, int device) {
+  Tiling tiling{};
+  TransformPlan plan;
+  if (!make_plan(sizes.width, &plan)) return tiling;
   const int planes = has_colors ? 3 : 1;
-  return tiling_of(
-      dtype, sizes.width, has_colors ? 4 : 1, device, kTransformThreads, [&](int lanes) {
-        return sizes.images * (sizes.channels / planes) * row_tiles_of(sizes, lanes, planes);
-      });
+  const auto blocks_with = [&](int lanes) {
+    return sizes.images * (sizes.channels / planes) * row_tiles_of(sizes, lanes, planes);
+  };
+  if (fits_registers(sizes.width)) {
+    const auto threads = [&](int lanes) { return whole_warps(sizes.width / kPoints * lanes); };
+    tiling = tiling_of(Transform::kInRegisters, dtype, plan, planes, planes, planes,
+                       kRegisterRowThreads, device, threads, blocks_with);
+    if (tiling.lanes > 0) return tiling;
+  }
+  // Eight numbers for each thread, where that makes whole warps that divide into lanes.
+  const auto threads = [&](int lanes) {
+    return std::clamp(whole_warps(sizes.width * lanes / 8), 2 * kWarp, kTransformThreads);
+  };
+  return tiling_of(Transform::kInShared, dtype, plan, 1, has_colors ? 4 : 1, kFewestLanes,
+                   kTransformThreads, device, threads, blocks_with);
 }
-
-inline size_t complex_bytes(DType dtype) { return dtype == DType::kFloat64 ? 16 : 8; }
-
-// Hands out parts of the scratch memory, each aligned to 256 bytes.
-class Layout {
- public:
-  explicit Layout(void* memory) : start_(static_cast<char*>(memory)) {}
-
-  template <typename T = void>
-  T* take(size_t bytes) {
-    char* taken = start_ == nullptr ? nullptr : start_ + used_;
-    used_ += (bytes + 255) / 256 * 256;
-    return reinterpret_cast<T*>(taken);
-  }
-
-  int64_t used() const { return static_cast<int64_t>(used_); }
-
- private:
-  char* start_;
-  size_t used_ = 0;
-};
-
-// There are most tiles where each has a single column.
-inline size_t most_tiles(const SpectrumSizes& sizes) {
-  return static_cast<size_t>(sizes.images * sizes.channels * sizes.half());
-}
-
-struct PhaseImageScratch {
-  void* half_image;    // (N, C, H, pitch), complex
-  EnergyPart* parts;   // (N, C, tiles)
-  double* phase_sums;  // (N, kUpdateParts, 2), where none are given
-  int64_t bytes;
-
-  PhaseImageScratch(void* memory, DType dtype, const SpectrumSizes& sizes) {
-    Layout layout(memory);
-    half_image = layout.take(static_cast<size_t>(sizes.images * sizes.rows() * pitch_of(sizes)) *
-                             complex_bytes(dtype));
-    parts = layout.take<EnergyPart>(most_tiles(sizes) * sizeof(EnergyPart));
-    phase_sums =
-        layout.take<double>(static_cast<size_t>(sizes.images) * kUpdateParts * 2 * sizeof(double));
-    bytes = layout.used();
-  }
-};
-
-// What a block of columns contributes to the end of the gradient, as sums over its bins: see
-// gradient_columns.cu. `moved` is the phase without its mean.
-enum GradientSum {
-  kProduct,         // of the first term and the image
-  kGradient,        // of the first term
-  kMoment,          // of the first term times moved
-  kTotal,           // of the gradient before the standardization: bins [0, 0]
-  kCross,           // of the edge terms
-  kCrossMoment,     // of those times moved
-  kConstant,        // of the imaginary part of the bins [0, 0]
-  kConstantMoment,  // of that times moved
-  kGradientSums,
-};
-
-// What the gradient of an edge bin still lacks, apart from factors that depend on all bins.
-struct alignas(16) EdgeTerm {
-  double cross;     // times the slope
-  double constant;  // the imaginary part of a bin [0, 0], else 0
-};
-
-struct GradientScratch {
-  void* half_gradient;  // (N, C, H, pitch), complex
-  void* unfinished;     // (N, C, H, gradient pitch)
-  double* sums;         // (N, kGradientSums, C, tiles)
-  EdgeTerm* edges;      // (N, C, H, 2)
-  int64_t bytes;
-
-  GradientScratch(void* memory, DType dtype, const SpectrumSizes& sizes) {
-    Layout layout(memory);
-    half_gradient = layout.take(static_cast<size_t>(sizes.images * sizes.rows() * pitch_of(sizes)) *
-                                complex_bytes(dtype));
-    unfinished =
-        layout.take(static_cast<size_t>(sizes.images * sizes.rows() * gradient_pitch_of(sizes)) *
-                    complex_bytes(dtype) / 2);
-    sums = layout.take<double>(most_tiles(sizes) * kGradientSums * sizeof(double));
-    edges = layout.take<EdgeTerm>(static_cast<size_t>(sizes.images * sizes.rows() * 2) *
-                                  sizeof(EdgeTerm));
-    bytes = layout.used();
-  }
-};
 
 }  // namespace fvfast::cuda

@@ -8,6 +8,8 @@ namespace cuda_emulator {
 
 constexpr size_t kDefaultSharedLimit = 48 * 1024;  // of a kernel that has not asked for more
 
+constexpr int kMultiprocessors = 132;  // of a device that was not told otherwise: an H100's
+
 // Called after a limit of a kernel was set, with the device and the bytes.
 using AttributeHook = void (*)(const void* kernel, int device, unsigned long long bytes);
 
@@ -18,6 +20,8 @@ struct Runtime {
   int current_device = 0;            // of all threads: CUDA has one for each
   std::vector<int> device_calls;     // the arguments of cudaSetDevice
   size_t shared_limit = 227 * 1024;  // of a kernel that asks for more
+  // Of the devices that were told how many they have.
+  std::map<int, int> multiprocessors;
   // What was set last for a kernel on a device, more or less than before.
   std::map<std::pair<const void*, int>, size_t> kernel_limits;
 };
@@ -84,6 +88,12 @@ CUDA_EMULATOR_EXPORT void cuda_emulator_set_attribute_hook(::cuda_emulator::Attr
   ::cuda_emulator::attribute_hook = hook;
 }
 
+// How many multiprocessors a device says it has. A program may ask only once for each device.
+CUDA_EMULATOR_EXPORT void cuda_emulator_set_multiprocessors(int device, int count) {
+  const std::lock_guard<std::mutex> lock(::cuda_emulator::runtime.mutex);
+  ::cuda_emulator::runtime.multiprocessors[device] = count;
+}
+
 // How many devices there are, all of them this one: to see that launchers restore the current one.
 CUDA_EMULATOR_EXPORT void cuda_emulator_set_device_count(int count) {
   const std::lock_guard<std::mutex> lock(::cuda_emulator::runtime.mutex);
@@ -148,7 +158,8 @@ inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, 
       *value = static_cast<int>(::cuda_emulator::kDefaultSharedLimit);
       return cudaSuccess;
     case cudaDevAttrMultiProcessorCount:
-      *value = 4;  // few, so that loops over a grid run more than once
+      *value = runtime.multiprocessors.count(device) > 0 ? runtime.multiprocessors[device]
+                                                         : ::cuda_emulator::kMultiprocessors;
       return cudaSuccess;
     case cudaDevAttrComputeCapabilityMajor:
       *value = 9;
