@@ -20,8 +20,7 @@ enum class DType { kFloat32, kFloat64, kBFloat16, kFloat16 };
 enum class Purpose : uint32_t {
   kPhase = 0,
   kBox = 1,
-  kNormalNoise = 2,
-  kUniformNoise = 3,
+  kNoise = 2,  // no purpose has number 3
   kState = 4,
   kLevel = 5,
   kColorShift = 6,
@@ -66,7 +65,10 @@ struct BoxParams {
   StepTable box_size_table;  // in place of box_size, of one column; any numbers
 };
 
-// out = images + std * normal + uniform_width * uniform, with uniform in [-0.5, 0.5).
+// out = images + std * normal + uniform_width * uniform, with uniform in (-0.5, 0.5).
+//
+// Four elements have the four words of a Philox counter: the upper 24 bits of two words make two
+// normal numbers, and the lower 8 bits of each word make a uniform one.
 //
 // The elements of one image are numbered in row-major order, whatever its strides. That number, the
 // identity, the step and the seed determine the noise of an element.

@@ -276,7 +276,7 @@ def test_the_same_seed_gives_the_same_bits_everywhere(device, step):
         )
         for one in ("cpu", device)
     ]
-    assert noise[0].unique().numel() > 1000
+    assert noise[0].unique().numel() > 200  # of 256
     assert torch.equal(noise[0], noise[1].cpu())
 
 

@@ -15,64 +15,73 @@
 
 namespace fvfast {
 
-// log(n * 2^-24) for an integer 1 <= n <= 2^24, to 1 ulp.
-FVFAST_HOST_DEVICE float log_of_24_bits(int32_t n) {
+// -2 log(n * 2^-24) for an integer 1 <= n <= 2^24, to 1 ulp.
+FVFAST_HOST_DEVICE float minus_two_log_of_24_bits(int32_t n) {
   // n * 2^-24 = 2^exponent * m with m in [sqrt(1/2), sqrt(2)): subtracting the bits of sqrt(1/2)
   // makes the exponent field step where m does.
-  const int32_t bits = bits_of(static_cast<float>(n));
-  const int32_t biased = (bits - 0x3f3504f3) >> 23;
-  const float exponent = static_cast<float>(biased - 24);
-  const float f = float_of(bits - (biased << 23)) - 1.0f;
+  constexpr int32_t kSqrtHalf = 0x3f3504f3, kExponent = 23;
+  const int32_t steps = bits_of(static_cast<float>(n)) - (kSqrtHalf + (24 << kExponent));
+  const float exponent = static_cast<float>(steps >> kExponent);
+  const float f = float_of((steps & ((1 << kExponent) - 1)) + kSqrtHalf) - 1.0f;
 
-  // log(1 + f) = f - f^2 / 2 + f^3 p(f), p minimax on [sqrt(1/2) - 1, sqrt(2) - 1].
-  float p = -0x1.41eep-4f;
-  p = p * f + 0x1.07d0eep-3f;
-  p = p * f - 0x1.0ce07cp-3f;
-  p = p * f + 0x1.226e4ap-3f;
-  p = p * f - 0x1.54788ap-3f;
-  p = p * f + 0x1.99a596p-3f;
-  p = p * f - 0x1.00022p-2f;
-  p = p * f + 0x1.55554ap-2f;
+  // log(1 + f) = f - f^2 / 2 + f^3 p(f), p minimax on [sqrt(1/2) - 1, sqrt(2) - 1]. Here is -2 p.
+  float p = 0x1.41eep-3f;
+  p = p * f - 0x1.07d0eep-2f;
+  p = p * f + 0x1.0ce07cp-2f;
+  p = p * f - 0x1.226e4ap-2f;
+  p = p * f + 0x1.54788ap-2f;
+  p = p * f - 0x1.99a596p-2f;
+  p = p * f + 0x1.00022p-1f;
+  p = p * f - 0x1.55554ap-1f;
   const float square = f * f;
 
   // ln 2 in two parts: the product with the first has no rounding error. Small terms come first.
-  float result = square * f * p + exponent * 0x1.7f7d1cp-20f;
-  result = result - 0.5f * square;
-  return (result + f) + exponent * 0x1.62e4p-1f;
+  float result = square * f * p + exponent * -0x1.7f7d1cp-19f;
+  result = result + square;
+  return (result - 2.0f * f) + exponent * -0x1.62e4p+0f;
 }
 
-// The sine and cosine of 2 pi n 2^-24 for an integer 0 <= n < 2^24, to 1 ulp.
-FVFAST_HOST_DEVICE void sincos_of_24_bits(int32_t n, float* sine, float* cosine) {
-  // The nearest quarter turn, and the rest x in [-1/2, 1/2] quarter turns, exactly.
-  const int32_t quarter = (n + (1 << 21)) >> 22;
-  const float x = static_cast<float>(n - (quarter << 22)) * 0x1p-22f;
-  sincos_of_quarters(quarter, x, sine, cosine);
+// A pair of normal numbers is a radius, from the upper 24 bits of one word, times a direction, from
+// those of another. The lower 8 bits of both serve no normal number: see uniform_of_low_bits().
+
+// The square of the radius uses (0, 1], so its logarithm is finite.
+FVFAST_HOST_DEVICE void squared_radius(uint32_t word, float* square) {
+  *square = minus_two_log_of_24_bits(static_cast<int32_t>(word >> 8) + 1);
 }
 
-// Two normal numbers from two words. The radius uses (0, 1], so its logarithm is finite.
-FVFAST_HOST_DEVICE void normal_pair(uint32_t word0, uint32_t word1, float* first, float* second) {
-  const float radius = std::sqrt(-2.0f * log_of_24_bits(static_cast<int32_t>(word0 >> 8) + 1));
-  float sine, cosine;
-  sincos_of_24_bits(static_cast<int32_t>(word1 >> 8), &sine, &cosine);
-  *first = radius * cosine;
-  *second = radius * sine;
+FVFAST_HOST_DEVICE void normal_direction(uint32_t word, float* cosine, float* sine) {
+  // The nearest quarter turn is in the upper two bits of word + 2^29. The rest is in those below
+  // the upper two bits of the word itself: as a signed number it is in [-1/2, 1/2) quarter turns.
+  const float rest = static_cast<float>(static_cast<int32_t>(word << 2) >> 10) * 0x1p-22f;
+  sincos_of_rest(rest, sine, cosine);
+  add_quarters(word + (1u << 29), sine, cosine);
 }
 
 // In double, for checking gradients: accuracy matters, speed does not.
-FVFAST_HOST_DEVICE void normal_pair(uint32_t word0, uint32_t word1, double* first, double* second) {
-  const double uniform = static_cast<double>((word0 >> 8) + 1) * 0x1p-24;
-  const double radius = std::sqrt(-2.0 * std::log(uniform));
+FVFAST_HOST_DEVICE void squared_radius(uint32_t word, double* square) {
+  *square = -2.0 * std::log(static_cast<double>((word >> 8) + 1) * 0x1p-24);
+}
+
+FVFAST_HOST_DEVICE void normal_direction(uint32_t word, double* cosine, double* sine) {
 #if defined(__CUDA_ARCH__)
   // Where the angle may be anything, its reduction takes local memory.
-  double sine, cosine;
-  sincospi(2 * to_uniform<double>(word1), &sine, &cosine);
+  sincospi(2 * to_uniform<double>(word), sine, cosine);
+#else
+  const double angle = 2 * 3.14159265358979323846 * to_uniform<double>(word);
+  *cosine = std::cos(angle);
+  *sine = std::sin(angle);
+#endif
+}
+
+// Two normal numbers from two words.
+template <typename Real>
+FVFAST_HOST_DEVICE void normal_pair(uint32_t word0, uint32_t word1, Real* first, Real* second) {
+  Real square, cosine, sine;
+  squared_radius(word0, &square);
+  normal_direction(word1, &cosine, &sine);
+  const Real radius = std::sqrt(square);
   *first = radius * cosine;
   *second = radius * sine;
-#else
-  const double angle = 2 * 3.14159265358979323846 * to_uniform<double>(word1);
-  *first = radius * std::cos(angle);
-  *second = radius * std::sin(angle);
-#endif
 }
 
 }  // namespace fvfast

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 
+#include "common/bits.h"
 #include "common/macros.h"
 
 namespace fvfast {
@@ -35,6 +36,19 @@ template <typename Real>
 FVFAST_HOST_DEVICE Real to_uniform(uint32_t word) {
   // A signed integer, because vector units convert those fastest.
   return static_cast<Real>(static_cast<int32_t>(word >> 8)) * Real(0x1p-24);
+}
+
+// One of the 256 numbers -127.5 / 256, -126.5 / 256, ..., 127.5 / 256, from the lower 8 bits of a
+// word, which to_uniform() leaves: their mean is 0, their variance (1 - 2^-16) / 12.
+template <typename Real>
+FVFAST_HOST_DEVICE Real uniform_of_low_bits(uint32_t word) {
+  return static_cast<Real>(static_cast<int32_t>(word & 0xffu)) * Real(0x1p-8) - Real(0x1.fep-2);
+}
+
+template <>
+FVFAST_HOST_DEVICE float uniform_of_low_bits<float>(uint32_t word) {
+  // As the upper bits of a number in [1, 2): conversions of integers are slow on GPUs.
+  return float_of(static_cast<int32_t>(0x3f800000u | (word & 0xffu) << 15)) - 0x1.7f8p+0f;
 }
 
 }  // namespace fvfast

@@ -1,9 +1,8 @@
 // Noise injection: out = images + std * normal + uniform_width * uniform.
 //
-// Random numbers cost far more than the memory traffic, so the arithmetic is laid out for vector
-// units: a block makes the words of kLanes counters side by side, then turns them into the noise of
-// 4 * kLanes consecutive elements. Neither the order of the blocks nor the threads that make them
-// matter, because a counter says where its numbers belong.
+// The noise of a tile of consecutive elements is made (noise_block.h), then added. Neither the
+// order of the tiles nor the threads that make them matter, because a counter says where its
+// numbers belong.
 #include <algorithm>
 #include <cstdint>
 
@@ -140,37 +139,34 @@ FVFAST_HOST_DEVICE void add_noise(const Storage* images, int64_t image_stride, S
 }
 
 // One tile of a row: its elements [begin, end).
-template <typename Element, SimdLevel level>
-FVFAST_HOST_DEVICE void noise_tile(const Task& task, const Position& position, int64_t begin,
-                                   int64_t end) {
+template <typename Element>
+FVFAST_HOST_DEVICE void noise_tile(const Task& task, const PhiloxBlock& philox,
+                                   const Position& position, int64_t begin, int64_t end) {
   using Storage = typename Element::Storage;
   using Real = typename Element::Real;
   const NoiseParams& params = *task.params;
   const Dim& row = task.rows.row;
-  const PhiloxBlock philox(params.seed, params.step, params.identities[position.index]);
-  const Real std = static_cast<Real>(params.std);
-  const Real uniform_width = static_cast<Real>(params.uniform_width);
-  const Storage* images = static_cast<const Storage*>(params.images) + position.image;
-  Storage* out = static_cast<Storage*>(params.out) + position.out;
-  alignas(64) Real noise[kBlock];
-
-  int64_t i = begin;
-  while (i < end) {
-    // A row may start in the middle of a counter, whose first numbers belong to the row before.
-    const int64_t element = position.element + i;
-    const int skipped = static_cast<int>(element % 4);
-    const int count = static_cast<int>(std::min<int64_t>(kBlock - skipped, end - i));
-    block_noise<Real, level>(philox, static_cast<uint32_t>(element / 4), std, uniform_width, noise);
-
+  alignas(64) Real made[kTile + kBlock];  // whole blocks, and up to three elements before the first
+  const Real* noise =
+      fill_noise<Real>(philox, position.element + begin, end - begin, static_cast<Real>(params.std),
+                       static_cast<Real>(params.uniform_width), made);
+  const Storage* images =
+      static_cast<const Storage*>(params.images) + position.image + begin * row.image_stride;
+  Storage* out = static_cast<Storage*>(params.out) + position.out + begin * row.out_stride;
+  for (int64_t i = 0; i < end - begin; i += kBlock) {
+    const int count = static_cast<int>(std::min<int64_t>(kBlock, end - begin - i));
     const Storage* from = images + i * row.image_stride;
     Storage* to = out + i * row.out_stride;
     if (count == kBlock && row.image_stride == 1 && row.out_stride == 1) {
-      add_noise<Element>(from, 1, to, 1, kBlock, noise);  // constants: whole vectors
+      add_noise<Element>(from, 1, to, 1, kBlock, noise + i);  // constants: whole vectors
     } else {
-      add_noise<Element>(from, row.image_stride, to, row.out_stride, count, noise + skipped);
+      add_noise<Element>(from, row.image_stride, to, row.out_stride, count, noise + i);
     }
-    i += count;
   }
+}
+
+inline PhiloxBlock philox_of(const NoiseParams& params, int64_t index) {
+  return PhiloxBlock(params.seed, params.step, params.identities[index], Purpose::kNoise);
 }
 
 // The tiles [begin, end) of all rows.
@@ -180,11 +176,17 @@ struct NoiseTiles {
   static FVFAST_HOST_DEVICE void run(const Task& task, int64_t begin, int64_t end) {
     const Rows& rows = task.rows;
     RowWalk walk(rows, begin / rows.tiles);
+    int64_t index = walk.position().index;
+    PhiloxBlock philox = philox_of(*task.params, index);
     int64_t tile = begin % rows.tiles;
     for (int64_t unit = begin; unit < end; ++unit) {
+      if (index != walk.position().index) {
+        index = walk.position().index;
+        philox = philox_of(*task.params, index);
+      }
       const int64_t first = tile * kTile;
-      noise_tile<Element, level>(task, walk.position(), first,
-                                 std::min(first + kTile, rows.row.size));
+      noise_tile<Element>(task, philox, walk.position(), first,
+                          std::min(first + kTile, rows.row.size));
       if (++tile == rows.tiles) {
         tile = 0;
         walk.next();

@@ -61,8 +61,8 @@ __global__ void __launch_bounds__(kNoiseThreads)
       current_number(params.std, params.std_table, params.counter),
       current_number(params.uniform_width, params.uniform_width_table, params.counter), params.seed,
       current_step(params.step, params.counter), identities.of(blockIdx.y));
-  Real noise[4];
-  source.group(static_cast<uint32_t>(group), noise);
+  Real noise[4] = {0, 0, 0, 0};
+  if (source.any()) source.group(static_cast<uint32_t>(group), noise);
   const Storage* images =
       static_cast<const Storage*>(params.images) + blockIdx.y * params.image_strides[0];
   Storage* out = static_cast<Storage*>(params.out) + blockIdx.y * params.out_strides[0];

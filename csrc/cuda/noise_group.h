@@ -32,20 +32,24 @@ struct NoiseSource {
 
   // The noise of the elements 4 counter, ..., 4 counter + 3. A scale of 0 costs nothing.
   __device__ void group(uint32_t counter, Real noise[4]) const {
-    if (std > 0) {
-      uint32_t words[4] = {counter, step, identity, static_cast<uint32_t>(Purpose::kNormalNoise)};
-      philox4x32(words, key0, key1);
-      normal_pair(words[0], words[1], &noise[0], &noise[1]);
-      normal_pair(words[2], words[3], &noise[2], &noise[3]);
-      for (int i = 0; i < 4; ++i) noise[i] *= std;
-    } else {
-      for (int i = 0; i < 4; ++i) noise[i] = 0;
-    }
-    if (uniform_width > 0) {
-      uint32_t words[4] = {counter, step, identity, static_cast<uint32_t>(Purpose::kUniformNoise)};
-      philox4x32(words, key0, key1);
-      for (int i = 0; i < 4; ++i) {
-        noise[i] += uniform_width * (to_uniform<Real>(words[i]) - Real(0.5));
+    uint32_t words[4] = {counter, step, identity, static_cast<uint32_t>(Purpose::kNoise)};
+    philox4x32(words, key0, key1);
+    // A pair after the other: words that are done with free their registers.
+    FVFAST_UNROLL
+    for (int i = 0; i < 4; i += 2) {
+      noise[i] = 0;
+      noise[i + 1] = 0;
+      if (uniform_width > 0) {
+        noise[i] = uniform_width * uniform_of_low_bits<Real>(words[i]);
+        noise[i + 1] = uniform_width * uniform_of_low_bits<Real>(words[i + 1]);
+      }
+      if (std > 0) {
+        Real square, cosine, sine;
+        squared_radius(words[i], &square);
+        normal_direction(words[i + 1], &cosine, &sine);
+        const Real radius = std * std::sqrt(square);
+        noise[i] += radius * cosine;
+        noise[i + 1] += radius * sine;
       }
     }
   }

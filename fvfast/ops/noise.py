@@ -158,9 +158,11 @@ def inject_noise(
     """Add normal and uniform noise to images.
 
     ``images + std * normal + uniform_width * uniform``, where `normal` is standard normal and
-    `uniform` is uniform in [-0.5, 0.5). The noise of an element depends on the seed, the step, the
-    identity of its image and its row-major index within the image, and on nothing else: not on the
-    device, the memory format, the batch, or the number of threads.
+    `uniform` is one of the 256 numbers -127.5/256, -126.5/256, ..., 127.5/256: its mean is 0, and
+    its variance (1 - 2^-16) / 12. They are independent of each other. The noise of an element
+    depends on the seed, the step, the identity of its image and its row-major index within the
+    image, and on nothing else: not on the device, the memory format, the batch, or the number of
+    threads.
 
     Parameters
     ----------
@@ -197,7 +199,8 @@ def inject_noise(
     Notes
     -----
     Numbers come from Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
-    SC 2011), normal ones through the Box-Muller transform, |normal| <= 5.77.
+    SC 2011), normal ones through the Box-Muller transform, |normal| <= 5.77. The transform reads
+    the upper 24 bits of each random word; its lower 8 bits are the uniform number.
 
     With a `step` that is a tensor, `std` and `uniform_width` may be float64 tensors (rows,) on the
     device of the images: the noise is that of row min(step, rows - 1), to the bit as if it were

@@ -29,8 +29,7 @@ class Purpose(enum.IntEnum):
 
     PHASE = 0
     BOX = 1
-    NORMAL_NOISE = 2
-    UNIFORM_NOISE = 3
+    NOISE = 2  # no purpose has number 3
     STATE = 4
     LEVEL = 5
     COLOR_SHIFT = 6
@@ -165,6 +164,15 @@ def to_normal(words: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.
     radius = ((pairs[..., 0] >> 8).to(dtype) + 1).mul(2.0**-24).log().mul(-2).sqrt()
     angle = to_uniform(pairs[..., 1], dtype) * (2 * math.pi)
     return torch.stack((radius * angle.cos(), radius * angle.sin()), dim=-1).flatten(-2)
+
+
+def to_centered(words: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """Numbers of mean 0 from the lower 8 bits of each word, which `to_normal` does not read.
+
+    They are the 256 multiples of 1/256 from -127.5/256 to 127.5/256, all equally likely: their
+    variance is (1 - 2^-16) / 12. They do not depend on the normal numbers of the same words.
+    """
+    return ((words & 0xFF).to(dtype) - 127.5) * 2.0**-8
 
 
 def draw_normal(

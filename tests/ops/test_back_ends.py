@@ -47,7 +47,7 @@ def test_noise_has_the_same_random_integers(own_device):
         return inject_noise(zeros, 0.0, uniform_width=1.0, **KEY)
 
     expected = on_cpu(noise)
-    assert expected.unique().numel() > 1000
+    assert expected.unique().numel() > 200  # of 256
     assert torch.equal(noise(own_device).cpu(), expected)
 
 

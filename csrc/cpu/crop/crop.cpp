@@ -112,7 +112,7 @@ struct ResampledRows {
 
 // The noise of the channels of a unit. Whole rows are numbered one after the other, so that the
 // noise of several can be made at once.
-template <typename Real, SimdLevel level>
+template <typename Real>
 struct UnitNoise {
   const CropParams& params;
   const Unit& unit;
@@ -126,7 +126,7 @@ struct UnitNoise {
       : params(params_),
         unit(unit_),
         any(params.std > 0 || params.uniform_width > 0),
-        philox(params.seed, params.step, any ? params.identities[unit.image] : 0),
+        philox(params.seed, params.step, any ? params.identities[unit.image] : 0, Purpose::kNoise),
         rows_at_once(unit.columns == params.width
                          ? static_cast<int>(std::max<int64_t>(1, kNoise / unit.columns))
                          : 1) {}
@@ -138,8 +138,8 @@ struct UnitNoise {
         const int64_t count = int64_t{std::min(rows_at_once, unit.rows - y)} * unit.columns;
         const int64_t plane = unit.crop * params.channels + unit.channel + c;
         const int64_t element = (plane * params.height + unit.row + y) * params.width + unit.column;
-        row[c] = fill_noise<Real, level>(philox, element, count, static_cast<Real>(params.std),
-                                         static_cast<Real>(params.uniform_width), noise[c]);
+        row[c] = fill_noise<Real>(philox, element, count, static_cast<Real>(params.std),
+                                  static_cast<Real>(params.uniform_width), noise[c]);
       }
       for (int x = 0; x < unit.columns; ++x) lines[c][x] += row[c][x];
       row[c] += unit.columns;
@@ -164,7 +164,7 @@ FVFAST_HOST_DEVICE void crop_unit(const CropParams& params, const Unit& unit) {
                 samples);
   ResampledRows<Real> resampled;
   resampled.clear_outside(samples, unit.columns, unit.channels);
-  UnitNoise<Real, level> noise(params, unit);
+  UnitNoise<Real> noise(params, unit);
   alignas(64) Real lines[kChannels][kColumns];
 
   for (int y = 0; y < unit.rows; ++y) {

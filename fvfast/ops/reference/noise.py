@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from fvfast.ops.philox import Purpose, random_words, to_normal, to_uniform
+from fvfast.ops.philox import Purpose, random_words, to_centered, to_normal
 
 
 def inject_noise_reference(
@@ -40,19 +40,16 @@ def inject_noise_reference(
     real = torch.promote_types(images.dtype, torch.float32)
     count = images[0].numel()  # M elements of one image, in row-major order
 
-    def words(purpose: Purpose, words_per_image: int) -> torch.Tensor:
-        return random_words(
-            words_per_image,
-            seed=seed,
-            purpose=purpose,
-            identities=identities,
-            step=step,
-            device=images.device,
-        )
-
-    # Normal numbers come in pairs: an odd M leaves one over.
-    normal = to_normal(words(Purpose.NORMAL_NOISE, count + count % 2), real)[:, :count]  # (N, M)
-    uniform = to_uniform(words(Purpose.UNIFORM_NOISE, count), real) - 0.5  # (N, M)
+    words = random_words(
+        count + count % 2,  # normal numbers come in pairs
+        seed=seed,
+        purpose=Purpose.NOISE,
+        identities=identities,
+        step=step,
+        device=images.device,
+    )
+    normal = to_normal(words, real)[:, :count]  # (N, M)
+    uniform = to_centered(words, real)[:, :count]  # (N, M)
     width = std if uniform_width is None else uniform_width
     noise = (std * normal + width * uniform).reshape(images.shape)  # (N, M) -> (N, ...)
     return (images.to(real) + noise).to(images.dtype)
