@@ -357,8 +357,8 @@ void draw_boxes(const BoxParams& params, const Target& target);
 void inject_noise(const NoiseParams& params, const Target& target);
 void crop_resize(const CropParams& params, const Target& target);
 void crop_gradient(const CropGradientParams& params, const Target& target);
-// Reads sizes and the type of the image only.
-int64_t crop_gradient_scratch(const CropGradientParams& params);
+// Reads sizes and the type of the image only. Devices with clusters of blocks need none.
+int64_t crop_gradient_scratch(const CropGradientParams& params, const Target& target);
 
 void pyramid_image(const PyramidImageParams& params, const Target& target);
 void pyramid_gradient(const PyramidGradientParams& params, const Target& target);
