@@ -93,7 +93,8 @@ struct CropParams {
 
 // The transpose of CropParams without noise: image_gradient[n] = sum over k of what the
 // gradient of crop k contributes to each pixel. If there is a transparency, finite values of
-// |image_gradient| are added to it. The order of every sum depends on the sizes alone.
+// |image_gradient| are added to it. The order of every sum depends on the sizes alone and, on CUDA,
+// on the boxes of the image.
 struct CropGradientParams {
   const void* gradient;  // (batch, crops, channels, height, width)
   const void* boxes;     // as in CropParams

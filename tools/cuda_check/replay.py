@@ -237,6 +237,8 @@ class Replay:
 
     Attributes
     ----------
+    capability
+        Compute capability of the device, without its point.
     launches
         The launches that were replayed, in order.
 
@@ -266,8 +268,8 @@ class Replay:
             (ROOT / "csrc" / "cuda").rglob("*.cu") if sources is None else sources, architecture
         )
         # The emulated device must have the architecture's limits.
-        self._capability = int(re.sub(r"\D", "", architecture))
-        self._shared_bytes = 1024 * SHARED_KIB.get(self._capability, EMULATED_SHARED_KIB)
+        self.capability = int(re.sub(r"\D", "", architecture))
+        self._shared_bytes = 1024 * SHARED_KIB.get(self.capability, EMULATED_SHARED_KIB)
         self._order = order
         self._statistics = statistics
         self._beside = beside
@@ -298,7 +300,7 @@ class Replay:
 
     def __enter__(self) -> "Replay":
         self._storages.__enter__()
-        self._set_device(self._capability, self._shared_bytes)
+        self._set_device(self.capability, self._shared_bytes)
         self._library.cuda_emulator_set_hook(self._hook)
         return self
 
