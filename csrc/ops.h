@@ -121,7 +121,8 @@ struct CropParams {
 
 // The transpose of CropParams without noise: image_gradient[n] = sum over k of what the
 // gradient of crop k contributes to each pixel. If there is a transparency, finite values of
-// |image_gradient| are added to it. The order of every sum depends on the sizes alone.
+// |image_gradient| are added to it. The order of every sum depends on the sizes alone and, on CUDA,
+// on the boxes of the image.
 struct CropGradientParams {
   const void* gradient;  // (batch, crops, channels, height, width)
   const void* boxes;     // as in CropParams
@@ -383,8 +384,8 @@ void draw_boxes(const BoxParams& params, const Target& target);
 void inject_noise(const NoiseParams& params, const Target& target);
 void crop_resize(const CropParams& params, const Target& target);
 void crop_gradient(const CropGradientParams& params, const Target& target);
-// Reads sizes and the type of the image only.
-int64_t crop_gradient_scratch(const CropGradientParams& params);
+// Reads sizes and the type of the image only. Devices with clusters of blocks need none.
+int64_t crop_gradient_scratch(const CropGradientParams& params, const Target& target);
 
 void pyramid_image(const PyramidImageParams& params, const Target& target);
 void pyramid_gradient(const PyramidGradientParams& params, const Target& target);

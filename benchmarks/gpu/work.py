@@ -84,8 +84,9 @@ class Sizes:
             "image_rows_kernel": half + image,
             "boxes_kernel": 4 * FLOAT * self.images * self.crops,
             "crop_kernel": image + crops,
-            # With the transparency, by whichever of the two kernels.
+            # With the transparency, by whichever of the three kernels.
             "crop_gradient_kernel": crops + 3 * image,
+            "crop_gradient_cluster_kernel": crops + 3 * image,
             "add_parts_kernel": 7 * image,  # four parts, the gradient, and the transparency twice
             "gradient_rows_kernel": 2 * image + half,
             "gradient_columns_kernel": half + 2 * phase + magnitude,

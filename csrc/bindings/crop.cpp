@@ -74,18 +74,19 @@ void check_row_stride(const std::string& name, const std::string& argument, int6
 }
 
 #ifdef FVFAST_WITH_CUDA
-int64_t cuda_scratch_of(const CropGradientParams& params) {
-  return cuda::crop_gradient_scratch(params);
+int64_t cuda_scratch_of(const CropGradientParams& params, const cuda::Target& target) {
+  return cuda::crop_gradient_scratch(params, target);
 }
 #else
-int64_t cuda_scratch_of(const CropGradientParams&) { return 0; }  // the launch is refused
+// The launch is refused.
+int64_t cuda_scratch_of(const CropGradientParams&, const cuda::Target&) { return 0; }
 #endif
 
 // Bytes of scratch memory, which are limited as the elements of any tensor are.
 int64_t scratch_of(const std::string& name, const CropGradientParams& params,
                    const TargetArgument& target) {
-  const int64_t bytes =
-      target.has_value() ? cuda_scratch_of(params) : cpu::crop_gradient_scratch(params);
+  const int64_t bytes = target.has_value() ? cuda_scratch_of(params, target_of(*target))
+                                           : cpu::crop_gradient_scratch(params);
   if (bytes > kMaxElements) reject(name, "sizes", "at most 2^48 bytes of scratch memory", "more");
   return bytes;
 }

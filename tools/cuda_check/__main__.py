@@ -15,12 +15,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from cuda_check import disassembly, phase_cases, resources, traffic
+from cuda_check import crop_cases, disassembly, phase_cases, resources, traffic
 from cuda_emulator import build, sanitized
 from rich.console import Console
 
 CROPS, QUICK_CROPS = 32, 4
-REPLAYED = ["80", "90"]  # of which the PTX is executed; traffic is counted on the first
+REPLAYED = ["80", "90"]  # of which the PTX is executed; traffic is counted on the first, and on the
+# second that of kernels which the first has not got
 
 
 def architecture(text: str) -> str:
@@ -87,6 +88,7 @@ def main() -> int:
     crops = QUICK_CROPS if options.quick else CROPS
     module = build.load(build.build())
     failures += traffic.check(module, REPLAYED[0], crops=crops)
+    failures += traffic.check(module, REPLAYED[1], crops=crops, cases=crop_cases.GRADIENTS)
     failures += phase_cases.check_launches(module)
     failures += run_compiled(REPLAYED)
     failures += run_sanitized("thread", ["tests/ops/test_small_grids.py", "-k", "random"])

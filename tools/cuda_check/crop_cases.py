@@ -7,6 +7,7 @@ import torch
 from cuda_check.floors import CHANNELS, CROP, IMAGE, SEED, Case, Floor
 from cuda_check.replay import Replay
 from numpy.typing import NDArray
+from ptx_interpreter.module import FIRST_WITH_CLUSTERS
 
 from fvfast.ops.boxes import draw_boxes
 from fvfast.ops.crop_resize import random_crops
@@ -56,7 +57,7 @@ def samples_inside(boxes: torch.Tensor, crop: tuple[int, int], image: tuple[int,
     )
 
 
-PARTS = 4  # of the crops, among which blocks of an image of this size are shared
+PARTS = 4  # of the work on a tile of one image, on devices without clusters
 SIDES = (0.5, 0.25, 0.05)  # of boxes: MaCo's first, those half way down, and its last
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
@@ -98,7 +99,7 @@ def crop_gradient_case(side: float, layout: str, dtype: torch.dtype) -> Case:
 
     Crop gradients of samples inside the image are read once, the image's gradient is written once,
     transparency is read and written once. Where blocks have parts of the crops, each part of the
-    image's gradient is written once, and read once.
+    image's gradient is written once, and read once. Clusters of blocks keep them to themselves.
     """
 
     def run(replay: Replay, crops: int) -> Sequence[Floor]:
@@ -113,6 +114,11 @@ def crop_gradient_case(side: float, layout: str, dtype: torch.dtype) -> Case:
         samples = samples_inside(boxes, (CROP, CROP), (IMAGE, IMAGE))
         read = CHANNELS * samples * gradient.element_size() + boxes.nbytes
         accumulated = 2 * transparency.nbytes
+        if replay.capability >= FIRST_WITH_CLUSTERS:
+            whole = read + image_gradient.nbytes + accumulated
+            return [
+                Floor("crop_gradient_cluster_kernel", whole, gradient.numel(), most_traffic=1.5)
+            ]
         if crops < 2 * PARTS:
             written = image_gradient.nbytes + accumulated
             return [Floor("crop_gradient_kernel", read + written, gradient.numel())]
@@ -131,6 +137,10 @@ def _short(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
+GRADIENTS = [
+    *(crop_gradient_case(side, layout, torch.float32) for side in SIDES for layout in FORMATS),
+    crop_gradient_case(0.25, "channels_last", torch.bfloat16),
+]
 CASES = [
     Case("boxes", run_boxes),
     Case("noise", run_noise),
@@ -140,7 +150,6 @@ CASES = [
         for layout in FORMATS
         for std in ((0.0, 0.5) if side == SIDES[1] else (0.0,))
     ),
-    *(crop_gradient_case(side, layout, torch.float32) for side in SIDES for layout in FORMATS),
     crop_resize_case(0.25, "channels_last", torch.bfloat16, 0.5),
-    crop_gradient_case(0.25, "channels_last", torch.bfloat16),
+    *GRADIENTS,
 ]

@@ -36,7 +36,9 @@ from torch.utils._pytree import tree_leaves
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / "build" / "cuda_check" / "ptx"
 PARALLEL = 2  # compilations at a time
-EMULATED_SHARED_KIB = 227  # of the emulator's device, unless it is told otherwise
+# Of the emulator's device, unless it is told otherwise.
+EMULATED_SHARED_KIB = 227
+EMULATED_CAPABILITY = 90
 
 # What the hook answers.
 _EMULATE, _DONE, _FAILED = 0, 1, 2
@@ -53,6 +55,7 @@ class _Launch(ctypes.Structure):
         ("arguments", ctypes.c_int),
         ("sizes", ctypes.POINTER(ctypes.c_ulonglong)),
         ("values", ctypes.POINTER(ctypes.c_void_p)),
+        ("cluster", ctypes.c_uint * 3),
     )
 
 
@@ -67,7 +70,7 @@ class LaunchRecord:
     ----------
     symbol, name
         The kernel's symbol, and its name without namespaces and parameters.
-    grid, block, shared_bytes
+    grid, block, cluster, shared_bytes
         How it was launched.
     statistics
         The interpreter's counts: see its README.md.
@@ -77,6 +80,7 @@ class LaunchRecord:
     name: str
     grid: tuple[int, int, int]
     block: tuple[int, int, int]
+    cluster: tuple[int, int, int]
     shared_bytes: int
     statistics: Mapping[str, Any]
 
@@ -233,6 +237,8 @@ class Replay:
 
     Attributes
     ----------
+    capability
+        Compute capability of the device, without its point.
     launches
         The launches that were replayed, in order.
 
@@ -262,8 +268,8 @@ class Replay:
             (ROOT / "csrc" / "cuda").rglob("*.cu") if sources is None else sources, architecture
         )
         # The emulated device must have the architecture's limits.
-        capability = int(re.sub(r"\D", "", architecture))
-        self._shared_bytes = 1024 * SHARED_KIB.get(capability, EMULATED_SHARED_KIB)
+        self.capability = int(re.sub(r"\D", "", architecture))
+        self._shared_bytes = 1024 * SHARED_KIB.get(self.capability, EMULATED_SHARED_KIB)
         self._order = order
         self._statistics = statistics
         self._beside = beside
@@ -294,19 +300,20 @@ class Replay:
 
     def __enter__(self) -> "Replay":
         self._storages.__enter__()
-        self._set_shared_limit(self._shared_bytes)
+        self._set_device(self.capability, self._shared_bytes)
         self._library.cuda_emulator_set_hook(self._hook)
         return self
 
     def __exit__(self, kind: Any, raised: BaseException | None, traceback: Any) -> None:
         self._library.cuda_emulator_set_hook(_Hook())
-        self._set_shared_limit(1024 * EMULATED_SHARED_KIB)
+        self._set_device(EMULATED_CAPABILITY, 1024 * EMULATED_SHARED_KIB)
         self._storages.__exit__(kind, raised, traceback)
         error, self._error = self._error, None
         if error is not None:
             raise error from raised
 
-    def _set_shared_limit(self, size: int) -> None:
+    def _set_device(self, capability: int, size: int) -> None:
+        self._library.cuda_emulator_set_capability(ctypes.c_int(capability))
         self._library.cuda_emulator_set_shared_limit(ctypes.c_ulonglong(size))
 
     def _answer(self, launch: Any) -> int:
@@ -329,7 +336,7 @@ class Replay:
         ]
         living = list(self._storages.living())
         before = [_bytes_of(storage).clone() for _, storage in living] if self._beside else []
-        grid, block = tuple(launch.grid), tuple(launch.block)
+        grid, block, cluster = tuple(launch.grid), tuple(launch.block), tuple(launch.cluster)
         statistics = module.launch(
             symbol,
             grid,
@@ -340,6 +347,7 @@ class Replay:
                 name: ptx_interpreter.Memory(storage.data_ptr(), storage.nbytes())
                 for name, storage in _with_names(living)
             },
+            cluster=cluster,
             order=self._order,
             stats=self._statistics,
         )
@@ -351,6 +359,7 @@ class Replay:
                 short_name(kernel.demangled),
                 grid,
                 block,
+                cluster,
                 launch.shared_bytes,
                 statistics,
             )

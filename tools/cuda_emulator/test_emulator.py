@@ -2,21 +2,19 @@
 
 import ctypes
 import re
-from pathlib import Path
 
 import pytest
 
-from cuda_emulator.build import ROOT, UnavailableError, build_programs
-from cuda_emulator.sanitized import run_pytest_under, run_under
-
-KERNELS = Path(__file__).resolve().parent / "kernels"
-RIGHT, WRONG, EXCEPTION = 0, 1, 3  # of program.cu
-ORDERS = [0, 1, 7, 8]  # ascending, descending, two random ones
-
-
-def cases_of(file):
-    return re.findall(r"^CASE\((\w+)\)", (KERNELS / file).read_text(), re.MULTILINE)
-
+from cuda_emulator.case_programs import (
+    EXCEPTION,
+    ORDERS,
+    RIGHT,
+    WRONG,
+    Library,
+    cases_of,
+    run_program,
+)
+from cuda_emulator.sanitized import run_pytest_under
 
 GOOD = cases_of("good.cu")
 
@@ -60,17 +58,6 @@ RACES = [
 ]
 
 
-@pytest.fixture(scope="session")
-def programs():
-    """The folder of programs and libraries, which are built again where something has changed."""
-    folder = ROOT / "build/cuda_emulator_programs"
-    try:
-        build_programs(sorted(KERNELS.glob("*.cu")), folder, ["plain", "address", "thread"])
-    except UnavailableError as reason:
-        pytest.skip(str(reason))
-    return folder
-
-
 class Launch(ctypes.Structure):
     _fields_ = (
         ("kernel", ctypes.c_char_p),
@@ -80,40 +67,11 @@ class Launch(ctypes.Structure):
         ("arguments", ctypes.c_int),
         ("sizes", ctypes.POINTER(ctypes.c_ulonglong)),
         ("values", ctypes.POINTER(ctypes.c_void_p)),
+        ("cluster", ctypes.c_uint * 3),
     )
 
 
 HOOK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(Launch))
-
-
-class Library:
-    def __init__(self, path):
-        self.functions = ctypes.CDLL(str(path))
-        self.functions.cuda_emulator_last_stream.restype = ctypes.c_ulonglong
-
-    def run(self, case, order=0):
-        """Exit status and message of one case."""
-        message = ctypes.create_string_buffer(2000)
-        self.functions.cuda_emulator_set_order(ctypes.c_ulonglong(order))
-        status = self.functions.run_case(case.encode(), message, ctypes.c_size_t(2000))
-        return status, message.value.decode()
-
-    def statistics(self):
-        counts = (ctypes.c_ulonglong * 4)()
-        self.functions.cuda_emulator_statistics(counts)
-        return dict(zip(("threads", "launches", "switches", "barriers"), counts, strict=True))
-
-
-@pytest.fixture(scope="session")
-def library(programs):
-    return Library(programs / "plain/library.so")
-
-
-def run_program(programs, sanitizer, case, order):
-    program = str(programs / sanitizer / "program")
-    # Programs free what they allocate, so that leaks are looked for here.
-    options = {"ASAN_OPTIONS": "detect_leaks=1"} if sanitizer == "address" else {}
-    return run_under(sanitizer, [program, case, str(order)], preload=False, **options)
 
 
 @pytest.mark.parametrize("order", ORDERS)

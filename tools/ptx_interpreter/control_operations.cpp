@@ -137,9 +137,25 @@ void wait_at_barrier(Thread& t, const Instruction& i) {
   t.expected = i.slot[3] ? get<u32>(t, i.slot[3]) : 0;
   if (t.barrier >= kBarriers) t.machine->fail(t, i, "barrier number above 15");
   if (i.flags & kArrive) {
-    ++t.machine->arrived[t.barrier];
+    ++t.block->arrived[t.barrier];
   } else {
     t.state = State::AtBarrier;
+  }
+}
+
+void arrive_at_cluster(Thread& t, const Instruction& i) {
+  if (t.arrived_at_cluster) t.machine->fail(t, i, "arrives again before it has waited");
+  t.arrived_at_cluster = true;
+  t.cluster_phase = t.machine->cluster_phase;
+}
+
+void wait_for_cluster(Thread& t, const Instruction& i) {
+  if (!t.arrived_at_cluster) t.machine->fail(t, i, "waits without having arrived");
+  t.at = &i;
+  if (t.cluster_phase == t.machine->cluster_phase) {
+    t.state = State::AtClusterBarrier;
+  } else {
+    t.arrived_at_cluster = false;  // the barrier has opened since
   }
 }
 

@@ -19,6 +19,9 @@ void unsupported(Thread& t, const Instruction& i);
 enum BarrierOperation : u8 { kBarrierSync, kBarrierCount, kBarrierAnd, kBarrierOr };
 void wait_at_barrier(Thread& t, const Instruction& i);
 
+void arrive_at_cluster(Thread& t, const Instruction& i);
+void wait_for_cluster(Thread& t, const Instruction& i);
+
 void wait_for_active_mask(Thread& t, const Instruction& i);
 
 // slot[kMaskSlot]: the member mask.

@@ -94,6 +94,7 @@ void Decoder::barrier() {
     warp(kWarpSync);
     return operands("w");
   }
+  if (opcode_ == "barrier" && take("cluster")) return cluster_barrier();
   if (opcode_ == "bar" || take("aligned")) instruction_.flags |= kAligned;
   take("cta");
   instruction_.run = wait_at_barrier;
@@ -121,6 +122,14 @@ void Decoder::barrier() {
       instruction_.slot[1] = source(Type::Pred);
     }
   }
+  expect(";");
+}
+
+// barrier.cluster.arrive.release.aligned; barrier.cluster.wait.acquire.aligned;
+void Decoder::cluster_barrier() {
+  instruction_.run = need({"arrive", "wait"}) == 0 ? arrive_at_cluster : wait_for_cluster;
+  pick({"release", "relaxed", "acquire"});
+  take("aligned");
   expect(";");
 }
 

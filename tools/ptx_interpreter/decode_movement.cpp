@@ -104,7 +104,8 @@ void Decoder::convert_address() {
   space();
   type();
   u64 added = 0;
-  if (instruction_.space == Space::Shared) added = window(kSharedWindow);
+  const bool shared = instruction_.space == Space::Shared || instruction_.space == Space::Cluster;
+  if (shared) added = window(kSharedWindow);
   if (instruction_.space == Space::Local) added = window(kLocalWindow);
   instruction_.slot[0] = destination();
   expect(",");
@@ -123,6 +124,34 @@ void Decoder::convert_address() {
 void Decoder::in_space() {
   space();
   instruction_.run = is_space;
+  operands("ds");
+}
+
+// mapa.shared::cluster.u32 d, a, b; mapa.u64 d, a, b: a generic address.
+void Decoder::map_to_rank() {
+  space();
+  instruction_.type = type();
+  instruction_.slot[0] = destination();
+  expect(",");
+  int base = 0;
+  if (symbol(at_->text, base, instruction_.offset)) {
+    ++at_;
+    if (accept("+")) instruction_.offset += static_cast<s64>(literal(Type::S64));
+    instruction_.slot[kAddressSlot] = base;
+  } else {
+    instruction_.slot[kAddressSlot] = source(instruction_.type);
+  }
+  expect(",");
+  instruction_.slot[1] = source(Type::U32);
+  expect(";");
+  instruction_.run = ptx::map_to_rank;
+}
+
+void Decoder::rank_of_address() {
+  space();
+  type();
+  instruction_.type = Type::U64;
+  instruction_.run = ptx::rank_of_address;
   operands("ds");
 }
 

@@ -321,6 +321,8 @@ Decoder::Method Decoder::method_of(string_view opcode) {
       {"mov", &Decoder::move},
       {"cvta", &Decoder::convert_address},
       {"isspacep", &Decoder::in_space},
+      {"mapa", &Decoder::map_to_rank},
+      {"getctarank", &Decoder::rank_of_address},
       {"cvt", &Decoder::convert},
       {"ld", &Decoder::load},
       {"ldu", &Decoder::load},

@@ -120,6 +120,8 @@ class Decoder {
   void move();
   void convert_address();
   void in_space();
+  void map_to_rank();
+  void rank_of_address();
   void convert();
   void load();
   void store();
@@ -136,6 +138,7 @@ class Decoder {
   void exit();
   void trap();
   void barrier();
+  void cluster_barrier();
   void nothing();
   void active_mask();
   void shuffle();

@@ -79,10 +79,11 @@ void Decoder::rounding() {
 
 void Decoder::space() {
   static const std::pair<string_view, Space> names[] = {
-      {"global", Space::Global},          {"shared", Space::Shared},
-      {"shared::cta", Space::Shared},     {"local", Space::Local},
-      {"const", Space::Constant},         {"param", Space::Parameter},
-      {"param::entry", Space::Parameter}, {"param::func", Space::Parameter}};
+      {"global", Space::Global},        {"shared", Space::Shared},
+      {"shared::cta", Space::Shared},   {"shared::cluster", Space::Cluster},
+      {"local", Space::Local},          {"const", Space::Constant},
+      {"param", Space::Parameter},      {"param::entry", Space::Parameter},
+      {"param::func", Space::Parameter}};
   for (const auto& [name, space] : names) {
     if (take(name)) instruction_.space = space;
   }
@@ -353,7 +354,9 @@ int Decoder::count_until(string_view end, string_view what) const {
 // Statistics are kept of global and shared memory.
 void Decoder::new_site(Access kind) {
   const Space space = instruction_.space;
-  if (space != Space::Global && space != Space::Shared && space != Space::Generic) return;
+  const bool counts = space == Space::Global || space == Space::Shared || space == Space::Cluster ||
+                      space == Space::Generic;
+  if (!counts) return;
   instruction_.site = static_cast<s32>(program_.sites.size());
   Site site;
   site.kind = kind;

@@ -71,7 +71,7 @@ struct PtxBuffer {
 
 struct PtxLaunch {
   const char* kernel;
-  u32 grid[3], block[3];
+  u32 grid[3], block[3], cluster[3];
   u32 dynamic_shared;
   int order, statistics;
   u64 max_steps;
@@ -95,12 +95,13 @@ PTX_EXPORT int ptx_launch(void* handle, const PtxLaunch* launch) {
     machine.lines = &module.lines;
     std::copy_n(launch->grid, 3, machine.grid);
     std::copy_n(launch->block, 3, machine.block);
+    std::copy_n(launch->cluster, 3, machine.cluster);
     machine.dynamic_shared = launch->dynamic_shared;
     machine.order = launch->order;
     machine.statistics = launch->statistics;
     machine.max_steps = launch->max_steps;
     machine.parameters.assign(launch->parameters, launch->parameters + launch->parameter_bytes);
-    machine.shared.resize(machine.program->static_shared + launch->dynamic_shared);
+    machine.shared_bytes = machine.program->static_shared + launch->dynamic_shared;
     for (u64 k = 0; k < launch->buffer_count; ++k) {
       const PtxBuffer& buffer = launch->buffers[k];
       machine.regions.push_back(

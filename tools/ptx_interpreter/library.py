@@ -40,6 +40,7 @@ class Launch(ctypes.Structure):
         ("kernel", ctypes.c_char_p),
         ("grid", ctypes.c_uint32 * 3),
         ("block", ctypes.c_uint32 * 3),
+        ("cluster", ctypes.c_uint32 * 3),
         ("dynamic_shared", ctypes.c_uint32),
         ("order", ctypes.c_int),
         ("statistics", ctypes.c_int),

@@ -38,9 +38,9 @@ string Machine::text_of(const Instruction& instruction) const {
 void Machine::fail(const Thread& thread, const Instruction& instruction, const string& what) const {
   char where[160];
   std::snprintf(where, sizeof where,
-                " [block (%u,%u,%u) thread (%u,%u,%u)] PTX line %d: ", block_index[0],
-                block_index[1], block_index[2], thread.index[0], thread.index[1], thread.index[2],
-                instruction.line);
+                " [block (%u,%u,%u) thread (%u,%u,%u)] PTX line %d: ", thread.block->index[0],
+                thread.block->index[1], thread.block->index[2], thread.index[0], thread.index[1],
+                thread.index[2], instruction.line);
   throw std::runtime_error(kernel + where + text_of(instruction) + " -- " + what);
 }
 
@@ -59,7 +59,7 @@ u64 Machine::special_register(const Thread& thread, int which) const {
     case kBlockIndex:
     case kBlockIndex + 1:
     case kBlockIndex + 2:
-      return block_index[which - kBlockIndex];
+      return thread.block->index[which - kBlockIndex];
     case kGridSize:
     case kGridSize + 1:
     case kGridSize + 2:
@@ -69,7 +69,7 @@ u64 Machine::special_register(const Thread& thread, int which) const {
     case kWarpIndex:
       return thread.warp;
     case kWarpCount:
-      return (threads.size() + kWarp - 1) / kWarp;
+      return (thread.block->threads.size() + kWarp - 1) / kWarp;
     case kLanesEqual:
       return static_cast<u32>(one);
     case kLanesLess:
@@ -85,7 +85,29 @@ u64 Machine::special_register(const Thread& thread, int which) const {
     case kDynamicShared:
       return dynamic_shared;
     case kTotalShared:
-      return shared.size();
+      return shared_bytes;
+    case kClusterIndex:
+    case kClusterIndex + 1:
+    case kClusterIndex + 2:
+      return thread.block->index[which - kClusterIndex] / cluster[which - kClusterIndex];
+    case kClusterCount:
+    case kClusterCount + 1:
+    case kClusterCount + 2:
+      return grid[which - kClusterCount] / cluster[which - kClusterCount];
+    case kIndexInCluster:
+    case kIndexInCluster + 1:
+    case kIndexInCluster + 2:
+      return thread.block->index[which - kIndexInCluster] % cluster[which - kIndexInCluster];
+    case kClusterSize:
+    case kClusterSize + 1:
+    case kClusterSize + 2:
+      return cluster[which - kClusterSize];
+    case kClusterRank:
+      return thread.block->rank;
+    case kClusterBlocks:
+      return blocks.size();
+    case kIsExplicitCluster:
+      return blocks.size() > 1;
     default:
       return 0;
   }
@@ -145,24 +167,34 @@ void Machine::run(Thread& thread) {
     instruction.run(thread, instruction);
   }
   steps += quantum - left;
+  thread.steps += quantum - left;
+  thread.block->steps += quantum - left;
   if (steps > max_steps) {
     fail(thread, instructions[thread.next ? thread.next - 1 : 0],
          "more than max_steps instructions: endless loop?");
   }
 }
 
-void Machine::start_block() {
+bool Block::has_ended() const {
+  return std::all_of(threads.begin(), threads.end(),
+                     [](const Thread& thread) { return thread.state == State::Exited; });
+}
+
+void Machine::start_block(Block& started) {
   const u32 count = block[0] * block[1] * block[2];
-  threads.resize(count);
-  std::fill(shared.begin(), shared.end(), kPoisonByte);
-  std::fill(std::begin(arrived), std::end(arrived), 0);
+  started.threads.resize(count);
+  started.shared.assign(shared_bytes, kPoisonByte);
+  std::fill(std::begin(started.arrived), std::end(started.arrived), 0);
+  started.steps = 0;
   for (u32 k = 0; k < count; ++k) {
-    Thread& thread = threads[k];
+    Thread& thread = started.threads[k];
     thread.machine = this;
+    thread.block = &started;
     thread.lane = k % kWarp;
     thread.warp = k / kWarp;
     thread.state = State::Running;
     thread.carry = false;
+    thread.arrived_at_cluster = false;
     thread.index[0] = k % block[0];
     thread.index[1] = k / block[0] % block[1];
     thread.index[2] = k / block[0] / block[1];
@@ -170,58 +202,73 @@ void Machine::start_block() {
     thread.frames.clear();
     thread.local.assign(kLocalBase, kPoisonByte);
     thread.accesses.assign(program->sites.size(), 0);
+    thread.steps = 0;
     thread.next = 0;
     enter(thread, program->functions.at(kKernel), nullptr);
   }
 }
 
-void Machine::run_block() {
-  start_block();
-  std::vector<u32> turn = turns<u32>(threads.size(), order);
+// Runs the blocks of a cluster, whose indices are set, at the same time.
+void Machine::run_cluster() {
+  cluster_phase = 0;
+  std::vector<Thread*> all;
+  for (Block& each : blocks) {
+    start_block(each);
+    for (Thread& thread : each.threads) all.push_back(&thread);
+  }
+  std::vector<u32> turn = turns<u32>(all.size(), order);
   for (;;) {
     if (order >= kFirstRandomOrder) std::shuffle(turn.begin(), turn.end(), random);
     bool moved = false;
     for (const u32 k : turn) {
-      if (threads[k].state != State::Running) continue;
-      run(threads[k]);
+      if (all[k]->state != State::Running) continue;
+      run(*all[k]);
       moved = true;
     }
     size_t exited = 0;
-    for (Thread& thread : threads) {
-      if (thread.state == State::AtWarpOperation) moved |= release_warp(thread);
-      exited += thread.state == State::Exited;
+    for (Thread* thread : all) {
+      if (thread->state == State::AtWarpOperation) moved |= release_warp(*thread);
+      exited += thread->state == State::Exited;
     }
-    if (exited == threads.size()) break;
-    moved |= release_barriers();
+    if (exited == all.size()) break;
+    for (Block& each : blocks) moved |= release_barriers(each);
+    moved |= release_cluster_barrier();
     if (!moved && !release_active_mask()) report_deadlock();
   }
-  if (statistics) count_block();
+  for (const Block& each : blocks) longest_block = std::max(longest_block, each.steps);
+  for (const Thread* thread : all) longest_thread = std::max(longest_thread, thread->steps);
+  if (statistics) count_cluster();
 }
 
 // Names a thread that waits: one at a warp operation if there is one.
 void Machine::report_deadlock() const {
-  const size_t exited = std::count_if(threads.begin(), threads.end(), [](const Thread& thread) {
-    return thread.state == State::Exited;
-  });
-  for (const Thread& thread : threads) {
-    if (thread.state != State::AtWarpOperation) continue;
+  std::vector<const Thread*> all;
+  for (const Block& each : blocks) {
+    for (const Thread& thread : each.threads) all.push_back(&thread);
+  }
+  const size_t exited = std::count_if(
+      all.begin(), all.end(), [](const Thread* thread) { return thread->state == State::Exited; });
+  for (const Thread* thread : all) {
+    if (thread->state != State::AtWarpOperation) continue;
     char what[120];
     std::snprintf(what, sizeof what,
                   "deadlock: lanes of mask %08x never arrive together (%zu of %zu threads have "
                   "exited)",
-                  thread.mask, exited, threads.size());
-    fail(thread, *thread.at, what);
+                  thread->mask, exited, all.size());
+    fail(*thread, *thread->at, what);
   }
-  for (const Thread& thread : threads) {
-    if (thread.state == State::Exited) continue;
-    fail(thread, *thread.at, "deadlock: not all threads arrive at this barrier");
+  for (const Thread* thread : all) {
+    if (thread->state == State::Exited) continue;
+    fail(*thread, *thread->at, "deadlock: not all threads arrive at this barrier");
   }
   throw std::logic_error(kernel + ": a deadlock without a thread that waits");
 }
 
 void Machine::launch() {
-  const u64 blocks = u64{grid[0]} * grid[1] * grid[2];
-  std::vector<u64> turn = turns<u64>(blocks, order);
+  const u64 clusters_x = grid[0] / cluster[0], clusters_y = grid[1] / cluster[1];
+  const u64 clusters = clusters_x * clusters_y * (grid[2] / cluster[2]);
+  blocks.resize(cluster[0] * cluster[1] * cluster[2]);
+  std::vector<u64> turn = turns<u64>(clusters, order);
   random.seed(order);
   if (order >= kFirstRandomOrder) std::shuffle(turn.begin(), turn.end(), random);
   for (const Instruction& instruction : program->instructions) instruction.count = 0;
@@ -233,10 +280,16 @@ void Machine::launch() {
     site = fresh;
   }
   for (const u64 k : turn) {
-    block_index[0] = static_cast<u32>(k % grid[0]);
-    block_index[1] = static_cast<u32>(k / grid[0] % grid[1]);
-    block_index[2] = static_cast<u32>(k / grid[0] / grid[1]);
-    run_block();
+    const u64 place[3] = {k % clusters_x, k / clusters_x % clusters_y, k / clusters_x / clusters_y};
+    for (u32 rank = 0; rank < blocks.size(); ++rank) {
+      const u32 inside[3] = {rank % cluster[0], rank / cluster[0] % cluster[1],
+                             rank / cluster[0] / cluster[1]};
+      blocks[rank].rank = rank;
+      for (int d = 0; d < 3; ++d) {
+        blocks[rank].index[d] = static_cast<u32>(place[d]) * cluster[d] + inside[d];
+      }
+    }
+    run_cluster();
   }
 }
 

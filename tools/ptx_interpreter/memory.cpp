@@ -26,7 +26,7 @@ void Machine::fail_access(const Thread& thread, const Instruction& instruction, 
                 kinds[static_cast<int>(kind)], static_cast<unsigned long long>(address));
   string message = text;
   const bool global = window_of(address) == kHost && instruction.space != Space::Shared &&
-                      instruction.space != Space::Local;
+                      instruction.space != Space::Cluster && instruction.space != Space::Local;
   constexpr u64 near = 4096;
   for (const Region& region : regions) {
     if (!global || address + near < region.base || address >= region.base + region.size + near) {
@@ -80,6 +80,35 @@ u8* Machine::access_global(Thread& thread, const Instruction& instruction, Space
   return reinterpret_cast<u8*>(address);
 }
 
+// Of the thread's block, or of another one of its cluster.
+u8* Machine::access_shared(Thread& thread, const Instruction& instruction, Space space, u64 place,
+                           unsigned bytes, Access kind) {
+  const auto refuse = [&](const char* what) {
+    fail_access(thread, instruction, what, place, bytes, kind);
+  };
+  Block* holder = thread.block;
+  u64 inside = place;
+  if (place >= kRankStride) {
+    const u64 rank = place / kRankStride - 1;
+    if (rank >= blocks.size()) refuse("shared memory of a block that the cluster has not got");
+    holder = &blocks[rank];
+    inside = place % kRankStride;
+    if (holder != thread.block) {
+      if (space != Space::Cluster) refuse("shared::cta access to shared memory of another block");
+      if (!holder->has_begun()) refuse("shared memory of a block that may not have begun");
+      if (holder->has_ended()) refuse("shared memory of a block that has ended");
+    }
+  }
+  if (inside < kSharedBase || inside - kSharedBase + bytes > holder->shared.size()) {
+    refuse("shared memory access out of bounds");
+  }
+  if (statistics && instruction.site != kNoSite) {
+    ++program->sites[instruction.site].shared_accesses;
+    record(thread, instruction, window(kSharedWindow) | place);
+  }
+  return holder->shared.data() + (inside - kSharedBase);
+}
+
 u8* Machine::access(Thread& thread, const Instruction& instruction, u64 address, unsigned bytes,
                     Access kind) {
   const auto refuse = [&](const char* what) {
@@ -93,7 +122,7 @@ u8* Machine::access(Thread& thread, const Instruction& instruction, u64 address,
         space = Space::Global;
         break;
       case kSharedWindow:
-        space = Space::Shared;
+        space = Space::Cluster;
         break;
       case kLocalWindow:
         space = Space::Local;
@@ -113,14 +142,8 @@ u8* Machine::access(Thread& thread, const Instruction& instruction, u64 address,
       statistics && instruction.site != kNoSite ? &program->sites[instruction.site] : nullptr;
   switch (space) {
     case Space::Shared:
-      if (place < kSharedBase || place - kSharedBase + bytes > shared.size()) {
-        refuse("shared memory access out of bounds");
-      }
-      if (site != nullptr) {
-        ++site->shared_accesses;
-        record(thread, instruction, window(kSharedWindow) | place);
-      }
-      return shared.data() + (place - kSharedBase);
+    case Space::Cluster:
+      return access_shared(thread, instruction, space, place, bytes, kind);
     case Space::Local:
       if (place < kLocalBase || place + bytes > thread.local.size()) {
         refuse("local memory access out of bounds");

@@ -49,11 +49,34 @@ inline void load_address(Thread& t, const Instruction& i) {
 
 inline void is_space(Thread& t, const Instruction& i) {
   const unsigned found = window_of(t.slots[i.slot[1]]);
-  const unsigned wanted = i.space == Space::Shared      ? kSharedWindow
+  const u64 place = t.slots[i.slot[1]] & kWithoutWindow;
+  if (i.space == Space::Shared && found == kSharedWindow && place >= kRankStride) {
+    t.slots[i.slot[0]] = place / kRankStride - 1 == t.block->rank;
+    return;
+  }
+  const bool shared = i.space == Space::Shared || i.space == Space::Cluster;
+  const unsigned wanted = shared                        ? kSharedWindow
                           : i.space == Space::Local     ? kLocalWindow
                           : i.space == Space::Parameter ? kParameterWindow
                                                         : kHost;
   t.slots[i.slot[0]] = found == wanted;
+}
+
+// The same place in the shared memory of another block of the cluster.
+inline void map_to_rank(Thread& t, const Instruction& i) {
+  const u64 address = t.slots[i.slot[kAddressSlot]] + static_cast<u64>(i.offset);
+  const u32 rank = get<u32>(t, i.slot[1]);
+  if (rank >= t.machine->blocks.size()) t.machine->fail(t, i, "the cluster has not got this rank");
+  if (i.space == Space::Generic && window_of(address) != kSharedWindow) {
+    t.machine->fail(t, i, "not an address of shared memory");
+  }
+  const u64 place = address & kWithoutWindow;
+  t.slots[i.slot[0]] = address - place + place % kRankStride + (rank + 1) * u64{kRankStride};
+}
+
+inline void rank_of_address(Thread& t, const Instruction& i) {
+  const u64 place = t.slots[i.slot[1]] & kWithoutWindow;
+  t.slots[i.slot[0]] = place < kRankStride ? t.block->rank : place / kRankStride - 1;
 }
 
 inline u64 address_of(const Thread& t, const Instruction& i) {

@@ -20,6 +20,8 @@ ASCENDING, DESCENDING = 0, 1
 MOST_THREADS = 1024  # of a block
 MOST_THREADS_Z = 64
 MOST_BLOCKS_YZ = 65535
+MOST_CLUSTER_BLOCKS = 8
+FIRST_WITH_CLUSTERS = 90  # compute capability
 # KiB of shared memory for one block, by compute capability.
 SHARED_KIB = {
     75: 64,
@@ -258,6 +260,7 @@ class Module:
         args: Sequence[Any] = (),
         buffers: Mapping[str, Any] | Sequence[Any] = (),
         *,
+        cluster: int | Sequence[int] = 1,
         order: int = ASCENDING,
         stats: bool = True,
         max_steps: int = 10**11,
@@ -277,8 +280,10 @@ class Module:
             passed by address; None, a null pointer; bytes and ctypes structures, by value.
         buffers
             Further memory that the kernel may access: arrays, tensors or `Memory`.
+        cluster
+            One to three sizes, in blocks: those of a cluster run at the same time.
         order
-            Of threads between barriers, and of blocks: 0 ascending, 1 descending. A larger number
+            Of threads between barriers, and of clusters: 0 ascending, 1 descending. A larger number
             is the seed of a random order, in which threads are also interrupted at random places.
         stats
             Whether accesses to memory are counted.
@@ -296,8 +301,9 @@ class Module:
             If the launch is not valid, or the kernel makes an error.
         """
         kernel = self.find(name)
-        grid, block = _three(grid), _three(block)
+        grid, block, cluster = _three(grid), _three(block), _three(cluster)
         self._check(kernel, grid, block, shared_bytes, len(args))
+        self._check_cluster(grid, cluster)
         parameters = bytearray(
             kernel.params[-1].offset + kernel.params[-1].size if kernel.params else 0
         )
@@ -327,6 +333,7 @@ class Module:
             kernel=kernel.name.encode(),
             grid=grid,
             block=block,
+            cluster=cluster,
             dynamic_shared=shared_bytes,
             order=order,
             statistics=stats,
@@ -341,6 +348,20 @@ class Module:
         if failed:
             raise PtxError(answer)
         return json.loads(answer)
+
+    def _check_cluster(self, grid: tuple[int, int, int], cluster: tuple[int, int, int]) -> None:
+        blocks = math.prod(cluster)
+        if blocks == 1:
+            return
+        if self._capability() < FIRST_WITH_CLUSTERS:
+            raise PtxError(f"sm_{self._capability()} has no clusters, got clusters of {cluster}")
+        if not 0 < blocks <= MOST_CLUSTER_BLOCKS:
+            raise PtxError(f"a cluster has 1 to {MOST_CLUSTER_BLOCKS} blocks, got {cluster}")
+        if any(size % part for size, part in zip(grid, cluster, strict=True)):
+            raise PtxError(f"a grid of {grid} blocks has no whole number of clusters of {cluster}")
+
+    def _capability(self) -> int:
+        return int(re.findall(r"\d+", self.target)[0])
 
     def _check(
         self,
@@ -363,7 +384,7 @@ class Module:
             kernel.reqntid[0] and list(block) != kernel.reqntid
         ):
             raise PtxError(f"block {block} breaks the launch bounds of {kernel.demangled}")
-        capability = int(re.findall(r"\d+", self.target)[0])
+        capability = self._capability()
         limit = 1024 * SHARED_KIB.get(capability, 227)
         if kernel.static_shared + shared_bytes > limit:
             raise PtxError(

@@ -81,7 +81,7 @@ struct Site {
   const Instruction* instruction = nullptr;
   Access kind = Access::Load;
   u32 bytes = 0;
-  std::vector<std::vector<WarpAccess>> warps;  // of the block that is running
+  std::vector<std::vector<WarpAccess>> warps;  // of the cluster that is running
   u64 global_accesses = 0, shared_accesses = 0, local_accesses = 0;
   u64 requests = 0, sectors = 0, ideal_sectors = 0;
   u64 shared_requests = 0, wavefronts = 0, conflicts = 0;

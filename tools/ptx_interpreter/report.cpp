@@ -181,7 +181,10 @@ string statistics_of(const Machine& machine) {
   out.add("instructions", machine.steps).add("executed", executed);
   add_buffers(out, machine);
   add_accesses(out, program);
-  out.add("barriers", machine.barriers)
+  out.add("longest_block", machine.longest_block)
+      .add("longest_thread", machine.longest_thread)
+      .add("barriers", machine.barriers)
+      .add("cluster_barriers", machine.cluster_barriers)
       .add("barriers_after_exit", machine.barriers_after_exit)
       .add("warp_ops", machine.warp_operations)
       .add("shfl_undefined", machine.undefined_shuffles)

@@ -26,6 +26,13 @@ enum SpecialRegister : int {
   kDynamicShared,
   kTotalShared,
   kGridIdentity,
+  kClusterRank,
+  kClusterBlocks,
+  kIsExplicitCluster,
+  kClusterIndex = 40,  // three numbers each, again
+  kClusterCount = 43,
+  kIndexInCluster = 46,
+  kClusterSize = 49,
   kClock = 100,  // read when the instruction runs, not at the beginning of the function
 };
 

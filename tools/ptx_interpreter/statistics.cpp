@@ -60,15 +60,17 @@ void count_shared(Site& site, const WarpAccess& access) {
 
 void Machine::record(Thread& thread, const Instruction& instruction, u64 address) {
   auto& warps = program->sites[instruction.site].warps;
-  if (warps.size() <= thread.warp) warps.resize(thread.warp + 1);
-  auto& accesses = warps[thread.warp];
+  const size_t of_block = (thread.block->threads.size() + kWarp - 1) / kWarp;
+  const size_t warp = thread.block->rank * of_block + thread.warp;
+  if (warps.size() <= warp) warps.resize(warp + 1);
+  auto& accesses = warps[warp];
   const u32 k = thread.accesses[instruction.site]++;
   if (accesses.size() <= k) accesses.resize(k + 1);
   accesses[k].mask |= u32{1} << thread.lane;
   accesses[k].address[thread.lane] = address;
 }
 
-void Machine::count_block() {
+void Machine::count_cluster() {
   for (Site& site : program->sites) {
     for (auto& warp : site.warps) {
       for (const WarpAccess& access : warp) {

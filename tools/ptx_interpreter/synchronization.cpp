@@ -156,8 +156,8 @@ bool Machine::release_warp(Thread& thread) {
   Thread* lanes[kWarp] = {};
   for (u32 lane = 0; lane < kWarp; ++lane) {
     const u32 k = thread.warp * kWarp + lane;
-    if (!(thread.mask >> lane & 1) || k >= threads.size()) continue;
-    Thread& other = threads[k];
+    if (!(thread.mask >> lane & 1) || k >= thread.block->threads.size()) continue;
+    Thread& other = thread.block->threads[k];
     if (other.state == State::Exited) continue;
     if (other.state != State::AtWarpOperation || other.mask != thread.mask ||
         !same_operation(*other.at, *thread.at)) {
@@ -172,7 +172,8 @@ bool Machine::release_warp(Thread& thread) {
 
 // A barrier opens when all threads of the block wait at it that have not exited, or as many as the
 // instruction says.
-bool Machine::release_barriers() {
+bool Machine::release_barriers(Block& block) {
+  std::vector<Thread>& threads = block.threads;
   bool any = false;
   size_t exited = 0;
   for (const Thread& thread : threads) exited += thread.state == State::Exited;
@@ -185,7 +186,7 @@ bool Machine::release_barriers() {
       expected = std::max(expected, thread.expected);
     }
     if (waiting.empty()) continue;
-    const bool open = expected ? waiting.size() + arrived[barrier] >= expected
+    const bool open = expected ? waiting.size() + block.arrived[barrier] >= expected
                                : waiting.size() + exited >= threads.size();
     if (!open) continue;
 
@@ -199,7 +200,7 @@ bool Machine::release_barriers() {
       }
       if (at.op != kBarrierSync) count += source_predicate(thread, at, at.slot[1]);
     }
-    arrived[barrier] = 0;
+    block.arrived[barrier] = 0;
     for (Thread* thread : waiting) {
       u64& result = thread->slots[thread->at->slot[0]];
       switch (thread->at->op) {
@@ -223,13 +224,43 @@ bool Machine::release_barriers() {
   return any;
 }
 
+// A barrier of the cluster opens when all its threads have arrived that have not exited. Those that
+// wait go on; the others need not wait when they come to it.
+bool Machine::release_cluster_barrier() {
+  std::vector<Thread*> arrived;
+  for (Block& block : blocks) {
+    for (Thread& thread : block.threads) {
+      if (thread.state == State::Exited) continue;
+      if (!thread.arrived_at_cluster || thread.cluster_phase != cluster_phase) return false;
+      arrived.push_back(&thread);
+    }
+  }
+  if (arrived.empty()) return false;
+  ++cluster_phase;
+  ++cluster_barriers;
+  bool any = false;
+  for (Thread* thread : arrived) {
+    if (thread->state != State::AtClusterBarrier) continue;
+    thread->state = State::Running;
+    thread->arrived_at_cluster = false;
+    any = true;
+  }
+  return any;
+}
+
 // Called when nothing else moves: the lanes of a warp at one activemask are converged then.
 bool Machine::release_active_mask() {
-  for (Thread& first : threads) {
-    if (first.state != State::AtActiveMask) continue;
+  std::vector<Thread*> waiting;
+  for (Block& block : blocks) {
+    for (Thread& thread : block.threads) {
+      if (thread.state == State::AtActiveMask) waiting.push_back(&thread);
+    }
+  }
+  if (!waiting.empty()) {
+    const Thread& first = *waiting.front();
     std::vector<Thread*> lanes;
     u32 mask = 0;
-    for (Thread& thread : threads) {
+    for (Thread& thread : first.block->threads) {
       if (thread.warp != first.warp || thread.state != State::AtActiveMask ||
           thread.at != first.at) {
         continue;

@@ -46,7 +46,8 @@ inline bool is_half(Type type) { return type >= Type::F16 && type <= Type::BF16x
 inline bool is_bfloat(Type type) { return type == Type::BF16 || type == Type::BF16x2; }
 inline int halves_in(Type type) { return type == Type::F16x2 || type == Type::BF16x2 ? 2 : 1; }
 
-enum class Space : u8 { Generic, Global, Shared, Local, Constant, Parameter };
+// Cluster: the shared memory of all blocks of a cluster; Shared: that of the thread's block.
+enum class Space : u8 { Generic, Global, Shared, Cluster, Local, Constant, Parameter };
 
 enum class Rounding : u8 { Nearest, Zero, Down, Up, NearestAway };  // .rn .rz .rm .rp .rna
 
@@ -77,6 +78,10 @@ constexpr u64 kFunctionStride = 16;
 // Shared and local memory do not begin at 0, so that a null pointer is never valid.
 constexpr u32 kSharedBase = 1024;
 constexpr u32 kLocalBase = 256;
+
+// Addresses of shared memory from here on name a block of the cluster: the stride times its rank
+// + 1.
+constexpr u32 kRankStride = u32{1} << 24;
 
 // What registers and memory hold before they are written: a NaN in every floating point format.
 constexpr u64 kPoison = ~u64{0};

@@ -7,26 +7,26 @@
 #include "common/macros.h"
 #include "cuda/crop/gradient_tile.h"
 #include "cuda/crop/sample_lists.h"
+#include "cuda/crop/stage.h"
 #include "cuda/packs.h"
 
 namespace fvfast::cuda {
 
 // Rows 0 to 3 and 4 to 7 of a blended column lie half of the banks apart.
 constexpr int kBlendedPitch = kPieceColumns + 4;
-constexpr int kBlendedChannel = 2 * kBlendedPitch + 2;  // and so do four channels of two columns
+// And so do eight lanes that have the channels of two or three columns.
+template <int kGroup>
+constexpr int kBlendedChannel = 2 * kBlendedPitch + (kGroup == 3 ? 3 : 2);
 
 // The column of a crop that a thread blends along y. Lanes without one do what the last one does.
-// Neighboring lanes have neighboring columns, except where four channels are interleaved: with a
-// stride of four elements they would meet few banks, so there neighboring lanes have a column's
-// channels.
+// Neighboring lanes have neighboring columns, or a column's channels where `mixed`.
 template <int kGroup>
 struct BlendedColumn {
   int column, channel;
   int present;       // the column, or the last one
   bool any_in_warp;  // whether a lane of the warp has a column
 
-  __device__ __forceinline__ BlendedColumn(const TileThread& thread, bool interleaved, int count) {
-    const bool mixed = kGroup == 4 && interleaved;
+  __device__ __forceinline__ BlendedColumn(const TileThread& thread, bool mixed, int count) {
     column = mixed ? thread.index / kGroup : thread.column;
     channel = mixed ? thread.index % kGroup : thread.channel;
     any_in_warp =
@@ -35,16 +35,25 @@ struct BlendedColumn {
   }
 };
 
+// Whether neighboring lanes should have a column's channels: where these are interleaved, unless
+// lanes with neighboring columns meet different banks all the same, as with three words a column.
+template <int kGroup, typename RawType>
+__device__ __forceinline__ bool mixes_channels(bool interleaved) {
+  return kGroup > 1 && interleaved && (kGroup == 4 || sizeof(RawType) < 4);
+}
+
 // Adds the rows of a piece that read each row of the tile, of one column from `from` on.
-template <typename Real>
-__device__ __forceinline__ void add_rows(const Real* from, int row_stride,
-                                         const SampleLists<Real>& rows, Real (&sums)[kTileRows]) {
+template <typename Element, typename Real>
+__device__ __forceinline__ void add_rows(const typename Raw<Element, Real>::Type* from,
+                                         int row_stride, const SampleLists<Real>& rows,
+                                         Real (&sums)[kTileRows]) {
   FVFAST_UNROLL
   for (int list = 0; list <= kTileRows; ++list) {
     const int end = rows.end[list];
 #pragma unroll 1
     for (int y = rows.begin[list]; y < end; ++y) {
-      const Real value = from[y * row_stride], share = rows.share[y];
+      const Real value = Raw<Element, Real>::value_of(from[y * row_stride]);
+      const Real share = rows.share[y];
       if (list > 0) sums[list - 1] += (Real(1) - share) * value;
       if (list < kTileRows) sums[list] += share * value;
     }

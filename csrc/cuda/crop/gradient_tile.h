@@ -1,4 +1,4 @@
-// How an image's gradient is cut into tiles, one for a block, and crops into pieces.
+// How an image's gradient is cut into tiles, crops into pieces, and the work on a tile into parts.
 #pragma once
 
 #include <cstdint>
@@ -23,19 +23,14 @@ constexpr int kGradientBlocks = (sizeof(Real) == 8                              
                                                                                          : 16) /
                                 kGroup;
 
-// The crops k, k + kGradientParts ... are added up by themselves, and the sums of these parts in
-// order. So the bits do not depend on whether a block has all parts, or one: with few tiles, those
-// that the most crops reach would have the others wait.
-constexpr int kGradientParts = 4;
-constexpr int64_t kFewGradientBlocks = 1024;  // do not fill a large GPU with such different work
-
 // How a launch covers the images.
 struct GradientTiling {
   unsigned column_tiles, tiles;
-  unsigned looks;       // at kCropsPerLook boxes each
-  unsigned turns;       // a look for each part that a block has: one, or all of them
-  int64_t pixels;       // of all images; so far apart lie the sums of parts, where blocks have one
-  int64_t first_group;  // of channels, and of images: those of the blocks (., 0, 0)
+  unsigned parts;        // among which the strips of each tile are dealt: see strips.h
+  unsigned block_parts;  // that a block has: one, or all of them
+  unsigned looks;        // at kCropsPerLook boxes each
+  int64_t pixels;        // of all images; so far apart lie the sums of parts in scratch memory
+  int64_t first_group;   // of channels, and of images: those of the blocks (., 0, 0)
   int64_t first_image;
   bool interleaved;  // the channels of a group follow one another in memory, column by column
   int align;  // elements at multiples of which packs of 16 bytes start; 0: rows have no packs
@@ -54,19 +49,18 @@ struct TileThread {
         lane(column % kWarp) {}
 };
 
-// The first part of this block. Not a member of GradientTile, where it would fill a register.
-__device__ __forceinline__ unsigned first_part_of(const GradientTiling& tiling) {
-  return blockIdx.x / tiling.tiles;
+// The first part of a block that has not got a cluster. Not kept, since it would fill a register.
+__device__ __forceinline__ int first_part_of(const GradientTiling& tiling) {
+  return static_cast<int>(blockIdx.x / tiling.tiles);
 }
 
-// The tile of this block.
+// A tile, and the group of channels of an image in which it lies.
 template <int kGroup>
 struct GradientTile {
   int first_pixel, first_row;
   int64_t first_channel, image;
 
-  __device__ __forceinline__ explicit GradientTile(const GradientTiling& tiling) {
-    const unsigned tile = blockIdx.x % tiling.tiles;
+  __device__ __forceinline__ GradientTile(const GradientTiling& tiling, unsigned tile) {
     first_pixel = static_cast<int>(tile % tiling.column_tiles) * kTileColumns;
     first_row = static_cast<int>(tile / tiling.column_tiles) * kTileRows;
     first_channel = (tiling.first_group + blockIdx.y) * kGroup;

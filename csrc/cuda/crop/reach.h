@@ -13,16 +13,16 @@ namespace fvfast::cuda {
 
 constexpr int kCropsPerLook = kWarp;  // a lane looks at one box
 
-// Samples of a crop: those that reach a tile, [begin, end). Padded, so that neighboring lanes meet
-// different banks.
+// Samples of a crop: those that reach a tile, [begin, end). An odd number of words, so that
+// neighboring lanes meet different banks.
 struct Reach {
   int begin, end;
   int piece;   // of them that are done at a time
+  int pieces;  // that this makes
   int sparse;  // whether few read the same pixel
-  int unused;
 };
 
-// Padded for the same reason.
+// Padded, so that neighboring lanes meet different banks.
 struct PaddedAxis {
   Axis axis;
   double unused;
@@ -42,28 +42,27 @@ struct Question {
 __device__ inline Reach reach_of(const Axis& axis, const Question& question) {
   const int size = question.size;
   const float spacing = axis.spacing();
-  Reach reach = {0, size, 0, fabsf(spacing) >= 0.9f, 0};
+  Reach reach = {0, size, 0, 0, fabsf(spacing) >= 0.9f};
   if (fabsf(spacing) > 1e-6f && fabsf(spacing) < 1e30f) {
     const double per_pixel = 1 / spacing;
-    const double left = (question.low - axis.first()) * per_pixel;
-    const double right = (question.high + 1 - axis.first()) * per_pixel;
-    const double margin = 1 + 1e-6 * size;  // more than the rounding of the spacing adds up to
-    const double begin = fmin(left, right) - margin, end = fmax(left, right) + margin + 1;
+    // What lies outside the image reaches no tile.
+    const double left = (max(question.low, 0) - axis.first()) * per_pixel;
+    const double right = (min(question.high + 1, question.length - 1) - axis.first()) * per_pixel;
+    // More than the rounding of the spacing adds up to, and that of positions in a long image.
+    const double margin = 0.01 + 1e-6 * size;
+    const double begin = ceil(fmin(left, right) - margin);
+    const double end = floor(fmax(left, right) + margin) + 1;
     reach.begin = static_cast<int>(fmin(fmax(begin, 0.0), static_cast<double>(size)));
     reach.end = static_cast<int>(fmin(fmax(end, 0.0), static_cast<double>(size)));
   }
-  // Drop samples that do not reach the tile, at one end and the other in turn. The loop is not
-  // unrolled, so that the compiler reads the axis from shared memory each time: it has no registers
-  // to spare.
+  // Drop the sample at each end that lies in the margin, or at the first pixel of the next tile.
 #pragma unroll 1
-  for (int i = 0; i < 8; ++i) {
-    __syncwarp();
+  for (int i = 0; i < 2; ++i) {
     if (reach.begin >= reach.end) continue;
-    const bool last = i % 2 != 0;
-    const Sample sample = axis.sample(last ? reach.end - 1 : reach.begin);
+    const Sample sample = axis.sample(i != 0 ? reach.end - 1 : reach.begin);
     const int lower = static_cast<int>(sample.lower);
     if (sample.inside && lower >= question.low && lower <= question.high) continue;
-    if (last) {
+    if (i != 0) {
       --reach.end;
     } else {
       ++reach.begin;
@@ -71,8 +70,8 @@ __device__ inline Reach reach_of(const Axis& axis, const Question& question) {
   }
   // Pieces of about the same size.
   const int samples = reach.end - reach.begin;
-  const int pieces = max((samples + question.most - 1) / question.most, 1);
-  reach.piece = (samples + pieces - 1) / pieces;
+  reach.pieces = max((samples + question.most - 1) / question.most, 1);
+  reach.piece = (samples + reach.pieces - 1) / reach.pieces;
   return reach;
 }
 
@@ -86,11 +85,11 @@ struct BoxLook {
 
 // Asks which boxes reach the tile. A barrier must follow.
 __device__ __forceinline__ void pose_questions(const CropGradientParams& params, int first_row,
-                                               int first_pixel, Question* questions) {
-  questions[0] = {static_cast<int>(params.height), static_cast<int>(params.image_height),
-                  first_row - 1, first_row + kTileRows - 1, kPieceRows};
-  questions[1] = {static_cast<int>(params.width), static_cast<int>(params.image_width),
-                  first_pixel - 1, first_pixel + kTileColumns - 1, kPieceColumns};
+                                               int first_pixel, const BoxLook& look) {
+  look.questions[0] = {static_cast<int>(params.height), static_cast<int>(params.image_height),
+                       first_row - 1, first_row + kTileRows - 1, kPieceRows};
+  look.questions[1] = {static_cast<int>(params.width), static_cast<int>(params.image_width),
+                       first_pixel - 1, first_pixel + kTileColumns - 1, kPieceColumns};
 }
 
 // Answers them for the boxes from `first_crop` on: one warp looks at the rows of the boxes, another

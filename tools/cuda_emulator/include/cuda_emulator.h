@@ -1,6 +1,6 @@
 // Runs CUDA C++ kernels on the CPU: the umbrella header, which translate.py puts into every file.
 //
-// One fiber for each CUDA thread, blocks one after another, all in the thread that launches. The
+// One fiber for each CUDA thread, clusters one after another, all in the thread that launches. The
 // types (float4, dim3, __half) and the declarations of the runtime API are those of the toolkit's
 // own headers. See README.md for what is modeled.
 #pragma once
@@ -64,6 +64,10 @@
 
 #include "cuda_emulator/block.h"
 
+#include "cuda_emulator/scheduler.h"
+
+#include "cuda_emulator/cluster.h"
+#include "cuda_emulator/pipeline.h"
 #include "cuda_emulator/warp.h"
 
 #include "cuda_emulator/runtime.h"

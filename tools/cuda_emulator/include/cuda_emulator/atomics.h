@@ -1,7 +1,7 @@
 // Atomic functions: they order nothing but themselves, as on a GPU.
 #pragma once
 
-#include "cuda_emulator/block.h"
+#include "cuda_emulator/scheduler.h"
 #include "cuda_emulator/warp.h"
 
 namespace cuda_emulator {
@@ -13,7 +13,7 @@ T update(T* address, Change change) {
   using Bits = std::conditional_t<sizeof(T) == 8, uint64_t, uint32_t>;
   {
     const Unobserved unobserved;
-    block.preempt();
+    scheduler.preempt();
   }
   Bits* bits = reinterpret_cast<Bits*>(address);
   Bits before = __atomic_load_n(bits, __ATOMIC_RELAXED);

@@ -1,9 +1,10 @@
 // Launches from the host, and the hook that may run them instead of the emulator.
 #pragma once
 
-#include "cuda_emulator/block.h"
+#include "cuda_emulator/cluster.h"
 #include "cuda_emulator/order.h"
 #include "cuda_emulator/runtime.h"
+#include "cuda_emulator/scheduler.h"
 #include "cuda_emulator/warp.h"
 
 // A launch as the hook sees it.
@@ -14,6 +15,7 @@ struct EmulatorLaunch {
   int arguments;
   const unsigned long long* sizes;  // of the arguments, in bytes
   const void* const* values;        // where they lie
+  unsigned cluster[3];              // blocks of a cluster; (1, 1, 1): the launch has none
 };
 
 namespace cuda_emulator {
@@ -30,7 +32,19 @@ struct Configuration {
   dim3 grid, block;
   size_t shared_bytes;
   cudaStream_t stream;
+  dim3 cluster = {1, 1, 1};
 };
+
+inline cudaError_t check_cluster(const Configuration& configuration) {
+  const dim3 grid = configuration.grid, cluster = configuration.cluster;
+  const uint64_t blocks = uint64_t{cluster.x} * cluster.y * cluster.z;
+  if (blocks == 1) return cudaSuccess;
+  if (capability() < kFirstWithClusters) return cudaErrorNotSupported;
+  if (blocks == 0 || blocks > kMaxClusterBlocks) return cudaErrorInvalidClusterSize;
+  const bool divides =
+      grid.x % cluster.x == 0 && grid.y % cluster.y == 0 && grid.z % cluster.z == 0;
+  return divides ? cudaSuccess : cudaErrorInvalidConfiguration;
+}
 
 // The error that a GPU would give for a launch before the kernel starts.
 inline cudaError_t check_configuration(const Configuration& configuration, const void* kernel) {
@@ -42,7 +56,7 @@ inline cudaError_t check_configuration(const Configuration& configuration, const
                           uint64_t{block.x} * block.y * block.z <= kMaxThreads;
   if (!grid_fits || !block_fits) return cudaErrorInvalidConfiguration;
   if (configuration.shared_bytes > shared_limit_of(kernel)) return cudaErrorInvalidValue;
-  return cudaSuccess;
+  return check_cluster(configuration);
 }
 
 // Whether the hook has run the kernel.
@@ -56,13 +70,15 @@ inline bool ask_hook(Hook hook, const Configuration& configuration, const void* 
                              "static, or in an unnamed namespace?");
   }
   const dim3 grid = configuration.grid, block = configuration.block;
+  const dim3 cluster = configuration.cluster;
   const EmulatorLaunch launch = {symbol,
                                  {grid.x, grid.y, grid.z},
                                  {block.x, block.y, block.z},
                                  configuration.shared_bytes,
                                  static_cast<int>(sizes.size()),
                                  sizes.data(),
-                                 values.data()};
+                                 values.data(),
+                                 {cluster.x, cluster.y, cluster.z}};
   const int answer = hook(&launch);
   if (answer != 0 && answer != 1) {
     throw std::runtime_error(std::string("kernel ") + configuration.name +
@@ -78,7 +94,7 @@ class DeviceInUse {
  public:
   DeviceInUse() : lock_(device_mutex) { inside_launch = true; }
   ~DeviceInUse() {
-    shared_memory.release();
+    scheduler.release();
     inside_launch = false;
   }
   DeviceInUse(const DeviceInUse&) = delete;
@@ -96,7 +112,23 @@ inline size_t total_shared_limit(const void* kernel) {
   return runtime.shared_limit;
 }
 
-// Runs all blocks, one after another. `invoke` calls the kernel for one thread.
+// The blocks of cluster `number` of a grid, in the order of their ranks.
+inline std::vector<uint3> blocks_of_cluster(uint64_t number) {
+  const dim3 size = cluster_size;
+  const dim3 clusters(gridDim.x / size.x, gridDim.y / size.y, gridDim.z / size.z);
+  const unsigned x = static_cast<unsigned>(number % clusters.x) * size.x;
+  const unsigned y = static_cast<unsigned>(number / clusters.x % clusters.y) * size.y;
+  const unsigned z = static_cast<unsigned>(number / (uint64_t{clusters.x} * clusters.y)) * size.z;
+  std::vector<uint3> blocks;
+  for (unsigned k = 0; k < size.z; ++k) {
+    for (unsigned j = 0; j < size.y; ++j) {
+      for (unsigned i = 0; i < size.x; ++i) blocks.push_back({x + i, y + j, z + k});
+    }
+  }
+  return blocks;
+}
+
+// Runs all clusters, one after another. `invoke` calls the kernel for one thread.
 inline void run_grid(const Configuration& configuration, const void* kernel,
                      void (*invoke)(const void*), const void* arguments) {
   const DeviceInUse in_use;
@@ -105,29 +137,26 @@ inline void run_grid(const Configuration& configuration, const void* kernel,
   running_kernel = {kernel, configuration.name};
   gridDim = configuration.grid;
   blockDim = configuration.block;
-  block.kernel = invoke;
-  block.arguments = arguments;
-  const uint64_t blocks = uint64_t{gridDim.x} * gridDim.y * gridDim.z;
+  cluster_size = configuration.cluster;
+  scheduler.kernel = invoke;
+  scheduler.arguments = arguments;
+  const uint64_t clusters = uint64_t{gridDim.x} * gridDim.y * gridDim.z /
+                            (uint64_t{cluster_size.x} * cluster_size.y * cluster_size.z);
   std::vector<uint64_t> shuffled;
   if (order.random()) {
-    shuffled.resize(blocks);
-    for (uint64_t i = 0; i < blocks; ++i) {
+    shuffled.resize(clusters);
+    for (uint64_t i = 0; i < clusters; ++i) {
       const uint64_t other = order.draw(static_cast<uint32_t>(i + 1));
       shuffled[i] = shuffled[other];
       shuffled[other] = i;
     }
   }
-  for (uint64_t i = 0; i < blocks; ++i) {
+  for (uint64_t i = 0; i < clusters; ++i) {
     const uint64_t number =
-        order.random() ? shuffled[i] : (order.descending() ? blocks - 1 - i : i);
-    blockIdx.x = static_cast<unsigned>(number % gridDim.x);
-    blockIdx.y = static_cast<unsigned>(number / gridDim.x % gridDim.y);
-    blockIdx.z = static_cast<unsigned>(number / (uint64_t{gridDim.x} * gridDim.y));
-    shared_memory.begin_block(configuration.shared_bytes, limit);
-    block.run();
-    shared_memory.end_block();
+        order.random() ? shuffled[i] : (order.descending() ? clusters - 1 - i : i);
+    scheduler.run(blocks_of_cluster(number), configuration.shared_bytes, limit);
   }
-  if (kThreadSanitizer) tsan_acquire(&block.done_clock);
+  if (kThreadSanitizer) tsan_acquire(&scheduler.done_clock);
 }
 
 template <typename... Parameters>
@@ -185,12 +214,22 @@ void require_launch_bounds(unsigned threads, Others...) {
   }
 }
 
+// The size of the clusters that a launch asks for.
+inline dim3 cluster_of(const cudaLaunchConfig_t& configuration) {
+  for (unsigned i = 0; i < configuration.numAttrs; ++i) {
+    if (configuration.attrs[i].id != cudaLaunchAttributeClusterDimension) continue;
+    const auto& size = configuration.attrs[i].val.clusterDim;
+    return {size.x, size.y, size.z};
+  }
+  return {1, 1, 1};
+}
+
 template <typename... Parameters, typename... Values>
 cudaError_t launch_configured(const cudaLaunchConfig_t* configuration,
                               void (*kernel)(Parameters...), Values&&... values) {
   return launch<Parameters...>(
       {"of cudaLaunchKernelEx", configuration->gridDim, configuration->blockDim,
-       configuration->dynamicSmemBytes, configuration->stream},
+       configuration->dynamicSmemBytes, configuration->stream, cluster_of(*configuration)},
       kernel, static_cast<Parameters>(values)...);
 }
 

@@ -7,6 +7,7 @@
 namespace cuda_emulator {
 
 constexpr size_t kDefaultSharedLimit = 48 * 1024;  // of a kernel that has not asked for more
+constexpr int kFirstWithClusters = 90;             // compute capability, without its point
 
 constexpr int kMultiprocessors = 132;  // of a device that was not told otherwise: an H100's
 
@@ -22,6 +23,7 @@ struct Runtime {
   size_t shared_limit = 227 * 1024;  // of a kernel that asks for more
   // Of the devices that were told how many they have.
   std::map<int, int> multiprocessors;
+  int capability = 90;               // without its point; kernels are compiled for it
   // What was set last for a kernel on a device, more or less than before.
   std::map<std::pair<const void*, int>, size_t> kernel_limits;
 };
@@ -33,6 +35,11 @@ inline thread_local cudaError_t last_error = cudaSuccess;
 inline cudaError_t record(cudaError_t error) {
   if (error != cudaSuccess) last_error = error;
   return error;
+}
+
+inline int capability() {
+  const std::lock_guard<std::mutex> lock(runtime.mutex);
+  return runtime.capability;
 }
 
 // Whether cudaFuncSetAttribute has set a limit, however small: static arrays do not count for it.
@@ -63,6 +70,7 @@ constexpr ErrorText kErrorTexts[] = {
      "invalid configuration argument"},
     {cudaErrorInvalidDevice, "cudaErrorInvalidDevice", "invalid device ordinal"},
     {cudaErrorNotSupported, "cudaErrorNotSupported", "operation not supported"},
+    {cudaErrorInvalidClusterSize, "cudaErrorInvalidClusterSize", "cluster misconfiguration"},
 };
 
 inline const ErrorText* find_error(cudaError_t error) {
@@ -81,6 +89,12 @@ inline const ErrorText* find_error(cudaError_t error) {
 CUDA_EMULATOR_EXPORT void cuda_emulator_set_shared_limit(unsigned long long bytes) {
   const std::lock_guard<std::mutex> lock(::cuda_emulator::runtime.mutex);
   ::cuda_emulator::runtime.shared_limit = bytes;
+}
+
+// The compute capability of the device, without its point, for which kernels are compiled.
+CUDA_EMULATOR_EXPORT void cuda_emulator_set_capability(int capability) {
+  const std::lock_guard<std::mutex> lock(::cuda_emulator::runtime.mutex);
+  ::cuda_emulator::runtime.capability = capability;
 }
 
 // Called, unless null, after each cudaFuncSetAttribute that set the shared memory of a kernel.
@@ -162,10 +176,10 @@ inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, 
                                                          : ::cuda_emulator::kMultiprocessors;
       return cudaSuccess;
     case cudaDevAttrComputeCapabilityMajor:
-      *value = 9;
+      *value = runtime.capability / 10;
       return cudaSuccess;
     case cudaDevAttrComputeCapabilityMinor:
-      *value = 0;
+      *value = runtime.capability % 10;
       return cudaSuccess;
     case cudaDevAttrWarpSize:
       *value = 32;
@@ -214,6 +228,12 @@ inline cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute at
   if (const auto hook = ::cuda_emulator::attribute_hook.load()) {
     hook(kernel, device, static_cast<unsigned long long>(value));
   }
+  return cudaSuccess;
+}
+
+inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
+  *attributes = {};
+  attributes->ptxVersion = attributes->binaryVersion = ::cuda_emulator::capability();
   return cudaSuccess;
 }
 

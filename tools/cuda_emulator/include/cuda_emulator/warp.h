@@ -3,7 +3,7 @@
 // An operation is complete when all lanes of its mask have arrived or ended.
 #pragma once
 
-#include "cuda_emulator/block.h"
+#include "cuda_emulator/scheduler.h"
 
 namespace cuda_emulator {
 
@@ -48,15 +48,15 @@ inline void complete_warp_operations(Warp& warp) {
     }
     deliver(warp, operation);
     warp.operations[i] = warp.operations[--warp.open];
-    block.wake(operation.arrived);
+    scheduler.wake(operation.arrived);
   }
 }
 
 inline uint64_t meet(const Site* site, WarpKind kind, unsigned mask, uint64_t value,
                      int source = 0) {
   const Unobserved unobserved;
-  Warp& warp = block.warp();
-  const unsigned lane = block.current().lane(), bit = 1u << lane;
+  Warp& warp = scheduler.warp();
+  const unsigned lane = scheduler.current().lane(), bit = 1u << lane;
   if ((mask & bit) == 0) {
     fail(to_text(*site) + ": the mask " + to_hexadecimal(mask) + " lacks the calling lane " +
          std::to_string(lane));
@@ -69,7 +69,9 @@ inline uint64_t meet(const Site* site, WarpKind kind, unsigned mask, uint64_t va
     operation = &warp.operations[warp.open++];
     *operation = {site, kind, mask, 0, nullptr};
     if (kThreadSanitizer) {
-      operation->clock = &block.clocks->warp[block.current().warp()][warp.operations_so_far++ % 64];
+      operation->clock =
+          &scheduler.block()
+               .clocks->warp[scheduler.current().warp()][warp.operations_so_far++ % 64];
     }
   } else if (operation->site != site) {
     fail("lanes of one warp are in different operations with the same mask " +
@@ -81,9 +83,9 @@ inline uint64_t meet(const Site* site, WarpKind kind, unsigned mask, uint64_t va
   // Only __syncwarp orders memory, a shuffle does not.
   void* clock = kind == kSync ? operation->clock : nullptr;
   if (clock != nullptr) tsan_release(clock);
-  block.mark_waiting(State::kInWarp, site);
+  scheduler.mark_waiting(State::kInWarp, site);
   if ((mask & ~warp.exited & ~operation->arrived) == 0) complete_warp_operations(warp);
-  block.yield();
+  scheduler.yield();
   if (clock != nullptr) tsan_acquire(clock);
   return warp.received[lane];
 }
@@ -98,7 +100,7 @@ T shuffle(const Site* site, ShuffleKind kind, unsigned mask, T value, int argume
   if (width < 1 || width > static_cast<int>(kWarpThreads) || (width & (width - 1)) != 0) {
     fail(to_text(*site) + ": the width " + std::to_string(width) + " is not a power of two <= 32");
   }
-  const int lane = static_cast<int>(block.current().lane());
+  const int lane = static_cast<int>(scheduler.current().lane());
   const int first = lane & ~(width - 1), end = first + width;
   int source = lane;
   switch (kind) {
@@ -152,5 +154,5 @@ inline void sync_warp(const Site* site, unsigned mask = ~0u) { meet(site, kSync,
 // The lanes that have not ended: on a GPU it may be any subset of them that holds the caller.
 inline unsigned __activemask() {
   const ::cuda_emulator::Unobserved unobserved;
-  return ~::cuda_emulator::block.warp().exited;
+  return ~::cuda_emulator::scheduler.warp().exited;
 }

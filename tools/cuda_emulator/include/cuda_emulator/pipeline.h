@@ -1,0 +1,55 @@
+// Copies to shared memory that arrive later: at the latest when the thread waits for them.
+//
+// Until then the memory holds what it held before, so that a missing wait gives wrong values. In
+// random orders some copies arrive at once, which a GPU may do.
+#pragma once
+
+#include "cuda_emulator/scheduler.h"
+
+namespace cuda_emulator {
+
+inline void perform(const AsyncCopy& copy) {
+  std::memcpy(copy.to, copy.from, copy.bytes - copy.zeros);
+  std::memset(static_cast<char*>(copy.to) + copy.bytes - copy.zeros, 0, copy.zeros);
+}
+
+inline void copy_async(void* to, const void* from, size_t bytes, size_t zeros) {
+  if ((bytes != 4 && bytes != 8 && bytes != 16) || zeros > bytes) {
+    fail("__pipeline_memcpy_async: expected 4, 8 or 16 bytes, got " + std::to_string(bytes) +
+         " with " + std::to_string(zeros) + " zeros");
+  }
+  if (reinterpret_cast<uintptr_t>(to) % bytes != 0 ||
+      reinterpret_cast<uintptr_t>(from) % bytes != 0) {
+    fail("__pipeline_memcpy_async: addresses are not aligned to " + std::to_string(bytes) +
+         " bytes");
+  }
+  Thread& thread = scheduler.current();
+  const AsyncCopy copy = {to, from, static_cast<unsigned>(bytes), static_cast<unsigned>(zeros),
+                          thread.batches};
+  if (order.random() && order.draw(2) == 0) {
+    perform(copy);
+  } else {
+    const Unobserved unobserved;
+    thread.copies.push_back(copy);
+  }
+}
+
+inline void complete_copies(Thread& thread, unsigned but) {
+  auto& copies = thread.copies;
+  const auto arrives = [&](const AsyncCopy& copy) { return copy.batch + but < thread.batches; };
+  for (const AsyncCopy& copy : copies) {
+    if (arrives(copy)) perform(copy);
+  }
+  copies.erase(std::remove_if(copies.begin(), copies.end(), arrives), copies.end());
+}
+
+}  // namespace cuda_emulator
+
+inline void __pipeline_memcpy_async(void* to, const void* from, size_t bytes, size_t zeros = 0) {
+  ::cuda_emulator::copy_async(to, from, bytes, zeros);
+}
+inline void __pipeline_commit() { ++::cuda_emulator::scheduler.current().batches; }
+inline void __pipeline_wait_prior(size_t but) {
+  ::cuda_emulator::complete_copies(::cuda_emulator::scheduler.current(),
+                                   static_cast<unsigned>(but));
+}
