@@ -25,6 +25,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.harness import RESULTS, machine
 from benchmarks.quality_artists import Artist, artist_of, class_name
+from benchmarks.quality_pictures import Kept
 from benchmarks.quality_recipes import (
     CLASS_LISTS,
     RECIPES,
@@ -37,6 +38,7 @@ from fvfast.cli.stopping import stop_on_signals
 from fvfast.cli.terminal import console
 from fvfast.evaluation.metrics import evaluation_boxes, mean_logit, transferability
 from fvfast.models import LoadedModel, load_model
+from fvfast.plot.png import check_writable
 
 ARTIST = "efficientnet_lite0"
 JUDGES = ("efficientnet_lite1", "efficientnet_lite2")
@@ -136,6 +138,12 @@ def arguments_of(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--checkpoints", type=int, default=8, help="pictures along a run")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--results", type=Path, default=RESULTS / "quality.csv")
+    parser.add_argument(
+        "--pictures",
+        type=Path,
+        metavar="FOLDER",
+        help="write the last picture of each run into this folder, as RECIPE-CLASS-sSEED.png",
+    )
     parser.add_argument("--again", action="store_true", help="repeat runs that are in the results")
     parser.add_argument("--report", action="store_true", help="run nothing: report the results")
     parser.add_argument("--plot", type=Path, help="draw the curves into this file")
@@ -149,6 +157,11 @@ def arguments_of(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error(
             f"--plot: expected a file that ends in {', '.join(kinds)}; got {arguments.plot}"
         )
+    if arguments.pictures is not None and not arguments.report:
+        try:
+            check_writable(arguments.pictures)
+        except OSError as error:
+            parser.error(f"--pictures: {error}")
     try:
         arguments.all_recipes = chosen_recipes(arguments)
         arguments.rows = read_rows(arguments.results)
@@ -249,8 +262,9 @@ def run_all(arguments: argparse.Namespace, rows: list[Row]) -> set[tuple[str, ..
             }
             wanted.add(key_of(run))
             label = f"{number} of {len(plan)}: {recipe.name}, {run['class_name']}, seed {seed}"
+            kept = Kept(recipe.name, run["class_name"], seed)
             if key_of(run) in done and not arguments.again:
-                out.print(f"{label}: in the results already")
+                out.print(f"{label}: in the results already{_without(kept, arguments.pictures)}")
                 continue
             if stop:
                 continue
@@ -270,6 +284,8 @@ def run_all(arguments: argparse.Namespace, rows: list[Row]) -> set[tuple[str, ..
                 {**run, **times, **judge(image, index, artist.values_range, judges)}
                 for times, image in pictures
             ]
+            if arguments.pictures is not None:
+                kept.save(pictures[-1][1][0], arguments.pictures)
             append_rows(arguments.results, finished)
             rows += finished
             last = finished[-1]
@@ -278,6 +294,13 @@ def run_all(arguments: argparse.Namespace, rows: list[Row]) -> set[tuple[str, ..
                 f"{last['lite1_probability']:.3f} and {last['lite2_probability']:.3f}"
             )
     return wanted
+
+
+def _without(kept: Kept, folder: Path | None) -> str:
+    """Say that the picture of a finished run is missing."""
+    if folder is None or kept.path(folder).exists():
+        return ""
+    return ", but its picture is not in the folder (--again draws it)"
 
 
 if __name__ == "__main__":

@@ -7,12 +7,14 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from selection import thorough
 
 from benchmarks.peers import picture_requests
 from benchmarks.quality import main, read_rows
 from benchmarks.quality_artists import checkpoint_steps
+from benchmarks.quality_pictures import Kept, kept_pictures
 from benchmarks.quality_recipes import RECIPES, find_recipe, parse_recipe
 from benchmarks.quality_report import curves_of, seconds_to_reach, shared
 from fvfast import Geometric, Linear
@@ -135,9 +137,10 @@ def test_versions_of_a_recipe_are_not_mixed():
 @pytest.mark.parametrize("classes", [{"goldfish": "1"}, thorough({"goldfish": "1", "7": "7"})])
 def test_a_run_from_the_command_line(tmp_path, capsys, classes):
     results, plot = tmp_path / "results" / "quality.csv", tmp_path / "plots" / "quality.png"
+    pictures = tmp_path / "pictures"
     command = [
         "--classes", *classes, "--recipes", "--recipe", TINY, "--checkpoints", "2",
-        "--results", str(results), "--plot", str(plot),
+        "--results", str(results), "--plot", str(plot), "--pictures", str(pictures),
     ]  # fmt: skip
     main(command)
     first = capsys.readouterr().out
@@ -153,8 +156,21 @@ def test_a_run_from_the_command_line(tmp_path, capsys, classes):
         assert np.isfinite(float(row["mean_logit"]))
     with Image.open(plot) as image:
         assert len(np.unique(np.asarray(image))) > 50
+    kept = kept_pictures(pictures)
+    assert len(kept) == len(classes)
+    assert Kept("tiny", "goldfish", 0) in kept
+    assert kept[Kept("tiny", "goldfish", 0)] == pictures / "tiny-goldfish-s0.png"
+    with Image.open(pictures / "tiny-goldfish-s0.png") as image:
+        assert image.size == (32, 32)
+        assert len(np.unique(np.asarray(image))) > 50
     main(command)
-    assert capsys.readouterr().out.count("in the results already") == len(classes)
+    again = " ".join(capsys.readouterr().out.split())
+    assert again.count("in the results already") == len(classes)
+    assert "not in the folder" not in again
+    (pictures / "tiny-goldfish-s0.png").unlink()
+    main(command)
+    again = " ".join(capsys.readouterr().out.split())
+    assert again.count("its picture is not in the folder (--again draws it)") == 1
     assert read_rows(results) == rows
     main([*command, "--report"])
     assert f"Mean over {len(classes)} run" in capsys.readouterr().out
@@ -174,6 +190,28 @@ def test_mistakes_on_the_command_line(tmp_path, capsys, options, message):
     with pytest.raises(SystemExit):
         main(["--results", str(tmp_path / "quality.csv"), *options])
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_folder_for_pictures_that_cannot_be_written(tmp_path, capsys):
+    """It is said before the first run."""
+    (tmp_path / "file").write_text("")
+    results = tmp_path / "quality.csv"
+    with pytest.raises(SystemExit):
+        main(["--results", str(results), "--pictures", str(tmp_path / "file" / "folder")])
+    assert "--pictures: " in capsys.readouterr().err
+    assert not results.exists()
+
+
+def test_kept_pictures_say_what_they_show(tmp_path):
+    """Names with hyphens and other characters are read back as they were given."""
+    shown = [Kept("a-b", "black-and-gold spider", 2), Kept("a/b", "tench", 0)]
+    for number, kept in enumerate(shown):
+        image = torch.rand(3, 8, 9, generator=torch.Generator().manual_seed(number))
+        assert kept.save(image, tmp_path) == kept.path(tmp_path)
+    Image.new("RGB", (4, 4)).save(tmp_path / "z.png")
+    assert list(kept_pictures(tmp_path)) == shown
+    names = {path.name for path in kept_pictures(tmp_path).values()}
+    assert names == {"a-b-black-and-gold_spider-s2.png", "a_b-tench-s0.png"}
 
 
 def test_results_of_something_else_are_left_alone(tmp_path, capsys):
