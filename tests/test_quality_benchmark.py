@@ -12,7 +12,7 @@ from PIL import Image
 from selection import thorough
 
 from benchmarks.peers import picture_requests
-from benchmarks.quality import main, read_rows
+from benchmarks.quality import main, results_in
 from benchmarks.quality_artists import checkpoint_steps
 from benchmarks.quality_pictures import Kept, kept_pictures
 from benchmarks.quality_recipes import RECIPES, find_recipe, parse_recipe
@@ -145,7 +145,7 @@ def test_a_run_from_the_command_line(tmp_path, capsys, classes):
     main(command)
     first = capsys.readouterr().out
     assert f"1 of {len(classes)}: tiny, goldfish, seed 0" in first
-    rows = read_rows(results)
+    rows = results_in(results).read()
     assert [(row["class_index"], row["step"]) for row in rows] == [
         (index, step) for index in classes.values() for step in ("1", "2")
     ]
@@ -171,7 +171,7 @@ def test_a_run_from_the_command_line(tmp_path, capsys, classes):
     main(command)
     again = " ".join(capsys.readouterr().out.split())
     assert again.count("its picture is not in the folder (--again draws it)") == 1
-    assert read_rows(results) == rows
+    assert results_in(results).read() == rows
     main([*command, "--report"])
     assert f"Mean over {len(classes)} run" in capsys.readouterr().out
 
