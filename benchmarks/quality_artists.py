@@ -191,11 +191,17 @@ class PeerArtist:
 
 @contextlib.contextmanager
 def artist_of(
-    recipe: Recipe, loaded: LoadedModel, *, checkpoints: int, precision: str | None, threads: int
+    recipe: Recipe,
+    loaded: LoadedModel,
+    *,
+    checkpoints: int,
+    precision: str | None,
+    threads: int,
+    objective_of: Callable[[LoadedModel, Any], Objective] = class_objective,
 ) -> Iterator[Artist]:
-    """Prepare who draws by a recipe."""
+    """Prepare who draws by a recipe; other libraries draw classes, whatever ``objective_of`` is."""
     if recipe.method in FUNCTIONS:
-        yield OwnArtist(recipe, loaded, checkpoints, precision)
+        yield OwnArtist(recipe, loaded, checkpoints, precision, objective_of)
         return
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "network.npz"
