@@ -22,8 +22,9 @@ from matplotlib.figure import Figure
 
 from benchmarks.harness import RESULTS
 from benchmarks.quality_artists import artist_of, class_name
+from benchmarks.quality_plots import plot
 from benchmarks.quality_recipes import CLASS_LISTS
-from benchmarks.quality_report import curves_of, plot_curves, print_summary, shared
+from benchmarks.quality_report import curves_of, print_summary, shared
 from benchmarks.quality_results import Results, Row
 from benchmarks.quality_runs import Run, add_run_options, check_run_options, do_runs
 from fvfast.cli.terminal import console
@@ -83,7 +84,9 @@ def arguments_of(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add_run_options(parser, RESULTS / "quality.csv")
     parser.add_argument("--checkpoints", type=int, default=8, help="pictures along a run")
-    parser.add_argument("--plot", type=Path, help="draw the curves into this file")
+    parser.add_argument(
+        "--plot", type=Path, help="draw the curves (or, with one checkpoint, points) into this file"
+    )
     arguments = parser.parse_args(argv)
     if arguments.checkpoints < 1:
         parser.error(f"--checkpoints must be at least 1, got {arguments.checkpoints}")
@@ -123,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print_summary(curves)
     out.print(f"results: {arguments.results}", soft_wrap=True)
     if arguments.plot is not None:
-        plot_curves(curves, arguments.plot)
+        plot(curves, arguments.plot)
         out.print(f"written to {arguments.plot}", soft_wrap=True)
 
 

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from benchmarks.quality_results import Row
+from benchmarks.quality_statistics import with_error
 from fvfast.cli.terminal import console
 
 JUDGES = ("lite1", "lite2")
@@ -35,14 +36,6 @@ def values(rows: Sequence[Row], column: str) -> NDArray[np.float64]:
     return np.array([float(row[column]) for row in rows])
 
 
-def with_error(values_: NDArray[np.float64], digits: int) -> str:
-    """Return a mean with its standard error over the runs; without, if there is one run alone."""
-    mean = f"{values_.mean():.{digits}f}"
-    if len(values_) < 2:
-        return mean
-    return f"{mean} ± {values_.std(ddof=1) / np.sqrt(len(values_)):.{digits}f}"
-
-
 def print_channels(rows: Sequence[Row]) -> None:
     """Print a table for each layer, with one line for each recipe."""
     out = console()
@@ -52,7 +45,7 @@ def print_channels(rows: Sequence[Row]) -> None:
         if not count:
             out.print(f"[yellow]{layer}: the recipes have no channel and seed in common.[/]")
             continue
-        table = Table(title=f"{layer}: mean ± standard error over {count} runs each")
+        table = Table(title=f"{layer}: mean of {count} runs each ± standard error")
         table.add_column("recipe")
         for header in (
             "own multiple", "% above 1",
@@ -62,15 +55,16 @@ def print_channels(rows: Sequence[Row]) -> None:
         ):  # fmt: skip
             table.add_column(header, justify="right")
         for label, runs in recipes.items():
+            drawn = [str(row["channel"]) for row in runs]
             own = values(runs, "own_multiple")
-            cells = [with_error(own, 2), with_error(100.0 * (own > 1), 0)]
+            cells = [with_error(own, drawn, 2), with_error(100.0 * (own > 1), drawn, 0)]
             for judge in JUDGES:
                 percentiles = values(runs, f"{judge}_percentile")
                 cells += [
-                    with_error(percentiles, 1),
-                    with_error(100.0 * (percentiles > 99), 0),
-                    with_error(values(runs, f"{judge}_multiple"), 2),
-                    with_error(values(runs, f"{judge}_control_percentile"), 1),
+                    with_error(percentiles, drawn, 1),
+                    with_error(100.0 * (percentiles > 99), drawn, 0),
+                    with_error(values(runs, f"{judge}_multiple"), drawn, 2),
+                    with_error(values(runs, f"{judge}_control_percentile"), drawn, 1),
                 ]
             table.add_row(label, *cells, f"{values(runs, 'cpu_seconds').mean():.1f}")
         out.print(table)

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import sys
 
 import numpy as np
@@ -15,8 +16,10 @@ from benchmarks.peers import picture_requests
 from benchmarks.quality import main, results_in
 from benchmarks.quality_artists import checkpoint_steps
 from benchmarks.quality_pictures import Kept, kept_pictures
+from benchmarks.quality_plots import plot, points_figure
 from benchmarks.quality_recipes import RECIPES, find_recipe, parse_recipe
-from benchmarks.quality_report import curves_of, seconds_to_reach, shared
+from benchmarks.quality_report import curves_of, print_summary, seconds_to_reach, shared
+from benchmarks.quality_statistics import standard_error
 from fvfast import Geometric, Linear
 from fvfast.run.presets import PRESETS
 
@@ -112,6 +115,8 @@ def rows_of(recipe, pairs, settings="{}"):
             "evaluation_crops": 3, "network": "n", "processor": "p", "threads": 1,
             "class_index": index, "seed": seed, "step": step, "seconds": step / 2,
             "mean_logit": index + step, "lite1_probability": 0.5, "lite2_probability": 0.25,
+            "lite1_rank": index, "lite2_rank": step, "cpu_seconds": step, "cores": 2, "torch": "t",
+            "other_load_percent": 1,
         }
         for index, seed in pairs
         for step in (2, 1)
@@ -127,6 +132,34 @@ def test_recipes_are_compared_over_the_same_runs():
         assert list(curve.mean("mean_logit")) == [3, 4]
         assert list(curve.mean("seconds")) == [0.5, 1]
         assert list(curve.transferability()) == [0.375, 0.375]
+
+
+def test_the_table_has_first_ranks_with_their_errors(capsys):
+    """Class 1 is ranked first in Lite1, classes 2 and 3 are not; seeds are not counted as more."""
+    pairs = [(index, seed) for index in (1, 2, 3) for seed in (0, 1)]
+    curves = curves_of(rows_of("short", pairs))
+    print_summary(curves)
+    cells = [cell.strip() for cell in re.split("[│┃]", capsys.readouterr().out)]
+    assert "33 ± 33" in cells  # of 1, 0, 0
+    assert "0 ± 0" in cells  # Lite2 ranks all of them second
+    assert "4.00 ± 0.58" in cells  # the score: 3, 4, 5
+    assert "2.0" in cells  # processor seconds
+    assert standard_error([0, 1], ["a", "a"]) is None
+    assert standard_error([0, 2, 4, 6], ["a", "a", "b", "b"]) == pytest.approx(2)
+
+
+def test_runs_with_one_checkpoint_are_points_with_bars(tmp_path):
+    rows = [row for row in rows_of("short", [(1, 0), (2, 0)]) if row["step"] == 2]
+    curves = curves_of([*rows, *({**row, "recipe": "long", "cpu_seconds": 9} for row in rows)])
+    figure = points_figure(curves)
+    for ax in figure.axes:
+        assert sorted(text.get_text() for text in ax.texts) == ["long", "short"]
+    (_, _, (segments,)) = figure.axes[0].containers[0]
+    # Half of the classes in Lite1, none in Lite2: 50 and 0, with a standard error of 25.
+    assert segments.get_segments()[0][:, 1].tolist() == [0, 50]
+    plot(curves, tmp_path / "points.png")
+    with Image.open(tmp_path / "points.png") as image:
+        assert len(np.unique(np.asarray(image))) > 50
 
 
 def test_versions_of_a_recipe_are_not_mixed():

@@ -9,7 +9,7 @@ from selection import thorough
 from torch import nn
 
 from benchmarks.quality_channels import main, results_in
-from benchmarks.quality_channels_report import in_common, with_error
+from benchmarks.quality_channels_report import in_common
 from benchmarks.quality_twins import (
     Twin,
     block_of,
@@ -105,11 +105,6 @@ def test_recipes_are_compared_over_the_same_channels():
     groups = in_common([*rows, *rows_of("a", [(2, 0)], settings='{"nb_steps": 3}')])
     assert list(groups) == ["a", "b", "a (settings 2)"]
     assert [[row["channel"] for row in runs] for runs in groups.values()] == [[2]] * 3
-
-
-def test_standard_errors():
-    assert with_error(np.array([1.0, 3.0]), 2) == "2.00 ± 1.00"
-    assert with_error(np.array([1.0]), 1) == "1.0"
 
 
 @pytest.fixture
