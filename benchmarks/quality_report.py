@@ -175,8 +175,8 @@ def print_summary(curves: Sequence[Curve]) -> None:
     out.print(
         "score: mean logit over the evaluation crops. standard error: over the classes. top-1: "
         "share of runs whose class the network ranks first. to reach: seconds until the mean curve "
-        f"first reached the last value of {BASELINE}, in score and in the mean probability of Lite1 and "
-        "Lite2. other load: the highest of all runs.",
+        f"first reached the last value of {BASELINE}, in score and in the mean probability of "
+        "Lite1 and Lite2. other load: the highest of all runs.",
         soft_wrap=True,
     )
 
