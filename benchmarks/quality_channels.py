@@ -31,14 +31,16 @@ import torch
 from benchmarks.harness import RESULTS
 from benchmarks.quality_artists import artist_of
 from benchmarks.quality_channels_report import print_channels
-from benchmarks.quality_recipes import FUNCTIONS
 from benchmarks.quality_results import Results, Row
 from benchmarks.quality_runs import (
     MACHINE_COLUMNS,
     RECIPE_COLUMNS,
     TIME_COLUMNS,
     Run,
+    add_photographs_option,
     add_run_options,
+    check_methods,
+    check_photographs,
     check_run_options,
     do_runs,
 )
@@ -112,7 +114,7 @@ def arguments_of(argv: Sequence[str] | None) -> argparse.Namespace:
     add_run_options(parser, RESULTS / "quality_channels.csv", DEFAULT_RECIPES)
     parser.add_argument("--layers", nargs="+", default=list(LAYERS), help="nonlinear outputs")
     parser.add_argument("--channels", type=int, default=12, help="of each layer")
-    parser.add_argument("--photographs", type=Path, default=Path("build/photographs"))
+    add_photographs_option(parser)
     parser.add_argument(
         "--correlation", type=float, default=0.5, help="least correlation of a channel's twins"
     )
@@ -120,14 +122,8 @@ def arguments_of(argv: Sequence[str] | None) -> argparse.Namespace:
     if arguments.channels < 1:
         parser.error(f"--channels must be at least 1, got {arguments.channels}")
     check_run_options(parser, arguments, results_in(arguments.results))
-    if not arguments.report and not any(arguments.photographs.rglob("*.jpg")):
-        parser.error(
-            f"there are no photographs (.jpg) in {arguments.photographs}: gather some with python "
-            f"-m benchmarks.photographs {arguments.photographs}"
-        )
-    for recipe in arguments.all_recipes:
-        if recipe.method not in FUNCTIONS:
-            parser.error(f"{recipe.name}: {recipe.method} draws classes alone here.")
+    check_photographs(parser, arguments)
+    check_methods(parser, arguments.all_recipes)
     return arguments
 
 

@@ -6,29 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
-from benchmarks.quality_results import Row
+from benchmarks.quality_results import Row, in_common
 from benchmarks.quality_statistics import with_error
 from fvfast.cli.terminal import console
 
 JUDGES = ("lite1", "lite2")
-
-
-def in_common(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Group the rows of a layer by recipe, with the channels and seeds that all recipes have."""
-    recipes: dict[str, dict[tuple[str, str], Row]] = {}
-    for row in rows:
-        name = f"{row['recipe']}, {row['precision']}" if row["precision"] else str(row["recipe"])
-        label, again = name, 1
-        while any(
-            (other["settings"], other["processor"], str(other["threads"]), other["photographs"])
-            != (row["settings"], row["processor"], str(row["threads"]), row["photographs"])
-            for other in recipes.get(label, {}).values()
-        ):
-            again += 1
-            label = f"{name} (settings {again})"
-        recipes.setdefault(label, {})[str(row["channel"]), str(row["seed"])] = row
-    pairs = set.intersection(*(set(runs) for runs in recipes.values()))
-    return {label: [runs[pair] for pair in sorted(pairs)] for label, runs in recipes.items()}
 
 
 def values(rows: Sequence[Row], column: str) -> NDArray[np.float64]:
@@ -40,7 +22,9 @@ def print_channels(rows: Sequence[Row]) -> None:
     """Print a table for each layer, with one line for each recipe."""
     out = console()
     for layer in dict.fromkeys(row["layer"] for row in rows):
-        recipes = in_common([row for row in rows if row["layer"] == layer])
+        recipes = in_common(
+            [row for row in rows if row["layer"] == layer], ("channel", "seed", "photographs")
+        )
         count = min(map(len, recipes.values()))
         if not count:
             out.print(f"[yellow]{layer}: the recipes have no channel and seed in common.[/]")

@@ -63,3 +63,34 @@ class Results:
     def latest(self, rows: Iterable[Row]) -> list[Row]:
         """Keep the last of the rows of the same run and step: a repeated run replaces earlier."""
         return list({(self.key_of(row), row.get("step")): row for row in rows}.values())
+
+
+def in_common(rows: Iterable[Row], columns: Sequence[str]) -> dict[str, list[Row]]:
+    """Group rows by recipe, and keep what all recipes have drawn.
+
+    Recipes with other settings, and runs on other machines, are recipes of their own.
+
+    Parameters
+    ----------
+    rows
+        One for each run.
+    columns
+        What tells apart what was drawn, such as the class and the seed.
+    """
+    recipes: dict[tuple[str, ...], dict[tuple[str, ...], Row]] = {}
+    for row in rows:
+        recipe = tuple(
+            str(row[name]) for name in ("recipe", "precision", "settings", "processor", "threads")
+        )
+        drawn = tuple(str(row[name]) for name in columns)
+        recipes.setdefault(recipe, {})[drawn] = row
+    shared = set.intersection(*(set(runs) for runs in recipes.values()))
+    labels: list[str] = []
+    for name, precision, *_ in recipes:
+        label = f"{name}, {precision}" if precision else name
+        again = labels.count(label) + sum(one.startswith(f"{label} (settings") for one in labels)
+        labels.append(label if not again else f"{label} (settings {again + 1})")
+    return {
+        label: [runs[drawn] for drawn in runs if drawn in shared]
+        for label, runs in zip(labels, recipes.values(), strict=True)
+    }

@@ -13,7 +13,7 @@ import torch
 from benchmarks.harness import machine
 from benchmarks.quality_artists import Artist
 from benchmarks.quality_pictures import Kept
-from benchmarks.quality_recipes import RECIPES, Recipe, find_recipe, parse_recipe
+from benchmarks.quality_recipes import FUNCTIONS, RECIPES, Recipe, find_recipe, parse_recipe
 from benchmarks.quality_results import Results, Row
 from fvfast.cli.stopping import stop_on_signals
 from fvfast.cli.terminal import console
@@ -106,6 +106,29 @@ def check_run_options(
         arguments.rows = results.read()
     except ValueError as error:
         parser.error(str(error))
+
+
+def add_photographs_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option of benchmarks that need photographs."""
+    parser.add_argument(
+        "--photographs", type=Path, default=Path("build/photographs"), metavar="FOLDER"
+    )
+
+
+def check_photographs(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """End the command, before any work, if there are no photographs."""
+    if not arguments.report and not any(arguments.photographs.rglob("*.jpg")):
+        parser.error(
+            f"there are no photographs (.jpg) in {arguments.photographs}: gather some with python "
+            f"-m benchmarks.photographs {arguments.photographs}"
+        )
+
+
+def check_methods(parser: argparse.ArgumentParser, recipes: Sequence[Recipe]) -> None:
+    """End the command if a recipe is another library's, which draws classes of Lite0 alone."""
+    for recipe in recipes:
+        if recipe.method not in FUNCTIONS:
+            parser.error(f"{recipe.name}: {recipe.method} draws classes of Lite0 alone.")
 
 
 def chosen_recipes(arguments: argparse.Namespace) -> list[Recipe]:

@@ -9,7 +9,7 @@ from selection import thorough
 from torch import nn
 
 from benchmarks.quality_channels import main, results_in
-from benchmarks.quality_channels_report import in_common
+from benchmarks.quality_results import in_common
 from benchmarks.quality_twins import (
     Twin,
     block_of,
@@ -102,7 +102,8 @@ def rows_of(recipe, pairs, settings="{}"):
 
 def test_recipes_are_compared_over_the_same_channels():
     rows = [*rows_of("a", [(1, 0), (2, 0)]), *rows_of("b", [(3, 0), (2, 0)])]
-    groups = in_common([*rows, *rows_of("a", [(2, 0)], settings='{"nb_steps": 3}')])
+    rows += rows_of("a", [(2, 0)], settings='{"nb_steps": 3}')
+    groups = in_common(rows, ("channel", "seed"))
     assert list(groups) == ["a", "b", "a (settings 2)"]
     assert [[row["channel"] for row in runs] for runs in groups.values()] == [[2]] * 3
 
@@ -148,7 +149,7 @@ def test_a_run_from_the_command_line(tmp_path, capsys, photographs, layers):
     [
         (["--channels", "0"], "--channels must be at least 1"),
         (["--photographs", "nowhere"], "there are no photographs (.jpg) in nowhere"),
-        (["--recipe", "a:method=xplique,nb_steps=2"], "a: xplique draws classes alone here"),
+        (["--recipe", "a:method=xplique,nb_steps=2"], "a: xplique draws classes of Lite0 alone"),
     ],
 )
 def test_mistakes_on_the_command_line(tmp_path, capsys, photographs, options, message):
