@@ -52,11 +52,11 @@ def test_hidden_units_are_means_over_all_patches():
     torch.testing.assert_close(scores * 128, means[:, 7])
 
 
-@pytest.mark.parametrize("recipe", [thorough("small8:preset=small,nb_steps=8")])
+@pytest.mark.parametrize("recipe", [thorough("small16:preset=small,nb_steps=16")])
 def test_a_run_from_the_command_line(tmp_path, capsys, recipe):
     results = tmp_path / "results.csv"
     command = [
-        "--units", "2", "--epochs", "3", "--correlation", "0.1", "--recipes", "--recipe", recipe,
+        "--units", "2", "--epochs", "10", "--correlation", "0.1", "--recipes", "--recipe", recipe,
         "--results", str(results),
     ]  # fmt: skip
     main(command)
