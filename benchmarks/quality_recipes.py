@@ -95,6 +95,7 @@ RECIPES: dict[str, Mapping[str, Any]] = {
     "optimize": {"method": "optimize"},
     "lucid": {"method": "optimize", "preset": "lucid"},
     "pyramid": {"preset": "pyramid"},
+    "small": {"preset": "small"},
 }
 """Known recipes. All of them, even Horama's, are run with the network's own values_range."""
 

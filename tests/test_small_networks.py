@@ -5,23 +5,13 @@ import warnings
 import pytest
 import torch
 from selection import thorough
-from sklearn.datasets import load_digits
 from torch import nn
 
+from benchmarks.digit_networks import accuracy, convolutions, perceptron, trained
+from benchmarks.digit_networks import digits as all_digits
 from fvfast import Linear, Objective, maco, maco_batch
 from fvfast.transformations import resize
 from fvfast.transformations.reduction import resize_whole
-
-
-def convolutions():
-    return nn.Sequential(
-        nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(),
-        nn.MaxPool2d(2), nn.Flatten(), nn.Linear(512, 64), nn.ReLU(), nn.Linear(64, 10),
-    )  # fmt: skip
-
-
-def perceptron():
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
 
 
 def averaged():
@@ -41,19 +31,9 @@ NETWORKS = [(convolutions, 9), (perceptron, 7), thorough((averaged, 5))]
 def digits(request):
     """A network that tells scikit-learn's 1,797 handwritten digits of 8 x 8 pixels apart."""
     make, least = request.param
-    data = load_digits()
-    images = torch.tensor(data.images / 16, dtype=torch.float32)[:, None]
-    labels = torch.tensor(data.target)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = make()
-        optimizer = torch.optim.Adam(network.parameters(), 2e-3)
-        for _ in range(40):
-            for part in torch.randperm(len(images)).split(128):
-                optimizer.zero_grad()
-                nn.functional.cross_entropy(network(images[part]), labels[part]).backward()
-                optimizer.step()
-    assert (network.eval()(images).argmax(1) == labels).float().mean() > 0.97
+    images, labels = all_digits()
+    network = trained(make, images, labels)
+    assert accuracy(network, images, labels) > 0.97
     return network, least
 
 
