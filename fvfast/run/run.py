@@ -1,6 +1,7 @@
 """One run of any method: parametrization, views, network and loop, put together."""
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import Sequence
 
@@ -26,6 +27,8 @@ from fvfast.run.loop import Ascent, Callback, Gradients, run_ascent
 from fvfast.run.memory_checks import check_kept_images, check_run_fits
 from fvfast.run.progress import BarOfImages, BarOfSteps, StepBar
 from fvfast.run.settings import Parametrize, Settings
+from fvfast.run.view_sizes import why_not_smaller
+from fvfast.run.views import Crops
 
 
 class Run:
@@ -136,11 +139,27 @@ class Run:
             borrowed(self.objective.model, self.device) as device,
         ):
             tapped, scorer, names, _ = self.objective.compile(combinations)
+            self._check_view_sizes(tapped, scorer, len(names), device)
             identities = [image_identity(one) for one in self.objective.seed_names(combinations)]
             parametrization = self._parametrize(identities, device)
             batch = _Batch(self, combinations, tapped, scorer, names, identities, parametrization)
             with EngineAtFirstUse(batch.start) as engine:
                 return batch.take_all_steps(engine, save_every)
+
+
+    def _check_view_sizes(
+        self, tapped: TappedModel, scorer: Scorer, images: int, device: torch.device
+    ) -> None:
+        """Do without smaller views where the network does not take them, or say so."""
+        views = self.views
+        if self._has_started or not isinstance(views, Crops) or views.sizes is None:
+            return
+        sizes = views.sizes.ends
+        reason = why_not_smaller(self.objective, tapped, scorer, images, sizes, device)
+        if not reason:
+            return
+        self.settings.explain_full_views(reason, sizes)
+        self.views = dataclasses.replace(views, sizes=None)
 
 
 class _Batch:
@@ -268,7 +287,9 @@ class _Batch:
         if not running.is_running:
             with torch.no_grad():
                 group = self._parametrization.render()[: self._group]
-                first = make(group, identities[: self._group], 0, torch.zeros_like(group))
+                first = make(
+                    group, identities[: self._group], make.largest_step, torch.zeros_like(group)
+                )
             running(first)
         engine = running()
         images = self._parametrization.image()
