@@ -14,26 +14,19 @@ settings are not repeated.
 """
 
 import argparse
-import contextlib
-import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from matplotlib.figure import Figure
 
-from benchmarks.harness import RESULTS, machine
-from benchmarks.quality_artists import Artist, artist_of, class_name
-from benchmarks.quality_recipes import (
-    CLASS_LISTS,
-    RECIPES,
-    Recipe,
-    find_recipe,
-    parse_recipe,
-)
-from benchmarks.quality_report import curves_of, plot_curves, print_summary, shared
-from fvfast.cli.stopping import stop_on_signals
+from benchmarks.harness import RESULTS
+from benchmarks.quality_artists import artist_of, class_name
+from benchmarks.quality_plots import plot
+from benchmarks.quality_recipes import CLASS_LISTS
+from benchmarks.quality_report import curves_of, print_summary, shared
+from benchmarks.quality_results import Results, Row
+from benchmarks.quality_runs import Run, add_run_options, check_run_options, do_runs
 from fvfast.cli.terminal import console
 from fvfast.evaluation.metrics import evaluation_boxes, mean_logit, transferability
 from fvfast.models import LoadedModel, load_model
@@ -54,7 +47,10 @@ KEY = (
 )  # fmt: skip
 """Columns that distinguish runs. The processor is one: seconds differ from machine to machine."""
 
-Row = dict[str, Any]
+
+def results_in(path: Path) -> Results:
+    """Return the results that a file has, or will have."""
+    return Results(path, COLUMNS, KEY)
 
 
 def judge(
@@ -75,42 +71,6 @@ def judge(
     return row
 
 
-def key_of(row: Row) -> tuple[str, ...]:
-    """Return what distinguishes a row's run; the same before it is written and after."""
-    return tuple(str(row[column]) for column in KEY)
-
-
-def read_rows(path: Path) -> list[Row]:
-    """Return the rows of the results in order; none if there is no file.
-
-    Raises
-    ------
-    ValueError
-        The file has other columns.
-    """
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise ValueError(
-                f"{path} has other columns than this benchmark writes: move it away, or name "
-                "another file with --results."
-            )
-        return list(reader)
-
-
-def append_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Add rows to the results."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    is_new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=COLUMNS, lineterminator="\n")
-        if is_new:
-            writer.writeheader()
-        writer.writerows(rows)
-
-
 def arguments_of(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -122,60 +82,22 @@ def arguments_of(argv: Sequence[str] | None) -> argparse.Namespace:
         help="names or indices of classes, or one of the lists: "
         + "; ".join(f"{name} ({', '.join(entries)})" for name, entries in CLASS_LISTS.items()),
     )
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--recipes", nargs="*", help=f"default: {' '.join(RECIPES)}")
-    parser.add_argument(
-        "--recipe",
-        action="append",
-        default=[],
-        metavar="NAME:ARGUMENT=VALUE,...",
-        help="a recipe of your own, such as 'short:nb_steps=128,box_size=linear(0.5, 0.1),"
-        "optimizer=nadam(0.5)'; may be repeated",
-    )
-    parser.add_argument("--precision", help="for all recipes, given to fvfast.maco: float32, ...")
+    add_run_options(parser, RESULTS / "quality.csv")
     parser.add_argument("--checkpoints", type=int, default=8, help="pictures along a run")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--results", type=Path, default=RESULTS / "quality.csv")
-    parser.add_argument("--again", action="store_true", help="repeat runs that are in the results")
-    parser.add_argument("--report", action="store_true", help="run nothing: report the results")
-    parser.add_argument("--plot", type=Path, help="draw the curves into this file")
+    parser.add_argument(
+        "--plot", type=Path, help="draw the curves (or, with one checkpoint, points) into this file"
+    )
     arguments = parser.parse_args(argv)
-    for option in ("checkpoints", "threads"):
-        if getattr(arguments, option) < 1:
-            parser.error(f"--{option} must be at least 1, got {getattr(arguments, option)}")
+    if arguments.checkpoints < 1:
+        parser.error(f"--checkpoints must be at least 1, got {arguments.checkpoints}")
     kinds = Figure().canvas.get_supported_filetypes()
     if arguments.plot is not None and arguments.plot.suffix[1:].lower() not in kinds:
         # Before hours of work, not after them.
         parser.error(
             f"--plot: expected a file that ends in {', '.join(kinds)}; got {arguments.plot}"
         )
-    try:
-        arguments.all_recipes = chosen_recipes(arguments)
-        arguments.rows = read_rows(arguments.results)
-    except ValueError as error:
-        parser.error(str(error))
+    check_run_options(parser, arguments, results_in(arguments.results))
     return arguments
-
-
-def chosen_recipes(arguments: argparse.Namespace) -> list[Recipe]:
-    """Return the recipes that the command line names.
-
-    Raises
-    ------
-    ValueError
-        A recipe is not known, not understood, or named twice.
-    """
-    own = [parse_recipe(text) for text in arguments.recipe]
-    names = arguments.recipes
-    if names is None:
-        names = list(RECIPES)
-    recipes = [*(find_recipe(name) for name in names), *own]
-    twice = {recipe.name for recipe in recipes if [r.name for r in recipes].count(recipe.name) > 1}
-    if twice:
-        raise ValueError(f"several recipes are named {', '.join(sorted(twice))}.")
-    if not recipes:
-        raise ValueError("there is no recipe to run; name some with --recipes or --recipe.")
-    return recipes
 
 
 def class_indices(names: Sequence[str], loaded: LoadedModel) -> list[int]:
@@ -191,93 +113,60 @@ def class_indices(names: Sequence[str], loaded: LoadedModel) -> list[int]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = arguments_of(argv)
+    results = results_in(arguments.results)
     out = console()
     rows: list[Row] = arguments.rows
     if not arguments.report:
         torch.set_num_threads(arguments.threads)
-        wanted = run_all(arguments, rows)
-        rows = [row for row in rows if key_of(row) in wanted]
+        rows = run_all(arguments, results)
     if not rows:
         out.print(f"{arguments.results} holds no finished run to report.")
         return
-    # A repeated run replaces the earlier ones.
-    latest = list({(key_of(row), row["step"]): row for row in rows}.values())
-    curves = shared(curves_of(latest))
+    curves = shared(curves_of(results.latest(rows)))
     print_summary(curves)
     out.print(f"results: {arguments.results}", soft_wrap=True)
     if arguments.plot is not None:
-        plot_curves(curves, arguments.plot)
+        plot(curves, arguments.plot)
         out.print(f"written to {arguments.plot}", soft_wrap=True)
 
 
-def run_all(arguments: argparse.Namespace, rows: list[Row]) -> set[tuple[str, ...]]:
-    """Do the runs that are not in the rows yet; return the keys of all requested runs."""
-    out = console()
+def run_all(arguments: argparse.Namespace, results: Results) -> list[Row]:
+    """Do the runs that are not in the results yet; return the rows of all requested runs."""
     artist = load_model(ARTIST)
     # Other copies of the networks: a run may keep the artist's in another precision.
     judges = [load_model(name) for name in (ARTIST, *JUDGES)]
-    done = {key_of(row) for row in rows}
-    artists: dict[str, Artist] = {}
-    # The recipes take turns, so that a busy hour of the machine affects all of them alike.
     try:
         classes = class_indices(arguments.classes, artist)
     except ValueError as error:
         raise SystemExit(f"--classes: {error}") from None
+    # The recipes take turns, so that a busy hour of the machine affects all of them alike.
     plan = [
-        (index, seed, recipe)
+        Run(recipe, index, class_name(artist, index), seed, columns_of(artist, index, arguments))
         for index in classes
         for seed in arguments.seeds
         for recipe in arguments.all_recipes
     ]
-    wanted: set[tuple[str, ...]] = set()
-    with contextlib.ExitStack() as stack:
-        stop = stack.enter_context(stop_on_signals())
-        stack.enter_context(stop.after_the_step())
-        for number, (index, seed, recipe) in enumerate(plan, 1):
-            run: Row = {
-                **machine(),
-                "network": ARTIST,
-                "recipe": recipe.name,
-                "precision": arguments.precision or "",
-                "settings": recipe.settings(),
-                "class_index": index,
-                "class_name": class_name(artist, index),
-                "seed": seed,
-                "checkpoints": arguments.checkpoints,
-                "evaluation_crops": len(evaluation_boxes()),
-                "nb_steps": recipe.nb_steps,
-            }
-            wanted.add(key_of(run))
-            label = f"{number} of {len(plan)}: {recipe.name}, {run['class_name']}, seed {seed}"
-            if key_of(run) in done and not arguments.again:
-                out.print(f"{label}: in the results already")
-                continue
-            if stop:
-                continue
-            if recipe.name not in artists:
-                artists[recipe.name] = stack.enter_context(
-                    artist_of(
-                        recipe, artist, checkpoints=arguments.checkpoints,
-                        precision=arguments.precision, threads=arguments.threads,
-                    )
-                )  # fmt: skip
-            pictures = artists[recipe.name].draw(index, seed, lambda: bool(stop))
-            taken = pictures[-1][0]["step"] if pictures else 0
-            if taken < recipe.nb_steps:
-                out.print(f"{label}: ended before its last step, not recorded")
-                continue
-            finished = [
-                {**run, **times, **judge(image, index, artist.values_range, judges)}
-                for times, image in pictures
-            ]
-            append_rows(arguments.results, finished)
-            rows += finished
-            last = finished[-1]
-            out.print(
-                f"{label}: {last['seconds']:.1f} s, logit {last['mean_logit']:.2f}, probability "
-                f"{last['lite1_probability']:.3f} and {last['lite2_probability']:.3f}"
-            )
-    return wanted
+    return do_runs(
+        plan, results, arguments,
+        lambda recipe: artist_of(
+            recipe, artist, checkpoints=arguments.checkpoints, precision=arguments.precision,
+            threads=arguments.threads,
+        ),
+        lambda run, image: judge(image, run.subject, artist.values_range, judges),
+        lambda row: f"logit {row['mean_logit']:.2f}, probability {row['lite1_probability']:.3f} "
+        f"and {row['lite2_probability']:.3f}",
+    )  # fmt: skip
+
+
+def columns_of(artist: LoadedModel, index: int, arguments: argparse.Namespace) -> Row:
+    """Return the columns that say what is drawn and how it is judged."""
+    return {
+        "network": ARTIST,
+        "class_index": index,
+        "class_name": class_name(artist, index),
+        "checkpoints": arguments.checkpoints,
+        "evaluation_crops": len(evaluation_boxes()),
+    }
 
 
 if __name__ == "__main__":

@@ -26,9 +26,9 @@ Pictures = list[tuple[Row, torch.Tensor]]
 
 
 class Artist(Protocol):
-    """Draws pictures of classes by one recipe."""
+    """Draws pictures of subjects, such as classes, by one recipe."""
 
-    def draw(self, class_index: int, seed: int, stop: Callable[[], bool]) -> Pictures:
+    def draw(self, subject: Any, seed: int, stop: Callable[[], bool]) -> Pictures:
         """Run the recipe once; it ends early, with fewer pictures, when it is to stop."""
         ...
 
@@ -68,19 +68,23 @@ class OwnArtist:
         Pictures along a run.
     precision
         For all recipes; None for what each says.
+    objective_of
+        Makes the objective of a subject.
     """
 
     recipe: Recipe
     loaded: LoadedModel
     checkpoints: int
     precision: str | None
+    objective_of: Callable[[LoadedModel, Any], Objective] = class_objective
+    _is_set_up: bool = dataclasses.field(default=False, init=False)
 
-    def __post_init__(self) -> None:
-        # One step, so that setup on first use does not count as the recipe's time.
-        self._run(0, 0, lambda _report: True)
-
-    def draw(self, class_index: int, seed: int, stop: Callable[[], bool]) -> Pictures:
+    def draw(self, subject: Any, seed: int, stop: Callable[[], bool]) -> Pictures:
         """Run the recipe once; pictures are copied with the clock stopped."""
+        if not self._is_set_up:
+            # One step, so that setup on first use does not count as the recipe's time.
+            self._run(subject, 0, lambda _report: True)
+            self._is_set_up = True
         steps = checkpoint_steps(self.recipe.nb_steps, self.checkpoints)
         pictures: Pictures = []
         watch = Stopwatch()
@@ -99,15 +103,15 @@ class OwnArtist:
             return stop()
 
         watch.start()
-        self._run(class_index, seed, take)
+        self._run(subject, seed, take)
         return pictures
 
-    def _run(self, class_index: int, seed: int, callback: Callable[[StepReport], bool]) -> None:
+    def _run(self, subject: Any, seed: int, callback: Callable[[StepReport], bool]) -> None:
         settings = dict(self.recipe.arguments)
         if self.precision is not None:
             settings["precision"] = self.precision
         FUNCTIONS[self.recipe.method](
-            class_objective(self.loaded, class_index), values_range=self.loaded.values_range,
+            self.objective_of(self.loaded, subject), values_range=self.loaded.values_range,
             seed=seed, progress=False, callback=callback, **settings,
         )  # fmt: skip
 
@@ -147,13 +151,13 @@ class PeerArtist:
             model_size=loaded.input_shape[1],
         )  # fmt: skip
 
-    def draw(self, class_index: int, seed: int, stop: Callable[[], bool]) -> Pictures:
-        """Draw one picture, after the last step."""
+    def draw(self, subject: int, seed: int, stop: Callable[[], bool]) -> Pictures:
+        """Draw one picture of a class, after the last step."""
         if stop():
             return []
         watch = Stopwatch()
         watch.start()
-        answer = self._ask(class_index=class_index, seed=seed, nb_steps=self._recipe.nb_steps)
+        answer = self._ask(class_index=subject, seed=seed, nb_steps=self._recipe.nb_steps)
         watch.stop()
         image = torch.from_numpy(np.load(answer.pop("image"))).float()
         steps = self._recipe.nb_steps
@@ -187,11 +191,17 @@ class PeerArtist:
 
 @contextlib.contextmanager
 def artist_of(
-    recipe: Recipe, loaded: LoadedModel, *, checkpoints: int, precision: str | None, threads: int
+    recipe: Recipe,
+    loaded: LoadedModel,
+    *,
+    checkpoints: int,
+    precision: str | None,
+    threads: int,
+    objective_of: Callable[[LoadedModel, Any], Objective] = class_objective,
 ) -> Iterator[Artist]:
-    """Prepare who draws by a recipe."""
+    """Prepare who draws by a recipe; other libraries draw classes, whatever ``objective_of`` is."""
     if recipe.method in FUNCTIONS:
-        yield OwnArtist(recipe, loaded, checkpoints, precision)
+        yield OwnArtist(recipe, loaded, checkpoints, precision, objective_of)
         return
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "network.npz"

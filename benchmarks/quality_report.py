@@ -1,29 +1,27 @@
-"""The table and the curves of `benchmarks.quality`."""
+"""The table of `benchmarks.quality`."""
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.table import Table
 
 from benchmarks.quality_recipes import BASELINE
+from benchmarks.quality_statistics import with_error
 from fvfast.cli.terminal import console
 
 Row = dict[str, Any]
 Pair = tuple[str, str]
 Array = NDArray[np.float64]
 
-PANELS = {
+SCORES = {
     "mean_logit": "mean logit in Lite0",
     "lite1_probability": "probability in Lite1",
     "lite2_probability": "probability in Lite2",
 }
-BAND = (10, 90)
-"""Percentiles over the runs at which the bands around the curves begin and end."""
+"""Columns of the scores, and what they are called."""
 
 
 @dataclasses.dataclass
@@ -55,6 +53,23 @@ class Curve:
     def transferability(self) -> Array:
         """Return the mean probability in both networks at each checkpoint."""
         return (self.mean("lite1_probability") + self.mean("lite2_probability")) / 2
+
+    def last(self, column: str) -> Array:
+        """Return the values (runs,) of a column after the last step."""
+        return self.values(column)[:, -1]
+
+    def is_first(self, judge: str) -> Array:
+        """Return for each run, after its last step, 1 if a judge ranks its class first, else 0."""
+        return (self.last(f"{judge}_rank") == 1).astype(np.float64)
+
+    def probability(self) -> Array:
+        """Return for each run, after its last step, the mean probability in both networks."""
+        return (self.last("lite1_probability") + self.last("lite2_probability")) / 2
+
+    @property
+    def subjects(self) -> list[str]:
+        """The class of each run."""
+        return [index for index, _ in self.runs]
 
     def only(self, pairs: set[Pair]) -> "Curve":
         """Return the curve with some of the runs only."""
@@ -144,12 +159,13 @@ def print_summary(curves: Sequence[Curve]) -> None:
         }
     )
     table = Table(
-        title=f"Mean over {len(curves[0].runs)} runs each, after the last step\n"
+        title=f"Mean over {len(curves[0].runs)} runs each ± standard error, after the last step\n"
         + "\n".join(machines),
     )
     table.add_column("recipe")
     for header in (
-        "score", "prob. Lite1", "prob. Lite2", "median rank Lite1", "median rank Lite2", "seconds",
+        "score", "prob. Lite1", "prob. Lite2", "top-1 % Lite1", "top-1 % Lite2",
+        "median rank Lite1", "median rank Lite2", "processor s", "seconds",
         f"/ {BASELINE}", "s to reach score", "s to reach transfer", "other load %",
     ):  # fmt: skip
         table.add_column(header, justify="right")
@@ -157,9 +173,10 @@ def print_summary(curves: Sequence[Curve]) -> None:
         table.add_row(curve.label, *_cells(curve, baseline))
     out.print(table)
     out.print(
-        "score: mean logit over the evaluation crops. to reach: seconds until the mean curve first "
-        f"reached the last value of {BASELINE}, in score and in the mean probability of Lite1 and "
-        "Lite2. other load: the highest of all runs.",
+        "score: mean logit over the evaluation crops. standard error: over the classes. top-1: "
+        "share of runs whose class the network ranks first. to reach: seconds until the mean curve "
+        f"first reached the last value of {BASELINE}, in score and in the mean probability of "
+        "Lite1 and Lite2. other load: the highest of all runs.",
         soft_wrap=True,
     )
 
@@ -174,14 +191,16 @@ def _cells(curve: Curve, baseline: Curve | None) -> list[str]:
             seconds_to_reach(seconds, curve.transferability(), baseline.transferability()[-1])
         )
     return [
-        f"{score[-1]:.2f}",
-        *(f"{curve.mean(f'lite{i}_probability')[-1]:.3f}" for i in (1, 2)),
-        *(f"{np.median(curve.values(f'lite{i}_rank')[:, -1]):g}" for i in (1, 2)),
+        with_error(curve.last("mean_logit"), curve.subjects, 2),
+        *(with_error(curve.last(f"lite{i}_probability"), curve.subjects, 3) for i in (1, 2)),
+        *(with_error(100.0 * curve.is_first(f"lite{i}"), curve.subjects, 0) for i in (1, 2)),
+        *(f"{np.median(curve.last(f'lite{i}_rank')):g}" for i in (1, 2)),
+        f"{curve.last('cpu_seconds').mean():.1f}",
         f"{seconds[-1]:.1f}",
         ratio,
         score_time,
         transfer_time,
-        f"{np.nanmax(curve.values('other_load_percent')[:, -1]):.0f}",
+        f"{np.nanmax(curve.last('other_load_percent')):.0f}",
     ]
 
 
@@ -190,35 +209,3 @@ def _reached(reached: tuple[float, bool] | None) -> str:
         return "never"
     seconds, at_first = reached
     return f"{'<= ' if at_first else ''}{seconds:.1f}"
-
-
-def plot_curves(curves: Sequence[Curve], path: Path) -> None:
-    """Draw score and probabilities against seconds.
-
-    Parameters
-    ----------
-    curves
-        One line each.
-    path
-        File to write: its suffix, one that matplotlib knows, is the format.
-    """
-    figure = Figure(figsize=(5.0 * len(PANELS), 4.2), layout="constrained")
-    for ax, (column, label) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
-        for curve in curves:
-            seconds, values = curve.mean("seconds"), curve.values(column)
-            (line,) = ax.plot(seconds, values.mean(axis=0), marker=".", label=curve.label)
-            low, high = np.percentile(values, BAND, axis=0)
-            ax.fill_between(seconds, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
-        ax.set_xscale("log")
-        ax.set_xlabel("seconds")
-        ax.set_ylabel(label)
-        ax.grid(alpha=0.3)
-    figure.axes[0].legend()
-    first = next(iter(curves[0].runs.values()))[0]
-    figure.suptitle(
-        f"{first['network']}: mean over {len(curves[0].runs)} runs, band: {BAND[0]}th to "
-        f"{BAND[1]}th percentile; {first['processor']}, {first['threads']} threads",
-        fontsize="small",
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)

@@ -3,18 +3,23 @@
 import csv
 import io
 import json
+import re
 import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from selection import thorough
 
 from benchmarks.peers import picture_requests
-from benchmarks.quality import main, read_rows
+from benchmarks.quality import main, results_in
 from benchmarks.quality_artists import checkpoint_steps
+from benchmarks.quality_pictures import Kept, kept_pictures
+from benchmarks.quality_plots import plot, points_figure
 from benchmarks.quality_recipes import RECIPES, find_recipe, parse_recipe
-from benchmarks.quality_report import curves_of, seconds_to_reach, shared
+from benchmarks.quality_report import curves_of, print_summary, seconds_to_reach, shared
+from benchmarks.quality_statistics import standard_error
 from fvfast import Geometric, Linear
 from fvfast.run.presets import PRESETS
 
@@ -110,6 +115,8 @@ def rows_of(recipe, pairs, settings="{}"):
             "evaluation_crops": 3, "network": "n", "processor": "p", "threads": 1,
             "class_index": index, "seed": seed, "step": step, "seconds": step / 2,
             "mean_logit": index + step, "lite1_probability": 0.5, "lite2_probability": 0.25,
+            "lite1_rank": index, "lite2_rank": step, "cpu_seconds": step, "cores": 2, "torch": "t",
+            "other_load_percent": 1,
         }
         for index, seed in pairs
         for step in (2, 1)
@@ -127,6 +134,34 @@ def test_recipes_are_compared_over_the_same_runs():
         assert list(curve.transferability()) == [0.375, 0.375]
 
 
+def test_the_table_has_first_ranks_with_their_errors(capsys):
+    """Class 1 is ranked first in Lite1, classes 2 and 3 are not; seeds are not counted as more."""
+    pairs = [(index, seed) for index in (1, 2, 3) for seed in (0, 1)]
+    curves = curves_of(rows_of("short", pairs))
+    print_summary(curves)
+    cells = [cell.strip() for cell in re.split("[│┃]", capsys.readouterr().out)]
+    assert "33 ± 33" in cells  # of 1, 0, 0
+    assert "0 ± 0" in cells  # Lite2 ranks all of them second
+    assert "4.00 ± 0.58" in cells  # the score: 3, 4, 5
+    assert "2.0" in cells  # processor seconds
+    assert standard_error([0, 1], ["a", "a"]) is None
+    assert standard_error([0, 2, 4, 6], ["a", "a", "b", "b"]) == pytest.approx(2)
+
+
+def test_runs_with_one_checkpoint_are_points_with_bars(tmp_path):
+    rows = [row for row in rows_of("short", [(1, 0), (2, 0)]) if row["step"] == 2]
+    curves = curves_of([*rows, *({**row, "recipe": "long", "cpu_seconds": 9} for row in rows)])
+    figure = points_figure(curves)
+    for ax in figure.axes:
+        assert sorted(text.get_text() for text in ax.texts) == ["long", "short"]
+    (_, _, (segments,)) = figure.axes[0].containers[0]
+    # Half of the classes in Lite1, none in Lite2: 50 and 0, with a standard error of 25.
+    assert segments.get_segments()[0][:, 1].tolist() == [0, 50]
+    plot(curves, tmp_path / "points.png")
+    with Image.open(tmp_path / "points.png") as image:
+        assert len(np.unique(np.asarray(image))) > 50
+
+
 def test_versions_of_a_recipe_are_not_mixed():
     rows = rows_of("short", [(1, 0)]) + rows_of("short", [(1, 0)], settings='{"nb_steps": 3}')
     assert [curve.label for curve in curves_of(rows)] == ["short", "short (settings 2)"]
@@ -135,14 +170,15 @@ def test_versions_of_a_recipe_are_not_mixed():
 @pytest.mark.parametrize("classes", [{"goldfish": "1"}, thorough({"goldfish": "1", "7": "7"})])
 def test_a_run_from_the_command_line(tmp_path, capsys, classes):
     results, plot = tmp_path / "results" / "quality.csv", tmp_path / "plots" / "quality.png"
+    pictures = tmp_path / "pictures"
     command = [
         "--classes", *classes, "--recipes", "--recipe", TINY, "--checkpoints", "2",
-        "--results", str(results), "--plot", str(plot),
+        "--results", str(results), "--plot", str(plot), "--pictures", str(pictures),
     ]  # fmt: skip
     main(command)
     first = capsys.readouterr().out
     assert f"1 of {len(classes)}: tiny, goldfish, seed 0" in first
-    rows = read_rows(results)
+    rows = results_in(results).read()
     assert [(row["class_index"], row["step"]) for row in rows] == [
         (index, step) for index in classes.values() for step in ("1", "2")
     ]
@@ -153,9 +189,22 @@ def test_a_run_from_the_command_line(tmp_path, capsys, classes):
         assert np.isfinite(float(row["mean_logit"]))
     with Image.open(plot) as image:
         assert len(np.unique(np.asarray(image))) > 50
+    kept = kept_pictures(pictures)
+    assert len(kept) == len(classes)
+    assert Kept("tiny", "goldfish", 0) in kept
+    assert kept[Kept("tiny", "goldfish", 0)] == pictures / "tiny-goldfish-s0.png"
+    with Image.open(pictures / "tiny-goldfish-s0.png") as image:
+        assert image.size == (32, 32)
+        assert len(np.unique(np.asarray(image))) > 50
     main(command)
-    assert capsys.readouterr().out.count("in the results already") == len(classes)
-    assert read_rows(results) == rows
+    again = " ".join(capsys.readouterr().out.split())
+    assert again.count("in the results already") == len(classes)
+    assert "not in the folder" not in again
+    (pictures / "tiny-goldfish-s0.png").unlink()
+    main(command)
+    again = " ".join(capsys.readouterr().out.split())
+    assert again.count("its picture is not in the folder (--again draws it)") == 1
+    assert results_in(results).read() == rows
     main([*command, "--report"])
     assert f"Mean over {len(classes)} run" in capsys.readouterr().out
 
@@ -174,6 +223,28 @@ def test_mistakes_on_the_command_line(tmp_path, capsys, options, message):
     with pytest.raises(SystemExit):
         main(["--results", str(tmp_path / "quality.csv"), *options])
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_folder_for_pictures_that_cannot_be_written(tmp_path, capsys):
+    """It is said before the first run."""
+    (tmp_path / "file").write_text("")
+    results = tmp_path / "quality.csv"
+    with pytest.raises(SystemExit):
+        main(["--results", str(results), "--pictures", str(tmp_path / "file" / "folder")])
+    assert "--pictures: " in capsys.readouterr().err
+    assert not results.exists()
+
+
+def test_kept_pictures_say_what_they_show(tmp_path):
+    """Names with hyphens and other characters are read back as they were given."""
+    shown = [Kept("a-b", "black-and-gold spider", 2), Kept("a/b", "tench", 0)]
+    for number, kept in enumerate(shown):
+        image = torch.rand(3, 8, 9, generator=torch.Generator().manual_seed(number))
+        assert kept.save(image, tmp_path) == kept.path(tmp_path)
+    Image.new("RGB", (4, 4)).save(tmp_path / "z.png")
+    assert list(kept_pictures(tmp_path)) == shown
+    names = {path.name for path in kept_pictures(tmp_path).values()}
+    assert names == {"a-b-black-and-gold_spider-s2.png", "a_b-tench-s0.png"}
 
 
 def test_results_of_something_else_are_left_alone(tmp_path, capsys):
