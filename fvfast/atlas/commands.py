@@ -39,7 +39,7 @@ def command_for(plan: Plan, key: UnitKey, values_range: tuple[float, float]) -> 
     usual = MacoSettings.with_preset(preset=plan.settings["preset"]).described()
     for name, option in _OPTIONS.items():
         value = plan.settings.get(name)
-        if value is not None and value != usual.get(name):
+        if value != usual[name] and value is not None:
             words += [option, _written(name, value)]
     if (found := plan.settings.get("values_range")) != list(values_range) and found:
         words += ["--values-range", ",".join(map(str, found))]

@@ -125,9 +125,7 @@ class MacoSettings(CropSettings):
         """Return all settings, ready for JSON; schedules as a number or [first, last]."""
         values = super().described()
         at = self.schedule("view_size")
-        if at is None:
-            del values["view_size"]
-        else:
+        if at is not None:
             first, last = at(0), at(self.nb_steps - 1)
             values["view_size"] = first if first == last else [first, last]
         return values
