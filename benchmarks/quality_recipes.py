@@ -234,14 +234,15 @@ def _called(recipe: str, argument: str, node: ast.Call) -> Any:
         "box_size": _SCHEDULES,
         "noise_intensity": _SCHEDULES,
         "learning_rate": _SCHEDULES,
+        "view_size": _SCHEDULES,
     }.get(argument, {})  # type: ignore[assignment]
     numbers = all(isinstance(value, (int, float)) for value in values)
     expected = 1 if makers is _OPTIMIZERS else 2
     if name not in makers or node.keywords or len(values) != expected or not numbers:
         raise ValueError(
             f"recipe {recipe!r}: {argument}={ast.unparse(node)} is not understood; expected "
-            "linear(first, last) or geometric(first, last) for box_size, noise_intensity and "
-            "learning_rate, nadam(lr) or adam(lr) for the optimizer."
+            "linear(first, last) or geometric(first, last) for box_size, noise_intensity, "
+            "learning_rate and view_size, nadam(lr) or adam(lr) for the optimizer."
         )
     return makers[name](*values)
 

@@ -49,6 +49,7 @@ def maco(
     regularizers: Sequence[Regularizer] | Regularizer | None = None,
     guide: Guide | None = None,
     color_shift: float | None = None,
+    view_size: ScheduleSpec = None,
     initial: PhotographSource | None = None,
 ) -> MacoImage:
     """Find the image that maximizes one objective, with natural Fourier magnitudes (MaCo).
@@ -122,6 +123,12 @@ def maco(
         Scale each channel of each crop by exp(color_shift * u) and move it by color_shift * v, in
         units of values_range, where u and v are uniform in [-1, 1): a network is then asked for
         what it recognizes in any colors. Default: None, no shift; 1 is usual for transformers.
+    view_size
+        Side of the crops that the network is shown, as a fraction of its input size: a number above
+        0 and at most 1, a function of the step, or a `fvfast.Linear`. Sides are rounded to
+        multiples of 32 pixels. Smaller views take less time, so that more steps fit the same
+        seconds; the network must take other sizes than its own, and the objective must not depend
+        on positions. Default: None, the network's input size.
     initial
         A photograph whose phases are the start: the path of a file, a PIL image, an array (H, W,
         C) of 8-bit values or values in [0, 1], or a tensor (C, H, W) in ``values_range``. It is
@@ -197,6 +204,7 @@ def maco_batch(
     regularizers: Sequence[Regularizer] | Regularizer | None = None,
     guide: Guide | None = None,
     color_shift: float | None = None,
+    view_size: ScheduleSpec = None,
     initial: PhotographSource | None = None,
     batch_size: int | None = None,
     on_result: Callable[[MacoBatch], None] | None = None,

@@ -15,6 +15,7 @@ _OPTIONS = {
     "box_size": "--box-size",
     "learning_rate": "--learning-rate",
     "color_shift": "--color-shift",
+    "view_size": "--view-size",
     "custom_shape": "--size",
     "precision": "--precision",
     "seed": "--seed",

@@ -13,7 +13,7 @@ from fvfast.run.schedules import Linear
 from fvfast.spectrum import Spectrum
 
 DEFAULT_PRESET: PresetName = "fast"
-_SCHEDULES = ("noise_intensity", "box_size", "learning_rate")
+_SCHEDULES = ("noise_intensity", "box_size", "learning_rate", "view_size")
 
 
 def planned_settings(

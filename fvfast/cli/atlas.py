@@ -48,6 +48,7 @@ from fvfast.cli.drawing import check_phase_options
 from fvfast.cli.options import (
     BoxSizeOption,
     ColorShiftOption,
+    ViewSizeOption,
     CropsOption,
     DeviceOption,
     LearningRateOption,
@@ -104,6 +105,7 @@ def run_command(
     box_size: BoxSizeOption = None,
     learning_rate: LearningRateOption = None,
     color_shift: ColorShiftOption = None,
+    view_size: ViewSizeOption = None,
     custom_shape: Annotated[Any, size_option(default_of(maco, "custom_shape"))] = None,
     values_range: RangeOption = None,
     seed: SeedOption = 0,

@@ -183,6 +183,12 @@ ColorShiftOption = Annotated[
         show_default="none",
     ),
 ]
+ViewSizeOption = Annotated[
+    Any,
+    schedule_option(
+        "--view-size", "Side of the views, as a fraction of the network's input", "all of it"
+    ),
+]
 InitialOption = Annotated[
     Path | None,
     typer.Option(

@@ -90,6 +90,11 @@ class ElementScore(TensorScore):
         """The axes."""
         return self.axes
 
+    def takes_shape(self, shape: tuple[int, ...], usual: tuple[int, ...]) -> bool:
+        """Whether coordinates mean the same: a channel's do, those of a position do not."""
+        kept = all(shape[axis] == usual[axis] for axis in self.axes)
+        return shape == usual or (kept and len(self.axes) < len(usual))
+
     def unit(self, shape: tuple[int, ...]) -> float:
         """Return the share of a target's elements in the layer."""
         return 1 / math.prod(shape[axis] for axis in self.axes)

@@ -38,6 +38,10 @@ class SharedScore(Score):
         self.compares_positions = score.compares_positions
         self.values_range = score.values_range
 
+    def takes_shape(self, shape: tuple[int, ...], usual: tuple[int, ...]) -> bool:
+        """Whether the rule does."""
+        return self.score.takes_shape(shape, usual)
+
     def unit(self, shape: tuple[int, ...]) -> float:
         """Return the rule's own."""
         return self.score.unit(shape)

@@ -77,6 +77,18 @@ class Score(abc.ABC):
     def for_targets(self, targets: Sequence[Any]) -> Scorer:
         """Return the scorer of these targets, one image per target."""
 
+    def takes_shape(self, shape: tuple[int, ...], usual: tuple[int, ...]) -> bool:
+        """Whether targets mean the same in an output of another shape.
+
+        Parameters
+        ----------
+        shape
+            Of the layer's output for smaller images, without the batch.
+        usual
+            For images of the size that the network takes.
+        """
+        return shape == usual or not (self.runs_user_code or self.compares_positions)
+
     def unit(self, shape: tuple[int, ...]) -> float:  # noqa: ARG002
         """Return by how much a score grows when each activation of a target grows by 1.
 

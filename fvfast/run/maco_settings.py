@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 
 from fvfast._shared.checks import check_finite
+from fvfast._shared.messages import warn_user
 from fvfast.engine.borrowing.interrupts import opened
 from fvfast.ops.pyramid import LONGEST_SIDE
 from fvfast.parametrizations.phase import Phase, init_maco_buffer
@@ -16,6 +17,8 @@ from fvfast.parametrizations.starts import unbounded_pixels
 from fvfast.run.crop_settings import CropSettings
 from fvfast.run.presets import PRESETS, Preset, PresetName, find_preset
 from fvfast.run.settings import ImageShape, Parametrize
+from fvfast.run.schedules import ScheduleSpec
+from fvfast.run.view_sizes import STRIDE, ViewSizes
 from fvfast.run.views import Crops
 from fvfast.spectrum import Spectrum, SpectrumSource
 from fvfast.spectrum.photograph import PhotographSource, check_photograph, read_photograph
@@ -32,6 +35,7 @@ class MacoSettings(CropSettings):
     maco_dataset: SpectrumSource = None
     values_range: Sequence[float] = (-1, 1)
     color_shift: float | None = None
+    view_size: ScheduleSpec = None
     preset: PresetName = "xplique"
     initial: PhotographSource | None = None
 
@@ -44,9 +48,15 @@ class MacoSettings(CropSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._set(color_shift=_as_color_shift(self.color_shift))
+        self._check_view_size()
         check_has_phases(self.preset, maco_dataset=self.maco_dataset, initial=self.initial)
         if self.initial is not None:
             check_photograph(self.initial, self.function)
+
+    def _check_view_size(self) -> None:
+        at = self.schedule("view_size")
+        if at is not None and not callable(self.view_size):  # a function is asked step by step
+            _ = ViewSizes((STRIDE, STRIDE), at, self.nb_steps).ends
 
     def parametrize(self, shape: ImageShape, *, progress: bool) -> Parametrize:
         """Return a function that makes phases or pyramids of this shape.
@@ -103,7 +113,37 @@ class MacoSettings(CropSettings):
 
     def views(self, shape: ImageShape, size: tuple[int, int]) -> Crops:
         """Return the crops."""
-        return dataclasses.replace(super().views(shape, size), color_shift=self.color_shift)
+        at = self.schedule("view_size")
+        sizes = None if at is None else ViewSizes(size, at, self.nb_steps)
+        if sizes is not None and set(sizes.ends) == {size} and not callable(self.view_size):
+            sizes = None
+        return dataclasses.replace(
+            super().views(shape, size), color_shift=self.color_shift, sizes=sizes
+        )
+
+    def described(self) -> dict[str, Any]:
+        """Return all settings, ready for JSON; schedules as a number or [first, last]."""
+        values = super().described()
+        at = self.schedule("view_size")
+        if at is not None:
+            first, last = at(0), at(self.nb_steps - 1)
+            values["view_size"] = first if first == last else [first, last]
+        return values
+
+    def explain_full_views(self, reason: str, sizes: Sequence[tuple[int, int]]) -> None:
+        """Say that all views have the network's size: raise if the user asked for others."""
+        height, width = min(sizes)
+        preset = find_preset(self.preset)
+        if self.view_size != preset.arguments.get("view_size"):
+            raise ValueError(
+                f"{self.function}: view_size asks for views of {height} x {width}, but {reason}. "
+                "Leave view_size out."
+            )
+        warn_user(
+            f'preset="{self.preset}" shows views of {height} x {width} in its first steps, which '
+            f"saves time, but {reason}. All views have the full size.",
+            UserWarning,
+        )
 
 
 def check_has_phases(preset: str, **given: object) -> None:

@@ -1,6 +1,7 @@
 """One run of any method: parametrization, views, network and loop, put together."""
 
 import contextlib
+import dataclasses
 import functools
 import logging
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ from fvfast.run.memory_checks import check_kept_images, check_run_fits
 from fvfast.run.progress import BarOfImages, BarOfSteps, StepBar
 from fvfast.run.settings import Parametrize, Settings
 from fvfast.run.step_update import Gradients
+from fvfast.run.view_sizes import why_not_smaller
 from fvfast.run.views import Crops
 from fvfast.run.whole_step import WholeStep, WholeSteps, step_key, why_not_whole
 
@@ -144,11 +146,28 @@ class Run:
             borrowed(self.objective.model, self.device) as device,
         ):
             tapped, scorer, names, _ = self.objective.compile(combinations)
+            self._check_view_sizes(tapped, scorer, len(names), device)
             identities = [image_identity(one) for one in self.objective.seed_names(combinations)]
             parametrization = self._parametrize(identities, device)
             batch = _Batch(self, combinations, tapped, scorer, names, identities, parametrization)
             with EngineAtFirstUse(batch.start) as engine:
                 return batch.take_all_steps(engine, save_every)
+
+
+    def _check_view_sizes(
+        self, tapped: TappedModel, scorer: Scorer, images: int, device: torch.device
+    ) -> None:
+        """Do without smaller views where the network does not take them, or say so."""
+        views = self.views
+        if self._has_started or not isinstance(views, Crops) or views.sizes is None:
+            return
+        sizes = views.sizes.ends
+        reason = why_not_smaller(self.objective, tapped, scorer, images, sizes, device)
+        if not reason:
+            return
+        assert isinstance(self.settings, MacoSettings)  # no others have them
+        self.settings.explain_full_views(reason, sizes)
+        self.views = dataclasses.replace(views, sizes=None)
 
 
 class _Batch:
@@ -310,7 +329,8 @@ class _Batch:
             with torch.no_grad():
                 group = self._parametrization.render()[: self._group]
                 identities = self._identities[: self._group]
-                first = self._run.views(group, identities, 0, torch.zeros_like(group))
+                make = self._run.views
+                first = make(group, identities, make.largest_step, torch.zeros_like(group))
             running(first)
         return running()
 

@@ -12,6 +12,7 @@ from fvfast.ops.crop_resize import random_crops
 from fvfast.ops.noise import inject_noise
 from fvfast.ops.philox import Purpose, random_words, to_uniform
 from fvfast.run.schedules import Schedule
+from fvfast.run.view_sizes import ViewSizes
 from fvfast.transformations import Transformation, compose_transformations
 from fvfast.transformations.random_transformations import resize_to
 from fvfast.transformations.reduction import resize_whole
@@ -26,6 +27,11 @@ class Views(Protocol):
     @property
     def are_functions(self) -> bool:
         """Whether they depend on no global generator, so that making more views changes nothing."""
+        ...
+
+    @property
+    def largest_step(self) -> int:
+        """A step with the largest views, by which memory and form of the network are chosen."""
         ...
 
     def __call__(
@@ -72,6 +78,8 @@ class Crops:
     ----------
     size
         (h, w) of the views.
+    sizes
+        Of the views in each step, in place of ``size``; None where they are all alike.
     nb_crops
         K; 0 for the whole image, resized.
     box_size_at, noise_at
@@ -97,10 +105,16 @@ class Crops:
     uniform_noise: float
     seed: int
     color_shift: float | None = None
+    sizes: ViewSizes | None = None
     draw: Callable[..., torch.Tensor] = draw_boxes
     crop: Callable[..., torch.Tensor] = random_crops
 
     are_functions: ClassVar[bool] = True
+
+    @property
+    def largest_step(self) -> int:
+        """A step with the largest views, by which memory and form of the network are chosen."""
+        return 0 if self.sizes is None else self.sizes.largest_step
 
     def __call__(
         self,
@@ -168,6 +182,7 @@ class Crops:
         memory_format: torch.memory_format,
     ) -> torch.Tensor:
         intensity = self.noise_at(step)
+        size = self.size if self.sizes is None else self.sizes.at(step)
         noise: dict[str, Any] = {
             "std": intensity * self.normal_noise,
             "uniform_width": intensity * self.uniform_noise,
@@ -178,13 +193,13 @@ class Crops:
         if self.nb_crops == 0:
             if images.requires_grad and transparency is not None:
                 images.register_hook(functools.partial(_add_absolute, transparency))
-            return inject_noise(resize_whole(images, self.size), **noise)
+            return inject_noise(resize_whole(images, size), **noise)
         boxes = self.draw(
             self.box_size_at(step), self.nb_crops, seed=self.seed, identities=identities, step=step,
             distribution=self.boxes, device=images.device,
         )  # fmt: skip
         return self.crop(
-            images, boxes, self.size, transparency=transparency, dtype=dtype,
+            images, boxes, size, transparency=transparency, dtype=dtype,
             memory_format=memory_format, **noise,
         )  # fmt: skip
 
@@ -205,6 +220,7 @@ class TransformedImages:
     transformation: Transformation
 
     are_functions: ClassVar[bool] = False
+    largest_step: ClassVar[int] = 0
 
     @functools.cached_property
     def _view(self) -> Transformation:

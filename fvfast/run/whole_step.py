@@ -43,6 +43,8 @@ def why_not_whole(settings: MacoSettings, views: object, parametrization: object
         return "the network is shown whole images"
     if views.color_shift is not None:
         return "color_shift"
+    if views.sizes is not None:
+        return "views change their size"
     if settings.penalties:
         return "regularizers"
     for name in ("box_size", "noise_intensity", "learning_rate"):
