@@ -48,7 +48,6 @@ from fvfast.cli.drawing import check_phase_options
 from fvfast.cli.options import (
     BoxSizeOption,
     ColorShiftOption,
-    ViewSizeOption,
     CropsOption,
     DeviceOption,
     LearningRateOption,
@@ -59,6 +58,7 @@ from fvfast.cli.options import (
     RangeOption,
     SeedOption,
     SpectrumOption,
+    ViewSizeOption,
     default_of,
     size_option,
     steps_option,

@@ -16,8 +16,8 @@ from fvfast.parametrizations.pyramid import Pyramid
 from fvfast.parametrizations.starts import unbounded_pixels
 from fvfast.run.crop_settings import CropSettings
 from fvfast.run.presets import PRESETS, Preset, PresetName, find_preset
-from fvfast.run.settings import ImageShape, Parametrize
 from fvfast.run.schedules import ScheduleSpec
+from fvfast.run.settings import ImageShape, Parametrize
 from fvfast.run.view_sizes import STRIDE, ViewSizes
 from fvfast.run.views import Crops
 from fvfast.spectrum import Spectrum, SpectrumSource

@@ -153,7 +153,6 @@ class Run:
             with EngineAtFirstUse(batch.start) as engine:
                 return batch.take_all_steps(engine, save_every)
 
-
     def _check_view_sizes(
         self, tapped: TappedModel, scorer: Scorer, images: int, device: torch.device
     ) -> None:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import torch
 
+from fvfast.engine.passes import Scorer
 from fvfast.engine.taps import TappedModel
 from fvfast.objectives import Objective
-from fvfast.objectives.scores import Scorer
 from fvfast.run.schedules import Schedule
 
 STRIDE = 32
@@ -58,7 +58,9 @@ class ViewSizes:
 def _rounded(side: int, fraction: float) -> int:
     if side <= STRIDE:
         return side
-    return min(side, max(STRIDE, round(side * fraction / STRIDE) * STRIDE)) if fraction < 1 else side
+    return (
+        min(side, max(STRIDE, round(side * fraction / STRIDE) * STRIDE)) if fraction < 1 else side
+    )
 
 
 def why_not_smaller(

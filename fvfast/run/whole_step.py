@@ -16,6 +16,7 @@ from fvfast.parametrizations.optimizers import KerasNadam
 from fvfast.parametrizations.phase import Phase
 from fvfast.run.endings import Endings
 from fvfast.run.maco_settings import MacoSettings
+from fvfast.run.settings import Settings
 from fvfast.run.step_record import StepRecord
 from fvfast.run.step_update import Gradients, StepUpdate
 from fvfast.run.views import Crops
@@ -27,7 +28,7 @@ Pass = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 """Maps views to scores (N,) and the gradient of the views."""
 
 
-def why_not_whole(settings: MacoSettings, views: object, parametrization: object) -> str:
+def why_not_whole(settings: Settings, views: object, parametrization: object) -> str:
     """Say why the steps of a run take numbers from the host; empty if they need not.
 
     Parameters
@@ -37,6 +38,8 @@ def why_not_whole(settings: MacoSettings, views: object, parametrization: object
     views, parametrization
         What it shows the network, and what it optimizes.
     """
+    if not isinstance(settings, MacoSettings):
+        return f"{settings.function} has no recorded steps"
     if type(parametrization) is not Phase or not parametrization.is_fused:
         return "not a phase with fvfast's own optimizer"
     if type(views) is not Crops or views.nb_crops == 0:
