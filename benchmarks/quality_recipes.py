@@ -92,6 +92,7 @@ RECIPES: dict[str, Mapping[str, Any]] = {
     BASELINE: {"preset": "xplique"},
     "horama": {"preset": "horama"},
     "fast": {"preset": "fast"},
+    "quick": {"preset": "quick"},
     "optimize": {"method": "optimize"},
     "lucid": {"method": "optimize", "preset": "lucid"},
     "pyramid": {"preset": "pyramid"},

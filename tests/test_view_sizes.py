@@ -1,5 +1,7 @@
 """Views that are smaller than the network's input: which are made, and who can do without."""
 
+import warnings
+
 import pytest
 import torch
 from torch import nn
@@ -7,6 +9,7 @@ from torch import nn
 from fvfast import Linear, Objective, maco, maco_batch
 from fvfast.atlas.settings import planned_settings, read_settings
 from fvfast.run.maco_settings import MacoSettings
+from fvfast.run.presets import PRESETS
 from fvfast.run.schedules import schedule_of
 from fvfast.run.view_sizes import ViewSizes
 
@@ -74,7 +77,7 @@ def test_a_function_is_asked_in_each_step():
 
 
 def test_views_have_the_sizes_of_their_steps():
-    watched = Watched(network())
+    watched = Watched(network()).eval()
     objective = Objective.neuron(watched, -1, 1, input_shape=(3, SIZE, SIZE))
     maco(objective, **SETTINGS, view_size=Linear(0.5, 1))
     taken = watched.sizes[-5:]  # those before are of trials
@@ -129,6 +132,30 @@ def test_what_cannot_be_seen_smaller_is_refused(case):
     make, reason = REFUSED[case]
     with pytest.raises(ValueError, match=rf"view_size asks for views of 32 x 32, but .*{reason}"):
         maco(make(), **SETTINGS, view_size=0.5)
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_preset_does_without_them(case):
+    objective = REFUSED[case][0]()
+    settings = {"nb_steps": 4, "custom_shape": 48, "progress": False}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "maco: the objective compares")
+        found = maco(objective, preset="quick", **settings)
+        whole = maco(objective, preset="quick", view_size=1, **settings)
+    assert torch.equal(found.image, whole.image)
+
+
+def test_the_preset_has_them():
+    objective = Objective.neuron(network(), -1, 1, input_shape=(3, SIZE, SIZE))
+    settings = {"nb_steps": 4, "custom_shape": 48, "progress": False}
+    found = maco(objective, preset="quick", **settings)
+    expected = maco(objective, preset="quick", view_size=Linear(4 / 7, 1), **settings)
+    assert torch.equal(found.image, expected.image)
+    assert not torch.equal(
+        maco(objective, preset="quick", view_size=1, **settings).image, found.image
+    )
+    assert PRESETS["quick"].arguments["view_size"] == Linear(4 / 7, 1)
 
 
 @pytest.mark.parametrize("kind", ["channel", "layer"])

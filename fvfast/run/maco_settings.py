@@ -1,13 +1,13 @@
 """The settings of a MaCo run: phases under a fixed magnitude, seen through noisy crops."""
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 
 from fvfast._shared.checks import check_finite
-from fvfast._shared.messages import warn_user
 from fvfast.engine.borrowing.interrupts import opened
 from fvfast.ops.pyramid import LONGEST_SIDE
 from fvfast.parametrizations.phase import Phase, init_maco_buffer
@@ -22,6 +22,8 @@ from fvfast.run.view_sizes import STRIDE, ViewSizes
 from fvfast.run.views import Crops
 from fvfast.spectrum import Spectrum, SpectrumSource
 from fvfast.spectrum.photograph import PhotographSource, check_photograph, read_photograph
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -130,8 +132,11 @@ class MacoSettings(CropSettings):
             values["view_size"] = first if first == last else [first, last]
         return values
 
-    def explain_full_views(self, reason: str, sizes: Sequence[tuple[int, int]]) -> None:
-        """Say that all views have the network's size: raise if the user asked for others."""
+    def refuse_smaller_views(self, reason: str, sizes: Sequence[tuple[int, int]]) -> None:
+        """Raise ValueError if the user asked for smaller views, which are not possible.
+
+        A preset does without them.
+        """
         height, width = min(sizes)
         preset = find_preset(self.preset)
         if self.view_size != preset.arguments.get("view_size"):
@@ -139,11 +144,11 @@ class MacoSettings(CropSettings):
                 f"{self.function}: view_size asks for views of {height} x {width}, but {reason}. "
                 "Leave view_size out."
             )
-        warn_user(
-            f'preset="{self.preset}" shows views of {height} x {width} in its first steps, which '
-            f"saves time, but {reason}. All views have the full size.",
-            UserWarning,
-        )
+        # The picture is none the worse for it.
+        _log.info(
+            'preset="%s" shows views of %d x %d in its first steps, which saves time, but %s: all '
+            "views have the full size", self.preset, height, width, reason,
+        )  # fmt: skip
 
 
 def check_has_phases(preset: str, **given: object) -> None:

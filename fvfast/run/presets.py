@@ -16,7 +16,7 @@ from fvfast.run.schedules import Geometric, Linear
 P = ParamSpec("P")
 R = TypeVar("R")
 
-PresetName = Literal["xplique", "horama", "paper", "fast", "small", "pyramid"]
+PresetName = Literal["xplique", "horama", "paper", "fast", "quick", "small", "pyramid"]
 OptimizePresetName = Literal["xplique", "lucid"]
 AccentuatePresetName = Literal["gentle", "strong"]
 
@@ -98,6 +98,17 @@ PRESETS: dict[PresetName, Preset] = {
             "box_size": Linear(0.9, 0.3),
             "noise_intensity": Linear(0.2, 0.02),
             "learning_rate": Linear(1.5, 0.05),
+        },
+    ),
+    # The same boxes and noise in a quarter of the time: few crops, which are small at first.
+    "quick": Preset(
+        arguments={
+            "nb_steps": 36,
+            "nb_crops": 4,
+            "box_size": Linear(0.9, 0.3),
+            "noise_intensity": Linear(0.2, 0.02),
+            "learning_rate": Linear(1.5, 0.05),
+            "view_size": Linear(4 / 7, 1),
         },
     ),
     # Measured on networks of 8 x 8 and 28 x 28 digits: those have never seen a part of an image.

@@ -165,7 +165,7 @@ class Run:
         if not reason:
             return
         assert isinstance(self.settings, MacoSettings)  # no others have them
-        self.settings.explain_full_views(reason, sizes)
+        self.settings.refuse_smaller_views(reason, sizes)
         self.views = dataclasses.replace(views, sizes=None)
 
 
