@@ -24,16 +24,16 @@ def network(pooled=True):
 
 
 class Watched(nn.Module):
-    """Remembers the sizes of what it is shown with a gradient."""
+    """Tells a function the sizes of what it is shown with a gradient."""
 
-    def __init__(self, inner):
+    def __init__(self, inner, tell):
         super().__init__()
         self.inner = inner
-        self.sizes = []
+        self.tell = tell
 
     def forward(self, images):
         if torch.is_grad_enabled():
-            self.sizes.append(tuple(images.shape[2:]))
+            self.tell(tuple(images.shape[2:]))
         return self.inner(images)
 
 
@@ -77,10 +77,11 @@ def test_a_function_is_asked_in_each_step():
 
 
 def test_views_have_the_sizes_of_their_steps():
-    watched = Watched(network()).eval()
+    told = []
+    watched = Watched(network(), lambda size: told.append(size)).eval()
     objective = Objective.neuron(watched, -1, 1, input_shape=(3, SIZE, SIZE))
     maco(objective, **SETTINGS, view_size=Linear(0.5, 1))
-    taken = watched.sizes[-5:]  # those before are of trials
+    taken = told[-5:]  # those before are of trials
     assert taken == [(32, 32), (32, 32), (32, 32), (64, 64), (64, 64)]
 
 
