@@ -82,7 +82,7 @@ def test_views_have_the_sizes_of_their_steps():
     objective = Objective.neuron(watched, -1, 1, input_shape=(3, SIZE, SIZE))
     maco(objective, **SETTINGS, view_size=Linear(0.5, 1))
     taken = told[-5:]  # those before are of trials
-    assert taken == [(32, 32), (32, 32), (32, 32), (64, 64), (64, 64)]
+    assert taken == [(32, 32), (32, 32), (64, 64), (64, 64), (64, 64)]
 
 
 def test_the_views_are_the_crops_at_that_size():
