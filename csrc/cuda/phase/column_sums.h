@@ -31,7 +31,6 @@ __device__ __forceinline__ void put_column_sums(double (&numbers)[count], int la
   const ColumnParts parts(lanes);
   const int in_warp = static_cast<int>(threadIdx.x) % kWarp;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
-  const int warps = static_cast<int>(blockDim.x) / kWarp;
 #pragma unroll
   for (int i = 0; i < count; ++i) {
     for (int distance = 1; distance < parts.columns; distance *= 2) {
@@ -41,7 +40,7 @@ __device__ __forceinline__ void put_column_sums(double (&numbers)[count], int la
       numbers[i] += __shfl_down_sync(kAllLanes, numbers[i], distance);
     }
     if (in_warp < lanes && in_warp % parts.columns == 0) {
-      memory[(i * parts.in_block + in_warp / parts.columns) * warps + warp] = numbers[i];
+      memory[(warp * count + i) * parts.in_block + in_warp / parts.columns] = numbers[i];
     }
   }
 }
@@ -51,11 +50,12 @@ template <int count>
 __device__ __forceinline__ double column_sum(int lanes, const double* memory) {
   const int warps = static_cast<int>(blockDim.x) / kWarp;
   const int thread = static_cast<int>(threadIdx.x);
-  if (thread >= count * ColumnParts(lanes).in_block) return 0;
+  const int results = count * ColumnParts(lanes).in_block;
+  if (thread >= results) return 0;
   constexpr int kWarps = kTransformThreads / kWarp;
   double sums[kWarps];
 #pragma unroll
-  for (int w = 0; w < kWarps; ++w) sums[w] = w < warps ? memory[thread * warps + w] : 0;
+  for (int w = 0; w < kWarps; ++w) sums[w] = w < warps ? memory[w * results + thread] : 0;
 #pragma unroll
   for (int distance = 1; distance < kWarps; distance *= 2) {
 #pragma unroll
