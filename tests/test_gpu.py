@@ -482,6 +482,7 @@ def test_what_info_says(network):
     loaded = LoadedModel(network, "network", INPUT)
     rows = dict(describe_engine(loaded, torch.device("cuda", 0), None))
     assert rows["passes run"] == "replayed from a CUDA graph"
+    assert rows["steps of MaCo run"] == "replayed from a CUDA graph, two at once"
     assert "TF32" in rows["float32"]
 
 

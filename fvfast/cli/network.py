@@ -8,13 +8,17 @@ from fvfast.engine.borrowing.state import borrowed
 from fvfast.engine.engine import running_engine
 from fvfast.engine.exact_float32 import tf32_settings
 from fvfast.engine.graphs.cuda_graph import EAGER_PASSES
+from fvfast.engine.graphs.repeated_steps import FIRST_REPLAY, STEPS_PER_GRAPH
 from fvfast.engine.passes import Scorer
 from fvfast.engine.precision import Precision
+from fvfast.engine.rewrite.kept_forms import FormStore
 from fvfast.engine.rewrite.plan import PROBE_VIEWS, Plan, make_plan
 from fvfast.engine.taps import TappedModel
 from fvfast.models import LoadedModel
 from fvfast.objectives import Objective
 from fvfast.ops.philox import Purpose, draw_normal
+from fvfast.run.maco_settings import MacoSettings
+from fvfast.run.run import Run
 
 
 def describe_network(loaded: LoadedModel) -> Iterator[tuple[str, str]]:
@@ -52,8 +56,10 @@ def describe_engine(
         rows = plan.describe()
         if device.type == "cuda":
             rows.append(("passes run", describe_graph(tapped, plan, scorer, views, names[0])))
-            rows.append(("float32", describe_float32()))
-        return rows
+    if device.type == "cuda":
+        rows.append(("steps of MaCo run", describe_steps(objective, loaded, device, precision)))
+        rows.append(("float32", describe_float32()))
+    return rows
 
 
 def describe_graph(
@@ -80,6 +86,38 @@ def describe_graph(
         for _ in range(EAGER_PASSES):
             engine.gradients(views, 1)
         return engine.status
+
+
+def describe_steps(
+    objective: Objective,
+    loaded: LoadedModel,
+    device: torch.device,
+    precision: Precision,
+    forms: FormStore | None = None,
+) -> str:
+    """Say whether whole steps are replayed from a CUDA graph, or why not, by running a few.
+
+    Parameters
+    ----------
+    objective
+        One on the network; no function of the user.
+    loaded
+        The network.
+    device, precision
+        Where and how to run it.
+    forms
+        What captures steps. Default: a store of this run.
+    """
+    settings = MacoSettings(
+        nb_steps=FIRST_REPLAY + 2 * STEPS_PER_GRAPH, nb_crops=PROBE_VIEWS, custom_shape=None,
+        box_size=1.0, values_range=loaded.values_range, precision=precision,
+    )  # fmt: skip
+    run = Run(
+        objective, settings, progress=False, device=device,
+        forms=FormStore() if forms is None else forms,
+    )  # fmt: skip
+    run.draw([0])
+    return run.how_steps_run
 
 
 def describe_float32() -> str:

@@ -156,6 +156,7 @@ class Engine:
         steps, run
             Whose scorers have turned to the targets of this run. None where none is captured.
         """
+        self._device = device
         capture, model = self._graphs.capture_steps, self.tapped.model
         if capture is None or model is None or self._obstacle(device):
             return None

@@ -59,6 +59,8 @@ class Run:
         (C, H, W) of the images.
     guided_by
         What guides the pictures, for people; empty without a guide.
+    how_steps_run
+        After a run, whether its steps were replayed from a CUDA graph, or why not.
     images_bar
         The bar that shows the steps of all batches; None for one of their own.
     """
@@ -85,6 +87,7 @@ class Run:
         self.settings = settings
         self.progress = progress
         self.images_bar: BarOfImages | None = None
+        self.how_steps_run = ""
         self.callback = callback
         self.device = check_device(device) if device is not None else None
         _, *size = objective.image_shape
@@ -219,13 +222,16 @@ class _Batch:
             if warm.interrupted:
                 return warm
         whole = self._whole_steps(engine)
-        return run_ascent(
+        ascent = run_ascent(
             self._parametrization, functools.partial(self._gradients, engine), self._render,
             names=self._names,
             nb_steps=self._settings.nb_steps, transparency=self._transparency,
             bar=self._bar(self._settings.nb_steps), callback=self._run.callback,
             save_every=save_every, whole=whole,
         )  # fmt: skip
+        if whole is not None:
+            self._run.how_steps_run = whole.steps.status
+        return ascent
 
     def _whole_steps(self, running: EngineAtFirstUse) -> WholeSteps | None:
         """Return what takes whole steps on the device; None where the host takes a part in them."""
@@ -233,7 +239,8 @@ class _Batch:
         settings, views, phase = self._settings, self._run.views, self._parametrization
         obstacle = obstacle or why_not_whole(settings, views, phase)
         if obstacle or not isinstance(settings, MacoSettings):
-            _log.info("steps are not recorded as a whole: %s", obstacle)
+            self._run.how_steps_run = f"one by one: {obstacle}"
+            _log.info("steps run %s", self._run.how_steps_run)
             return None
         assert isinstance(phase, Phase)
         assert isinstance(views, Crops)
@@ -242,6 +249,7 @@ class _Batch:
         count = len(self._names)
         found = engine.repeated_steps(count, count * views.nb_crops, phase.state.device, key)
         if found is None:
+            self._run.how_steps_run = f"one by one, and passes {engine.status}"
             return None
         steps, run = found
         step = steps.begin(functools.partial(WholeStep, phase, views, settings))

@@ -1,14 +1,20 @@
 """What `fvfast info` says of CUDA graphs and float32."""
 
+import pytest
+import torch
 from engine.cuda_stand_in import CudaStandIn
 from engine.passes_to_capture import INPUT, views_of
+from engine.recorded_steps import StepRecorder
 from torch import nn
 
 from fvfast import Objective
-from fvfast.cli.network import describe_float32, describe_graph
+from fvfast.cli.network import describe_float32, describe_graph, describe_steps
 from fvfast.engine.borrowing.state import borrowed
 from fvfast.engine.exact_float32 import exact_float32
+from fvfast.engine.graphs.cuda_graph import CudaGraphs
+from fvfast.engine.rewrite.kept_forms import FormStore
 from fvfast.engine.rewrite.plan import Plan
+from fvfast.models import LoadedModel
 
 
 def described(network, gpu):
@@ -36,6 +42,25 @@ def test_what_info_says_of_a_network_that_waits(network):
     assert described(nn.Sequential(*network, Waits()).eval(), gpu) == (
         "without a CUDA graph: called a synchronizing CUDA operation"
     )
+
+
+@pytest.mark.parametrize(
+    ("why_not", "expected"),
+    [
+        ("", "replayed from a CUDA graph, two at once"),
+        (
+            "hooks on its modules want Python in every pass",
+            "one by one, and passes without a CUDA graph: hooks on its modules want Python in "
+            "every pass",
+        ),
+    ],
+)
+def test_what_info_says_of_steps(network, why_not, expected):
+    graphs = CudaGraphs(why_not=lambda *_, **__: why_not, capture_steps=StepRecorder())
+    loaded = LoadedModel(network, "network", INPUT)
+    objective = Objective.layer(network, -1, input_shape=INPUT)
+    said = describe_steps(objective, loaded, torch.device("cpu"), None, FormStore(graphs))
+    assert said == expected
 
 
 def test_what_info_says_of_float32():

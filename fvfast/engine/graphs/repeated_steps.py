@@ -86,7 +86,7 @@ class RepeatedSteps:
     def status(self) -> str:
         """How steps are taken, in words."""
         if self._replay is not None:
-            return "whole steps replayed from a CUDA graph"
+            return "replayed from a CUDA graph, two at once"
         if self._obstacle:
             return f"without a CUDA graph: {self._obstacle}"
         return f"without a CUDA graph before step {FIRST_REPLAY + 1}"
