@@ -20,7 +20,7 @@ from fvfast import Objective, maco
 from fvfast.cli.network import describe_engine
 from fvfast.engine.borrowing.state import borrowed
 from fvfast.engine.captures import CAPTURES
-from fvfast.engine.graphs.cuda_graph import EAGER_PASSES, CudaGraphs, capture_pass
+from fvfast.engine.graphs.cuda_graph import EAGER_PASSES, CudaGraphs, capture_pass, capture_steps
 from fvfast.engine.rewrite.kept_forms import FormStore
 from fvfast.lucent.layer_names import LayerNames
 from fvfast.lucent.optvis import objectives as lucent_objectives
@@ -352,7 +352,7 @@ def run_of(network, capture=capture_pass, **settings):
         MacoSettings(nb_steps=8, nb_crops=4, custom_shape=SIZES[0], **settings),
         progress=False,
         device="cuda",
-        forms=FormStore(CudaGraphs(capture=capture)),
+        forms=FormStore(CudaGraphs(capture=capture, capture_steps=None)),
     )
     ascent = run.draw([0])
     return ascent.scores[0], ascent.images[-1][0], ascent.transparencies[-1][0]
@@ -418,6 +418,49 @@ def test_passes_are_replayed_from_a_graph(network, monkeypatch, precision):
         assert_close(mine, its, 1e-4 if precision is None else 3e-2)
 
 
+class StepSpy:
+    """Captures steps as usual, and counts captures and replays."""
+
+    def __init__(self):
+        self.captures = self.replays = 0
+
+    def __call__(self, steps, state):
+        self.captures += 1
+        replay = capture_steps(steps, state)
+
+        def call():
+            self.replays += 1
+            replay()
+
+        return call
+
+
+@pytest.mark.parametrize("save_every", [None, 5])
+@pytest.mark.parametrize("precision", [None, "bfloat16"])
+def test_whole_steps_are_replayed_from_a_graph(network, precision, save_every):
+    """Those of two batches, from one graph, as steps that the host takes."""
+    spy = StepSpy()
+    objective = Objective.neuron(network, -1, [1, 3, 4, 0], input_shape=INPUT)
+    settings = MacoSettings(nb_steps=40, nb_crops=4, custom_shape=SIZES[0], precision=precision)
+    recorded, plain = (
+        Run(
+            objective, settings, progress=False, device="cuda",
+            forms=FormStore(CudaGraphs(capture_steps=capture)),
+        )
+        for capture in (spy, None)
+    )  # fmt: skip
+    for batch in ([0, 1], [2, 3]):
+        found, expected = (run.draw(batch, save_every) for run in (recorded, plain))
+        tolerance = 1e-3 if precision is None else 3e-2
+        for name in ("images", "transparencies"):
+            for mine, its in zip(getattr(found, name), getattr(expected, name), strict=True):
+                assert_close(mine, its, tolerance)
+        assert_close(found.scores, expected.scores, tolerance)
+    assert spy.captures == 1
+    assert spy.replays > 20
+    assert recorded.how_steps_run == "replayed from a CUDA graph, two at once"
+
+
 @pytest.mark.parametrize("precision", [None, "bfloat16"])
 def test_the_host_waits_for_no_step(network, precision):
     def waits(nb_steps):
@@ -436,8 +479,8 @@ def test_the_host_waits_for_no_step(network, precision):
                 torch.cuda.set_sync_debug_mode("default")
         return sum("synchronizing CUDA operation" in str(warning.message) for warning in caught)
 
-    waits(20)  # what a first run sets up
-    assert waits(20) == waits(60) > 0
+    waits(40)  # what a first run sets up
+    assert waits(40) == waits(100) > 0
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -445,7 +488,7 @@ def test_the_host_waits_for_no_step(network, precision):
 def test_images_that_end_are_kept_as_if_the_host_had_looked_at_once(method, ending):
     ascents = Ascents(METHODS[method], ENDINGS[ending], device="cuda")
     for save_every in (None, 3):
-        assert_same(ascents.run(None, save_every=save_every), ascents.run(0, save_every=save_every))
+        assert_same(ascents.run(None, save_every=save_every), ascents.run(1, save_every=save_every))
 
 
 LOOKS = []  # sizes of inputs; not an attribute, which would come back as it was
