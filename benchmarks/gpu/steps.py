@@ -21,6 +21,8 @@ from benchmarks.gpu.place import Place, measuring_place
 from benchmarks.gpu.profile import Launches, NothingSeenError, Profiler, profile_calls
 from benchmarks.gpu.work import CROP_FORMATS, make_work, name_of
 from fvfast import maco
+from fvfast.run.maco_settings import MacoSettings
+from fvfast.run.run import Run
 
 GRAPH = "FVFAST_CUDA_GRAPH"
 PRECISIONS = ("bfloat16", "float32")
@@ -248,6 +250,10 @@ def time_steps(
         precision=title["precision"],
     )
     network_seconds = alone.seconds(counts.timed)
+    whole = {}
+    if title["graph"] == "on":
+        seconds, how = time_whole_steps(place, alone, title["precision"], counts)
+        whole = {"whole step ms": 1e3 * seconds, "steps run": how}
     row = {} if watch.launches is None else watch.launches.row()
     if watch.launches is None:
         job.records.leave_out(f"launches, {title}", watch.unseen)
@@ -259,11 +265,42 @@ def time_steps(
             "first step ms": 1e3 * watch.first_seconds,
             "form": dict(alone.plan.describe())["runs"],
             "passes run": alone.passes_run,
+            **whole,
         },
         **row,
     )  # fmt: skip
     for where, count in watch.waits.items():
         job.records.add("wait", **title, where=where, **{"per step": count / counts.watched})
+
+
+def time_whole_steps(
+    place: Place, alone: NetworkAlone, precision: str, counts: Counts
+) -> tuple[float, str]:
+    """Measure the seconds of a step in which no function of the user takes a part.
+
+    They are the difference between a long and a short run, both with graphs of earlier ones.
+
+    Returns
+    -------
+    seconds, how
+        Of a step, and whether steps were replayed, or why not.
+    """
+    sizes = place.sizes[0]
+    seconds, how = [], ""
+    for nb_steps in (counts.warm_up, counts.warm_up + counts.timed):
+        settings = MacoSettings(
+            nb_steps=nb_steps, box_size=BOX, nb_crops=sizes.crops,
+            custom_shape=(sizes.image, sizes.image), precision=precision,  # type: ignore[arg-type]
+        )  # fmt: skip
+        run = Run(alone.objective, settings, progress=False, device=place.device)
+        run.draw([0])
+        place.synchronize()
+        began = time.perf_counter()
+        run.draw([0])
+        place.synchronize()
+        seconds.append(time.perf_counter() - began)
+        how = run.how_steps_run
+    return (seconds[1] - seconds[0]) / counts.timed, how
 
 
 @contextlib.contextmanager

@@ -19,8 +19,8 @@ SHORT = {
         "images", "crops are", "box", "kernel", "cache", "us", "floor us", "% of copy",
     ),
     ("steps", "step"): (
-        "network", "precision", "graph", "step ms", "network ms", "launches", "waits", "form",
-        "passes run",
+        "network", "precision", "graph", "step ms", "whole step ms", "network ms", "launches",
+        "waits", "form", "passes run", "steps run",
     ),
     ("steps", "around"): (),
     ("counters", "kernel"): (),
