@@ -72,7 +72,7 @@ def test_recipes_are_read():
         ("a:box_size=geometric(1, 0)", "two positive values"),
         ("a:box_size=linear(1, -1)", "not negative"),
         ("a:nb_steps=1+1", "not understood"),
-        ("a:preset=quick", "preset must be one of"),
+        ("a:preset=quickly", "preset must be one of"),
         ("a:method=optimize,preset=fast", "preset must be one of"),
         ("a:method=optimize,nb_crops=3", "expected any of"),
         ("a:method=lucent", "expected one of maco, optimize, xplique, horama"),
