@@ -375,7 +375,8 @@ def test_spectrum_from_tensors(objective):
         ({"learning_rate": -1}, "learning_rate"),
         (
             {"preset": "lucid"},
-            r"preset must be one of \['fast', 'horama', 'paper', 'pyramid', 'quick', 'small', 'xplique'\]",
+            r"preset must be one of \['fast', 'horama', 'paper', 'pyramid', 'quick', 'small', "
+            r"'xplique'\]",
         ),
     ],
 )

@@ -31,7 +31,7 @@ def test_digits_for_training_and_testing_are_different_ones():
 def test_the_judges_are_asked_about_the_class_and_about_the_control():
     image = torch.zeros(1, 1, 8, 8)
     image[..., 0, 3] = 1
-    judges = [LoadedModel(Reads(), name, (1, 8, 8), (0.0, 1.0)) for name in ("a", "b")]
+    judges = [LoadedModel(Reads().eval(), name, (1, 8, 8), (0.0, 1.0)) for name in ("a", "b")]
     row = judge(image, Unit("class", 3), Unit("class", 4), judges)
     assert row == {
         "a_rank": 1, "a_probability": 1, "b_rank": 1, "b_probability": 1,

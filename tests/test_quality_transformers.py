@@ -41,8 +41,8 @@ class Sees(nn.Module):
         return 50 * images.mean((2, 3))
 
 
-ARTIST = LoadedModel(Feature(), "artist", (3, 8, 8), (-1.0, 1.0))
-JUDGES = [LoadedModel(Sees(), short, (3, 8, 8), (0.0, 1.0)) for short in SHORT]
+ARTIST = LoadedModel(Feature().eval(), "artist", (3, 8, 8), (-1.0, 1.0))
+JUDGES = [LoadedModel(Sees().eval(), short, (3, 8, 8), (0.0, 1.0)) for short in SHORT]
 RED, BLUE = (Photograph(Path(f"{k}.jpg"), k, str(k), VECTORS[k]) for k in (0, 2))
 
 

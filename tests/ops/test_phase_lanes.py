@@ -8,8 +8,8 @@ import torch
 from selection import thorough
 
 from fvfast.ops._kernels import Kernels, kernels_for
+from fvfast.ops.nadam import nadam_rates
 from fvfast.ops.phase_cuda import phase_gradient_cuda, phase_to_image_cuda, phase_update_cuda
-from fvfast.ops.phase_update import nadam_rates
 from fvfast.ops.reference.phase import STANDARDIZATION_EPSILON
 
 RANGE = (-1.0, 2.0)

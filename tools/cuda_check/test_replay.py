@@ -38,16 +38,21 @@ struct EmulatorLaunch {
   int arguments;
   const unsigned long long* sizes;
   const void* const* values;
+  unsigned cluster[3];
 };
 static int (*hook)(const EmulatorLaunch*);
 extern "C" void cuda_emulator_set_hook(int (*h)(const EmulatorLaunch*)) { hook = h; }
 static unsigned long long shared_limit;
 extern "C" void cuda_emulator_set_shared_limit(unsigned long long bytes) { shared_limit = bytes; }
 extern "C" unsigned long long shared_limit_now() { return shared_limit; }
+static int capability;
+extern "C" void cuda_emulator_set_capability(int now) { capability = now; }
+extern "C" int capability_now() { return capability; }
 // -1: there is no hook. `launch` is complete, but for the pointers to pointers.
 extern "C" int launch(const char* kernel, unsigned grid, unsigned block, int arguments,
                       const unsigned long long* sizes, const void* const* values) {
-  const EmulatorLaunch launch = {kernel, {grid, 1, 1}, {block, 1, 1}, 0, arguments, sizes, values};
+  const EmulatorLaunch launch = {kernel, {grid, 1, 1}, {block, 1, 1}, 0,
+                                 arguments, sizes, values, {1, 1, 1}};
   return hook ? hook(&launch) : -1;
 }
 """
@@ -210,9 +215,11 @@ def test_short_names():
 
 
 @pytest.mark.parametrize(("architecture", "kib"), [("80", 163), ("86", 99), ("90", 227)])
-def test_the_emulated_device_has_the_shared_memory_of_the_architecture(launcher, architecture, kib):
-    limit = ctypes.CDLL(str(launcher.path)).shared_limit_now
-    limit.restype = ctypes.c_ulonglong
+def test_the_emulated_device_is_one_of_the_architecture(launcher, architecture, kib):
+    library = ctypes.CDLL(str(launcher.path))
+    library.shared_limit_now.restype = ctypes.c_ulonglong
     with Replay(launcher.path, architecture, sources=[]):
-        assert limit() == 1024 * kib
-    assert limit() == 1024 * 227
+        assert library.shared_limit_now() == 1024 * kib
+        assert library.capability_now() == int(architecture)
+    assert library.shared_limit_now() == 1024 * 227
+    assert library.capability_now() == 90

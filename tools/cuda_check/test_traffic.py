@@ -6,7 +6,7 @@ import pytest
 import torch
 from cuda_check.crop_cases import pixels_read, samples_inside
 from cuda_check.floors import Floor
-from cuda_check.replay import Totals
+from cuda_check.replay import EMULATED_CAPABILITY, Totals
 from cuda_check.traffic import CASES, Measurement, assign
 from cuda_emulator import build
 
@@ -101,6 +101,7 @@ def test_every_case_calls_the_kernels_as_they_are(case):
     """In the emulator alone, with one crop: `make cuda-check` replays the same calls as PTX."""
     module = build.load(build.build())
     with use_emulated(module):
-        floors = case.run(types.SimpleNamespace(launches=[]), 1)
+        replay = types.SimpleNamespace(launches=[], capability=EMULATED_CAPABILITY)
+        floors = case.run(replay, 1)
     assert floors
     assert all(floor.bytes > 0 for floor in floors)
