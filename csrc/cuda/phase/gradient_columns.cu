@@ -190,7 +190,7 @@ __device__ __forceinline__ void gradient_in_shared(const GradientColumnsArgument
 }
 
 template <typename Real, Transform kTransform>
-__global__ void __launch_bounds__(kTransformThreads)
+__global__ void __launch_bounds__(kTransformThreads, 1)
     gradient_columns_kernel(const GradientColumnsArguments<Real> arguments) {
   extern __shared__ double shared_memory[];
   __shared__ double sum_memory[kEdgeSums * kMostPartsOfWarps];

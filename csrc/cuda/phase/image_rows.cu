@@ -116,10 +116,8 @@ __device__ __forceinline__ void image_rows_in_registers(const ImageRowsArguments
                                                         void* shared) {
   const RowsGeometry& geometry = arguments.geometry;
   const RowsOfBlock<planes> rows(geometry);
-  const RowOfThread<planes> own(geometry, rows);
   const int width = static_cast<int>(geometry.sizes.width);
   const RegisterMemory<Real> memory(shared, width, geometry.lanes);
-  const AlongLane place = {own.lane * padded(width)};
 
   // Three planes have two items for nearly every thread: both are asked for before the first is
   // waited for.
@@ -149,6 +147,8 @@ __device__ __forceinline__ void image_rows_in_registers(const ImageRowsArguments
     read(item);
   }
   __syncthreads();
+  const RowOfThread<planes> own(geometry, rows);
+  const AlongLane place = {own.lane * padded(width)};
   Complex<Real> points[kPoints] = {};
   if (own.valid) {
 #pragma unroll

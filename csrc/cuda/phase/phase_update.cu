@@ -17,7 +17,8 @@
 
 namespace fvfast::cuda {
 
-constexpr int kUpdateThreads = 512;
+// For two blocks on a multiprocessor, each thread may have 80 registers.
+constexpr int kUpdateThreads = 384;
 constexpr int kInFlight = 4;
 static_assert(kUpdateThreads / kWarp >= kFinishSums, "a warp for each sum");
 
