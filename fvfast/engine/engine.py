@@ -12,6 +12,7 @@ from fvfast.engine.borrowing.state import preserved
 from fvfast.engine.graphs.cuda_graph import CudaGraphs, Pass
 from fvfast.engine.graphs.repeated_pass import RepeatedPass, kind_of
 from fvfast.engine.graphs.repeated_steps import RepeatedSteps
+from fvfast.engine.graphs.step_pass import StepPass
 from fvfast.engine.memory import free_memory
 from fvfast.engine.network.preprocessing import check_preprocess
 from fvfast.engine.passes import MakeScorer, Passes
@@ -137,7 +138,7 @@ class Engine:
 
     def repeated_steps(
         self, count: int, views: int, device: torch.device, key: Hashable
-    ) -> tuple[RepeatedSteps, Pass] | None:
+    ) -> tuple[RepeatedSteps, StepPass] | None:
         """Return what takes whole steps of N images, and the pass of this run for them.
 
         Parameters
@@ -171,7 +172,7 @@ class Engine:
         def run(views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             return self._pass(passes, views, count, join_activations=True)
 
-        return steps, run
+        return steps, StepPass(run, self._seed, lambda: steps.taken)
 
     def _first_run(self, device: torch.device, count: int, join_activations: bool) -> Pass:
         """Return a function that runs passes, with a CUDA graph if that is possible."""

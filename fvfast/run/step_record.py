@@ -97,7 +97,8 @@ class StepRecord:
 
     def _end(self, finite: torch.Tensor) -> torch.Tensor:
         failed = self.running & ~finite
-        self.ended_in.masked_fill_(failed, self.step)
+        # Not masked_fill_, which has the host read the number on a GPU.
+        torch.where(failed, self.step, self.ended_in, out=self.ended_in)
         self.running.logical_and_(finite)
         return failed
 

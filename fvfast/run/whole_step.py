@@ -5,12 +5,13 @@ as a CUDA graph does, can be replayed: for later steps, and for other images of 
 """
 
 import dataclasses
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 
 import torch
 
 from fvfast.engine.engine import Engine
 from fvfast.engine.graphs.repeated_steps import RepeatedSteps
+from fvfast.engine.graphs.step_pass import StepPass
 from fvfast.ops.nadam import nadam_table
 from fvfast.parametrizations.optimizers import KerasNadam
 from fvfast.parametrizations.phase import Phase
@@ -23,9 +24,6 @@ from fvfast.run.views import Crops
 
 MOST_STEPS = 2**20
 """Of a run: each has a row in tables on the device."""
-
-Pass = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
-"""Maps views to scores (N,) and the gradient of the views."""
 
 
 def why_not_whole(settings: Settings, views: object, parametrization: object) -> str:
@@ -94,7 +92,7 @@ class WholeStep:
         rates = _rates(phase.optimizer, settings).to(device)
         phase.optimizer.follow(rates, self.record.step)
 
-    def begin(self, phase: Phase, identities: Sequence[int], run: Pass, engine: Engine) -> None:
+    def begin(self, phase: Phase, identities: Sequence[int], run: StepPass, engine: Engine) -> None:
         """Begin a run.
 
         Parameters
@@ -114,6 +112,11 @@ class WholeStep:
         self.endings.reset()
         self._identities.copy_(torch.tensor(identities, dtype=torch.int64))
         self._run = _Run(run, engine.views_dtype, engine.views_format)
+
+    @property
+    def draws(self) -> bool:
+        """Whether the network draws random numbers, as far as is known."""
+        return self._run is not None and bool(self._run.run.draws)
 
     def end(self) -> None:
         """Forget the run, and its network."""
@@ -164,7 +167,7 @@ class _Run:
         Of the views.
     """
 
-    run: Pass
+    run: StepPass
     dtype: torch.dtype
     memory_format: torch.memory_format
 

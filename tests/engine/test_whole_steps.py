@@ -248,6 +248,25 @@ def test_an_interrupt_keeps_the_steps_that_were_taken(network, at):
     assert torch.equal(found.scores, stopped.scores)
 
 
+class Noisy(nn.Module):
+    """Draws a number for each of its inputs."""
+
+    def forward(self, x):
+        return x + 0.1 * torch.randn_like(x)
+
+
+def test_a_network_that_draws_runs_step_by_step(network):
+    """And draws in each step what it would draw in steps of the host."""
+    noisy = nn.Sequential(network[0], Noisy(), *network[1:]).eval()
+    made = MacoSettings(**{**STEPS, "nb_steps": 12})
+    recorder = StepRecorder()
+    run = Run(neurons(noisy, [1, 2]), made, progress=False, forms=graphs_by(None, recorder))
+    found = run.draw([0, 1])
+    assert run.how_steps_run == "without a CUDA graph: the network draws random numbers"
+    assert not recorder.recordings
+    assert_same((found, []), drawn(FormStore(), neurons(noisy, [1, 2]), made))
+
+
 WITH_THE_HOST = {
     "an optimizer": {"optimizer": torch.optim.Adam},
     "whole images": {"nb_crops": 0},

@@ -35,6 +35,11 @@ class Step(Protocol):
         """Take it."""
         ...
 
+    @property
+    def draws(self) -> bool:
+        """Whether the network draws random numbers, which a graph would repeat."""
+        ...
+
     def state(self) -> Sequence[torch.Tensor]:
         """Return all that it changes; what shows how far it goes comes first."""
         ...
@@ -67,6 +72,8 @@ class RepeatedSteps:
         Those that the graph reads its targets from.
     is_in_use
         Whether a run has begun and not ended.
+    taken
+        How many steps this run has taken.
     """
 
     def __init__(self, capture: CaptureSteps) -> None:
@@ -77,7 +84,7 @@ class RepeatedSteps:
         self._replay: Callable[[], None] | None = None
         self._settings: tuple[object, ...] = ()  # of the capture
         self._obstacle = ""
-        self._taken = 0  # in this run
+        self.taken = 0
         self._tolerance = SAME
         self._is_checked = True
         self._is_new = False  # captured, and not compared with other steps yet
@@ -100,7 +107,7 @@ class RepeatedSteps:
             Makes the step of the first run.
         """
         step = make() if self._step is None else cast(S, self._step)
-        self._step, self._taken, self._is_checked, self.is_in_use = step, 0, False, True
+        self._step, self.taken, self._is_checked, self.is_in_use = step, 0, False, True
         return step
 
     def end(self) -> None:
@@ -114,11 +121,11 @@ class RepeatedSteps:
         assert self._step is not None
         assert self.is_in_use, "the steps belong to no run"
         count = self._take(self._step, most)
-        self._taken += count
+        self.taken += count
         return count
 
     def _take(self, step: Step, most: int) -> int:
-        if self._taken == 0 or most < STEPS_PER_GRAPH or self._obstacle:
+        if self.taken == 0 or most < STEPS_PER_GRAPH or self._obstacle:
             step()
             return 1
         if self._replay is not None and self._settings == kernel_settings():
@@ -126,9 +133,9 @@ class RepeatedSteps:
                 return self._replayed(step, self._replay)
             return self._check(step, self._replay)
         try:
-            if self._replay is None and self._taken == EAGER_PASSES - 1:
+            if self._replay is None and self.taken == EAGER_PASSES - 1:
                 return self._rehearsed(step)
-            if self._replay is None and self._taken >= FIRST_REPLAY:
+            if self._replay is None and self.taken >= FIRST_REPLAY:
                 return self._captured(step)
         except torch.OutOfMemoryError as error:  # of copies, before anything has changed
             self._go_without(str(error))
@@ -147,8 +154,8 @@ class RepeatedSteps:
 
     def _rehearsed(self, step: Step) -> int:
         """Take a step on the stream of captures, looking for what a graph cannot contain."""
-        if CAPTURES.failure:
-            self._go_without(CAPTURES.failure)
+        if CAPTURES.failure or step.draws:
+            self._go_without(CAPTURES.failure or "the network draws random numbers")
             step()
             return 1
         before = _copies(step.state())
