@@ -33,7 +33,7 @@ __global__ void __launch_bounds__(kTileColumns* kGroup, kGradientBlocks<Real, El
     const unsigned look = turn % tiling.looks;
     __syncthreads();
     if (turn == 0 || tiling.looks > 1) {
-      look_at_boxes(params, thread, tile.image, int64_t{look} * kCropsPerLook, memory.boxes);
+      look_at_boxes<false>(params, thread, tile.image, int64_t{look} * kCropsPerLook, memory.boxes);
       __syncthreads();
     }
     piece.begin(memory.boxes);
@@ -67,7 +67,7 @@ __global__ void __launch_bounds__(kTileColumns* kGroup, kGradientBlocks<Real, El
   StripPiece piece(cluster_rank());
   for (unsigned look = 0; look < tiling.looks; ++look) {
     __syncthreads();
-    look_at_boxes(params, thread, tile.image, int64_t{look} * kCropsPerLook, memory.boxes);
+    look_at_boxes<true>(params, thread, tile.image, int64_t{look} * kCropsPerLook, memory.boxes);
     __syncthreads();
     piece.begin(memory.boxes);
     add_strips(params, tiling, thread, tile, memory, look, piece, sums);

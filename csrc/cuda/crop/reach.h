@@ -7,6 +7,7 @@
 #include "common/bilinear.h"
 #include "cuda/crop/gradient_tile.h"
 #include "cuda/launch.h"
+#include "cuda/packs.h"
 #include "ops.h"
 
 namespace fvfast::cuda {
@@ -92,8 +93,27 @@ __device__ __forceinline__ void pose_questions(const CropGradientParams& params,
                        first_pixel - 1, first_pixel + kTileColumns - 1, kPieceColumns};
 }
 
+// A box of an array, read at once where that is aligned.
+__device__ __forceinline__ Box read_box(const CropGradientParams& params, int64_t index) {
+  if (params.box_dtype != DType::kFloat32 || !is_aligned_to<16>(params.boxes)) {
+    return box_at(params.boxes, params.box_dtype, index);
+  }
+  const float4 box = static_cast<const float4*>(params.boxes)[index];
+  return {box.x, box.y, box.z, box.w};
+}
+
+// Whether the samples between `start` and `stop` may reach the tile: in most tiles this tells soon
+// that no box does. Not so for what is not finite, which has no samples inside the image.
+__device__ __forceinline__ bool may_reach(double start, double stop, const Question& question) {
+  const double last = question.length - 1;
+  return fmin(start, stop) * last <= question.high + 2 &&
+         fmax(start, stop) * last >= question.low - 1;
+}
+
 // Answers them for the boxes from `first_crop` on: one warp looks at the rows of the boxes, another
-// at their columns. A barrier must follow.
+// at their columns. A barrier must follow. With `kBriefly` both first ask whether any box is near,
+// which takes registers that not every kernel has.
+template <bool kBriefly>
 __device__ __forceinline__ void look_at_boxes(const CropGradientParams& params,
                                               const TileThread& thread, int64_t image,
                                               int64_t first_crop, const BoxLook& look) {
@@ -101,8 +121,19 @@ __device__ __forceinline__ void look_at_boxes(const CropGradientParams& params,
     const bool rows = thread.index < kWarp;
     const Question& question = look.questions[rows ? 0 : 1];
     const int64_t crop = first_crop + thread.lane;
-    const Box box =
-        box_at(params.boxes, params.box_dtype, image * params.crops + min(crop, params.crops - 1));
+    const int64_t index = image * params.crops + min(crop, params.crops - 1);
+    Box box;
+    if constexpr (kBriefly) {
+      box = read_box(params, index);
+      const bool near = may_reach(box.y1, box.y2, look.questions[0]) &&
+                        may_reach(box.x1, box.x2, look.questions[1]);
+      if (!__any_sync(0xffffffffu, near)) {
+        if (thread.lane == 0) look.reaching[rows ? 0 : 1] = 0;
+        return;
+      }
+    } else {
+      box = box_at(params.boxes, params.box_dtype, index);
+    }
     Axis& axis = (rows ? look.row_axis : look.column_axis)[thread.lane].axis;
     axis = Axis(rows ? box.y1 : box.x1, rows ? box.y2 : box.x2, question.size, question.length);
     __syncwarp();  // from here on the axis lies in shared memory alone

@@ -23,7 +23,7 @@ __global__ void rounds_kernel(float* values) {
   const unsigned rank = __clusterRelativeBlockRank(), t = threadIdx.x;
   if (rank % 2 == 1) {
     __shared__ float other[3];
-    other[t % 3] = 1;
+    if (t < 3) other[t] = 1;
   }
   __shared__ float shared[kThreads];
   shared[t] = values[blockIdx.x * kThreads + t];

@@ -26,12 +26,13 @@ inline void copy_async(void* to, const void* from, size_t bytes, size_t zeros) {
   Thread& thread = scheduler.current();
   const AsyncCopy copy = {to, from, static_cast<unsigned>(bytes), static_cast<unsigned>(zeros),
                           thread.batches};
-  if (order.random() && order.draw(2) == 0) {
-    perform(copy);
-  } else {
+  bool at_once = false;
+  {
     const Unobserved unobserved;
-    thread.copies.push_back(copy);
+    at_once = order.random() && order.draw(2) == 0;
+    if (!at_once) thread.copies.push_back(copy);
   }
+  if (at_once) perform(copy);
 }
 
 inline void complete_copies(Thread& thread, unsigned but) {
