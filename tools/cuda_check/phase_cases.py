@@ -24,7 +24,7 @@ FOUR_COLUMNS = {"most_traffic": 2.1}
 # lanes also meet in a bank.
 OTHER_IMAGE = 480
 SHARED_COLUMNS = {"most_traffic": 2.1, "most_conflicts": 0.45}
-SHARED_ROWS = {"most_conflicts": 0.3}
+SHARED_ROWS = {"most_conflicts": 0.37}
 RANGE = (-2.5, 2.5)
 SHAPE = (1, CHANNELS, IMAGE, IMAGE)
 PIXELS, BINS = CHANNELS * IMAGE**2, CHANNELS * IMAGE * (IMAGE // 2 + 1)
