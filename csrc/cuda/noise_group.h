@@ -34,41 +34,51 @@ struct NoiseSource {
   __device__ void group(uint32_t counter, Real noise[4]) const {
     uint32_t words[4] = {counter, step, identity, static_cast<uint32_t>(Purpose::kNoise)};
     philox4x32(words, key0, key1);
-    // A pair after the other: words that are done with free their registers.
-    FVFAST_UNROLL
-    for (int i = 0; i < 4; i += 2) {
-      noise[i] = 0;
-      noise[i + 1] = 0;
-      if (uniform_width > 0) {
-        noise[i] = uniform_width * uniform_of_low_bits<Real>(words[i]);
-        noise[i + 1] = uniform_width * uniform_of_low_bits<Real>(words[i + 1]);
+#if defined(__CUDA_ARCH__)
+    // Both parts use the words. Without this, nvcc computes them twice, once for each branch.
+    asm volatile("" : "+r"(words[0]), "+r"(words[1]), "+r"(words[2]), "+r"(words[3]));
+#endif
+    // One register for the uniform part, while the normal part needs many.
+    const uint32_t low_bits = (words[0] & 0xffu) | (words[1] & 0xffu) << 8 |
+                              (words[2] & 0xffu) << 16 | (words[3] & 0xffu) << 24;
+    for (int i = 0; i < 4; ++i) noise[i] = 0;
+    if (std > 0) {
+      for (int i = 0; i < 4; i += 2) {
+        normal_pair(words[i], words[i + 1], &noise[i], &noise[i + 1]);
+        noise[i] *= std;
+        noise[i + 1] *= std;
       }
-      if (std > 0) {
-        Real square, cosine, sine;
-        squared_radius(words[i], &square);
-        normal_direction(words[i + 1], &cosine, &sine);
-        const Real radius = std * std::sqrt(square);
-        noise[i] += radius * cosine;
-        noise[i + 1] += radius * sine;
+    }
+    if (uniform_width > 0) {
+      for (int i = 0; i < 4; ++i) {
+        noise[i] += uniform_width * uniform_of_low_bits<Real>(low_bits >> (8 * i));
       }
     }
   }
 
-  // The noise of four elements from number `element` on, which need not be a multiple of four.
-  __device__ void four(int64_t element, Real noise[4]) const {
+  // Adds the noise of four elements from number `element` on, which need not be a multiple of four,
+  // to values[0], values[kStride], ...
+  template <int kStride>
+  __device__ void add_to_four(int64_t element, Real* values) const {
     const uint32_t counter = static_cast<uint32_t>(element >> 2);
     const int skipped = static_cast<int>(element & 3);
-    group(counter, noise);
-    if (skipped == 0) return;
-    Real next[4];
-    group(counter + 1, next);
-    // Moves by one element at a time: an index that is not constant would need local memory.
-    FVFAST_UNROLL
-    for (int moved = 0; moved < 3; ++moved) {
-      if (moved >= skipped) break;
-      for (int i = 0; i < 3; ++i) noise[i] = noise[i + 1];
-      noise[3] = next[0];
-      for (int i = 0; i < 3; ++i) next[i] = next[i + 1];
+    // One counter after the other, so that the noise of one at a time needs registers.
+#pragma unroll 1
+    for (int part = 0; part <= (skipped > 0 ? 1 : 0); ++part) {
+      Real noise[4];
+      group(counter + static_cast<uint32_t>(part), noise);
+      // Moves by one element at a time: an index that is not constant would need local memory.
+      FVFAST_UNROLL
+      for (int moved = 0; moved < 3; ++moved) {
+        if (moved >= skipped) break;
+        const Real first = noise[0];
+        for (int i = 0; i < 3; ++i) noise[i] = noise[i + 1];
+        noise[3] = first;
+      }
+      FVFAST_UNROLL
+      for (int i = 0; i < 4; ++i) {
+        if ((i + skipped < 4) == (part == 0)) values[i * kStride] += noise[i];
+      }
     }
   }
 };

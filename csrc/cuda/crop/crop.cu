@@ -37,10 +37,7 @@ __device__ __forceinline__ void add_noise(const NoiseSource<Real>& noise, int64_
                                           int64_t plane, Real (&values)[4 * kGroup]) {
   FVFAST_UNROLL
   for (int c = 0; c < kGroup; ++c) {
-    Real four[4];
-    noise.four(element + c * plane, four);
-    FVFAST_UNROLL
-    for (int i = 0; i < 4; ++i) values[i * kGroup + c] += four[i];
+    noise.template add_to_four<kGroup>(element + c * plane, values + c);
   }
 }
 
