@@ -23,7 +23,7 @@ struct Runtime {
   size_t shared_limit = 227 * 1024;  // of a kernel that asks for more
   // Of the devices that were told how many they have.
   std::map<int, int> multiprocessors;
-  int capability = 90;               // without its point; kernels are compiled for it
+  int capability = 90;  // without its point; kernels are compiled for it
   // What was set last for a kernel on a device, more or less than before.
   std::map<std::pair<const void*, int>, size_t> kernel_limits;
 };
