@@ -44,11 +44,9 @@ def why_not_whole(settings: Settings, views: object, parametrization: object) ->
         return "the network is shown whole images"
     if views.color_shift is not None:
         return "color_shift"
-    if views.sizes is not None:
-        return "views change their size"
     if settings.penalties:
         return "regularizers"
-    for name in ("box_size", "noise_intensity", "learning_rate"):
+    for name in ("box_size", "noise_intensity", "learning_rate", "view_size"):
         if callable(getattr(settings, name)):
             return f"{name} is a function of the user"
     if settings.nb_steps > MOST_STEPS:
@@ -122,13 +120,18 @@ class WholeStep:
         """Forget the run, and its network."""
         self._run = None
 
-    def __call__(self) -> None:
-        """Take a step."""
+    def variant(self, number: int) -> tuple[int, int]:
+        """Return the size of the views of a step."""
+        return self._crops.size_at(number)
+
+    def __call__(self, number: int) -> None:
+        """Take a step; its number tells the size of its views alone."""
         assert self._run is not None, "the step belongs to no run"
         with torch.enable_grad():
             images = self.phase.image()
             views = self._crops.of_step(
-                images, self._identities, self.record.step, self._tables, self._transparency,
+                images, self.variant(number), self._identities, self.record.step, self._tables,
+                self._transparency,
                 dtype=self._run.dtype, memory_format=self._run.memory_format,
             )  # fmt: skip
             scores, cotangent = self._run.run(views)
@@ -196,7 +199,8 @@ def step_key(phase: Phase, crops: Crops, settings: MacoSettings) -> Hashable:
     rates = tuple(repr(group[name]) for name in ("lr", "betas", "eps", "momentum_decay"))
     kinds = (getattr(settings, name) for name in ("box_size", "noise_intensity", "learning_rate"))
     return (
-        phase.shape, crops.size, crops.nb_crops, crops.boxes, crops.normal_noise,
+        phase.shape, crops.size, repr(settings.view_size), crops.nb_crops, crops.boxes,
+        crops.normal_noise,
         crops.uniform_noise, crops.seed, settings.nb_steps, tuple(settings.values_range),
         tuple(map(repr, kinds)), tuple(map(repr, ends)), rates,
     )  # fmt: skip
