@@ -193,16 +193,13 @@ class WholeSteps:
 
 def step_key(phase: Phase, crops: Crops, settings: MacoSettings) -> Hashable:
     """Return a key for all that is fixed when a step is recorded."""
-    numbers = [settings.schedule(name) for name in ("box_size", "noise_intensity", "learning_rate")]
-    ends = [at and (at(0), at(settings.nb_steps - 1), type(at).__name__) for at in numbers]
+    schedules = ("box_size", "noise_intensity", "learning_rate", "view_size")
     group = phase.optimizer.param_groups[0]
-    rates = tuple(repr(group[name]) for name in ("lr", "betas", "eps", "momentum_decay"))
-    kinds = (getattr(settings, name) for name in ("box_size", "noise_intensity", "learning_rate"))
     return (
-        phase.shape, crops.size, repr(settings.view_size), crops.nb_crops, crops.boxes,
-        crops.normal_noise,
+        phase.shape, crops.size, crops.nb_crops, crops.boxes, crops.normal_noise,
         crops.uniform_noise, crops.seed, settings.nb_steps, tuple(settings.values_range),
-        tuple(map(repr, kinds)), tuple(map(repr, ends)), rates,
+        *(repr(getattr(settings, name)) for name in schedules),
+        *(repr(group[name]) for name in ("lr", "betas", "eps", "momentum_decay")),
     )  # fmt: skip
 
 
