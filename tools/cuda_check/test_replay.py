@@ -38,16 +38,19 @@ struct EmulatorLaunch {
   int arguments;
   const unsigned long long* sizes;
   const void* const* values;
+  unsigned cluster[3];
 };
 static int (*hook)(const EmulatorLaunch*);
 extern "C" void cuda_emulator_set_hook(int (*h)(const EmulatorLaunch*)) { hook = h; }
 static unsigned long long shared_limit;
+extern "C" void cuda_emulator_set_capability(int) {}
 extern "C" void cuda_emulator_set_shared_limit(unsigned long long bytes) { shared_limit = bytes; }
 extern "C" unsigned long long shared_limit_now() { return shared_limit; }
 // -1: there is no hook. `launch` is complete, but for the pointers to pointers.
 extern "C" int launch(const char* kernel, unsigned grid, unsigned block, int arguments,
                       const unsigned long long* sizes, const void* const* values) {
-  const EmulatorLaunch launch = {kernel, {grid, 1, 1}, {block, 1, 1}, 0, arguments, sizes, values};
+  const EmulatorLaunch launch = {kernel, {grid, 1, 1}, {block, 1, 1}, 0, arguments, sizes, values,
+                                 {1, 1, 1}};
   return hook ? hook(&launch) : -1;
 }
 """
