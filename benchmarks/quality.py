@@ -25,8 +25,14 @@ from benchmarks.quality_artists import artist_of, class_name
 from benchmarks.quality_plots import plot
 from benchmarks.quality_recipes import CLASS_LISTS
 from benchmarks.quality_report import curves_of, print_summary, shared
-from benchmarks.quality_results import Results, Row
-from benchmarks.quality_runs import Run, add_run_options, check_run_options, do_runs
+from benchmarks.quality_results import Row
+from benchmarks.quality_runs import (
+    Run,
+    add_run_options,
+    check_run_options,
+    do_runs,
+    run_and_report,
+)
 from fvfast.cli.terminal import console
 from fvfast.evaluation.metrics import evaluation_boxes, mean_logit, transferability
 from fvfast.models import LoadedModel, load_model
@@ -47,11 +53,6 @@ KEY = (
     "checkpoints", "evaluation_crops",
 )  # fmt: skip
 """Columns that distinguish runs. The processor is one: seconds differ from machine to machine."""
-
-
-def results_in(path: Path) -> Results:
-    """Return the results that a file has, or will have."""
-    return Results(path, COLUMNS, KEY)
 
 
 def judge(
@@ -97,7 +98,7 @@ def arguments_of(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error(
             f"--plot: expected a file that ends in {', '.join(kinds)}; got {arguments.plot}"
         )
-    check_run_options(parser, arguments, results_in(arguments.results))
+    check_run_options(parser, arguments, COLUMNS, KEY)
     return arguments
 
 
@@ -114,24 +115,19 @@ def class_indices(names: Sequence[str], loaded: LoadedModel) -> list[int]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = arguments_of(argv)
-    results = results_in(arguments.results)
-    out = console()
-    rows: list[Row] = arguments.rows
-    if not arguments.report:
-        torch.set_num_threads(arguments.threads)
-        rows = run_all(arguments, results)
-    if not rows:
-        out.print(f"{arguments.results} holds no finished run to report.")
-        return
-    curves = shared(curves_of(results.latest(rows)))
+    run_and_report(arguments, lambda: run_all(arguments), lambda rows: report(rows, arguments.plot))
+
+
+def report(rows: Sequence[Row], chart: Path | None) -> None:
+    """Print a table of the runs that all recipes have, and draw them, if there is a file for it."""
+    curves = shared(curves_of(rows))
     print_summary(curves)
-    out.print(f"results: {arguments.results}", soft_wrap=True)
-    if arguments.plot is not None:
-        plot(curves, arguments.plot)
-        out.print(f"written to {arguments.plot}", soft_wrap=True)
+    if chart is not None:
+        plot(curves, chart)
+        console().print(f"written to {chart}", soft_wrap=True)
 
 
-def run_all(arguments: argparse.Namespace, results: Results) -> list[Row]:
+def run_all(arguments: argparse.Namespace) -> list[Row]:
     """Do the runs that are not in the results yet; return the rows of all requested runs."""
     artist = load_model(ARTIST)
     # Other copies of the networks: a run may keep the artist's in another precision.
@@ -148,7 +144,7 @@ def run_all(arguments: argparse.Namespace, results: Results) -> list[Row]:
         for recipe in arguments.all_recipes
     ]
     return do_runs(
-        plan, results, arguments,
+        plan, arguments,
         lambda recipe: artist_of(
             recipe, artist, checkpoints=arguments.checkpoints, precision=arguments.precision,
             threads=arguments.threads,

@@ -23,7 +23,6 @@ import argparse
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -31,7 +30,7 @@ import torch
 from benchmarks.harness import RESULTS
 from benchmarks.quality_artists import artist_of
 from benchmarks.quality_channels_report import print_channels
-from benchmarks.quality_results import Results, Row
+from benchmarks.quality_results import Row
 from benchmarks.quality_runs import (
     MACHINE_COLUMNS,
     RECIPE_COLUMNS,
@@ -43,6 +42,7 @@ from benchmarks.quality_runs import (
     check_photographs,
     check_run_options,
     do_runs,
+    run_and_report,
 )
 from benchmarks.quality_twins import (
     CROPS,
@@ -121,32 +121,18 @@ def arguments_of(argv: Sequence[str] | None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if arguments.channels < 1:
         parser.error(f"--channels must be at least 1, got {arguments.channels}")
-    check_run_options(parser, arguments, results_in(arguments.results))
+    check_run_options(parser, arguments, COLUMNS, KEY)
     check_photographs(parser, arguments)
     check_methods(parser, arguments.all_recipes)
     return arguments
 
 
-def results_in(path: Path) -> Results:
-    """Return the results that a file has, or will have."""
-    return Results(path, COLUMNS, KEY)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = arguments_of(argv)
-    results = results_in(arguments.results)
-    rows: list[Row] = arguments.rows
-    if not arguments.report:
-        torch.set_num_threads(arguments.threads)
-        rows = run_all(arguments, results)
-    if not rows:
-        console().print(f"{arguments.results} holds no finished run to report.")
-        return
-    print_channels(results.latest(rows))
-    console().print(f"results: {arguments.results}", soft_wrap=True)
+    run_and_report(arguments, lambda: run_all(arguments), print_channels)
 
 
-def run_all(arguments: argparse.Namespace, results: Results) -> list[Row]:
+def run_all(arguments: argparse.Namespace) -> list[Row]:
     """Do the runs that are not in the results yet; return the rows of all requested runs."""
     artist, own = load_model(ARTIST), load_model(ARTIST)
     judges = [load_model(name) for name in JUDGES]
@@ -166,7 +152,7 @@ def run_all(arguments: argparse.Namespace, results: Results) -> list[Row]:
         for recipe in arguments.all_recipes
     ]  # fmt: skip
     return do_runs(
-        plan, results, arguments,
+        plan, arguments,
         lambda recipe: artist_of(
             recipe, artist, checkpoints=1, precision=arguments.precision,
             threads=arguments.threads, objective_of=channel_objective,

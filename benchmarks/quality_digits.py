@@ -14,7 +14,6 @@ run is appended to the results at once, and runs whose results exist are not rep
 import argparse
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -30,7 +29,7 @@ from benchmarks.digit_networks import (
 )
 from benchmarks.harness import RESULTS
 from benchmarks.quality_artists import artist_of
-from benchmarks.quality_results import Results, Row, in_common
+from benchmarks.quality_results import Row, in_common
 from benchmarks.quality_runs import (
     MACHINE_COLUMNS,
     RECIPE_COLUMNS,
@@ -40,6 +39,7 @@ from benchmarks.quality_runs import (
     check_methods,
     check_run_options,
     do_runs,
+    run_and_report,
 )
 from benchmarks.quality_statistics import with_error
 from benchmarks.quality_twins import Twin, channel_means, find_twins
@@ -91,34 +91,19 @@ def arguments_of(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--correlation", type=float, default=0.5, help="least one of twins")
     parser.add_argument("--epochs", type=int, default=40, help="of the networks' training")
     arguments = parser.parse_args(argv)
-    check_run_options(parser, arguments, results_in(arguments.results))
+    check_run_options(parser, arguments, COLUMNS, KEY)
     check_methods(parser, arguments.all_recipes)
     if arguments.units < 2:
         parser.error(f"--units must be at least 2, for a control; got {arguments.units}")
     return arguments
 
 
-def results_in(path: Path) -> Results:
-    """Return the results that a file has, or will have."""
-    return Results(path, COLUMNS, KEY)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = arguments_of(argv)
-    results = results_in(arguments.results)
-    rows: list[Row] = arguments.rows
-    if not arguments.report:
-        torch.set_num_threads(arguments.threads)
-        rows = run_all(arguments, results)
-    if not rows:
-        console().print(f"{arguments.results} holds no finished run to report.")
-        return
-    for kind in ("class", "hidden"):
-        print_table(kind, [row for row in results.latest(rows) if row["kind"] == kind])
-    console().print(f"results: {arguments.results}", soft_wrap=True)
+    run_and_report(arguments, lambda: run_all(arguments), print_tables)
 
 
-def run_all(arguments: argparse.Namespace, results: Results) -> list[Row]:
+def run_all(arguments: argparse.Namespace) -> list[Row]:
     """Do the runs that are not in the results yet; return the rows of all requested runs."""
     images, labels, held_out, held_out_labels = split_digits()
     artist, *judges = (
@@ -154,7 +139,7 @@ def run_all(arguments: argparse.Namespace, results: Results) -> list[Row]:
         for recipe in arguments.all_recipes
     ]  # fmt: skip
     return do_runs(
-        plan, results, arguments,
+        plan, arguments,
         lambda recipe: artist_of(
             recipe, artist, checkpoints=1, precision=arguments.precision,
             threads=arguments.threads, objective_of=unit_objective,
@@ -230,6 +215,12 @@ def judge(image: torch.Tensor, unit: Unit, control: Unit, judges: Sequence[Loade
             percentile = twin.percentile(float(means[0, twin.channel]))
             row[f"{network.name}_{prefix}percentile"] = round(percentile, 3)
     return row
+
+
+def print_tables(rows: Sequence[Row]) -> None:
+    """Print a table of the classes, and one of the hidden units."""
+    for kind in ("class", "hidden"):
+        print_table(kind, [row for row in rows if row["kind"] == kind])
 
 
 def print_table(kind: str, rows: Sequence[Row]) -> None:

@@ -86,12 +86,26 @@ def add_run_options(parser: argparse.ArgumentParser, results: Path, recipes: Seq
 
 
 def check_run_options(
-    parser: argparse.ArgumentParser, arguments: argparse.Namespace, results: Results
+    parser: argparse.ArgumentParser,
+    arguments: argparse.Namespace,
+    columns: Sequence[str],
+    key: Sequence[str],
 ) -> None:
     """End the command, before any work, if an option cannot be followed.
 
-    Sets ``arguments.all_recipes`` and ``arguments.rows``, those of the results.
+    Opens the results: ``arguments.table``, and ``arguments.rows``, what it holds. Sets
+    ``arguments.all_recipes``.
+
+    Parameters
+    ----------
+    parser
+        Tells people what is wrong.
+    arguments
+        Of `add_run_options`.
+    columns, key
+        Of the results, see `benchmarks.quality_results.Results`.
     """
+    arguments.table = Results(arguments.results, columns, key)
     if arguments.threads < 1:
         parser.error(f"--threads must be at least 1, got {arguments.threads}")
     if arguments.pictures is not None and not arguments.report:
@@ -101,7 +115,7 @@ def check_run_options(
             parser.error(f"--pictures: {error}")
     try:
         arguments.all_recipes = chosen_recipes(arguments)
-        arguments.rows = results.read()
+        arguments.rows = arguments.table.read()
     except ValueError as error:
         parser.error(str(error))
 
@@ -150,9 +164,36 @@ def chosen_recipes(arguments: argparse.Namespace) -> list[Recipe]:
     return recipes
 
 
+def run_and_report(
+    arguments: argparse.Namespace,
+    run_all: Callable[[], list[Row]],
+    report: Callable[[list[Row]], None],
+) -> None:
+    """Do what a command line asks for.
+
+    Parameters
+    ----------
+    arguments
+        Of `check_run_options`.
+    run_all
+        Does the missing runs and returns the rows of all that were asked for; not called with
+        ``--report``, which reports all rows of the results.
+    report
+        Prints what came out, from the latest row of each run.
+    """
+    rows: list[Row] = arguments.rows
+    if not arguments.report:
+        torch.set_num_threads(arguments.threads)
+        rows = run_all()
+    if not rows:
+        console().print(f"{arguments.results} holds no finished run to report.")
+        return
+    console().print(f"results: {arguments.results}", soft_wrap=True)
+    report(arguments.table.latest(rows))
+
+
 def do_runs(
     plan: Sequence[Run],
-    results: Results,
     arguments: argparse.Namespace,
     prepare: Callable[[Recipe], AbstractContextManager[Artist]],
     judge: Callable[[Run, torch.Tensor], Row],
@@ -164,10 +205,8 @@ def do_runs(
     ----------
     plan
         The runs in order.
-    results
-        To which each finished run is appended.
     arguments
-        Of `add_run_options`.
+        Of `check_run_options`; each finished run is appended to its results.
     prepare
         Makes the artist of a recipe, once.
     judge
@@ -176,6 +215,7 @@ def do_runs(
         Says in a few words what came out, from the last row of a run.
     """
     out = console()
+    results: Results = arguments.table
     rows: list[Row] = list(arguments.rows)
     done = {results.key_of(row) for row in rows}
     artists: dict[str, Artist] = {}

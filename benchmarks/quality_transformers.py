@@ -28,7 +28,7 @@ from rich.table import Table
 from benchmarks import dinov2_small
 from benchmarks.harness import RESULTS
 from benchmarks.quality_artists import artist_of
-from benchmarks.quality_results import Results, Row, in_common
+from benchmarks.quality_results import Row, in_common
 from benchmarks.quality_runs import (
     MACHINE_COLUMNS,
     RECIPE_COLUMNS,
@@ -40,6 +40,7 @@ from benchmarks.quality_runs import (
     check_photographs,
     check_run_options,
     do_runs,
+    run_and_report,
 )
 from benchmarks.quality_statistics import with_error
 from fvfast import Objective
@@ -95,7 +96,7 @@ def arguments_of(argv: Sequence[str] | None) -> argparse.Namespace:
         "--probability", type=float, default=0.5, help="least one of a photograph's class"
     )
     arguments = parser.parse_args(argv)
-    check_run_options(parser, arguments, results_in(arguments.results))
+    check_run_options(parser, arguments, COLUMNS, KEY)
     if arguments.count < 2:
         parser.error(
             f"--count must be at least 2, so that there is a control; got {arguments.count}"
@@ -105,26 +106,12 @@ def arguments_of(argv: Sequence[str] | None) -> argparse.Namespace:
     return arguments
 
 
-def results_in(path: Path) -> Results:
-    """Return the results that a file has, or will have."""
-    return Results(path, COLUMNS, KEY)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = arguments_of(argv)
-    results = results_in(arguments.results)
-    rows: list[Row] = arguments.rows
-    if not arguments.report:
-        torch.set_num_threads(arguments.threads)
-        rows = run_all(arguments, results, dinov2_small.load())
-    if not rows:
-        console().print(f"{arguments.results} holds no finished run to report.")
-        return
-    print_summary(results.latest(rows))
-    console().print(f"results: {arguments.results}", soft_wrap=True)
+    run_and_report(arguments, lambda: run_all(arguments, dinov2_small.load()), print_summary)
 
 
-def run_all(arguments: argparse.Namespace, results: Results, artist: LoadedModel) -> list[Row]:
+def run_all(arguments: argparse.Namespace, artist: LoadedModel) -> list[Row]:
     """Do the runs that are not in the results yet; return the rows of all requested runs."""
     judges = [load_model(name) for name in JUDGES]
     paths = sorted(arguments.photographs.rglob("*.jpg"))
@@ -149,7 +136,7 @@ def run_all(arguments: argparse.Namespace, results: Results, artist: LoadedModel
         for recipe in arguments.all_recipes
     ]  # fmt: skip
     return do_runs(
-        plan, results, arguments,
+        plan, arguments,
         lambda recipe: artist_of(
             recipe, artist, checkpoints=1, precision=arguments.precision,
             threads=arguments.threads, objective_of=direction_objective,

@@ -13,12 +13,13 @@ from PIL import Image
 from selection import thorough
 
 from benchmarks.peers import picture_requests
-from benchmarks.quality import main, results_in
+from benchmarks.quality import COLUMNS, KEY, main
 from benchmarks.quality_artists import checkpoint_steps
 from benchmarks.quality_pictures import Kept, kept_pictures
 from benchmarks.quality_plots import plot, points_figure
 from benchmarks.quality_recipes import RECIPES, find_recipe, parse_recipe
 from benchmarks.quality_report import curves_of, print_summary, seconds_to_reach, shared
+from benchmarks.quality_results import Results
 from benchmarks.quality_statistics import standard_error
 from fvfast import Geometric, Linear
 from fvfast.run.presets import PRESETS
@@ -178,7 +179,7 @@ def test_a_run_from_the_command_line(tmp_path, capsys, classes):
     main(command)
     first = capsys.readouterr().out
     assert f"1 of {len(classes)}: tiny, goldfish, seed 0" in first
-    rows = results_in(results).read()
+    rows = Results(results, COLUMNS, KEY).read()
     assert [(row["class_index"], row["step"]) for row in rows] == [
         (index, step) for index in classes.values() for step in ("1", "2")
     ]
@@ -204,7 +205,7 @@ def test_a_run_from_the_command_line(tmp_path, capsys, classes):
     main(command)
     again = " ".join(capsys.readouterr().out.split())
     assert again.count("its picture is not in the folder (--again draws it)") == 1
-    assert results_in(results).read() == rows
+    assert Results(results, COLUMNS, KEY).read() == rows
     main([*command, "--report"])
     assert f"Mean over {len(classes)} run" in capsys.readouterr().out
 

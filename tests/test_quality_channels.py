@@ -8,8 +8,8 @@ from PIL import Image
 from selection import thorough
 from torch import nn
 
-from benchmarks.quality_channels import main, results_in
-from benchmarks.quality_results import in_common
+from benchmarks.quality_channels import COLUMNS, KEY, main
+from benchmarks.quality_results import Results, in_common
 from benchmarks.quality_twins import (
     Twin,
     block_of,
@@ -128,7 +128,7 @@ def test_a_run_from_the_command_line(tmp_path, capsys, photographs, layers):
     said = " ".join(capsys.readouterr().out.split())
     assert "efficientnet_lite2: 8 crops of each of 4 photographs" in said
     assert "1 of 2: tiny, _blocks.5._swish" in said
-    rows = results_in(results).read()
+    rows = Results(results, COLUMNS, KEY).read()
     assert len(rows) == 2
     for row in rows:
         assert row["photographs"] == "4 x 8"
@@ -141,7 +141,7 @@ def test_a_run_from_the_command_line(tmp_path, capsys, photographs, layers):
     said = " ".join(capsys.readouterr().out.split())
     assert said.count("in the results already") == 2
     assert "photographs ..." not in said
-    assert results_in(results).read() == rows
+    assert Results(results, COLUMNS, KEY).read() == rows
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ import torch
 from selection import thorough
 
 from benchmarks.digit_networks import Transformer, accuracy, split_digits, trained
-from benchmarks.quality_digits import HIDDEN, Unit, judge, main, results_in, unit_objective
+from benchmarks.quality_digits import COLUMNS, HIDDEN, KEY, Unit, judge, main, unit_objective
+from benchmarks.quality_results import Results
 from benchmarks.quality_twins import channel_means
 from fvfast.evaluation.metrics import mean_score
 from fvfast.models import LoadedModel
@@ -64,7 +65,7 @@ def test_a_run_from_the_command_line(tmp_path, capsys, recipe):
     shares = re.findall(r"(?:epochs|convolutions|perceptron): ([\d.]+) % of 450 held-out", said)
     assert len(shares) == 3
     assert all(float(share) > 50 for share in shares)
-    rows = results_in(results).read()
+    rows = Results(results, COLUMNS, KEY).read()
     assert [row["kind"] for row in rows] == ["class"] * 10 + ["hidden"] * 2
     ranks = [int(row["convolutions_rank"]) for row in rows if row["kind"] == "class"]
     assert sum(ranks) / len(ranks) < 4.5  # by chance: 5.5
