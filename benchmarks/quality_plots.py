@@ -33,23 +33,23 @@ def plot(curves: Sequence[Curve], path: Path) -> None:
 
 def points_figure(curves: Sequence[Curve]) -> Figure:
     """Draw the share of first ranks and the mean probability against processor seconds."""
-    figure = Figure(figsize=(10.0, 4.4), layout="constrained")
+    figure = Figure(figsize=(11.0, 4.4), layout="constrained")
     top, probability = figure.subplots(1, 2)
-    for curve in curves:
+    # The best stands above in the legend. Labels at the points would overlap.
+    for curve in sorted(curves, key=lambda curve: -curve.probability().mean()):
         both = (curve.is_first("lite1") + curve.is_first("lite2")) / 2
         for ax, values in ((top, 100.0 * both), (probability, curve.probability())):
             seconds, mean = curve.last("cpu_seconds").mean(), values.mean()
             error = standard_error(values, curve.subjects)
-            ax.errorbar(seconds, mean, yerr=error, marker="o", capsize=3)
-            ax.annotate(
-                curve.label, (seconds, mean), xytext=(6, 4), textcoords="offset points",
-                fontsize="small",
-            )  # fmt: skip
+            ax.errorbar(seconds, mean, yerr=error, marker="o", capsize=3, label=curve.label)
+    handles, labels = top.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", fontsize="small")
     top.set_ylabel("class ranked first, %, mean of Lite1 and Lite2")
     probability.set_ylabel("probability, mean of Lite1 and Lite2")
     for ax in (top, probability):
         ax.set_xlabel("processor seconds")
-        ax.margins(x=0.2, y=0.1)
+        ax.set_xlim(left=0)
+        ax.margins(x=0.05, y=0.1)
         ax.grid(alpha=0.3)
     _title(figure, curves, "bars: standard error over the classes")
     return figure

@@ -106,8 +106,8 @@ def maco(
         `fvfast.Geometric`. Default: the optimizer's own.
     preset
         Values of the arguments that are left out: "xplique" (the defaults above), "fast" (fewer
-        steps and crops, larger boxes, noise and learning rate that fall), "quick" (a quarter of
-        the time of "fast", with views that are small at first), "small" (the whole
+        steps and crops, larger boxes, noise and learning rate that fall, views that are small at
+        first), "quick" (the same in a quarter of the time), "small" (the whole
         image, twice as large as the model's input, for inputs up to 64 x 64), "pyramid" (a sum of
         levels of all sizes instead of a phase), "horama", or "paper".
     precision

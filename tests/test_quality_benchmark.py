@@ -153,8 +153,8 @@ def test_runs_with_one_checkpoint_are_points_with_bars(tmp_path):
     rows = [row for row in rows_of("short", [(1, 0), (2, 0)]) if row["step"] == 2]
     curves = curves_of([*rows, *({**row, "recipe": "long", "cpu_seconds": 9} for row in rows)])
     figure = points_figure(curves)
-    for ax in figure.axes:
-        assert sorted(text.get_text() for text in ax.texts) == ["long", "short"]
+    (legend,) = figure.legends
+    assert sorted(text.get_text() for text in legend.get_texts()) == ["long", "short"]
     (_, _, (segments,)) = figure.axes[0].containers[0]
     # Half of the classes in Lite1, none in Lite2: 50 and 0, with a standard error of 25.
     assert segments.get_segments()[0][:, 1].tolist() == [0, 50]

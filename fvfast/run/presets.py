@@ -90,17 +90,19 @@ PRESETS: dict[PresetName, Preset] = {
         normal_noise=0.0,
         uniform_noise=2.0,
     ),
-    # Measured, not published (docs/engine.md): an early step needs few crops, and those large.
+    # Measured, not published (docs/quality.md): an early step needs few crops, and those large, of
+    # which the network may be shown small views.
     "fast": Preset(
         arguments={
-            "nb_steps": 64,
-            "nb_crops": 8,
+            "nb_steps": 140,
+            "nb_crops": 4,
             "box_size": Linear(0.9, 0.3),
             "noise_intensity": Linear(0.2, 0.02),
             "learning_rate": Linear(1.5, 0.05),
+            "view_size": Linear(4 / 7, 1),
         },
     ),
-    # The same boxes and noise in a quarter of the time: few crops, which are small at first.
+    # The same in a quarter of the steps.
     "quick": Preset(
         arguments={
             "nb_steps": 36,
@@ -138,7 +140,7 @@ PRESETS: dict[PresetName, Preset] = {
 OPTIMIZE_PRESETS: dict[OptimizePresetName, Preset] = {
     # The defaults of fvfast.optimize are those of Xplique 2.0.
     "xplique": Preset(),
-    # Measured, not published (docs/engine.md): Lucid's decay of frequencies, and its
+    # Measured, not published (docs/quality.md): Lucid's decay of frequencies, and its
     # transformations without rotation. Images of the network's own size are not enlarged.
     "lucid": Preset(
         arguments={"transformations": "lucid", "fft_decay": 1.0, "custom_shape": None},
