@@ -183,6 +183,7 @@ class Hungry(nn.Module):
 
 
 def hungry():
+    torch.manual_seed(0)
     return LoadedModel(nn.Sequential(Hungry(), *plain()).eval(), "hungry", INPUT)
 
 
@@ -340,7 +341,7 @@ def said_by(case):
             case()
         except (
             ValueError, TypeError, OSError, torch.OutOfMemoryError, typer.BadParameter,
-            KeyboardInterrupt, atlas.OtherNetworkError,
+            KeyboardInterrupt, atlas.NotEnoughMemoryError, atlas.OtherNetworkError,
         ) as error:  # fmt: skip
             said.append(str(error))
     return said + [str(warning.message) for warning in told]

@@ -5,7 +5,7 @@ plan.
 """
 
 import dataclasses
-from typing import Literal
+from typing import Final, Literal
 
 import torch
 
@@ -16,7 +16,8 @@ from fvfast.atlas.trials import Trials, Tried, try_sizes
 from fvfast.engine.devices import check_device
 from fvfast.models import LoadedModel
 
-AUTO, DEFAULT = "auto", "default"
+AUTO: Final = "auto"
+DEFAULT: Final = "default"
 
 AskedSize = int | Literal["auto", "default"] | None
 """A number; "auto" to measure; "default" for 64 crops; None for "auto" on a GPU, else "default"."""
@@ -59,9 +60,9 @@ def choose_batch_size(
     Raises
     ------
     ValueError, TypeError
-        It is no number.
+        It is no number; or "auto" was asked for, and there is no GPU.
     RuntimeError
-        "auto" was asked for, and there is no GPU; or the device cannot be used.
+        The device cannot be used.
     """
     if asked == DEFAULT:
         return _with(plan, drawn_together(plan), NOT_MEASURED)
@@ -69,7 +70,7 @@ def choose_batch_size(
         return _with(plan, check_count(asked, "batch_size", 1), GIVEN)
     gpu = gpu_to_measure_on(device)
     if gpu is None and asked == AUTO:
-        raise RuntimeError(
+        raise ValueError(
             "batch_size 'auto' measures on a GPU, and there is none here. Begin the atlas on a "
             "machine with a worker's GPU, give a number, or leave it out (--batch-size) for the "
             "default."

@@ -102,11 +102,11 @@ def make_plan(
     ValueError
         No units, a layer that the network does not have or that is named twice, indices out of
         range, directions of another width than the layer, or settings that are wrong or cannot be
-        written into a plan.
+        written into a plan; or there is no GPU to measure a batch size on.
     TypeError
         A network that is a live object, or arguments of another type.
     RuntimeError
-        There is no GPU to measure on, or the device cannot be used.
+        The device cannot be used.
     """
     name = check_name(network)
     loaded = loaded or load_model(name)

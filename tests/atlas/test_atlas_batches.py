@@ -150,7 +150,7 @@ def test_without_a_gpu_the_size_is_the_default_and_says_why():
     assert (plan.batch_size, plan.batch_size_chosen) == (USUAL, WITHOUT_GPU)
     assert make_plan(batch_size="default").batch_size_chosen == NOT_MEASURED
     assert make_plan(batch_size=3).batch_size_chosen == GIVEN
-    with pytest.raises(RuntimeError, match="'auto' measures on a GPU, and there is none here"):
+    with pytest.raises(ValueError, match="'auto' measures on a GPU, and there is none here"):
         make_plan(batch_size="auto", device="cpu")
     for wrong, error in ((0, ValueError), ("many", TypeError), (2.5, TypeError)):
         with pytest.raises(error, match="batch_size"):
