@@ -5,7 +5,7 @@ plan.
 """
 
 import dataclasses
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 import torch
 
@@ -15,6 +15,7 @@ from fvfast.atlas.sizes import drawn_together, largest_batch_for
 from fvfast.atlas.trials import Trials, Tried, try_sizes
 from fvfast.engine.devices import check_device
 from fvfast.models import LoadedModel
+from fvfast.run.batch_sizes import BatchCost
 
 AUTO: Final = "auto"
 DEFAULT: Final = "default"
@@ -27,6 +28,20 @@ WITHOUT_GPU = (
     "--batch-size auto, it has what is best there"
 )
 NOT_MEASURED = "the default, not measured"
+
+
+class DrawsBatches(Protocol):
+    """Draws batches to see what they cost, as `fvfast.atlas.trials.Trials` does."""
+
+    most: int
+
+    def cost(self, size: int) -> BatchCost | None:
+        """Draw a batch; None if it does not fit the memory."""
+        ...
+
+    def close(self) -> None:
+        """Give back the memory."""
+        ...
 
 
 def choose_batch_size(
@@ -77,7 +92,19 @@ def choose_batch_size(
         )
     if gpu is None:
         return _with(plan, drawn_together(plan), WITHOUT_GPU)
-    return _with(plan, *_measured(plan, loaded, gpu, sharing))
+    trials = Trials(plan, loaded, gpu, first=drawn_together(plan), sharing=sharing)
+    return tried_by(plan, trials, torch.cuda.get_device_name(gpu))
+
+
+def tried_by(plan: Plan, trials: DrawsBatches, device: str) -> Plan:
+    """Choose how many pictures are drawn together by trials, on a device of this name."""
+    first = drawn_together(plan)
+    try:
+        most = min(trials.most, largest_batch_for(len(plan), first))
+        tried = try_sizes(first, most, trials.cost)
+    finally:
+        trials.close()
+    return _with(plan, tried.size, how_chosen(tried, device))
 
 
 def gpu_to_measure_on(device: str | torch.device | None) -> torch.device | None:
@@ -86,17 +113,6 @@ def gpu_to_measure_on(device: str | torch.device | None) -> torch.device | None:
         return None
     found = check_device("cuda" if device is None else device)
     return found if found.type == "cuda" else None
-
-
-def _measured(plan: Plan, loaded: LoadedModel, gpu: torch.device, sharing: int) -> tuple[int, str]:
-    first = drawn_together(plan)
-    trials = Trials(plan, loaded, gpu, first=first, sharing=sharing)
-    try:
-        most = min(trials.most, largest_batch_for(len(plan), first))
-        tried = try_sizes(first, most, trials.cost)
-    finally:
-        trials.close()
-    return tried.size, how_chosen(tried, torch.cuda.get_device_name(gpu))
 
 
 def how_chosen(tried: Tried, device: str) -> str:

@@ -62,7 +62,7 @@ class Worker:
     must_fit
         Whether a batch that does not fit the memory is refused, because fewer pictures at a time,
         or fewer views, would give other last bits. Default: if the plan says how many pictures are
-        drawn together, except on the CPU.
+        drawn together, except on the CPU; see `has_to_fit`.
 
     Attributes
     ----------
@@ -103,9 +103,7 @@ class Worker:
         self._device = check_device(default if device is None else device)
         # Moved once, not for each batch.
         loaded.model.to(self._device)
-        if must_fit is None:
-            must_fit = plan.batch_size is not None and self._device.type != "cpu"
-        self.must_fit = must_fit
+        self.must_fit = has_to_fit(plan, self._device) if must_fit is None else must_fit
         self._vectors: tuple[str, NDArray[np.float32]] | None = None
         self._drawing: tuple[int, Run] | None = None
 
@@ -170,3 +168,12 @@ class Worker:
         if self._vectors is None or self._vectors[0] != planned.file:
             self._vectors = planned.file, directions.read_planned(planned)
         return self._vectors[1]
+
+
+def has_to_fit(plan: Plan, device: torch.device) -> bool:
+    """Whether a batch that does not fit the memory of a device is refused.
+
+    If it were drawn in parts, its pictures would be others in their last bits than those of workers
+    with more memory. On the CPU only networks of linear layers show that, with few views.
+    """
+    return plan.batch_size is not None and device.type != "cpu"

@@ -18,12 +18,14 @@ from fvfast.atlas.planned_batches import (
     choose_batch_size,
     gpu_to_measure_on,
     how_chosen,
+    tried_by,
 )
 from fvfast.atlas.records import Record
-from fvfast.atlas.sizes import drawn_together, largest_batch_for, shard_size_for
+from fvfast.atlas.sizes import drawn_together, goes_on_with, largest_batch_for, shard_size_for
 from fvfast.atlas.trials import TRIAL_STEPS, Trials, Tried, latest, shared, try_sizes
+from fvfast.atlas.worker import has_to_fit
 from fvfast.engine.network.layers import trace_layers
-from fvfast.models import load_model
+from fvfast.models import LoadedModel, load_model
 from fvfast.run.batch_sizes import BatchCost
 
 FREE = 10**9
@@ -36,17 +38,22 @@ class Device:
     def __init__(self, seconds=lambda _: 1.0, holds=math.inf, peak=1):
         self.seconds, self.holds, self.peak = seconds, holds, peak
         self.drawn = []
+        self.most = 1000
+        self.is_closed = False
 
-    def __call__(self, size):
+    def cost(self, size):
         self.drawn.append(size)
         if size > self.holds:
             return None
         return BatchCost(size, self.seconds(size), self.peak * size, FREE)
 
+    def close(self):
+        self.is_closed = True
+
 
 def test_batches_are_tried_as_long_as_larger_ones_save_time():
     device = Device(lambda size: max(1.0, size / 16.4))
-    tried = try_sizes(4, 1000, device)
+    tried = try_sizes(4, 1000, device.cost)
     assert (tried.size, device.drawn) == (16, [4, 8, 16, 32])
     assert tried.seconds == {4: 0.25, 8: 0.125, 16: 0.0625, 32: pytest.approx(1 / 16.4)}
 
@@ -54,26 +61,26 @@ def test_batches_are_tried_as_long_as_larger_ones_save_time():
 @pytest.mark.parametrize(("most", "expected"), [(4, [4]), (8, [4, 8]), (31, [4, 8, 16])])
 def test_no_more_are_tried_than_make_sense(most, expected):
     device = Device()
-    assert (try_sizes(4, most, device).size, device.drawn) == (expected[-1], expected)
+    assert (try_sizes(4, most, device.cost).size, device.drawn) == (expected[-1], expected)
 
 
 def test_what_does_not_fit_is_not_chosen():
     device = Device(holds=3)
-    tried = try_sizes(8, 64, device)
+    tried = try_sizes(8, 64, device.cost)
     assert (tried.size, tried.too_many, device.drawn) == (2, 4, [8, 4, 2])
     device = Device(holds=20)
-    tried = try_sizes(8, 64, device)
+    tried = try_sizes(8, 64, device.cost)
     assert (tried.size, tried.too_many, device.drawn) == (16, 32, [8, 16, 32])
     # Not even one: a worker will say what is wrong.
-    assert try_sizes(2, 64, Device(holds=0)).size == 1
+    assert try_sizes(2, 64, Device(holds=0).cost).size == 1
     # It is not tried if it might not fit: 32 would take more than a share of the memory.
     device = Device(peak=FREE // 50)
-    assert (try_sizes(8, 64, device).size, device.drawn) == (16, [8, 16])
+    assert (try_sizes(8, 64, device.cost).size, device.drawn) == (16, [8, 16])
 
 
 def test_a_run_that_is_too_short_to_be_timed_keeps_the_size():
     device = Device(lambda _: math.nan)
-    tried = try_sizes(8, 64, device)
+    tried = try_sizes(8, 64, device.cost)
     assert (tried.size, device.drawn, str(tried)) == (8, [8], "fits the memory")
 
 
@@ -173,6 +180,44 @@ def old(**settings):
     """A plan as earlier versions wrote it."""
     plan = make_plan(batch_size="default", **settings)
     return dataclasses.replace(plan, batch_size=None, batch_size_chosen="")
+
+
+def large(count):
+    """A plan of many units that says no number of pictures; 16 pictures make 64 views."""
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, count, 1)).eval()
+    loaded = LoadedModel(model, "large", SHAPE)
+    plan = atlas.make_plan(
+        "large", ["0"], loaded=loaded, batch_size="default", **SETTINGS | {"nb_crops": 4}
+    )
+    return dataclasses.replace(plan, batch_size=None, batch_size_chosen="")
+
+
+@pytest.mark.parametrize(
+    ("count", "most", "expected"),
+    [(1024, 1000, [16]), (1025, 1000, [16, 32]), (2049, 1000, [16, 32, 64]), (2049, 40, [16, 32])],
+)
+def test_trials_choose_for_a_plan(count, most, expected):
+    plan, device = large(count), Device()
+    device.most = most
+    chosen = tried_by(plan, device, "NVIDIA H200")
+    assert (chosen.batch_size, device.drawn, device.is_closed) == (expected[-1], expected, True)
+    assert chosen.batch_size_chosen.startswith("tried on NVIDIA H200: a step takes")
+    # Trials do not change which units are a shard.
+    assert goes_on_with(chosen, plan)
+    assert chosen.shard_size == plan.shard_size
+
+
+def test_trials_give_back_the_memory_after_an_error_too():
+    device = Device(seconds=lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        tried_by(large(100), device, "x")
+    assert device.is_closed
+
+
+def test_a_batch_has_to_fit_where_bits_depend_on_it():
+    assert has_to_fit(measured(), torch.device("cuda", 0))
+    assert not has_to_fit(measured(), torch.device("cpu"))
+    assert not has_to_fit(old(), torch.device("cuda", 0))
 
 
 def test_a_plan_holds_the_size_and_how_it_was_chosen():
