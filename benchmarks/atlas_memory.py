@@ -72,12 +72,12 @@ def main() -> None:
     asked = parser.parse_args()
     plan = atlas.make_plan(
         "benchmarks.atlas_memory:wide", [atlas.LayerUnits("2", range(asked.units))],
-        nb_steps=2, nb_crops=1, custom_shape=48, shard_size=64,
+        nb_steps=2, nb_crops=1, custom_shape=48, shard_size=64, batch_size=16,
     )  # fmt: skip
     watch = Watch(max(1, asked.units // 10))
     with tempfile.TemporaryDirectory() as folder:
         executor = atlas.Processes(1)
-        atlas.draw_atlas(plan, atlas.Place(folder), executor=executor, batch_size=16, report=watch)
+        atlas.draw_atlas(plan, atlas.Place(folder), executor=executor, report=watch)
     print("units   driver MB   worker MB")
     for units, driver, worker in watch.rows:
         print(f"{units:5d} {driver:11.1f} {worker:11.1f}")

@@ -52,6 +52,7 @@ class IdleWorker:
     """Takes the place of `fvfast.atlas.Worker`."""
 
     device = "none"
+    must_fit = False
     values_range = (-1.0, 1.0)
 
     def __init__(self) -> None:

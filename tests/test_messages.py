@@ -173,6 +173,20 @@ def seeded():
     return LoadedModel(plain(), "seeded", INPUT)
 
 
+class Hungry(nn.Module):
+    """Takes so much memory that no four views fit, as an allocation of the device says it."""
+
+    def forward(self, x):
+        if len(x) >= 4:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return x * 1
+
+
+def hungry():
+    torch.manual_seed(0)
+    return LoadedModel(nn.Sequential(Hungry(), *plain()).eval(), "hungry", INPUT)
+
+
 def unseeded():
     torch.seed()
     return LoadedModel(plain(), "unseeded", INPUT)
@@ -186,6 +200,14 @@ def another_plan():
     with tempfile.TemporaryDirectory() as folder:
         atlas.begin(planned(), atlas.Place(folder))
         atlas.begin(planned(seed=1), atlas.Place(folder))
+
+
+def too_many_together():
+    plan = planned(f"{__name__}:hungry", nb_crops=2, batch_size=2)
+    with tempfile.TemporaryDirectory() as folder:
+        place = atlas.Place(folder)
+        atlas.begin(plan, place)
+        atlas.run_shard(plan, 0, place, worker=atlas.Worker(plan, device="cpu", must_fit=True))
 
 
 def away():
@@ -291,6 +313,11 @@ CASES = {
         torch.rand(3, 8, 8), torch.rand(5, 8, 9)
     ),
     "Another plan in the place": another_plan,
+    "Another number of pictures together": lambda: atlas.Worker(
+        planned(batch_size=2), batch_size=3
+    ),
+    "A batch that does not fit a worker's memory": too_many_together,
+    "A batch size that cannot be measured": lambda: planned(batch_size="auto", device="cpu"),
     "Other weights on a worker": lambda: atlas.Worker(planned(f"{__name__}:unseeded")),
     "A network that has no name": lambda: planned(plain()),
     "A place that cannot be written": lambda: atlas.Place("data:,x").check_writable(),
@@ -314,7 +341,7 @@ def said_by(case):
             case()
         except (
             ValueError, TypeError, OSError, torch.OutOfMemoryError, typer.BadParameter,
-            KeyboardInterrupt, atlas.OtherNetworkError,
+            KeyboardInterrupt, atlas.NotEnoughMemoryError, atlas.OtherNetworkError,
         ) as error:  # fmt: skip
             said.append(str(error))
     return said + [str(warning.message) for warning in told]

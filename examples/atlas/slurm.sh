@@ -8,6 +8,7 @@
 # A task that is taken away gets SIGTERM, writes its batch, and goes on when it is started again.
 #SBATCH --requeue
 #SBATCH --signal=TERM@60
+# To have the batch size measured, run the command once, with --plan-only in place of --shard.
 
 exec fvfast atlas run efficientnet_lite0 --layer _blocks.4 --layer _blocks.10 \
     --out "${ATLAS:-s3://bucket/atlas}" --no-progress \

@@ -10,7 +10,7 @@ from fvfast.atlas.executors.base import Executor, WorkersFailedError
 from fvfast.atlas.executors.here import Here
 from fvfast.atlas.executors.processes import Processes
 from fvfast.atlas.executors.ray_actors import RayActors
-from fvfast.atlas.failures import BrokenDeviceError
+from fvfast.atlas.failures import BrokenDeviceError, NotEnoughMemoryError
 from fvfast.atlas.fields import WrongFileError
 from fvfast.atlas.networks import OtherNetworkError
 from fvfast.atlas.patience import PlaceLostError
@@ -27,6 +27,7 @@ __all__ = [
     "Executor",
     "Here",
     "LayerUnits",
+    "NotEnoughMemoryError",
     "OtherNetworkError",
     "Place",
     "PlaceLostError",

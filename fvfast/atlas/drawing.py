@@ -9,8 +9,9 @@ from fvfast.atlas.executors.here import Here
 from fvfast.atlas.keys import FAILED, UNITS, quoted
 from fvfast.atlas.manifest import write_manifest
 from fvfast.atlas.places import Place
-from fvfast.atlas.plan import Plan
+from fvfast.atlas.plan import GIVEN, Plan
 from fvfast.atlas.progress import Status, begin, read_status
+from fvfast.atlas.sizes import drawn_together
 
 Part = tuple[int, int]
 """(k, n): the k-th of n machines that share an atlas, from 0."""
@@ -57,7 +58,7 @@ def draw_atlas(
     device
         Where workers draw. Default: on GPUs if there are any, else the CPU.
     batch_size
-        Pictures that are drawn together; see `fvfast.atlas.Worker`.
+        Pictures that are drawn together, for a plan of an earlier version, which does not say it.
     part
         (k, n) draws every n-th shard from the k-th on, for machines that know nothing of each
         other. Default: all shards.
@@ -74,13 +75,17 @@ def draw_atlas(
     Raises
     ------
     ValueError
-        The place has an atlas with another plan: the message says what differs.
+        The place has an atlas with another plan: the message says what differs. Or ``batch_size``
+        is another one than the plan's.
     OSError
         The place cannot be written.
     fvfast.atlas.OtherNetworkError
         A worker has another network than the plan says.
     """
-    begin(plan, place)
+    drawn_together(plan, batch_size)
+    asked, plan = plan, begin(plan, place)
+    if plan.batch_size is None and asked.batch_size_chosen == GIVEN:
+        batch_size = asked.batch_size
     status = read_status(place, plan)
     for layer in plan.layers:
         place.tidy(f"{UNITS}/{quoted(layer.name)}")

@@ -27,6 +27,10 @@ class BrokenDeviceError(RuntimeError):
     """The device answers nothing any more in this process, which has to end."""
 
 
+class NotEnoughMemoryError(RuntimeError):
+    """A worker's memory does not hold the pictures that the plan has drawn together."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Failure:
     """What is known of failed attempts to draw a unit.

@@ -13,6 +13,9 @@ from fvfast.atlas.fields import Fields
 from fvfast.atlas.keys import FORMAT, PLAN, UnitKey
 from fvfast.atlas.planned_layers import PlannedLayer
 
+GIVEN = "given"
+"""How a batch size was chosen that somebody asked for."""
+
 
 @dataclasses.dataclass(frozen=True)
 class PlannedNetwork:
@@ -73,6 +76,11 @@ class Plan:
         Units of a shard, at most.
     fvfast
         The version that draws it.
+    batch_size
+        Pictures that are drawn together, by whoever draws them. None in a plan of an earlier
+        version, which leaves that to each run.
+    batch_size_chosen
+        How that was chosen, for people; `GIVEN` if somebody asked for it.
     """
 
     network: PlannedNetwork
@@ -80,24 +88,27 @@ class Plan:
     settings: Mapping[str, Any]
     shard_size: int
     fvfast: str = VERSION
+    batch_size: int | None = None
+    batch_size_chosen: str = ""
 
     @functools.cached_property
     def text(self) -> str:
         """The plan as canonical JSON: one plan has one text."""
-        return canonical(
-            {
-                "format": FORMAT,
-                "fvfast": self.fvfast,
-                "network": {
-                    "name": self.network.name,
-                    "weights_sha256": self.network.weights_sha256,
-                    "input_shape": list(self.network.input_shape),
-                },
-                "layers": [layer.described() for layer in self.layers],
-                "settings": dict(self.settings),
-                "shard_size": self.shard_size,
-            }
-        )
+        values = {
+            "format": FORMAT,
+            "fvfast": self.fvfast,
+            "network": {
+                "name": self.network.name,
+                "weights_sha256": self.network.weights_sha256,
+                "input_shape": list(self.network.input_shape),
+            },
+            "layers": [layer.described() for layer in self.layers],
+            "settings": dict(self.settings),
+            "shard_size": self.shard_size,
+        }
+        if self.batch_size is not None:
+            values |= {"batch_size": self.batch_size, "batch_size_chosen": self.batch_size_chosen}
+        return canonical(values)
 
     @functools.cached_property
     def sha256(self) -> str:
@@ -173,9 +184,13 @@ class Plan:
             dict(fields.inner("settings").items()),
             fields.count("shard_size"),
             fields.text("fvfast"),
+            fields.optional_count("batch_size"),
+            fields.optional_text("batch_size_chosen") or "",
         )
         if plan.shard_size < 1 or not len(plan):
             raise fields.error("has no units, or shards without any.")
+        if plan.batch_size == 0:
+            raise fields.error("has batch_size 0; expected at least 1.")
         return plan
 
 

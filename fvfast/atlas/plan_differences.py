@@ -6,8 +6,10 @@ from typing import Any
 
 from fvfast._shared.messages import printable, shortened
 from fvfast.atlas.plan import Plan
+from fvfast.atlas.sizes import goes_on_with
 
 _SHOWN = 3
+_NO_DIFFERENCE = frozenset({"batch_size_chosen"})
 
 
 def differences(there: Plan, asked: Plan) -> list[str]:
@@ -16,13 +18,13 @@ def differences(there: Plan, asked: Plan) -> list[str]:
     return [
         f"{printable(name)} is {_shown(old, name)} there and {_shown(new, name)} here"
         for name in dict.fromkeys((*old, *new))
-        if old.get(name) != new.get(name)
+        if old.get(name) != new.get(name) and name not in _NO_DIFFERENCE
     ]
 
 
 def refuse_other(there: Plan, asked: Plan, where: str) -> None:
-    """Raise ValueError, with the differences, unless two plans are one."""
-    if there.text == asked.text:
+    """Raise ValueError, with the differences, unless an atlas goes on with what is asked for."""
+    if goes_on_with(there, asked):
         return
     found = differences(there, asked)
     more = f", and {len(found) - _SHOWN} more differences" if len(found) > _SHOWN else ""

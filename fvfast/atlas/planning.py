@@ -4,21 +4,24 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import torch
+
 from fvfast._shared.checks import check_count
 from fvfast._shared.messages import printable
 from fvfast.atlas import directions
 from fvfast.atlas.keys import LONGEST_LAYER, quoted
 from fvfast.atlas.networks import check_name, weights_sha256
 from fvfast.atlas.plan import Plan, PlannedNetwork
+from fvfast.atlas.planned_batches import AskedSize, choose_batch_size
 from fvfast.atlas.planned_layers import KINDS, Kind, PlannedLayer, as_ranges
-from fvfast.atlas.settings import batch_size_for, planned_settings, read_settings
+from fvfast.atlas.settings import planned_settings
+from fvfast.atlas.sizes import drawn_together, shard_size_for, with_batch_size_of
 from fvfast.atlas.units import UNIT_KINDS, Source, default_kind
 from fvfast.engine.network.layers import Layer
 from fvfast.models import LoadedModel, load_model
 from fvfast.objectives.targets import find_channel_axis
 
 LAST_LAYER = -1
-SMALLEST_SHARD, LARGEST_SHARD, MOST_SHARDS = 8, 64, 64
 _PICTURE_CHANNELS = (1, 3)
 
 
@@ -54,6 +57,10 @@ def make_plan(
     *,
     loaded: LoadedModel | None = None,
     shard_size: int | None = None,
+    batch_size: AskedSize = None,
+    device: str | torch.device | None = None,
+    sharing: int = 1,
+    before: Plan | None = None,
     **settings: Any,
 ) -> Plan:
     """Plan an atlas.
@@ -70,22 +77,36 @@ def make_plan(
     shard_size
         Units of a shard, which one worker draws without interruption. Default: up to 64, fewer
         where there are few units.
+    batch_size
+        Pictures that are drawn together, by all workers. "auto" measures how many are best on a
+        GPU of this machine, "default" is as many as make 64 crops, and None is "auto" on a GPU and
+        "default" elsewhere.
+    device
+        Where that is measured. Default: a GPU if there is one.
+    sharing
+        Workers that will share the device's memory.
+    before
+        The plan of the atlas that is gone on with, if there is one: as many are drawn together as
+        it says, and nothing is measured.
     settings
         Arguments of `fvfast.maco`. The default preset is "fast", the default range the network's.
 
     Returns
     -------
     plan
-        The same arguments make the same plan on every machine.
+        The same arguments make the same plan on every machine, apart from a batch size that is
+        measured.
 
     Raises
     ------
     ValueError
         No units, a layer that the network does not have or that is named twice, indices out of
         range, directions of another width than the layer, or settings that are wrong or cannot be
-        written into a plan.
+        written into a plan; or there is no GPU to measure a batch size on.
     TypeError
         A network that is a live object, or arguments of another type.
+    RuntimeError
+        The device cannot be used.
     """
     name = check_name(network)
     loaded = loaded or load_model(name)
@@ -102,14 +123,20 @@ def make_plan(
     )
     _check_names(planned)
     values = planned_settings(settings, loaded.values_range, loaded.input_shape[1:])
-    if shard_size is None:
-        shard_size = shard_size_for(sum(map(len, planned)), batch_size_for(read_settings(values)))
-    return Plan(
+    plan = Plan(
         PlannedNetwork(name, weights_sha256(loaded.model), loaded.input_shape),
         planned,
         values,
-        check_count(shard_size, "shard_size", 1),
+        1 if shard_size is None else check_count(shard_size, "shard_size", 1),
     )
+    if before is not None and not isinstance(batch_size, int):
+        plan = with_batch_size_of(plan, before)
+    else:
+        plan = choose_batch_size(plan, batch_size, loaded, device=device, sharing=sharing)
+    if shard_size is None:
+        together = drawn_together(plan)
+        plan = dataclasses.replace(plan, shard_size=shard_size_for(len(plan), together))
+    return plan
 
 
 def _planned_layer(loaded: LoadedModel, asked: LayerUnits) -> PlannedLayer:
@@ -217,11 +244,3 @@ def _check_names(layers: Sequence[PlannedLayer]) -> None:
                 f"the name of layer {layer.name!r} is too long for a folder: at most "
                 f"{LONGEST_LAYER} characters."
             )
-
-
-def shard_size_for(count: int, batch_size: int) -> int:
-    """Return whole batches: few, where there are few units, so that many workers share them."""
-    size = batch_size * -(-SMALLEST_SHARD // batch_size)
-    while size < LARGEST_SHARD and size * MOST_SHARDS < count:
-        size *= 2
-    return size

@@ -104,8 +104,14 @@ def read_plan(place: Place) -> Plan:
     return Plan.parse(data, f"{place.address}/{PLAN}")
 
 
-def begin(plan: Plan, place: Place) -> None:
+def begin(plan: Plan, place: Place) -> Plan:
     """Write a plan into a place, or make sure that it is the one that is there.
+
+    Returns
+    -------
+    plan
+        The one that is drawn: as many pictures are drawn together as the place's plan says, unless
+        the plan that is asked for was given another number.
 
     Raises
     ------
@@ -115,11 +121,13 @@ def begin(plan: Plan, place: Place) -> None:
         The place cannot be written.
     """
     if place.exists(PLAN):
-        refuse_other(read_plan(place), plan, place.address)
-    else:
-        place.check_writable()
-        place.put(PLAN, plan.text.encode())
+        there = read_plan(place)
+        refuse_other(there, plan, place.address)
+        return there
+    place.check_writable()
+    place.put(PLAN, plan.text.encode())
     place.begin()
+    return plan
 
 
 def read_status(place: Place, plan: Plan | None = None) -> Status:

@@ -5,11 +5,13 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
+from fvfast._shared.messages import printable, shortened
 from fvfast.atlas.events import AttemptFailed, Report, ignore
 from fvfast.atlas.failures import (
     ATTEMPTS,
     BrokenDeviceError,
     Failure,
+    NotEnoughMemoryError,
     breaks_device,
     failed_indices,
     failure_of,
@@ -21,6 +23,8 @@ from fvfast.atlas.places import Place
 from fvfast.atlas.plan import Plan, Shard
 from fvfast.atlas.worker import Drawn, Worker
 from fvfast.atlas.writer import FinishedUnit, Writer
+
+_LONGEST = 200
 
 
 @dataclasses.dataclass
@@ -83,6 +87,8 @@ def run_shard(
     ------
     BrokenDeviceError
         The device answers nothing any more: this process has to end, and another one to go on.
+    NotEnoughMemoryError
+        The memory does not hold the pictures that the plan has drawn together.
     OSError
         The place cannot be written.
     """
@@ -156,35 +162,53 @@ class _ShardRun:
             else:
                 yield from ([index] for index in batch if index in wanted)
 
-    def _draw(self, batch: list[int], wanted: set[int]) -> None:
+    def _draw(self, batch: list[int], wanted: set[int], *, is_full: bool = False) -> None:
+        """Draw a batch; ``is_full`` says that the memory was full when it was drawn before."""
+        was_full = is_full
         try:
             drawn = self._worker.draw(self._shard, batch)
         except Exception as error:
             # A network's own code may raise whatever it likes.
-            if runs_out_of_memory(error) and len(batch) > 1:
-                halves = self._halves(batch)
+            is_full = runs_out_of_memory(error) and len(batch) > 1
+            if is_full:
+                if was_full and self._worker.must_fit:
+                    raise NotEnoughMemoryError(self._too_many(batch, error)) from error
+                parts = self._smaller(batch)
             elif breaks_device(error):
                 self._writer.wait(0)
                 for index in wanted.intersection(batch):
                     self._fail(index, error)
                 raise BrokenDeviceError(f"{self._worker.device}: {error}") from error
             elif len(batch) > 1:
-                halves = [[index] for index in batch]
+                parts = [[index] for index in batch]
             else:
-                halves = [batch] if self._fail(batch[0], error) else []
+                parts = [batch] if self._fail(batch[0], error) else []
         else:
             self._finish(batch, drawn, wanted)
             return
         # Outside the handler, whose traceback holds the memory of the failed batch.
-        for half in halves:
-            if not wanted.isdisjoint(half):
-                self._draw(half, wanted)
+        if is_full:
+            self._worker.free_memory()
+        for part in parts:
+            if not wanted.isdisjoint(part):
+                self._draw(part, wanted, is_full=is_full)
 
-    def _halves(self, batch: list[int]) -> list[list[int]]:
+    def _smaller(self, batch: list[int]) -> list[list[int]]:
+        """Return the halves of a batch that does not fit; the same once more, if it has to fit."""
+        if self._worker.must_fit:
+            return [batch]
         half = (len(batch) + 1) // 2
         self._worker.batch_size = min(self._worker.batch_size, half)
-        self._worker.free_memory()
         return [batch[:half], batch[half:]]
+
+    def _too_many(self, batch: list[int], error: Exception) -> str:
+        return (
+            f"{self._worker.device}: the memory does not hold the {len(batch)} pictures that this "
+            f"atlas has drawn together ({shortened(printable(str(error)), _LONGEST)}). Fewer would "
+            "have other last bits. Free memory of the device, let fewer workers share it, or draw "
+            "on devices with more; or draw a new atlas in another place, with a smaller batch_size "
+            "(--batch-size)."
+        )
 
     def _fail(self, index: int, error: BaseException) -> bool:
         """Write down that an attempt has failed; return whether there is another one."""

@@ -8,15 +8,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fvfast._shared.checks import check_count
 from fvfast.atlas import directions
 from fvfast.atlas.networks import check_planned, load_planned
 from fvfast.atlas.plan import Plan, Shard
 from fvfast.atlas.planned_layers import PlannedLayer
-from fvfast.atlas.settings import batch_size_for, read_settings
+from fvfast.atlas.settings import read_settings
+from fvfast.atlas.sizes import drawn_together
 from fvfast.atlas.units import UNIT_KINDS, Source
 from fvfast.engine.borrowing.state import borrowed
 from fvfast.engine.devices import check_device
+from fvfast.engine.memory import free_memory
 from fvfast.models import LoadedModel
 from fvfast.run.run import Run
 
@@ -55,21 +56,30 @@ class Worker:
     device
         Where. Default: a GPU if there is one, else the CPU.
     batch_size
-        Pictures that are drawn together. Default: as in `fvfast.maco_batch`, 64 crops.
+        Pictures that are drawn together, for a plan that does not say it. Default: 64 crops.
     loaded
         The network, if it is loaded already.
+    must_fit
+        Whether a batch that does not fit the memory is refused, because fewer pictures at a time,
+        or fewer views, would give other last bits. Default: if the plan says how many pictures are
+        drawn together, except on the CPU; see `has_to_fit`.
 
     Attributes
     ----------
-    plan, batch_size
-        As given; a batch that does not fit the memory makes ``batch_size`` smaller.
+    plan
+        As given.
+    batch_size
+        Pictures that are drawn together. Unless they must fit, a batch that does not fit the memory
+        makes it smaller.
+    must_fit
+        As given.
 
     Raises
     ------
     fvfast.atlas.OtherNetworkError
         The network is not the one of the plan.
     ValueError, RuntimeError
-        There is no such device, or it cannot be used.
+        There is no such device, or it cannot be used; or the plan has another batch size.
     """
 
     def __init__(
@@ -79,8 +89,10 @@ class Worker:
         device: str | torch.device | None = None,
         batch_size: int | None = None,
         loaded: LoadedModel | None = None,
+        must_fit: bool | None = None,
     ) -> None:
         self.plan = plan
+        self.batch_size = drawn_together(plan, batch_size)
         self._settings = read_settings(plan.settings)
         if loaded is None:
             loaded = load_planned(plan)
@@ -91,9 +103,7 @@ class Worker:
         self._device = check_device(default if device is None else device)
         # Moved once, not for each batch.
         loaded.model.to(self._device)
-        if batch_size is None:
-            batch_size = batch_size_for(self._settings)
-        self.batch_size = check_count(batch_size, "batch_size", 1)
+        self.must_fit = has_to_fit(plan, self._device) if must_fit is None else must_fit
         self._vectors: tuple[str, NDArray[np.float32]] | None = None
         self._drawing: tuple[int, Run] | None = None
 
@@ -133,10 +143,9 @@ class Worker:
         )
 
     def free_memory(self) -> None:
-        """Give back what torch keeps of the device's memory, after it was full."""
+        """Give back what is kept of the device's memory only to save time, after it was full."""
         self._drawing = None
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
+        free_memory(self._device)
 
     def _run(self, shard: Shard) -> Run:
         """Return what draws a shard; the last one is kept."""
@@ -144,7 +153,10 @@ class Worker:
             layer = shard.layer
             source = Source(self._loaded, layer.name, layer.channel_axis, self._directions(layer))
             objective = UNIT_KINDS[layer.kind].objective(source, shard.indices)
-            run = Run(objective, self._settings, progress=False, device=self._device)
+            run = Run(
+                objective, self._settings, progress=False, device=self._device,
+                splits=not self.must_fit,
+            )  # fmt: skip
             run.prepare(min(self.batch_size, len(shard.indices)), function="fvfast.atlas")
             self._drawing = shard.number, run
         return self._drawing[1]
@@ -156,3 +168,12 @@ class Worker:
         if self._vectors is None or self._vectors[0] != planned.file:
             self._vectors = planned.file, directions.read_planned(planned)
         return self._vectors[1]
+
+
+def has_to_fit(plan: Plan, device: torch.device) -> bool:
+    """Whether a batch that does not fit the memory of a device is refused.
+
+    If it were drawn in parts, its pictures would be others in their last bits than those of workers
+    with more memory. On the CPU only networks of linear layers show that, with few views.
+    """
+    return plan.batch_size is not None and device.type != "cpu"

@@ -59,6 +59,24 @@ def parse_ids_or_all(text: str) -> list[int] | Literal["all"]:
     return "all" if text.strip().lower() == "all" else parse_ids(text)
 
 
+def parse_together(text: str) -> int | Literal["auto"]:
+    """Parse how many pictures are drawn together: a number, or the word ``auto``.
+
+    Raises
+    ------
+    typer.BadParameter
+        The text is neither, or the number is out of range.
+    """
+    if text.strip().lower() == "auto":
+        return "auto"
+    match = re.fullmatch(rf"\s*{_NUMBER}\s*", text, re.ASCII)
+    if match is None or not 1 <= int(match[1]) <= MOST_TOGETHER:
+        raise typer.BadParameter(
+            f"{_quoted(text)} is no number of pictures; expected 1 to {MOST_TOGETHER:,}, or auto."
+        )
+    return int(match[1])
+
+
 def parse_schedule(text: str) -> float | Linear:
     """Parse a number such as ``0.3``, or the numbers of the first and the last step: ``0.9,0.3``.
 

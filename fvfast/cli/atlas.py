@@ -6,16 +6,19 @@ import signal
 from collections.abc import Iterator
 from typing import Annotated, Any
 
+import torch
 import typer
 from tqdm.auto import tqdm
 
 from fvfast.atlas.drawing import Part, draw_atlas
 from fvfast.atlas.executors.base import Executor
+from fvfast.atlas.keys import PLAN
 from fvfast.atlas.places import Place
 from fvfast.atlas.plan import Plan
 from fvfast.atlas.planning import make_plan
 from fvfast.atlas.progress import begin, read_plan, read_status
 from fvfast.atlas.settings import DEFAULT_PRESET
+from fvfast.atlas.sizes import drawn_together
 from fvfast.atlas.verification import Verification, take_back, verify
 from fvfast.cli.atlas_options import (
     ChannelAxisOption,
@@ -27,20 +30,26 @@ from fvfast.cli.atlas_options import (
     PartOption,
     PlaceArgument,
     PlaceOption,
+    PlanOnlyOption,
     RayOption,
+    RetryTogetherOption,
     TogetherOption,
     UnitsOption,
     WorkersOption,
+    asked_batch_size,
     asked_layers,
     chosen_executor,
     chosen_part,
+    workers_of_a_gpu,
 )
 from fvfast.cli.atlas_pages import examples_command, gallery_command
 from fvfast.cli.atlas_report import (
     EXIT_STATUS,
     Follower,
+    batches,
     leave,
     list_set_aside,
+    remark,
     show_status,
     summary,
 )
@@ -112,6 +121,7 @@ def run_command(
     device: DeviceOption = None,
     precision: PrecisionOption = None,
     batch_size: TogetherOption = None,
+    plan_only: PlanOnlyOption = False,
     preset: Annotated[
         PresetName, typer.Option("--preset", help="Values of all that is not given.")
     ] = DEFAULT_PRESET,
@@ -134,12 +144,23 @@ def run_command(
         place.check_writable()
         loaded = load_model(model)
         asked = asked_layers(loaded, layer, units, kind, classes, directions, channel_axis)
-        plan = make_plan(model, asked, loaded=loaded, **settings)
-        begin(plan, place)
         executor = chosen_executor(workers, ray, gpus_per_worker, loaded)
+        before = read_plan(place) if place.exists(PLAN) else None
+        plan = make_plan(
+            model, asked, loaded=loaded, before=before, device=device,
+            batch_size=asked_batch_size(batch_size, part, is_begun=before is not None),
+            sharing=workers_of_a_gpu(workers, gpus_per_worker, torch.cuda.device_count()),
+            **settings,
+        )  # fmt: skip
+        plan = begin(plan, place)
+        if before is None and (ray is not None or torch.cuda.is_available()):
+            remark(batches(plan))
+        if plan_only:
+            show_status(read_status(place, plan))
+            return
         _draw(
-            plan, place, stop, executor, device=device, batch_size=batch_size, part=part,
-            progress=progress,
+            plan, place, stop, executor, device=device, part=part, progress=progress,
+            batch_size=batch_size if isinstance(batch_size, int) else None,
         )  # fmt: skip
 
 
@@ -184,7 +205,7 @@ def retry_command(
     ray: RayOption = None,
     gpus_per_worker: GpusOption = None,
     device: DeviceOption = None,
-    batch_size: TogetherOption = None,
+    batch_size: RetryTogetherOption = None,
     progress: ProgressOption = True,
 ) -> None:
     """Draw units that are set aside, damaged or missing."""
@@ -193,6 +214,7 @@ def retry_command(
         where.check_writable()
         plan = read_plan(where)
         executor = chosen_executor(workers, ray, gpus_per_worker)
+        drawn_together(plan, batch_size)  # refuses another one than the plan's
         count = take_back(where, _verified(where, progress))
         say(f"{count} units that were set aside or damaged are drawn again")
         _draw(

@@ -10,9 +10,10 @@ import typer
 from fvfast.atlas.drawing import Part, parse_part
 from fvfast.atlas.executors.base import Executor
 from fvfast.atlas.executors.here import Here
+from fvfast.atlas.planned_batches import AUTO, DEFAULT, AskedSize
 from fvfast.atlas.planned_layers import Kind
 from fvfast.atlas.planning import LAST_LAYER, LayerUnits
-from fvfast.cli.arguments import MOST_TOGETHER, parse_ids_or_all, parse_layer
+from fvfast.cli.arguments import MOST_TOGETHER, parse_ids_or_all, parse_layer, parse_together
 from fvfast.engine.network.layers import trace_layers
 from fvfast.models import LoadedModel
 
@@ -92,14 +93,29 @@ PlaceOption = Annotated[
     ),
 ]
 TogetherOption = Annotated[
+    Any,
+    typer.Option(
+        "--batch-size",
+        metavar="N",
+        parser=parse_together,
+        help="Pictures optimized together, a part of the plan; auto measures on a GPU of this "
+        "machine how many are best.",
+        show_default="as the plan says; for a new one auto on a GPU, else as many as make 64 crops",
+    ),
+]
+RetryTogetherOption = Annotated[
     int | None,
     typer.Option(
         "--batch-size",
         min=1,
         max=MOST_TOGETHER,
-        help="Pictures optimized together.",
-        show_default="as many as make 64 crops",
+        help="Pictures optimized together, if the plan does not say it.",
+        show_default="as the plan says",
     ),
+]
+PlanOnlyOption = Annotated[
+    bool,
+    typer.Option("--plan-only", help="Write the plan, and draw nothing."),
 ]
 WorkersOption = Annotated[
     int | None,
@@ -209,6 +225,41 @@ def chosen_executor(
     from fvfast.atlas.executors.ray_actors import RayActors
 
     return RayActors(ray, workers=workers, gpus_per_worker=gpus_per_worker)
+
+
+def asked_batch_size(asked: AskedSize, part: Part | None, *, is_begun: bool) -> AskedSize:
+    """Return the batch size that a command line asks for.
+
+    The commands of several machines plan for themselves: what each measured might differ.
+
+    Raises
+    ------
+    typer.BadParameter
+        It asks each of several machines to measure.
+    """
+    if part is None or is_begun or isinstance(asked, int):
+        return asked
+    if asked == AUTO:
+        raise typer.BadParameter(
+            f"with --shard, each of {part[1]} machines would measure a --batch-size of its own. "
+            "Write the plan first: on one of them, with --plan-only in place of --shard."
+        )
+    return DEFAULT
+
+
+def workers_of_a_gpu(workers: int | None, gpus_per_worker: float | None, gpus: int) -> int:
+    """Return how many workers share the memory of a GPU.
+
+    Parameters
+    ----------
+    workers, gpus_per_worker
+        As a command line has them.
+    gpus
+        Of this machine.
+    """
+    if gpus_per_worker is not None:
+        return max(1, round(1 / gpus_per_worker)) if gpus_per_worker > 0 else 1
+    return -(-(workers or 1) // max(1, gpus))
 
 
 def chosen_part(text: str | None) -> Part | None:

@@ -13,7 +13,9 @@ from tqdm.auto import tqdm
 from fvfast._shared.messages import printable, shortened
 from fvfast.atlas.events import AttemptFailed, Event, Note, UnitDrawn
 from fvfast.atlas.failures import ATTEMPTS
+from fvfast.atlas.plan import Plan
 from fvfast.atlas.progress import Status
+from fvfast.atlas.sizes import drawn_together
 from fvfast.cli.output import say
 from fvfast.cli.terminal import console, plain, print_error
 
@@ -108,7 +110,20 @@ def show_status(status: Status) -> None:
             *map(str, (len(layer.layer), layer.drawn, len(layer.missing), len(layer.set_aside))),
         )
     console().print(table)
+    say(batches(status.plan))
     list_set_aside(status)
+
+
+def batches(plan: Plan) -> str:
+    """Say how many pictures are drawn together, and how that was chosen."""
+    if plan.batch_size is None:
+        return f"{drawn_together(plan)} pictures together, unless who draws them asks otherwise"
+    return f"{plan.batch_size} pictures together ({plan.batch_size_chosen})"
+
+
+def remark(text: str) -> None:
+    """Print a line to standard error, so that standard output has the result alone."""
+    sys.stderr.write(printable(text) + "\n")
 
 
 def list_set_aside(status: Status) -> None:

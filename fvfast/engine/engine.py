@@ -46,6 +46,8 @@ class Engine:
         Decides what the network draws for itself.
     group
         How many images, next to each other, are scored together.
+    splits
+        Whether views go through the network in parts if memory runs out.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Engine:
         runs_user_code: bool,
         seed: int = 0,
         group: int = 1,
+        splits: bool = True,
     ) -> None:
         self.tapped = tapped
         self.plan = plan
@@ -70,6 +73,7 @@ class Engine:
         self._make_scorer = make_scorer
         self._name = name
         self._group = group
+        self._splits = splits
         self._passes = self._make_passes(make_scorer)
         self._runs: dict[tuple[int, bool], Pass] = {}
         self._repeated: list[RepeatedPass | RepeatedSteps] = []
@@ -164,7 +168,7 @@ class Engine:
         kind = kind_of(self._make_scorer(0, count))
         if kind is not None:
             at_once = min(self.plan.views_per_pass or views, views)
-            kind = ("steps", kind, count, self.plan.gradient_scale, at_once, key)
+            kind = ("steps", kind, count, self.plan.gradient_scale, at_once, self._splits, key)
         steps = self._form.repeated(model, kind, lambda: RepeatedSteps(capture))
         passes = self._make_passes(steps.scorers.turned_to(self._make_scorer))
         self._repeated.append(steps)
@@ -185,7 +189,7 @@ class Engine:
             return functools.partial(run, self._passes)
         kind = kind_of(self._make_scorer(0, count))
         if kind is not None:
-            kind = (kind, count, join_activations, self.plan.gradient_scale)
+            kind = (kind, count, join_activations, self.plan.gradient_scale, self._splits)
         assert model is not None  # there would be nothing to capture
         capture = self._graphs.capture
         repeated = self._form.repeated(model, kind, lambda: RepeatedPass(capture))
@@ -199,8 +203,9 @@ class Engine:
 
     def _make_passes(self, make_scorer: MakeScorer) -> Passes:
         return Passes(
-            make_scorer, self._name, self.plan.views_per_pass, self.plan.gradient_scale, self._group
-        )
+            make_scorer, self._name, self.plan.views_per_pass, self.plan.gradient_scale,
+            self._group, splits=self._splits,
+        )  # fmt: skip
 
     def _pass(
         self, passes: Passes, views: torch.Tensor, count: int, join_activations: bool
@@ -258,6 +263,7 @@ def kept_engine(
     seed: int = 0,
     thorough: bool = True,
     group: int = 1,
+    at_once: int | None = None,
 ) -> Iterator[Engine]:
     """Run a network in the form of an earlier run, or choose a form and keep it for later runs.
 
@@ -279,11 +285,15 @@ def kept_engine(
         See `fvfast.engine.rewrite.kept_forms.KeptForm.serves`.
     group
         M, how many images, next to each other, are scored together.
+    at_once
+        How many views have to go through the network at once. Default: as many as fit the memory.
 
     Raises
     ------
     ValueError
         See `make_plan` and `check_preprocess`.
+    torch.OutOfMemoryError
+        The memory does not hold as many views as have to go through the network at once.
     """
     model, first = tapped.model, make_scorer(0, group)
     key = key_of(tapped, views, precision, group)
@@ -295,13 +305,19 @@ def kept_engine(
                 check_preprocess(tapped.preprocess, tuple(views.shape[1:]), views.device)
             form = choose_form(tapped, first, views, name, precision, group)
     plan = form.plan_for(first, views.device)
-    if plan.views_per_pass is not None and plan.views_per_pass < len(views):
-        # Not even the views of one group fit: free what is kept for other networks.
+    if plan.views_per_pass is not None and plan.views_per_pass < (at_once or len(views)):
+        # Not even the views of one group fit, or of all: free what is kept for other networks.
         free_memory(views.device)
         plan = plan.for_run(first, views.device)
+    if at_once is not None and not plan.takes_at_once(at_once):
+        raise torch.OutOfMemoryError(
+            f"the memory of {views.device} holds {plan.views_per_pass} of the {at_once} views that "
+            "have to go through the network at once."
+        )
     with _installed(
         tapped, form, plan, make_scorer, name,
         graphs=store.graphs, runs_user_code=runs_user_code, seed=seed, group=group,
+        splits=at_once is None,
     ) as engine:  # fmt: skip
         yield engine
     # Not reached after an exception, which may have left the form half changed.

@@ -41,6 +41,9 @@ class Passes:
     group
         How many images, next to each other, are scored together: their scores need the outputs of
         all of them.
+    splits
+        Whether views go through the network in parts if memory runs out; the last bits of the
+        results may depend on that.
     """
 
     def __init__(
@@ -50,12 +53,15 @@ class Passes:
         views_per_pass: int | None = None,
         gradient_scale: float = 1.0,
         group: int = 1,
+        *,
+        splits: bool = True,
     ) -> None:
         self.make_scorer = make_scorer
         self.name = name
         self.views_per_pass = views_per_pass
         self.gradient_scale = gradient_scale
         self.group = group
+        self.splits = splits
         self._scorers: dict[tuple[int, int], Scorer] = {}
         self.takes_one_view = False
         self._takes_batches = False
@@ -84,7 +90,7 @@ class Passes:
         Raises
         ------
         torch.OutOfMemoryError
-            Not even one view fits.
+            Not even one view fits; or not all do, and they may not be split.
         ValueError
             The scores do not depend on the views.
 
@@ -111,6 +117,8 @@ class Passes:
                         f"not even one view of {self.name} fits the memory of {views.device} "
                         f"({error}): use smaller images, a lower precision or another device."
                     ) from error
+                if not self.splits:
+                    raise
                 self.views_per_pass = size // 2
             else:
                 self._takes_batches = self._takes_batches or size > 1

@@ -54,6 +54,9 @@ class Run:
     forms
         Where forms of the network are kept. Default: what all runs share, or, as functions of the
         user may change with what they refer to, a store of this run.
+    splits
+        Whether the views of several groups of images may go through the network in parts, as the
+        memory allows. The last bits of a picture may depend on that.
 
     Attributes
     ----------
@@ -78,6 +81,7 @@ class Run:
         callback: Callback | None = None,
         device: torch.device | str | None = None,
         forms: FormStore | None = None,
+        splits: bool = True,
     ) -> None:
         if not isinstance(objective, Objective):
             raise TypeError(f"objective must be an Objective, got {_type_name(objective)}.")
@@ -103,6 +107,7 @@ class Run:
         if forms is None:
             forms = FormStore() if objective.runs_user_code else SHARED
         self._forms = forms
+        self.splits = splits
         self._has_started = False
 
     def prepare(
@@ -271,6 +276,8 @@ class _Batch:
 
     def start(self, views: torch.Tensor) -> contextlib.AbstractContextManager[Engine]:
         """Return the engine, whose form is chosen with views of the first group of images."""
+        count = len(self._names)
+        views_of_all = count * self._settings.views_per_image
         # Between the batches of one call only a callback could change the network.
         thorough, self._run._has_started = not self._run._has_started, True
         return kept_engine(
@@ -278,6 +285,7 @@ class _Batch:
             runs_user_code=self._run.objective.runs_user_code,
             store=self._run._forms, seed=self._settings.seed, thorough=thorough,
             group=self._group,
+            at_once=None if self._run.splits or count == self._group else views_of_all,
         )  # fmt: skip
 
     def _scorer_of_part(self, first: int, last: int) -> Scorer:

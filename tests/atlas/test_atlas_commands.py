@@ -1,5 +1,7 @@
 """``fvfast atlas``: what it prints, its exit statuses, and SIGTERM."""
 
+import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -9,11 +11,12 @@ from pathlib import Path
 
 import pytest
 from atlas_networks import BAD, CHANNELS
-from conftest import OPTIONS
+from conftest import OPTIONS, make_plan
 from typer.testing import CliRunner
 
 from fvfast import atlas
 from fvfast.cli import app as cli
+from fvfast.cli.atlas_options import workers_of_a_gpu
 
 HERE = Path(__file__).parent
 
@@ -65,6 +68,54 @@ def test_other_settings_are_refused_with_the_difference(tmp_path):
     assert "another plan: seed is 0 there and 1 here" in result.stderr
 
 
+def test_the_plan_says_how_many_are_drawn_together(tmp_path):
+    place = tmp_path / "atlas"
+    result = run(place, "--batch-size", "4", "--plan-only")
+    assert "4 pictures together (given)" in result.stdout
+    assert "4 pictures together (given)" in invoke("status", place, status=3).stdout
+    assert not (place / "units").exists()
+    assert "batch_size is 4 there and 3 here" in run(place, "--batch-size", "3", status=1).stderr
+    # A size that nobody asked for is that of the plan.
+    assert f"of {CHANNELS} units" in run(place, "--shard", "0/2").stdout
+    assert f"{CHANNELS} of {CHANNELS} units" in run(place, "--batch-size", "auto").stdout
+    assert {record_of(place, index)["batch_size"] for index in range(CHANNELS)} == {4}
+    assert (
+        "the plan of the atlas says 4"
+        in invoke("retry", place, "--batch-size", "3", status=1).stderr
+    )
+
+
+def test_parts_do_not_measure(tmp_path):
+    run(tmp_path / "atlas", "--shard", "0/2")
+    shown = invoke("status", tmp_path / "atlas").stdout
+    assert "32 pictures together (the default, not measured)" in shown
+
+
+def test_a_plan_of_an_earlier_version_shows_the_default(tmp_path):
+    plan = make_plan(batch_size="default")
+    old = dataclasses.replace(plan, batch_size=None, batch_size_chosen="")
+    atlas.begin(old, atlas.Place(tmp_path))
+    shown = invoke("status", tmp_path, status=3).stdout
+    assert "32 pictures together, unless who draws them asks otherwise" in shown
+    run(tmp_path, "--batch-size", "5")
+    assert {record_of(tmp_path, index)["batch_size"] for index in range(CHANNELS)} <= {4, 5}
+
+
+@pytest.mark.parametrize(
+    ("workers", "gpus_per_worker", "gpus", "expected"),
+    [
+        (None, None, 0, 1), (None, None, 2, 1), (4, None, 2, 2), (3, None, 2, 2), (4, None, 0, 4),
+        (None, 0.5, 0, 2), (8, 1.0, 0, 1), (8, 0.0, 0, 1), (8, 2.0, 0, 1),
+    ],
+)  # fmt: skip
+def test_workers_that_share_a_gpu(workers, gpus_per_worker, gpus, expected):
+    assert workers_of_a_gpu(workers, gpus_per_worker, gpus) == expected
+
+
+def record_of(place, index):
+    return json.loads((place / f"units/0/{index}.json").read_text())
+
+
 def test_classes_directions_and_parts(tmp_path):
     np = pytest.importorskip("numpy")
     np.save(tmp_path / "probes.npy", np.eye(3, CHANNELS, dtype=np.float32))
@@ -94,6 +145,13 @@ def test_classes_directions_and_parts(tmp_path):
         ),
         (["--layer", "nowhere"], 1, "nowhere"),
         (["--layer", "name:0", "--gpus-per-worker", "1"], 2, "--gpus-per-worker needs --ray"),
+        (["--layer", "name:0", "--batch-size", "0"], 2, "expected 1 to 100,000, or auto"),
+        (["--layer", "name:0", "--batch-size", "auto", "--device", "cpu"], 1, "measures on a GPU"),
+        (
+            ["--layer", "name:0", "--batch-size", "auto", "--shard", "0/2"],
+            2,
+            "each of 2 machines would measure",
+        ),
     ],
 )
 def test_mistakes_are_found_before_the_work(tmp_path, arguments, status, message):

@@ -144,11 +144,9 @@ def test_run_shard_needs_nothing_else(folder):
 
 
 def test_a_stop_ends_after_the_batch(folder, events):
-    plan = make_plan(shard_size=24)
+    plan = make_plan(shard_size=24, batch_size=4)
     atlas.begin(plan, folder)
-    result = atlas.run_shard(
-        plan, 0, folder, worker=Worker(plan, batch_size=4), report=events, stop=lambda: bool(events)
-    )
+    result = atlas.run_shard(plan, 0, folder, report=events, stop=lambda: bool(events))
     assert result.stopped
     assert 4 <= len(events) < 24
     assert atlas.verify(folder).checked == len(events)

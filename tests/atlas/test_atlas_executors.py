@@ -98,9 +98,9 @@ def test_workers_that_always_end_are_given_up(folder, events):
 @pytest.mark.thorough
 @pytest.mark.parametrize("executor", EXECUTORS)
 def test_a_stop_ends_all_workers_after_their_batches(folder, events, executor):
-    plan = make_plan(shard_size=8, nb_steps=300)
+    plan = make_plan(shard_size=8, batch_size=2, nb_steps=300)
     status = atlas.draw_atlas(
-        plan, folder, executor=executor(), report=events, batch_size=2,
+        plan, folder, executor=executor(), report=events,
         stop=lambda: bool(events.of(UnitDrawn)),
     )  # fmt: skip
     assert 0 < status.drawn < CHANNELS
@@ -169,6 +169,8 @@ def test_what_workers_refuse_is_told_by_type():
     assert type(refused.error) is OSError
     assert isinstance(refusal(atlas.OtherNetworkError("x")).error, atlas.OtherNetworkError)
     assert isinstance(refusal(atlas.PlaceLostError("x")).error, atlas.PlaceLostError)
+    full = refusal(atlas.NotEnoughMemoryError("x"))
+    assert isinstance(full.error, atlas.NotEnoughMemoryError)
     assert isinstance(refusal(KeyError("x")), Crashed)
 
 
@@ -179,11 +181,11 @@ def test_a_worker_ends_with_its_driver(folder):
 
     from fvfast.atlas.executors.worker_process import main
 
-    plan = make_plan(nb_steps=200)
+    plan = make_plan(nb_steps=200, batch_size=2)
     atlas.begin(plan, folder)
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    job = Job(plan.text, folder.arguments, "cpu", 2)
+    job = Job(plan.text, folder.arguments, "cpu")
     process = context.Process(target=main, args=(theirs, job, 1))
     process.start()
     theirs.close()

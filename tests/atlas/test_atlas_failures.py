@@ -75,11 +75,9 @@ class Scripted(Worker):
 
 
 def test_a_full_memory_halves_the_batch(folder):
-    plan = make_plan(units=range(16), shard_size=16)
+    plan = make_plan(units=range(16), shard_size=16, batch_size=8)
     atlas.begin(plan, folder)
-    worker = Scripted(
-        plan, lambda batch: len(batch) > 3 and torch.OutOfMemoryError("full"), batch_size=8
-    )
+    worker = Scripted(plan, lambda batch: len(batch) > 3 and torch.OutOfMemoryError("full"))
     result = atlas.run_shard(plan, 0, folder, worker=worker)
     assert (result.drawn, result.set_aside, worker.batch_size) == (16, 0, 2)
     assert list(map(len, worker.batches)) == [8, 4, 2, 2, 4, 2, 2, 2, 2, 2, 2]
@@ -87,14 +85,50 @@ def test_a_full_memory_halves_the_batch(folder):
 
 
 def test_a_full_memory_for_one_unit_is_a_failure(folder):
-    plan = make_plan(units=range(4))
+    plan = make_plan(units=range(4), batch_size=4)
     atlas.begin(plan, folder)
-    worker = Scripted(
-        plan, lambda batch: 2 in batch and torch.OutOfMemoryError("full"), batch_size=4
-    )
+    worker = Scripted(plan, lambda batch: 2 in batch and torch.OutOfMemoryError("full"))
     result = atlas.run_shard(plan, 0, folder, worker=worker)
     assert (result.drawn, result.set_aside) == (3, 1)
     assert worker.batches == [[0, 1, 2, 3], [0, 1], [2, 3], [2], [2], [2], [3]]
+
+
+def test_where_bits_depend_on_it_the_same_batch_is_drawn_again(folder):
+    plan = make_plan(units=range(8), shard_size=8, batch_size=4)
+    atlas.begin(plan, folder)
+    full = iter([True, False, True, True])
+    worker = Scripted(
+        plan, lambda _batch: next(full) and torch.OutOfMemoryError("full of x"), must_fit=True
+    )
+    with pytest.raises(
+        atlas.NotEnoughMemoryError, match=r"cpu: .* the 4 pictures .* \(full of x\)"
+    ):
+        atlas.run_shard(plan, 0, folder, worker=worker)
+    assert worker.batches == [[0, 1, 2, 3]] * 2 + [[4, 5, 6, 7]] * 2
+    status = atlas.read_status(folder)
+    assert (status.drawn, status.missing, status.layers[0].failing) == (4, 4, [])
+
+
+@pytest.mark.filterwarnings("ignore:out of memory with")
+def test_views_of_a_planned_batch_go_through_the_network_at_once_or_not_at_all(folder):
+    """The network takes four views at most; an image has two."""
+    plan = make_plan("hungry", units=range(8), layer="1", batch_size=4)
+    atlas.begin(plan, folder)
+    with pytest.raises(atlas.NotEnoughMemoryError, match=r"the 4 pictures .*Tried to allocate"):
+        atlas.run_shard(plan, 0, folder, worker=Worker(plan, device="cpu", must_fit=True))
+    assert atlas.read_status(folder).drawn == 0
+    assert folder.names("failed/1") == []
+    # On the CPU that does not matter.
+    assert not Worker(plan, device="cpu").must_fit
+    assert atlas.run_shard(plan, 0, folder, worker=Worker(plan, device="cpu")).drawn == 8
+
+
+@pytest.mark.filterwarnings("ignore:out of memory with")
+def test_a_picture_that_is_alone_may_be_seen_in_parts(folder):
+    plan = make_plan("hungry", units=range(2), layer="1", batch_size=1, nb_crops=6)
+    atlas.begin(plan, folder)
+    worker = Worker(plan, device="cpu", must_fit=True)
+    assert atlas.run_shard(plan, 0, folder, worker=worker).drawn == 2
 
 
 def test_a_failure_that_passes_is_forgotten(folder, events):
@@ -109,9 +143,9 @@ def test_a_failure_that_passes_is_forgotten(folder, events):
 
 
 def test_an_interrupt_is_no_attempt(folder):
-    plan = make_plan(units=range(8), shard_size=8)
+    plan = make_plan(units=range(8), shard_size=8, batch_size=4)
     atlas.begin(plan, folder)
-    worker = Scripted(plan, lambda batch: 4 in batch and KeyboardInterrupt(), batch_size=4)
+    worker = Scripted(plan, lambda batch: 4 in batch and KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         atlas.run_shard(plan, 0, folder, worker=worker)
     status = atlas.read_status(folder)

@@ -14,8 +14,8 @@ from fvfast.atlas.drawing import parse_part
 from fvfast.atlas.keys import UnitKey
 from fvfast.atlas.plan_differences import differences
 from fvfast.atlas.planned_layers import as_ranges
-from fvfast.atlas.planning import shard_size_for
 from fvfast.atlas.settings import planned_settings, read_settings
+from fvfast.atlas.sizes import shard_size_for
 from fvfast.run.maco_settings import MacoSettings
 from fvfast.run.presets import PRESETS
 
@@ -212,6 +212,8 @@ def test_differences_are_told_field_by_field():
         (lambda plan: plan["layers"][0].update(units=[[3, 5], [4, 6]]), "expected ranges"),
         (lambda plan: plan["layers"][0].update(kind="row"), "has kind 'row'"),
         (lambda plan: plan.update(shard_size=0), "no units, or shards without any"),
+        (lambda plan: plan.update(batch_size=0), "batch_size 0; expected at least 1"),
+        (lambda plan: plan.update(batch_size="8"), "'batch_size' is '8'; expected an integer"),
         (lambda plan: plan["network"].update(input_shape=[3, 4]), "expected 3 sizes"),
     ],
 )

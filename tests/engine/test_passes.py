@@ -1,4 +1,5 @@
 import copy
+import re
 import types
 import warnings
 
@@ -194,6 +195,20 @@ def test_fewer_views_when_the_memory_is_full(network, error):
     torch.testing.assert_close(results, expected)
     passes.run(tapped, views, 2)  # no further warning
     assert passes.views_per_pass == 3
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_views_that_may_not_be_split(network, error):
+    model, part = limited(network, 12, ERRORS[error])
+    objective = Objective.channel(model, "4", [0, 1], input_shape=INPUT)
+    tapped, views = objective.compile()[0], torch.randn(12, *INPUT)
+    passes = Passes(lambda first, last: objective.scorer(range(first, last)), "name", splits=False)
+    passes.run(tapped, views, 2)
+    part.limit = 11
+    with pytest.raises(RuntimeError, match=re.escape(str(ERRORS[error]()))):
+        passes.run(tapped, views, 2)
+    part.limit = 12
+    assert passes.run(tapped, views, 2)[0].shape == (2,)
 
 
 def test_another_error_is_no_lack_of_memory(network):

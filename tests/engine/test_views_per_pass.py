@@ -4,12 +4,16 @@ import dataclasses
 import functools
 import warnings
 
+import pytest
 import torch
 from engine.plans import INPUT, Network, gradients, objective_of, plan_of, views_of
 from torch import nn
 
 from fvfast import Objective
-from fvfast.engine.rewrite.plan import PROBE_VIEWS, Planner
+from fvfast.engine.rewrite.kept_forms import FormStore
+from fvfast.engine.rewrite.plan import PROBE_VIEWS, Plan, Planner
+from fvfast.run.maco_settings import MacoSettings
+from fvfast.run.run import Run
 
 
 def with_memory(free):
@@ -79,3 +83,44 @@ def test_no_more_views_than_there_are(network):
     sizes.clear()
     plan_of(objective, views=views_of(1))
     assert max(sizes) == 1
+
+
+class SmallMemory(FormStore):
+    """Keeps forms of which a view seems to take more memory than there is."""
+
+    def take(self, model, key):
+        form = super().take(model, key)
+        if form is not None:
+            form.plan = dataclasses.replace(form.plan, bytes_per_view=1e18)
+        return form
+
+
+def test_a_run_that_may_not_split_is_refused_before_its_first_step(network):
+    objective = Objective.neuron(network, "7", [1, 2, 3], input_shape=INPUT)
+    settings = MacoSettings(nb_steps=2, nb_crops=2, custom_shape=(32, 32))
+    store, sizes = SmallMemory(), []
+
+    def draw(combinations, **how):
+        run = Run(objective, settings, progress=False, forms=store, **how)
+        return run.draw(combinations).images[-1]
+
+    expected = draw(range(3), splits=False)  # chooses the form
+    network[7].register_forward_hook(lambda _m, _i, output: sizes.append(len(output)))
+    draw(range(3), splits=False)  # the hook changes the network, so this one chooses another form
+    sizes.clear()
+    with pytest.raises(torch.OutOfMemoryError, match="holds 1 of the 6 views that have to go"):
+        draw(range(3), splits=False)
+    draw(range(3), splits=False)
+    sizes.clear()
+    torch.testing.assert_close(draw(range(3)), expected, rtol=0, atol=2e-4)
+    assert set(sizes) == {1}
+    # One picture has no smaller batch.
+    assert draw([0], splits=False).shape == (1, 3, 32, 32)
+
+
+def test_a_network_that_takes_one_view_takes_it_with_any_memory():
+    plan = Plan(views_per_pass=1, takes_one_view=True)
+    assert plan.takes_at_once(8)
+    assert not Plan(views_per_pass=7).takes_at_once(8)
+    assert Plan(views_per_pass=8).takes_at_once(8)
+    assert Plan().takes_at_once(8)

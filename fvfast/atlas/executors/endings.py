@@ -37,6 +37,6 @@ class Endings:
         if self._count >= self._most:
             raise WorkersFailedError(
                 f"workers have ended {self._count} times without drawing a unit; the last one "
-                f"{how}. If the system ended them for want of memory, a smaller --batch-size or "
-                "fewer workers need less. What was drawn is there."
+                f"{how}. If the system ended them for want of memory, fewer workers need less, or "
+                "a new atlas with a smaller --batch-size. What was drawn is there."
             )

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from fvfast.atlas.events import Event, Note
+from fvfast.atlas.failures import NotEnoughMemoryError
 from fvfast.atlas.networks import OtherNetworkError
 from fvfast.atlas.patience import PlaceLostError
 
 _MISTAKES = (
-    OtherNetworkError, PlaceLostError, ImportError, TypeError, ValueError, OSError,
+    OtherNetworkError, NotEnoughMemoryError, PlaceLostError, ImportError, TypeError, ValueError,
+    OSError,
 )  # fmt: skip
 
 

@@ -88,6 +88,13 @@ class Plan:
         views = 1 if self.takes_one_view else fitting_views(self.bytes_per_view, free)
         return dataclasses.replace(self, gradient_scale=scale, views_per_pass=views)
 
+    def takes_at_once(self, views: int) -> bool:
+        """Whether so many views fit the memory, as far as is known.
+
+        A network that takes one view at a time does so with any memory.
+        """
+        return self.views_per_pass is None or self.takes_one_view or views <= self.views_per_pass
+
     def describe(self) -> list[tuple[str, str]]:
         """Return names and values to show to people."""
         norms = sum(convolution.norm is not None for convolution in self.convolutions)
