@@ -40,19 +40,6 @@ class Endings:
         if transparency is not None and not at_once:
             self._final_transparency = transparency.clone()
 
-    def reset(self) -> None:
-        """Begin anew, in the same memory: all images run, from the state as it is."""
-        self._some_have = False
-        self._last_good.copy_(self._state.detach())
-        for transparency in (self._transparency, self._final_transparency):
-            if transparency is not None:
-                transparency.zero_()
-
-    def tensors(self) -> list[torch.Tensor]:
-        """Return all that steps change."""
-        kept = (self._last_good, self._transparency, self._final_transparency)
-        return [tensor for tensor in kept if tensor is not None]
-
     def begin_step(self) -> None:
         """Take over the transparency, to which this step has been added."""
         if self._transparency is None or self._final_transparency is None:
@@ -97,6 +84,25 @@ class Endings:
         self._some_have = self._some_may_have = True
         if self._transparency is not None and self._final_transparency is None:
             self._final_transparency = self._transparency.clone()
+
+
+class FrozenEndings:
+    """Endings of images that steps leave as they are from then on: nothing has to be put back.
+
+    Parameters
+    ----------
+    transparency
+        (N, C, H, W), to which images add until they end.
+    """
+
+    def __init__(self, transparency: torch.Tensor) -> None:
+        self.transparency = transparency
+
+    def put_back(self) -> None:
+        """Do nothing: all images are as they were after their last good step."""
+
+    def some_have_ended(self) -> None:
+        """Do nothing: later steps know it."""
 
 
 def are_finite(totals: torch.Tensor) -> torch.Tensor:

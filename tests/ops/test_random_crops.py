@@ -56,7 +56,9 @@ def identities_of(count):
 
 
 def gradient_of(crops_gradient, boxes, size, dtype, transparency=None):
-    return torch.ops.fvfast.crop_gradient(crops_gradient, boxes, *size, dtype, transparency)
+    return torch.ops.fvfast.crop_gradient(
+        crops_gradient, boxes, *size, dtype, transparency, None, None
+    )
 
 
 def error_of(actual, exact):

@@ -109,7 +109,7 @@ def crop_gradient_case(side: float, layout: str, dtype: torch.dtype) -> Case:
         gradient = gradient.contiguous(memory_format=FORMATS[layout])
         replay.launches.clear()
         image_gradient = torch.ops.fvfast.crop_gradient(
-            gradient, boxes, IMAGE, IMAGE, torch.float32, transparency
+            gradient, boxes, IMAGE, IMAGE, torch.float32, transparency, None, None
         )
         samples = samples_inside(boxes, (CROP, CROP), (IMAGE, IMAGE))
         read = CHANNELS * samples * gradient.element_size() + boxes.nbytes
