@@ -81,8 +81,8 @@ def check_step_end(operation: str, *arguments: Any) -> None:
         reject(operation, "phase", "(N, ...)", f"a tensor {tuple(end.phase.shape)}")
     images, device = end.phase.shape[0], end.phase.device
     check_alike(operation, "next_phase", end.next_phase, end.phase.shape, end.phase.dtype, device)
-    _check_rows(operation, "sums", end.sums, torch.float64, (images, "P", 2), device)
-    _check_rows(operation, "recent_scores", end.recent_scores, torch.float32, (images, "R"), device)
+    _check_rows(operation, "sums", end.sums, torch.float64, (images, 2), device)
+    _check_rows(operation, "recent_scores", end.recent_scores, torch.float32, (images,), device)
     check_per_image(operation, "scores", end.scores, images, torch.float32, device)
     check_per_image(operation, "flags", end.flags, images, torch.int32, device)
     check_per_image(operation, "ended_in", end.ended_in, images, torch.int64, device)
@@ -100,16 +100,15 @@ def _check_rows(
     argument: str,
     tensor: torch.Tensor,
     dtype: torch.dtype,
-    shape: tuple[int | str, ...],
+    shape: tuple[int, ...],
     device: torch.device,
 ) -> None:
-    """Check a tensor of which one size is free, at least 1."""
-    free = next(place for place, size in enumerate(shape) if isinstance(size, str))
-    if tensor.ndim != len(shape) or tensor.shape[free] < 1:
-        expected = f"({', '.join(map(str, shape))}), {shape[free]} at least 1"
+    """Check a tensor whose second size is free, at least 1; the shape is without it."""
+    if tensor.ndim != len(shape) + 1 or tensor.shape[1] < 1:
+        expected = f"({', '.join(map(str, (shape[0], 'R', *shape[1:])))}), R at least 1"
         reject(operation, argument, expected, tuple(tensor.shape))
-    sizes = [tensor.shape[place] if place == free else size for place, size in enumerate(shape)]
-    check_alike(operation, argument, tensor, torch.Size(sizes), dtype, device)
+    sizes = torch.Size((shape[0], tensor.shape[1], *shape[1:]))
+    check_alike(operation, argument, tensor, sizes, dtype, device)
 
 
 def _check_boxes(operation: str, end: StepEndArguments, images: int, device: torch.device) -> None:

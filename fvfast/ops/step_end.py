@@ -59,10 +59,9 @@ def _reference(*arguments: Any) -> None:
 
 
 def _next_boxes(end: StepEndArguments, boxes: torch.Tensor) -> torch.Tensor:
-    distribution = dataclasses.astuple(end.distribution())
     return draw(
-        0.0, boxes.shape[1], *distribution, end.seed, [], 0, end.counter, end.box_size_table,
-        end.identity_table, boxes.device,
+        0.0, boxes.shape[1], end.shape, end.spread, end.center_spread, end.smallest, end.largest,
+        end.seed, [], 0, end.counter, end.box_size_table, end.identity_table, boxes.device,
     )  # fmt: skip
 
 

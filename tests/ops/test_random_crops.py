@@ -445,7 +445,7 @@ def test_opcheck(channels_last):
         torch.library.opcheck(operations.crop_resize.default, arguments)
         crops = operations.crop_resize(*arguments)
         for transparency in (None, torch.zeros_like(images)):
-            arguments = (crops, boxes, 8, 9, torch.float32, transparency)
+            arguments = (crops, boxes, 8, 9, torch.float32, transparency, None, None)
             torch.library.opcheck(operations.crop_gradient.default, arguments)
             arguments = (random(*crops.shape), *arguments[1:])
 
