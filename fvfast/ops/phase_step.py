@@ -116,23 +116,28 @@ def _native(*arguments: Any) -> None:
     if kernels is None or kernels.target is None or not step.is_plain():
         _composed(step, rates, backward, update)
         return
-    phase_gradient, unfinished = _phase_gradient(kernels, step)
+    phase_gradient, scratch = _phase_gradient(kernels, step)
+    unfinished = None
+    if scratch is not None:  # which must live until the update has been called
+        sizes = list(step.image.shape)
+        unfinished = (buffer(scratch), buffer(step.statistics), sizes, STANDARDIZATION_EPSILON)
     phase_update_cuda(
         kernels, step.phase, phase_gradient, step.exp_avg, step.exp_avg_sq, rates, unfinished,
         out=step.next_phase, sums=step.sums, gate=(step.scores, step.flags, step.running),
     )  # fmt: skip
 
 
-def _phase_gradient(kernels: Kernels, step: _Step) -> tuple[torch.Tensor | None, Any]:
-    """Return the gradient of the phase, or what the update needs to finish it."""
+def _phase_gradient(
+    kernels: Kernels, step: _Step
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """Return the gradient of the phase, or else the memory from which the update finishes it."""
     if not transform_fits(kernels, step.image.shape, step.image.dtype):
         return backward(*step.backward_arguments()).contiguous(), None
     _, scratch = phase_gradient_cuda(
         kernels, step.gradient.contiguous(), step.magnitude, step.phase, step.image,
         step.statistics, (step.low, step.high), finish=False,
     )  # fmt: skip
-    sizes = list(step.image.shape)
-    return None, (buffer(scratch), buffer(step.statistics), sizes, STANDARDIZATION_EPSILON)
+    return None, scratch
 
 
 def _fake(*_: Any) -> None:
