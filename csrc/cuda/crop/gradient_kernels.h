@@ -82,8 +82,7 @@ __global__ void __launch_bounds__(kTileColumns* kGroup, kGradientBlocks<Real, El
     arrive_at_cluster();
     wait_for_cluster();
   }
-  add_flags(params, tile.image,
-            write_rows(params, tiling, tile, thread, memory.blended, parts));
+  add_flags(params, tile.image, write_rows(params, tiling, tile, thread, memory.blended, parts));
   if (parts > 0) {
     // Until all have read, no block may end and take its shared memory with it.
     arrive_at_cluster();
