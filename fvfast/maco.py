@@ -221,7 +221,8 @@ def maco_batch(
     objective
         An objective with any number of combinations.
     batch_size
-        Images optimized at a time. Default: as many as make 64 crops, at least one. A callback
+        Images optimized at a time. Default: as many as make 64 crops, at least one; on a GPU twice
+        as many in each further batch, as long as that saves time and fits the memory. A callback
         sees one batch at a time, and ending a run ends its batch only. Fewer of its crops than that
         go through the network at once where the memory does not hold their activations. Images
         that the objective scores together are never separated: whole groups of them are drawn.

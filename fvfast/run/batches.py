@@ -11,6 +11,7 @@ from fvfast.engine.borrowing.interrupts import (
     user_insists,
 )
 from fvfast.engine.borrowing.state import borrowed
+from fvfast.run.batch_sizes import BatchSizes, CostMeter
 from fvfast.run.progress import BarOfImages
 from fvfast.run.results import MacoBatch, MacoResults
 from fvfast.run.run import Run
@@ -34,17 +35,22 @@ def draw_batches(
             "keep=False keeps no image: pass on_result=, a function that takes each batch, for "
             "example to save it."
         )
-    batch_size = _whole_groups(run, batch_size)
+    first = _whole_groups(run, batch_size)
     count = len(run.objective.combination_names)
     results = MacoResults(count, run.shape, keep=keep, guide=run.guided_by)
-    run.prepare(min(batch_size, count), function="maco_batch")
+    run.prepare(min(first, count), function="maco_batch")
     # The model is borrowed for all batches at once: one warning, one move to the device.
-    with borrowed(run.objective.model, run.device), _one_bar(run, count, batch_size):
-        for start in range(0, count, batch_size):
+    with borrowed(run.objective.model, run.device) as device, _one_bar(run, count, first):
+        sizes = BatchSizes(first, grows=batch_size is None and device.type == "cuda")
+        meter = CostMeter(device)
+        start = 0
+        while start < count:
+            batch = range(start, min(start + sizes.size, count))
+            start = batch.stop
             try:
-                is_last = _draw_batch(
-                    run, range(start, min(start + batch_size, count)), results, on_result
-                )
+                meter.begin()
+                is_last = _draw_batch(run, batch, results, on_result)
+                sizes.learn(meter.end(len(batch), run.seconds_per_step))
                 let_interrupts_through()
             except BaseException as error:
                 if not results.done:

@@ -19,6 +19,7 @@ from fvfast.run.news import News
 from fvfast.run.progress import StepBar
 from fvfast.run.score_table import ScoreTable
 from fvfast.run.step_record import LOOK_EVERY, PATIENCE_WITHOUT_GRADIENT, Looks, Seen, StepRecord
+from fvfast.run.step_timer import StepTimer
 from fvfast.run.step_update import Gradients, StepUpdate
 from fvfast.run.whole_step import WholeSteps
 
@@ -115,6 +116,7 @@ def run_ascent(
     available: Available = available_memory,
     look_every: int | None = None,
     whole: WholeSteps | None = None,
+    timer: StepTimer | None = None,
 ) -> Ascent:
     """Take up to ``nb_steps`` steps of gradient ascent.
 
@@ -141,6 +143,8 @@ def run_ascent(
         GPU, unless a callback has to know at once; 1 elsewhere. The results are the same.
     whole
         Takes whole steps in place of ``gradients`` and the update; not with a callback.
+    timer
+        Is told how many steps have been taken, each time.
 
     Returns
     -------
@@ -183,6 +187,8 @@ def run_ascent(
                     goes_on = loop.follow(whole.steps.take(loop.steps_until_stop()))
                 else:
                     goes_on = loop.take(gradients(loop.steps))
+                if timer is not None:
+                    timer.after(loop.steps)
                 if goes_on:
                     for _ in range(loop.steps - before):
                         bar.step(loop.mean_score)

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import logging
+import math
 from collections.abc import Sequence
 
 import torch
@@ -30,6 +31,7 @@ from fvfast.run.maco_settings import MacoSettings
 from fvfast.run.memory_checks import check_kept_images, check_run_fits
 from fvfast.run.progress import BarOfImages, BarOfSteps, StepBar
 from fvfast.run.settings import Parametrize, Settings
+from fvfast.run.step_timer import StepTimer
 from fvfast.run.step_update import Gradients
 from fvfast.run.view_sizes import why_not_smaller
 from fvfast.run.views import Crops
@@ -61,6 +63,8 @@ class Run:
         What guides the pictures, for people; empty without a guide.
     how_steps_run
         After a run, whether its steps were replayed from a CUDA graph, or why not.
+    seconds_per_step
+        After a run on a GPU, the mean time of a step; NaN if it was too short, and elsewhere.
     images_bar
         The bar that shows the steps of all batches; None for one of their own.
     """
@@ -88,6 +92,7 @@ class Run:
         self.progress = progress
         self.images_bar: BarOfImages | None = None
         self.how_steps_run = ""
+        self.seconds_per_step = math.nan
         self.callback = callback
         self.device = check_device(device) if device is not None else None
         _, *size = objective.image_shape
@@ -222,13 +227,15 @@ class _Batch:
             if warm.interrupted:
                 return warm
         whole = self._whole_steps(engine)
+        timer = StepTimer(self._parametrization.state.device)
         ascent = run_ascent(
             self._parametrization, functools.partial(self._gradients, engine), self._render,
             names=self._names,
             nb_steps=self._settings.nb_steps, transparency=self._transparency,
             bar=self._bar(self._settings.nb_steps), callback=self._run.callback,
-            save_every=save_every, whole=whole,
+            save_every=save_every, whole=whole, timer=timer,
         )  # fmt: skip
+        self._run.seconds_per_step = timer.seconds_per_step()
         if whole is not None:
             self._run.how_steps_run = whole.steps.status
         return ascent

@@ -116,6 +116,10 @@ class Crops:
         """A step with the largest views, by which memory and form of the network are chosen."""
         return 0 if self.sizes is None else self.sizes.largest_step
 
+    def size_at(self, step: int) -> tuple[int, int]:
+        """Return (h, w) of the views of a step."""
+        return self.size if self.sizes is None else self.sizes.at(step)
+
     def __call__(
         self,
         images: torch.Tensor,
@@ -153,6 +157,7 @@ class Crops:
         self,
         images: torch.Tensor,
         boxes: torch.Tensor,
+        size: tuple[int, int],
         identities: torch.Tensor,
         step: torch.Tensor,
         tables: CropTables,
@@ -162,7 +167,7 @@ class Crops:
     ) -> torch.Tensor:
         """Return the same crops (N * K, C, h, w), all numbers of which lie on the device."""
         return self.crop(
-            images, boxes, self.size, std=tables.std, uniform_width=tables.uniform_width,
+            images, boxes, size, std=tables.std, uniform_width=tables.uniform_width,
             seed=self.seed, identities=identities, step=step, dtype=dtype,
             memory_format=memory_format,
         )  # fmt: skip
@@ -187,7 +192,7 @@ class Crops:
         memory_format: torch.memory_format,
     ) -> torch.Tensor:
         intensity = self.noise_at(step)
-        size = self.size if self.sizes is None else self.sizes.at(step)
+        size = self.size_at(step)
         noise: dict[str, Any] = {
             "std": intensity * self.normal_noise,
             "uniform_width": intensity * self.uniform_noise,

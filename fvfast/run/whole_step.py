@@ -49,11 +49,9 @@ def why_not_whole(settings: Settings, views: object, parametrization: object) ->
         return "crops of another function"
     if views.color_shift is not None:
         return "color_shift"
-    if views.sizes is not None:
-        return "views change their size"
     if settings.penalties:
         return "regularizers"
-    for name in ("box_size", "noise_intensity", "learning_rate"):
+    for name in ("box_size", "noise_intensity", "learning_rate", "view_size"):
         if callable(getattr(settings, name)):
             return f"{name} is a function of the user"
     if settings.nb_steps > MOST_STEPS:
@@ -150,20 +148,25 @@ class WholeStep:
         """Forget the run, and its network."""
         self._run = None
 
-    def __call__(self, count: int = 1) -> None:
-        """Take some steps."""
+    def variant(self, number: int) -> tuple[int, int]:
+        """Return the size of the views of a step."""
+        return self._crops.size_at(number)
+
+    def __call__(self, number: int, count: int = 1) -> None:
+        """Take some steps; the number of the first tells the size of their views alone."""
+        size = self.variant(number)
         state = self.phase.state.detach()
         for _ in range(count // 2):
-            self._step(state, self._other)
-            self._step(self._other, state)
+            self._step(size, state, self._other)
+            self._step(size, self._other, state)
         if count % 2:
-            self._step(state, self._other)
+            self._step(size, state, self._other)
             before = state.clone()
             state.copy_(self._other)
             self._other.copy_(before)
         self._optimizer.sums_hold(self.phase.state)
 
-    def _step(self, phase: torch.Tensor, next_phase: torch.Tensor) -> None:
+    def _step(self, size: tuple[int, int], phase: torch.Tensor, next_phase: torch.Tensor) -> None:
         assert self._run is not None, "the step belongs to no run"
         record = self.record
         sums: torch.Tensor | None = self._sums
@@ -173,7 +176,7 @@ class WholeStep:
             rendered = self.phase.rendered(phase, sums)
             boxes = self._boxes if self._next_boxes is not None else self._draw()
             views = self._crops.of_step(
-                rendered.image, boxes, self._identities, record.step, self._tables,
+                rendered.image, boxes, size, self._identities, record.step, self._tables,
                 dtype=self._run.dtype, memory_format=self._run.memory_format,
             )  # fmt: skip
             with torch.enable_grad():
@@ -243,15 +246,13 @@ class WholeSteps:
 
 def step_key(phase: Phase, crops: Crops, settings: MacoSettings) -> Hashable:
     """Return a key for all that is fixed when a step is recorded."""
-    numbers = [settings.schedule(name) for name in ("box_size", "noise_intensity", "learning_rate")]
-    ends = [at and (at(0), at(settings.nb_steps - 1), type(at).__name__) for at in numbers]
+    schedules = ("box_size", "noise_intensity", "learning_rate", "view_size")
     group = phase.optimizer.param_groups[0]
-    rates = tuple(repr(group[name]) for name in ("lr", "betas", "eps", "momentum_decay"))
-    kinds = (getattr(settings, name) for name in ("box_size", "noise_intensity", "learning_rate"))
     return (
         phase.shape, crops.size, crops.nb_crops, crops.boxes, crops.normal_noise,
         crops.uniform_noise, crops.seed, settings.nb_steps, tuple(settings.values_range),
-        tuple(map(repr, kinds)), tuple(map(repr, ends)), rates,
+        *(repr(getattr(settings, name)) for name in schedules),
+        *(repr(group[name]) for name in ("lr", "betas", "eps", "momentum_decay")),
     )  # fmt: skip
 
 

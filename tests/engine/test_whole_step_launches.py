@@ -51,11 +51,11 @@ def test_around_the_network_a_step_is_eight_launches(preset, nb_crops):
             views_dtype=torch.float32, views_format=torch.contiguous_format
         )
         step.begin(phase, [1, 2, 3], lambda _views: (scores, cotangent), engine)
-        step()
+        step(0)
         before = step.state()[0].clone()
         _, launches = kernel_threads()
         with Operations() as operations:
-            step(2)
+            step(1, 2)
         assert kernel_threads()[1] - launches == 2 * 8
     others = {name for name in operations.names if name.startswith("aten")}
     assert others <= VIEWS_AND_MEMORY | CHECKS

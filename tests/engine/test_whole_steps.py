@@ -11,7 +11,7 @@ from engine.whole_runs import STEPS, assert_same, drawn, neurons, small_network
 from injected_runs import InjectedSettings, graphs_by
 from torch import nn
 
-from fvfast import Geometric, Linear
+from fvfast import Geometric, Linear, Objective
 from fvfast.engine.graphs.repeated_steps import FIRST_REPLAY
 from fvfast.engine.rewrite.kept_forms import FormStore
 from fvfast.ops.boxes import draw_boxes
@@ -61,6 +61,28 @@ def test_one_recording_serves_64_steps_on_emulated_kernels(network, units, order
         expected = drawn(FormStore(), objective, made)
     assert_same(found, expected)
     assert (len(recorder.recordings), recorder.replays) == (1, 32)
+
+
+@pytest.mark.parametrize("save_every", [None, 7])
+@pytest.mark.parametrize("view_size", [Linear(0.5, 1), Linear(1, 0.3)])
+def test_views_of_each_size_have_a_graph(view_size, save_every):
+    pooled = nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=4), nn.SiLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(8, 6),
+    ).eval()  # fmt: skip
+    made = MacoSettings(nb_steps=60, nb_crops=2, custom_shape=(24, 20), view_size=view_size)
+    recorder = StepRecorder()
+    recorded = Run(
+        Objective.neuron(pooled, -1, [0, 1, 4], input_shape=(3, 96, 96)), made, progress=False,
+        forms=graphs_by(None, recorder),
+    )  # fmt: skip
+    plain = Run(recorded.objective, made, progress=False, forms=FormStore())
+    for batch in ([0, 1], [2, 0]):
+        found, expected = recorded.draw(batch, save_every), plain.draw(batch, save_every)
+        assert_same((found, []), (expected, []))
+    assert recorded.how_steps_run == "replayed from a CUDA graph, two at once"
+    sizes = {recorded.views.size_at(step) for step in range(60)}
+    assert len(recorder.recordings) == len(sizes) > 1
 
 
 def leaky_boxes(box_size, *arguments, step, **settings):

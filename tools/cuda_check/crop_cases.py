@@ -114,7 +114,7 @@ def crop_gradient_case(side: float, layout: str, dtype: torch.dtype) -> Case:
         samples = samples_inside(boxes, (CROP, CROP), (IMAGE, IMAGE))
         read = CHANNELS * samples * gradient.element_size() + boxes.nbytes
         accumulated = 2 * transparency.nbytes
-        if replay.capability >= FIRST_WITH_CLUSTERS:
+        if replay.capability >= FIRST_WITH_CLUSTERS and crops > 1:
             whole = read + image_gradient.nbytes + accumulated
             return [
                 Floor("crop_gradient_cluster_kernel", whole, gradient.numel(), most_traffic=1.5)

@@ -216,9 +216,9 @@ def launches_of_a_step(module: types.ModuleType, crops: int) -> int:
         phase = settings.parametrize(SHAPE[1:], progress=False)([0], torch.device("cpu"))
         step = WholeStep(phase, settings.views(SHAPE[1:], (CROP, CROP)), settings)
         step.begin(phase, [0], lambda _views: (scores, cotangent), engine)
-        step()
+        step(0)
         before = launches()
-        step(2)
+        step(1, 2)
     return (launches() - before) // 2
 
 

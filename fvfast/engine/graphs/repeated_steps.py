@@ -1,8 +1,9 @@
-"""Whole steps of a run that are replayed from one CUDA graph."""
+"""Whole steps of a run that are replayed from CUDA graphs."""
 
+import dataclasses
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Protocol, TypeVar, cast
 
 import torch
@@ -31,8 +32,15 @@ _log = logging.getLogger(__name__)
 class Step(Protocol):
     """A step of a run whose numbers all lie on the device."""
 
-    def __call__(self, count: int = 1) -> None:
-        """Take so many; two of them can be captured, and follow one another."""
+    def __call__(self, number: int, count: int = 1) -> None:
+        """Take so many of one variant, which the number of the first, from 0, tells.
+
+        The number serves for nothing else. `STEPS_PER_GRAPH` of them can be captured.
+        """
+        ...
+
+    def variant(self, number: int) -> Hashable:
+        """Return what differs in what is recorded: steps with the same share a graph."""
         ...
 
     @property
@@ -56,8 +64,36 @@ class Step(Protocol):
 S = TypeVar("S", bound=Step)
 
 
+@dataclasses.dataclass
+class _Graph:
+    """Two steps of one variant as a graph, if they have been captured.
+
+    Attributes
+    ----------
+    replay
+        Takes them; None where there is no graph.
+    settings
+        Of torch, when they were captured.
+    tolerance
+        By how much a replay may differ from ordinary steps.
+    ordinary
+        Ordinary steps of this variant in this run.
+    is_checked
+        Whether a replay was compared with ordinary steps in this run.
+    is_new
+        Captured, and not compared with other steps than those that were recorded.
+    """
+
+    replay: Callable[[], None] | None = None
+    settings: tuple[object, ...] = ()
+    tolerance: float = SAME
+    ordinary: int = 0
+    is_checked: bool = False
+    is_new: bool = False
+
+
 class RepeatedSteps:
-    """Takes steps: the first few as they are, later ones by replaying a captured graph.
+    """Takes steps: the first few as they are, later ones by replaying captured graphs.
 
     The first step of a run is never replayed, because there is no step before it.
 
@@ -69,7 +105,7 @@ class RepeatedSteps:
     Attributes
     ----------
     scorers
-        Those that the graph reads its targets from.
+        Those that graphs read their targets from.
     is_in_use
         Whether a run has begun and not ended.
     taken
@@ -78,24 +114,20 @@ class RepeatedSteps:
 
     def __init__(self, capture: CaptureSteps) -> None:
         self.scorers = KeptScorers()
+        self.is_in_use = False
+        self.taken = 0
         self._capture = capture
         self._step: Step | None = None
-        self.is_in_use = False
-        self._replay: Callable[[], None] | None = None
-        self._settings: tuple[object, ...] = ()  # of the capture
+        self._graphs: dict[Hashable, _Graph] = {}
         self._obstacle = ""
-        self.taken = 0
-        self._tolerance = SAME
-        self._is_checked = True
-        self._is_new = False  # captured, and not compared with other steps yet
 
     @property
     def status(self) -> str:
         """How steps are taken, in words."""
-        if self._replay is not None:
-            return "replayed from a CUDA graph, two at once"
         if self._obstacle:
             return f"without a CUDA graph: {self._obstacle}"
+        if any(graph.replay is not None for graph in self._graphs.values()):
+            return "replayed from a CUDA graph, two at once"
         return f"without a CUDA graph before step {FIRST_REPLAY + 1}"
 
     def begin(self, make: Callable[[], S]) -> S:
@@ -107,7 +139,9 @@ class RepeatedSteps:
             Makes the step of the first run.
         """
         step = make() if self._step is None else cast(S, self._step)
-        self._step, self.taken, self._is_checked, self.is_in_use = step, 0, False, True
+        self._step, self.taken, self.is_in_use = step, 0, True
+        for graph in self._graphs.values():
+            graph.ordinary, graph.is_checked = 0, False
         return step
 
     def end(self) -> None:
@@ -120,68 +154,73 @@ class RepeatedSteps:
         """Take at least one step and at most so many; return how many."""
         assert self._step is not None
         assert self.is_in_use, "the steps belong to no run"
-        count = self._take(self._step, most)
+        variant = self._step.variant(self.taken)
+        last = self.taken + STEPS_PER_GRAPH - 1
+        together = most >= STEPS_PER_GRAPH and self._step.variant(last) == variant
+        graph = self._graphs.setdefault(variant, _Graph())
+        if self.taken == 0 or not together or self._obstacle:
+            count = self._ordinary(self._step, graph)
+        else:
+            count = self._take(self._step, graph)
         self.taken += count
         return count
 
-    def _take(self, step: Step, most: int) -> int:
-        if self.taken == 0 or most < STEPS_PER_GRAPH or self._obstacle:
-            step()
-            return 1
-        if self._replay is not None and self._settings == kernel_settings():
-            if self._is_checked:
-                return self._replayed(step, self._replay)
-            return self._check(step, self._replay)
+    def _take(self, step: Step, graph: _Graph) -> int:
+        if graph.replay is not None and graph.settings == kernel_settings():
+            if graph.is_checked:
+                return self._replayed(step, graph, graph.replay)
+            return self._check(step, graph, graph.replay)
         try:
-            if self._replay is None and self.taken == EAGER_PASSES - 1:
-                return self._rehearsed(step)
-            if self._replay is None and self.taken >= FIRST_REPLAY:
-                return self._captured(step)
+            if graph.replay is None and graph.ordinary == EAGER_PASSES - 1:
+                return self._rehearsed(step, graph)
+            if graph.replay is None and graph.ordinary >= FIRST_REPLAY:
+                return self._captured(step, graph)
         except torch.OutOfMemoryError as error:  # of copies, before anything has changed
             self._go_without(str(error))
-        step()
+        return self._ordinary(step, graph)
+
+    def _ordinary(self, step: Step, graph: _Graph) -> int:
+        step(self.taken)
+        graph.ordinary += 1
         return 1
 
-    def _replayed(self, step: Step, replay: Callable[[], None]) -> int:
+    def _replayed(self, step: Step, graph: _Graph, replay: Callable[[], None]) -> int:
         try:
             replay()
         except RuntimeError as error:
             # In some versions of torch a failed capture breaks all other graphs of the process.
             self._go_without(f"a replay failed: {error}")
-            step()
-            return 1
+            return self._ordinary(step, graph)
         return STEPS_PER_GRAPH
 
-    def _rehearsed(self, step: Step) -> int:
+    def _rehearsed(self, step: Step, graph: _Graph) -> int:
         """Take a step on the stream of captures, looking for what a graph cannot contain."""
         if CAPTURES.failure or step.draws:
             self._go_without(CAPTURES.failure or "the network draws random numbers")
-            step()
-            return 1
+            return self._ordinary(step, graph)
         before = _copies(step.state())
 
         def run() -> tuple[torch.Tensor, ...]:
-            step()
+            step(self.taken)
             return tuple(step.state())
 
         try:
             _, obstacle = rehearse(run, before[0].device)
         except RuntimeError as error:
             # The step waits for the GPU, or fails: it is taken again, as it is.
-            obstacle = str(error)
             step.restore(before)
-            self._go_without(obstacle)
-            step()
-            return 1
+            self._go_without(str(error))
+            return self._ordinary(step, graph)
         if obstacle:
             self._go_without(obstacle)
+        graph.ordinary += 1
         return 1
 
-    def _captured(self, step: Step) -> int:
+    def _captured(self, step: Step, graph: _Graph) -> int:
         """Capture steps, and compare their replay with steps as they are, which count."""
 
         def steps() -> None:
-            step(STEPS_PER_GRAPH)
+            step(self.taken, STEPS_PER_GRAPH)
 
         before = _copies(step.state())
         steps()
@@ -198,35 +237,35 @@ class RepeatedSteps:
         except RuntimeError as error:  # what CUDA refuses to capture, and too little memory
             self._go_without(str(error))
         else:
-            self._tolerance = max(SAME, UNSTEADY * spread)
-            if difference <= self._tolerance:
+            graph.tolerance = max(SAME, UNSTEADY * spread)
+            if difference <= graph.tolerance:
                 # The next steps are compared, too: these were those that were recorded, with all
                 # that they may have taken from the host.
-                self._replay, self._settings = replay, kernel_settings()
-                self._is_checked, self._is_new = False, True
+                graph.replay, graph.settings = replay, kernel_settings()
+                graph.is_checked, graph.is_new = False, True
             else:
                 self._go_without(f"a replay differs by {difference:.2g}")
         step.restore(expected)
         return STEPS_PER_GRAPH
 
-    def _check(self, step: Step, replay: Callable[[], None]) -> int:
+    def _check(self, step: Step, graph: _Graph, replay: Callable[[], None]) -> int:
         """Compare the first replay of a run with steps as they are, which count."""
-        self._is_checked, is_new, self._is_new = True, self._is_new, False
+        graph.is_checked, is_new, graph.is_new = True, graph.is_new, False
         before = _copies(step.state())
-        step(STEPS_PER_GRAPH)
+        step(self.taken, STEPS_PER_GRAPH)
         expected = _copies(step.state())
         step.restore(before)
         replay()
         difference = _difference(step.state(), expected)
-        if not difference <= self._tolerance:
+        if not difference <= graph.tolerance:
             if is_new:
                 self._go_without(f"a replay of later steps differs by {difference:.2g}")
-            self._replay = None
+            graph.replay = None
         step.restore(expected)
         return STEPS_PER_GRAPH
 
     def _go_without(self, obstacle: str) -> None:
-        self._replay = None
+        self._graphs.clear()
         self._obstacle = obstacle.strip().partition("\n")[0]
         _log.info("steps are taken without a CUDA graph: %s", self._obstacle)
 

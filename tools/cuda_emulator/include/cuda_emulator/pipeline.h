@@ -23,25 +23,39 @@ inline void copy_async(void* to, const void* from, size_t bytes, size_t zeros) {
     fail("__pipeline_memcpy_async: addresses are not aligned to " + std::to_string(bytes) +
          " bytes");
   }
-  Thread& thread = scheduler.current();
-  const AsyncCopy copy = {to, from, static_cast<unsigned>(bytes), static_cast<unsigned>(zeros),
-                          thread.batches};
   bool at_once = false;
-  {
+  const AsyncCopy copy = [&] {
     const Unobserved unobserved;
+    Thread& thread = scheduler.current();
+    const AsyncCopy begun = {to, from, static_cast<unsigned>(bytes), static_cast<unsigned>(zeros),
+                             thread.batches};
     at_once = order.random() && order.draw(2) == 0;
-    if (!at_once) thread.copies.push_back(copy);
-  }
+    if (!at_once) thread.copies.push_back(begun);
+    return begun;
+  }();
   if (at_once) perform(copy);
 }
 
-inline void complete_copies(Thread& thread, unsigned but) {
-  auto& copies = thread.copies;
-  const auto arrives = [&](const AsyncCopy& copy) { return copy.batch + but < thread.batches; };
-  for (const AsyncCopy& copy : copies) {
-    if (arrives(copy)) perform(copy);
+// Sanitizers see the copies, as accesses of the thread that waits for them, and not the list.
+inline void complete_copies(unsigned but) {
+  for (size_t next = 0;; ++next) {
+    AsyncCopy copy{};
+    {
+      const Unobserved unobserved;
+      Thread& thread = scheduler.current();
+      auto& copies = thread.copies;
+      while (next < copies.size() && copies[next].batch + but >= thread.batches) ++next;
+      if (next >= copies.size()) {
+        const auto arrived = [&](const AsyncCopy& each) {
+          return each.batch + but < thread.batches;
+        };
+        copies.erase(std::remove_if(copies.begin(), copies.end(), arrived), copies.end());
+        return;
+      }
+      copy = copies[next];
+    }
+    perform(copy);
   }
-  copies.erase(std::remove_if(copies.begin(), copies.end(), arrives), copies.end());
 }
 
 }  // namespace cuda_emulator
@@ -49,8 +63,10 @@ inline void complete_copies(Thread& thread, unsigned but) {
 inline void __pipeline_memcpy_async(void* to, const void* from, size_t bytes, size_t zeros = 0) {
   ::cuda_emulator::copy_async(to, from, bytes, zeros);
 }
-inline void __pipeline_commit() { ++::cuda_emulator::scheduler.current().batches; }
+inline void __pipeline_commit() {
+  const ::cuda_emulator::Unobserved unobserved;
+  ++::cuda_emulator::scheduler.current().batches;
+}
 inline void __pipeline_wait_prior(size_t but) {
-  ::cuda_emulator::complete_copies(::cuda_emulator::scheduler.current(),
-                                   static_cast<unsigned>(but));
+  ::cuda_emulator::complete_copies(static_cast<unsigned>(but));
 }

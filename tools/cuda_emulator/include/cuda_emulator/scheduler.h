@@ -134,8 +134,6 @@ inline Scheduler scheduler;
 
 // Completes the operations at which all lanes have arrived; defined with them, in warp.h.
 void complete_warp_operations(Warp& warp);
-// Lets the copies of a thread arrive, except for those of the last `but` batches; in pipeline.h.
-void complete_copies(Thread& thread, unsigned but);
 
 // Those that are ready, and those in `state`.
 inline void Scheduler::push_all(State state) {
@@ -237,9 +235,9 @@ CUDA_EMULATOR_UNCHECKED inline void Scheduler::thread_entry() {
 }
 
 inline Thread* Scheduler::finish_thread() {
-  Thread& self = *current_;
-  complete_copies(self, 0);
   const Unobserved unobserved;
+  Thread& self = *current_;
+  self.copies.clear();  // nobody has waited for them
   if (kThreadSanitizer) {
     // To end is to arrive at every barrier of the block that follows.
     tsan_release(&block().clocks->barrier[self.barriers % 2]);
