@@ -22,7 +22,7 @@ __global__ void __launch_bounds__(kTileColumns* kGroup, kGradientBlocks<Real, El
   constexpr int kThreads = kTileColumns * kGroup;
   __shared__ Real totals[8 * kThreads];
   const auto memory = gradient_memory<Real, Element, kGroup, 1>();
-  const TileThread thread;
+  const TileThread thread(kGroup);
   const GradientTile<kGroup> tile(tiling, blockIdx.x % tiling.tiles);
 
   Real sums[2][4] = {};
@@ -60,7 +60,7 @@ __global__ void __launch_bounds__(kTileColumns* kGroup, kGradientBlocks<Real, El
   constexpr int kStages = kGradientStages<Real, Element, kGroup>;
   static_assert(kLeft<kGroup> <= kGroup * kBlendedChannel<kGroup> * 4, "blended columns have room");
   const auto memory = gradient_memory<Real, Element, kGroup, kStages>();
-  const TileThread thread;
+  const TileThread thread(kGroup);
   const GradientTile<kGroup> tile(tiling, blockIdx.x / tiling.parts);
 
   Real sums[2][4] = {};

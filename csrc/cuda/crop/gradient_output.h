@@ -29,12 +29,12 @@ __device__ __forceinline__ int flags_of(Real gradient) {
 // this. Or has no order: the flags are the same in every run.
 __device__ __forceinline__ void add_flags(const CropGradientParams& params, int64_t image,
                                           int flags) {
-  if (params.flags == nullptr) return;
+  // Also where there are no flags: to leave here would take a register more.
   const int not_finite = __syncthreads_or(flags & kGradientNotFinite);
   const int not_zero = __syncthreads_or(flags & kGradientNotZero);
   if (threadIdx.x != 0 || threadIdx.y != 0) return;
   const int all = (not_finite ? kGradientNotFinite : 0) | (not_zero ? kGradientNotZero : 0);
-  if (all != 0) atomicOr(params.flags + image, all);
+  if (all != 0 && params.flags != nullptr) atomicOr(params.flags + image, all);
 }
 
 __device__ __forceinline__ bool adds_to_transparency(const CropGradientParams& params,
