@@ -1,5 +1,7 @@
 """Images whose run ends early because a number is not finite, and what they were before."""
 
+import math
+
 import torch
 
 from fvfast.run.step_record import StepRecord
@@ -105,9 +107,14 @@ class FrozenEndings:
         """Do nothing: later steps know it."""
 
 
-def are_finite(totals: torch.Tensor) -> torch.Tensor:
-    """Say which numbers are finite, in fewer launches than `torch.isfinite`."""
-    return totals * 0 == 0
+def are_finite(numbers: torch.Tensor) -> torch.Tensor:
+    """Say for each image whether all of its numbers (N, ...) are finite.
+
+    In fewer launches than `torch.isfinite`, and without a sum, which may overflow.
+    """
+    if numbers.ndim > 1:  # the largest is infinite or NaN if one is
+        numbers = torch.linalg.vector_norm(numbers.flatten(1), math.inf, dim=1)
+    return numbers * 0 == 0
 
 
 def _along(values: torch.Tensor, flags: torch.Tensor) -> torch.Tensor:

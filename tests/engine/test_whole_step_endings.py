@@ -1,12 +1,13 @@
 """Whole steps of images that end, have no gradient, or are interrupted."""
 
+import math
 import signal
 
 import pytest
 import torch
 from emulated import ORDERS, emulated
 from engine.recorded_steps import StepRecorder
-from engine.whole_runs import STEPS, assert_same, drawn, neurons, small_network
+from engine.whole_runs import INPUT, STEPS, assert_same, drawn, neurons, small_network
 from injected_runs import graphs_by
 from torch import nn
 
@@ -124,6 +125,47 @@ def test_updates_that_overflow_are_taken_back_on_emulated_kernels(network, order
     with emulated(order):
         assert_all_end_by_updates(graphs_by(None, recorder), network)
     assert recorder.replays > 4
+
+
+class Leaps(Linear):
+    """Steps after the middle of the run after which all phases are large, and none is infinite."""
+
+    def at(self, step, nb_steps):
+        return 1e38 if step > nb_steps // 2 else 1.0
+
+
+def without_memory(parameters):
+    """Steps of the learning rate, up or down."""
+    return KerasNadam(parameters, betas=(0.0, 0.0), eps=1e-30, maximize=True)
+
+
+@pytest.mark.parametrize("save_every", [None, 5])
+def test_finite_phases_end_no_image_although_their_sum_overflows(network, save_every):
+    made = MacoSettings(
+        **STEPS, learning_rate=Leaps(1.0, 1e38), optimizer=without_memory, noise_intensity=0.0
+    )
+    objective = neurons(network, [0, 1, 4])
+    recorder = StepRecorder()
+    found = drawn(graphs_by(None, recorder), objective, made, save_every)
+    expected = drawn(FormStore(), objective, made, save_every)
+    assert_same(found, expected)
+    assert not expected[1]
+    assert recorder.replays > 4
+
+
+@pytest.mark.parametrize("save_every", [None, 5])
+def test_finite_gradients_end_no_image_although_their_sum_overflows(save_every):
+    bright = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(INPUT), 2, bias=False)).eval()
+    with torch.no_grad():
+        bright[1].weight.fill_(5e36)
+    made = MacoSettings(**STEPS, values_range=(-0.1, 0.1))
+    objective = neurons(bright, [0, 1])
+    found = drawn(graphs_by(None, StepRecorder()), objective, made, save_every)
+    expected = drawn(FormStore(), objective, made, save_every)
+    assert_same(found, expected)
+    assert not expected[1]
+    assert expected[0].scores.shape == (2, STEPS["nb_steps"])
+    assert expected[0].scores.isfinite().all()
 
 
 @pytest.mark.parametrize("unit", [0, 1])
