@@ -115,6 +115,8 @@ def run_step(replay: Replay, _: int) -> Sequence[Floor]:
     )  # fmt: skip
     # Of a few numbers each takes a whole sector.
     return [
+        Floor("gradient_rows_kernel", 2 * REAL * PIXELS + COMPLEX * BINS, PIXELS),
+        Floor("gradient_columns_kernel", (COMPLEX + 3 * REAL) * BINS, BINS, **FOUR_COLUMNS),
         Floor("phase_update_kernel", 7 * REAL * BINS, BINS),
         Floor("step_end_kernel", 16 * PARTS + boxes.boxes.nbytes, NEXT_CROPS, most_traffic=2.0),
     ]
