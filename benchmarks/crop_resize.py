@@ -34,7 +34,9 @@ def main() -> None:
     size = incoming.numel() * incoming.element_size()
 
     def gradient(crops: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
-        return torch.ops.fvfast.crop_gradient(crops, boxes, *IMAGE[2:], torch.float32, transparency)
+        return torch.ops.fvfast.crop_gradient(
+            crops, boxes, *IMAGE[2:], torch.float32, transparency, None, None
+        )
 
     for box_size in (0.5, 0.05):
         boxes = draw_boxes(box_size, CROPS, seed=0, identities=[0], step=0)

@@ -88,7 +88,7 @@ def parts_of_a_step(scene: Scene) -> list[Part]:
         Part(
             "crop gradient, transparency",
             lambda: torch.ops.fvfast.crop_gradient(
-                crops, boxes, size, size, torch.float32, transparency
+                crops, boxes, size, size, torch.float32, transparency, None, None
             ),
             scene.crop_bytes + 3 * image_bytes,
         ),

@@ -58,6 +58,7 @@ PYBIND11_MODULE(_C, module) {
   fvfast::bind_phase(module);
   fvfast::bind_phase_cuda(module);
   fvfast::bind_pyramid(module);
+  fvfast::bind_step_end(module);
   fvfast::bind_winograd(module);
   module.attr("cuda_architectures") = FVFAST_CUDA_ARCHS;
   module.def("philox_words", &fvfast::philox_words, py::arg("counter"), py::arg("key"),

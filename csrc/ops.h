@@ -119,6 +119,10 @@ struct CropParams {
   StepTable uniform_width_table;
 };
 
+// What a step learns about the gradient of an image.
+constexpr int32_t kGradientNotFinite = 1;  // one of its values
+constexpr int32_t kGradientNotZero = 2;    // one of its values; NaN counts
+
 // The transpose of CropParams without noise: image_gradient[n] = sum over k of what the
 // gradient of crop k contributes to each pixel. If there is a transparency, finite values of
 // |image_gradient| are added to it. The order of every sum depends on the sizes alone and, on CUDA,
@@ -136,6 +140,10 @@ struct CropGradientParams {
   int64_t batch, crops, channels, image_height, image_width, height, width;
   int64_t gradient_strides[5];      // in elements
   int64_t transparency_strides[4];  // in elements
+  // On CUDA, each may be null. Images that do not run add nothing to the transparency; the flags of
+  // each image are added to those that are there, by or.
+  const bool* running;  // (batch,)
+  int32_t* flags;       // (batch,)
 };
 
 // Phase to image and back. All arrays are contiguous, float32 or float64, and complex numbers are
@@ -263,13 +271,25 @@ struct PhaseImageGradientParams {
   double colors[3][3];
 };
 
-// One step of NAdam up the gradient, in place, and the sums that standardize the new phase:
+// Which images a step updates: those that run, and whose score and gradient are finite. CUDA only;
+// null: all of them.
+struct UpdateGate {
+  const float* scores;   // (N,)
+  const int32_t* flags;  // (N,), of the gradient of the image
+  const bool* running;   // (N,)
+};
+
+// One step of NAdam up the gradient, and the sums that standardize the new phase:
 //   exp_avg    = beta1 exp_avg + (1 - beta1) gradient
 //   exp_avg_sq = beta2 exp_avg_sq + (1 - beta2) gradient^2
-//   phase     += (gradient_rate gradient + momentum_rate exp_avg) /
+//   out        = phase + (gradient_rate gradient + momentum_rate exp_avg) /
 //                (sqrt(exp_avg_sq / correction) + epsilon)
+// An image that does not run has the same phase again. One that runs and is not updated keeps what
+// is in `out`: a phase from before, since the present one has led to a score or a gradient that is
+// not finite.
 struct PhaseUpdateParams {
-  void* phase;           // (N, elements), contiguous as all that follow
+  const void* phase;     // (N, elements), contiguous as all that follow
+  void* out;             // (N, elements): the phase itself or, on CUDA, memory apart from it
   const void* gradient;  // (N, elements), or null where there is an unfinished one
   void* exp_avg;         // (N, elements)
   void* exp_avg_sq;      // (N, elements)
@@ -287,6 +307,32 @@ struct PhaseUpdateParams {
   // On CUDA: the call that left the gradient unfinished, of which only scratch, dtype, statistics,
   // sizes and epsilon are used. Null: the gradient is complete.
   const PhaseImageGradientParams* unfinished;
+  UpdateGate gate;
+};
+
+// The end of a step on CUDA: which images have ended in it, their scores, the boxes of the next
+// step. An image whose new phase is not finite gets the phase before the update back. `counter` is
+// the number of the step, and in the end that of the next one.
+struct StepEndParams {
+  const float* scores;   // (N,)
+  int32_t* flags;        // (N,), of the gradients; 0 in the end
+  const void* phase;     // (N, elements), before the update
+  void* next_phase;      // (N, elements), after it
+  double* sums;          // (N, sum_parts, 2), of the phase after the update and of its squares
+  bool* running;         // (N,)
+  int64_t* ended_in;     // (N,): the step, where an image ends
+  bool* by_update;       // (N,): becomes true where an update has ended it
+  bool* has_gradient;    // (N,): becomes true in the first `patience` steps with a gradient
+  float* recent_scores;  // (N, recent): in column step % recent; NaN where an image has ended
+  int64_t* counter;      // (1,)
+  int64_t patience;      // >= 0
+  int64_t recent;        // >= 1
+  int64_t sum_parts;     // >= 1
+  DType dtype;           // of the phase: float32 or float64
+  int64_t images;        // N
+  int64_t elements;      // of one image, >= 1
+  BoxParams boxes;       // of the next step, of device_identities and a table; its step and its
+                         // counter are not used. No crops: none
 };
 
 // A pyramid of levels (common/pyramid.h) and the image that they add up to.
@@ -398,6 +444,7 @@ int64_t phase_image_gradient_scratch(DType dtype, const SpectrumSizes& sizes);
 void phase_image(const PhaseImageParams& params, const Target& target);
 void phase_image_gradient(const PhaseImageGradientParams& params, const Target& target);
 void phase_update(const PhaseUpdateParams& params, const Target& target);
+void end_step(const StepEndParams& params, const Target& target);
 
 // The parts around a transform that is done elsewhere, for sizes that do not fit. phase_spectrum
 // needs kUpdateParts sums of the phase or none, and phase_image_scratch() bytes.

@@ -12,6 +12,7 @@ from selection import short_for, thorough
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fvfast.parametrizations.optimizers import keras_adam, keras_nadam
+from fvfast.run.endings import are_finite
 from fvfast.run.loop import run_ascent
 from fvfast.run.maco_settings import MacoSettings
 from fvfast.run.optimize_settings import OptimizeSettings
@@ -147,6 +148,18 @@ def test_a_later_look_changes_nothing(method, ending, save_every):
     assert all(image.isfinite().all() for image in expected[0].images)
     for look_every in (2, 3, 32):
         assert_same(ascents.run(look_every, save_every=save_every), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_an_image_is_finite_if_all_its_numbers_are(dtype):
+    """Also where their sum overflows, or is infinity less infinity."""
+    most = torch.finfo(dtype).max
+    numbers = torch.zeros(6, 2, 5, dtype=dtype)
+    numbers[1], numbers[2] = most, -most
+    numbers[3, 1, 4], numbers[4, 0, 0] = NAN, -INFINITE
+    numbers[5, 0, :2] = torch.tensor([INFINITE, -INFINITE])
+    assert are_finite(numbers).tolist() == [True] * 3 + [False] * 3
+    assert are_finite(numbers[:, 1, 4]).tolist() == [True] * 3 + [False, True, True]
 
 
 def test_an_image_that_has_ended_keeps_its_last_good_state():

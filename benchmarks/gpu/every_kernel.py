@@ -6,6 +6,7 @@ It prints each part that has run, so that the output of a killed run shows how f
 
 import argparse
 import itertools
+import math
 
 import torch
 
@@ -15,8 +16,10 @@ from fvfast.ops import inject_noise, phase_update_, pyramid_to_image, random_cro
 from fvfast.ops.boxes import BoxDistribution, draw_boxes
 from fvfast.ops.nadam import nadam_table
 from fvfast.ops.phase_ascent import phase_ascent_, render_phase
+from fvfast.ops.phase_step import new_sums, phase_step_
 from fvfast.ops.philox import Purpose, draw_normal
 from fvfast.ops.pyramid import pyramid_elements
+from fvfast.ops.step_end import NextBoxes, end_step_
 
 RANGE = (-1.0, 1.0)
 TRANSFORMED, OTHER = (24, 20), (97, 20)
@@ -68,7 +71,14 @@ def run_crops(device: torch.device, image_dtype: torch.dtype, crop_dtype: torch.
                 transparency=torch.zeros(image.shape, dtype=image_dtype).to(device),
             )  # fmt: skip
             cotangent = normal(tuple(crops.shape), device, crop_dtype)
-            torch.autograd.grad(crops, image, cotangent.contiguous(memory_format=memory_format))
+            cotangent = cotangent.contiguous(memory_format=memory_format)
+            torch.autograd.grad(crops, image, cotangent)
+            torch.ops.fvfast.crop_gradient(
+                cotangent, boxes, 17, 70, image_dtype,
+                torch.zeros(image.shape, dtype=image_dtype).to(device),
+                torch.tensor([True, False]).to(device),
+                torch.zeros(2, dtype=torch.int32).to(device),
+            )  # fmt: skip
 
 
 def run_noise(device: torch.device, dtype: torch.dtype) -> None:
@@ -85,6 +95,32 @@ def run_pyramid(device: torch.device, dtype: torch.dtype, channels: int) -> None
         pyramid = normal(shape, device, dtype).requires_grad_()
         image = pyramid_to_image(pyramid, (height, width), RANGE, levels=levels)
         torch.autograd.grad(image, pyramid, normal(tuple(image.shape), device, dtype))
+
+
+def run_step_ends(device: torch.device, dtype: torch.dtype, height: int, width: int) -> None:
+    """Run steps to another phase and their ends: of images that go on, stay, and are put back."""
+    half = (3, height, width // 2 + 1)
+    magnitude = normal(half, torch.device("cpu"), dtype).abs().to(device)
+    phase, exp_avg = (normal((3, *half), device, dtype) for _ in range(2))
+    exp_avg_sq, following = torch.ones_like(phase), torch.zeros_like(phase)
+    gradient, sums = normal((3, 3, height, width), device, dtype), new_sums(phase)
+    scores = torch.tensor([1.0, math.nan, 1.0]).to(device)
+    flags, running = torch.zeros(3, dtype=torch.int32).to(device), torch.ones(3).bool().to(device)
+    counter, ended_in = torch.tensor(0).to(device), torch.full((3,), -1).to(device)
+    boxes = NextBoxes(
+        torch.zeros(3, 5, 4).to(device), torch.tensor([0.3], dtype=torch.float64).to(device),
+        torch.tensor([0, 5, 7]).to(device), 1, BoxDistribution(),
+    )  # fmt: skip
+    phase_step_(
+        gradient, render_phase(magnitude, phase, RANGE, width), magnitude, phase, following,
+        exp_avg, exp_avg_sq, RANGE, sums=sums, scores=scores, flags=flags, running=running, step=1,
+    )  # fmt: skip
+    sums[2].fill_(math.inf)
+    end_step_(
+        scores, flags, phase, following, sums, running=running, ended_in=ended_in,
+        by_update=torch.zeros(3).bool().to(device), has_gradient=torch.zeros(3).bool().to(device),
+        recent_scores=torch.zeros(3, 64).to(device), step=counter, patience=10, boxes=boxes,
+    )  # fmt: skip
 
 
 def run_tables(device: torch.device) -> None:
@@ -122,6 +158,9 @@ def run_every_kernel(place: Place) -> None:
     for dtype, channels, size in itertools.product(real, (1, 3), (TRANSFORMED, OTHER)):
         run_phase(device, dtype, channels, *size)
         ran(f"phase {dtype} {channels} {size}")
+    for dtype, size in itertools.product(real, (TRANSFORMED, OTHER)):
+        run_step_ends(device, dtype, *size)
+        ran(f"end of a step {dtype} {size}")
     for dtype, channels in itertools.product(real, (1, 3)):
         run_pyramid(device, dtype, channels)
         ran(f"pyramid {dtype} {channels}")

@@ -101,7 +101,14 @@ def crop_parts(work: Work) -> list[Part]:
         Part(
             "crop gradient, transparency",
             lambda: torch.ops.fvfast.crop_gradient(
-                work.cotangent, boxes, sizes.image, sizes.image, torch.float32, work.transparency
+                work.cotangent,
+                boxes,
+                sizes.image,
+                sizes.image,
+                torch.float32,
+                work.transparency,
+                None,
+                None,
             ),
             needed["crop_gradient_kernel"],
         ),

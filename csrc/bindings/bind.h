@@ -14,6 +14,7 @@ void bind_noise(pybind11::module_& module);
 void bind_phase(pybind11::module_& module);
 void bind_phase_cuda(pybind11::module_& module);
 void bind_pyramid(pybind11::module_& module);
+void bind_step_end(pybind11::module_& module);
 void bind_winograd(pybind11::module_& module);
 
 }  // namespace fvfast

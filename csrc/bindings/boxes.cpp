@@ -1,11 +1,11 @@
 // The binding of drawing boxes.
 #include <pybind11/stl.h>
 
-#include <cmath>
 #include <string>
 #include <vector>
 
 #include "bindings/bind.h"
+#include "bindings/box_checks.h"
 #include "bindings/checks.h"
 #include "bindings/memory.h"
 #include "bindings/tables.h"
@@ -14,22 +14,6 @@
 
 namespace fvfast {
 namespace {
-
-// A number that float32 holds: a larger one would become infinite on its way into the struct.
-float float_argument(const std::string& function, const std::string& argument, double value) {
-  const float rounded = static_cast<float>(value);
-  if (!std::isfinite(rounded)) {
-    reject(function, argument, "a finite float32 number", std::to_string(value));
-  }
-  return rounded;
-}
-
-bool is_normal(const std::string& function, const std::string& shape) {
-  if (shape != "normal" && shape != "uniform") {
-    reject(function, "shape", "normal or uniform", shape);
-  }
-  return shape == "normal";
-}
 
 void draw_boxes(const Buffer& boxes, int64_t crops, double box_size, const std::string& shape,
                 double spread, double center_spread, double smallest, double largest,
@@ -45,17 +29,7 @@ void draw_boxes(const Buffer& boxes, int64_t crops, double box_size, const std::
     reject(name, "crops", "an integer in [0, 2^32]", std::to_string(crops));
   }
   const bool empty = check_sizes(name, "crops", {params.images, crops, 4});
-  params.normal = is_normal(name, shape);
-  params.box_size = float_argument(name, "box_size", box_size);
-  params.spread = float_argument(name, "spread", scale_of(name, "spread", spread));
-  params.center_spread =
-      float_argument(name, "center_spread", scale_of(name, "center_spread", center_spread));
-  params.smallest = float_argument(name, "smallest", smallest);
-  params.largest = float_argument(name, "largest", largest);
-  if (smallest > largest) {
-    reject(name, "largest", "a number >= smallest, " + std::to_string(smallest),
-           std::to_string(largest));
-  }
+  set_distribution(name, box_size, shape, spread, center_spread, smallest, largest, params);
   params.seed = seed;
   params.step = word_of(name, "step", step);
   Memory memory(name);

@@ -144,12 +144,22 @@ int64_t crop_gradient_scratch(const std::string& image_dtype, const Sizes& sizes
   return take_sizes(name, sizes, params) ? 0 : scratch_of(name, params, target);
 }
 
+// What only CUDA takes: which images run, and what the step learns of their gradients.
+void take_flags(const std::string& name, const Buffer& running, const Buffer& flags,
+                const TargetArgument& target, Memory& memory, CropGradientParams& params) {
+  if (!target.has_value() && (running.first != 0 || flags.first != 0)) {
+    reject(name, running.first != 0 ? "running" : "flags", "none on the CPU", "an address");
+  }
+  if (running.first != 0) params.running = memory.reads_flags("running", running, params.batch);
+  if (flags.first != 0) params.flags = memory.writes_words("flags", flags, params.batch);
+}
+
 void crop_gradient(const Buffer& gradient, const Buffer& boxes, const Buffer& image_gradient,
                    const Buffer& transparency, const Buffer& scratch,
                    const std::string& gradient_dtype, const std::string& image_dtype,
                    const std::string& box_dtype, const Sizes& sizes,
                    const Strides& gradient_strides, const Strides& transparency_strides,
-                   const TargetArgument& target) {
+                   const Buffer& running, const Buffer& flags, const TargetArgument& target) {
   const std::string name = "crop_gradient";
   CropGradientParams params{};
   params.gradient_dtype = dtype_of(name, "gradient_dtype", gradient_dtype);
@@ -179,6 +189,7 @@ void crop_gradient(const Buffer& gradient, const Buffer& boxes, const Buffer& im
     params.transparency = memory.writes("transparency", transparency, params.image_dtype,
                                         image_sizes, transparency_strides);
   }
+  take_flags(name, running, flags, target, memory, params);
   memory.require_apart();
   run_on(target, params, &cpu::crop_gradient, FVFAST_CUDA_LAUNCHER(crop_gradient));
 }
@@ -200,9 +211,10 @@ void bind_crop(py::module_& module) {
              py::arg("image_gradient"), py::arg("transparency"), py::arg("scratch"),
              py::arg("gradient_dtype"), py::arg("image_dtype"), py::arg("box_dtype"),
              py::arg("sizes"), py::arg("gradient_strides"), py::arg("transparency_strides"),
-             py::arg("target"),
+             py::arg("running"), py::arg("flags"), py::arg("target"),
              "The gradient of crop_resize with respect to the images; adds its absolute value to "
-             "transparency, unless that is (0, 0). The size of scratch is in bytes.");
+             "transparency, unless that is (0, 0), of the images that are running. The size of "
+             "scratch is in bytes. running and flags may be (0, 0), and must be on the CPU.");
 }
 
 }  // namespace fvfast

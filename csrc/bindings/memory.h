@@ -63,6 +63,28 @@ class Memory {
     return static_cast<const int64_t*>(reads(argument, buffer, DType::kFloat64, {count}, {stride}));
   }
 
+  // Elements of one byte, such as those of a tensor of truth values.
+  const bool* reads_flags(const char* argument, const Buffer& buffer, int64_t count) {
+    require_memory(argument, buffer, count, "elements");
+    reads_.push_back({argument, buffer.first, buffer.first + static_cast<uintptr_t>(count)});
+    return reinterpret_cast<const bool*>(buffer.first);
+  }
+
+  bool* writes_flags(const char* argument, const Buffer& buffer, int64_t count) {
+    return static_cast<bool*>(writes_bytes(argument, buffer, count, 1));
+  }
+
+  // Integers of 32 bits.
+  int32_t* writes_words(const char* argument, const Buffer& buffer, int64_t count) {
+    static_assert(sizeof(int32_t) == sizeof(float), "only the size of a type counts here");
+    return static_cast<int32_t*>(writes(argument, buffer, DType::kFloat32, count));
+  }
+
+  // Integers of 64 bits.
+  int64_t* writes_integers(const char* argument, const Buffer& buffer, int64_t count) {
+    return static_cast<int64_t*>(writes(argument, buffer, DType::kFloat64, count));
+  }
+
   // No two elements may share memory.
   void* writes(const char* argument, const Buffer& buffer, DType dtype,
                const std::vector<int64_t>& sizes, const std::vector<int64_t>& strides) {

@@ -136,13 +136,40 @@ PhaseImageGradientParams unfinished_of(
   return params;
 }
 
-void phase_update(const Buffer& phase, const Buffer& gradient, const Buffer& exp_avg,
-                  const Buffer& exp_avg_sq, const Buffer& sums, const Buffer& scratch,
-                  const std::string& dtype, const std::vector<int64_t>& sizes,
-                  const std::array<double, 2>& betas, double gradient_rate, double momentum_rate,
-                  double correction, double epsilon, const TableArgument& rates,
-                  const Buffer& counter, const UnfinishedArgument& unfinished,
-                  const TargetArgument& target) {
+// Where the new phase goes, and which images have one: only CUDA has a choice.
+void take_gate(const std::string& name, const Buffer& phase, const Buffer& out,
+               const Buffer& scores, const Buffer& flags, const Buffer& running,
+               const TargetArgument& target, Memory& memory, PhaseUpdateParams& params) {
+  const int64_t elements = params.images * params.elements;
+  const bool gated = scores.first != 0 || flags.first != 0 || running.first != 0;
+  if (!target.has_value() && gated) {
+    reject(name, "scores", "no scores, flags or running images on the CPU", "an address");
+  }
+  if (out.first == 0) {
+    params.out = memory.writes("phase", phase, params.dtype, elements);
+    params.phase = params.out;
+  } else {
+    if (!target.has_value()) reject(name, "out", "none on the CPU", "an address");
+    params.phase = memory.reads("phase", phase, params.dtype, elements);
+    params.out = memory.writes("out", out, params.dtype, elements);
+  }
+  if (!gated) return;
+  const int64_t images = params.images;
+  params.gate.scores =
+      static_cast<const float*>(memory.reads("scores", scores, DType::kFloat32, images));
+  params.gate.flags =
+      static_cast<const int32_t*>(memory.reads("flags", flags, DType::kFloat32, images));
+  params.gate.running = memory.reads_flags("running", running, images);
+}
+
+void phase_update(const Buffer& phase, const Buffer& out, const Buffer& gradient,
+                  const Buffer& exp_avg, const Buffer& exp_avg_sq, const Buffer& sums,
+                  const Buffer& scratch, const Buffer& scores, const Buffer& flags,
+                  const Buffer& running, const std::string& dtype,
+                  const std::vector<int64_t>& sizes, const std::array<double, 2>& betas,
+                  double gradient_rate, double momentum_rate, double correction, double epsilon,
+                  const TableArgument& rates, const Buffer& counter,
+                  const UnfinishedArgument& unfinished, const TargetArgument& target) {
   const std::string name = "phase_update";
   PhaseUpdateParams params{};
   params.dtype = real_of(name, "dtype", dtype);
@@ -169,7 +196,7 @@ void phase_update(const Buffer& phase, const Buffer& gradient, const Buffer& exp
   if (!unfinished.has_value()) {
     params.gradient = memory.reads("gradient", gradient, params.dtype, elements);
   }
-  params.phase = memory.writes("phase", phase, params.dtype, elements);
+  take_gate(name, phase, out, scores, flags, running, target, memory, params);
   params.exp_avg = memory.writes("exp_avg", exp_avg, params.dtype, elements);
   params.exp_avg_sq = memory.writes("exp_avg_sq", exp_avg_sq, params.dtype, elements);
   const int64_t parts = target.has_value() ? kUpdateParts : 1;
@@ -209,13 +236,15 @@ void bind_phase(py::module_& module) {
              py::arg("spectrum"), py::arg("phase"), py::arg("statistics"), py::arg("out"),
              py::arg("scratch"), py::arg("dtype"), py::arg("sizes"), py::arg("epsilon"),
              "The gradient of the phase from the transform of the gradient above.");
-  module.def("phase_update", &phase_update, py::kw_only(), py::arg("phase"), py::arg("gradient"),
-             py::arg("exp_avg"), py::arg("exp_avg_sq"), py::arg("sums"), py::arg("scratch"),
+  module.def("phase_update", &phase_update, py::kw_only(), py::arg("phase"), py::arg("out"),
+             py::arg("gradient"), py::arg("exp_avg"), py::arg("exp_avg_sq"), py::arg("sums"),
+             py::arg("scratch"), py::arg("scores"), py::arg("flags"), py::arg("running"),
              py::arg("dtype"), py::arg("sizes"), py::arg("betas"), py::arg("gradient_rate"),
              py::arg("momentum_rate"), py::arg("correction"), py::arg("epsilon"), py::arg("rates"),
              py::arg("counter"), py::arg("unfinished"), py::arg("target"),
-             "One step of NAdam in place, and the sums of the new phase and of "
-             "its squares.");
+             "One step of NAdam, in place if out is (0, 0), and the sums of the new phase and of "
+             "its squares. scores, flags and running, of which there are all or none, say which "
+             "images are updated.");
 }
 
 }  // namespace fvfast

@@ -6,6 +6,7 @@
 #include "common/division.h"
 #include "cuda/grid.h"
 #include "cuda/launch.h"
+#include "cuda/store_box.h"
 #include "ops.h"
 
 namespace fvfast::cuda {
@@ -21,12 +22,7 @@ __global__ void __launch_bounds__(kBoxThreads)
   const auto box_size =
       static_cast<float>(current_number(params.box_size, params.box_size_table, params.counter));
   draw_box(params, box_size, identities.of(blockIdx.y), step, crop, box);
-  float* out = params.boxes + 4 * (int64_t{blockIdx.y} * params.crops + crop);
-  if (reinterpret_cast<uintptr_t>(out) % sizeof(float4) == 0) {
-    *reinterpret_cast<float4*>(out) = make_float4(box[0], box[1], box[2], box[3]);
-  } else {
-    for (int i = 0; i < 4; ++i) out[i] = box[i];
-  }
+  store_box(box, params.boxes + 4 * (int64_t{blockIdx.y} * params.crops + crop));
 }
 
 void draw_boxes(const BoxParams& params, const Target& target) {

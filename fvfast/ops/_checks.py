@@ -68,6 +68,18 @@ def check_alike(
     )
 
 
+def check_per_image(
+    operation: str,
+    argument: str,
+    tensor: torch.Tensor,
+    images: int,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> None:
+    """Raise TypeError or ValueError unless a tensor has a number for each image."""
+    check_alike(operation, argument, tensor, torch.Size((images,)), dtype, device)
+
+
 def check_scale(operation: str, argument: str, value: float) -> None:
     """Raise ValueError unless a number is finite and not negative."""
     if not (math.isfinite(value) and value >= 0):

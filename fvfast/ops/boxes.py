@@ -46,7 +46,7 @@ _library.define(
 )
 
 
-def _draw(
+def draw(
     box_size: float,
     nb_crops: int,
     shape: str,
@@ -62,6 +62,7 @@ def _draw(
     identity_table: torch.Tensor | None,
     device: torch.device,
 ) -> torch.Tensor:
+    """Do what the operation does, without its checks."""
     kernels = kernels_for(device)
     if kernels is None:
         return draw_boxes_reference(
@@ -106,7 +107,7 @@ def _fake(_box_size: float, nb_crops: int, *arguments: Any) -> torch.Tensor:
     return torch.empty(images, nb_crops, 4, dtype=torch.float32, device=device)
 
 
-def _check_distribution(
+def check_distribution(
     operation: str, distribution: BoxDistribution, prefix: str = "distribution."
 ) -> None:
     """Check how boxes scatter; `prefix` stands before the names in messages."""
@@ -146,7 +147,7 @@ def _check(
     check_identities(operation, identities, identity_table, images, device)
     check_elements(operation, "nb_crops", (images, nb_crops, 4))
     distribution = BoxDistribution(shape, spread, center_spread, smallest, largest)
-    _check_distribution(operation, distribution, prefix="")
+    check_distribution(operation, distribution, prefix="")
     check_step(operation, step, counter, device)
     check_table(operation, "box_size_table", box_size_table, counter, device)
 
@@ -169,14 +170,14 @@ def _check_memory(operation: str, *arguments: Any) -> None:
         ) from error
 
 
-# No argument is a tensor whose device would choose the kernel: `_draw` chooses it.
+# No argument is a tensor whose device would choose the kernel: `draw` chooses it.
 register(
     _library,
     "draw_boxes",
     check=_check,
     check_memory=_check_memory,
-    kernel=_draw,
-    reference=_draw,
+    kernel=draw,
+    reference=draw,
     fake=_fake,
 )
 
@@ -222,7 +223,7 @@ def draw_boxes(
         If an argument is out of range, or tensors are on another device than the boxes.
     """
     distribution = distribution or BoxDistribution()
-    _check_distribution("draw_boxes", distribution)
+    check_distribution("draw_boxes", distribution)
     number, counter = split_step("draw_boxes", step)
     side, box_size_table = split_number("draw_boxes", "box_size", box_size)
     words, identity_table = split_identities("draw_boxes", identities)

@@ -15,6 +15,7 @@ from fvfast.ops._checks import (
     check_alike,
     check_elements,
     check_layout,
+    check_per_image,
     check_type,
     reject,
 )
@@ -27,6 +28,7 @@ from fvfast.ops._noise_arguments import (
     check_noise_values,
 )
 from fvfast.ops._register import register
+from fvfast.ops.gradient_flags import add_gradient_flags
 from fvfast.ops.reference.crop import crop_gradient_reference, random_crops_reference
 
 _LONGEST = 2**24  # pixels of an axis: a position needs bits left for a fraction
@@ -38,7 +40,7 @@ _library.define(
 )
 _library.define(
     "crop_gradient(Tensor gradient, Tensor boxes, SymInt image_height, SymInt image_width, "
-    "ScalarType dtype, Tensor(a!)? transparency) -> Tensor"
+    "ScalarType dtype, Tensor(a!)? transparency, Tensor? running, Tensor(b!)? flags) -> Tensor"
 )
 
 
@@ -133,12 +135,29 @@ def _gradient_reference(
     image_width: int,
     dtype: torch.dtype,
     transparency: torch.Tensor | None,
+    running: torch.Tensor | None,
+    flags: torch.Tensor | None,
 ) -> torch.Tensor:
     grouped = gradient.unflatten(0, boxes.shape[:2])
     image_gradient = crop_gradient_reference(grouped, boxes, (image_height, image_width), dtype)
-    if transparency is not None:
-        transparency += torch.where(image_gradient.isfinite(), image_gradient.abs(), 0)
+    _note(image_gradient, transparency, running, flags)
     return image_gradient.contiguous()
+
+
+def _note(
+    image_gradient: torch.Tensor,
+    transparency: torch.Tensor | None,
+    running: torch.Tensor | None,
+    flags: torch.Tensor | None,
+) -> None:
+    """Add a gradient to the transparency of images that run, and its flags to those of all."""
+    if transparency is not None:
+        counts = image_gradient.isfinite()
+        if running is not None:
+            counts = counts & running.view(-1, 1, 1, 1)
+        transparency += torch.where(counts, image_gradient.abs(), 0)
+    if flags is not None:
+        add_gradient_flags(flags, image_gradient)
 
 
 def _gradient_native(
@@ -148,10 +167,21 @@ def _gradient_native(
     image_width: int,
     dtype: torch.dtype,
     transparency: torch.Tensor | None,
+    running: torch.Tensor | None,
+    flags: torch.Tensor | None,
 ) -> torch.Tensor:
     kernels = kernels_for(gradient.device)
     if kernels is None or gradient.numel() == 0:
-        return _gradient_reference(gradient, boxes, image_height, image_width, dtype, transparency)
+        return _gradient_reference(
+            gradient, boxes, image_height, image_width, dtype, transparency, running, flags
+        )
+    noted = [tensor for tensor in (running, flags) if tensor is not None]
+    if noted and (kernels.target is None or not all(one.is_contiguous() for one in noted)):
+        image_gradient = _gradient_native(
+            gradient, boxes, image_height, image_width, dtype, None, None, None
+        )
+        _note(image_gradient, transparency, running, flags)
+        return image_gradient
     boxes = _readable(boxes)
     image_gradient = _gradient_fake(gradient, boxes, image_height, image_width, dtype)
     sizes = (*boxes.shape[:2], gradient.shape[1], image_height, image_width, *gradient.shape[2:])
@@ -171,6 +201,8 @@ def _gradient_native(
         sizes=sizes,
         gradient_strides=_grouped_strides(gradient, boxes.shape[1]),
         transparency_strides=(image_gradient if transparency is None else transparency).stride(),
+        running=buffer(running),
+        flags=buffer(flags),
         target=kernels.target,
     )
     return image_gradient
@@ -264,6 +296,8 @@ def _check_gradient(
     image_width: int,
     dtype: torch.dtype,
     transparency: torch.Tensor | None,
+    running: torch.Tensor | None,
+    flags: torch.Tensor | None,
 ) -> None:
     check_type(operation, "gradient", gradient, FLOATING)
     check_boxes(operation, boxes, gradient.device)
@@ -279,14 +313,20 @@ def _check_gradient(
     check_elements(operation, "image_height, image_width", sizes)
     if transparency is not None:
         check_alike(operation, "transparency", transparency, sizes, dtype, gradient.device)
+    if running is not None:
+        check_per_image(operation, "running", running, images, torch.bool, gradient.device)
+    if flags is not None:
+        check_per_image(operation, "flags", flags, images, torch.int32, gradient.device)
 
 
 def _check_gradient_memory(
     operation: str, gradient: torch.Tensor, boxes: torch.Tensor, *arguments: Any
 ) -> None:
-    *_, transparency = arguments
+    *_, transparency, running, flags = arguments
     check_memory(
-        operation, [("transparency", transparency)], [("gradient", gradient), ("boxes", boxes)]
+        operation,
+        [("transparency", transparency), ("flags", flags)],
+        [("gradient", gradient), ("boxes", boxes), ("running", running)],
     )
 
 
@@ -357,7 +397,7 @@ class _CropGradient(torch.autograd.Function):
         ctx.size = gradient.shape[2:]
         ctx.dtype = gradient.dtype
         return torch.ops.fvfast.crop_gradient(
-            gradient, boxes, image_height, image_width, dtype, transparency
+            gradient, boxes, image_height, image_width, dtype, transparency, None, None
         )
 
     @staticmethod

@@ -188,8 +188,12 @@ def phase_update_cuda(
     exp_avg_sq: torch.Tensor,
     rates: Any,
     unfinished: Unfinished | None = None,
+    *,
+    out: torch.Tensor | None = None,
+    sums: torch.Tensor | None = None,
+    gate: Sequence[torch.Tensor] | None = None,
 ) -> torch.Tensor:
-    """One step of NAdam in place.
+    """One step of NAdam.
 
     Parameters
     ----------
@@ -202,6 +206,12 @@ def phase_update_cuda(
     unfinished
         Where the gradient is not finished: its scratch memory, the statistics, (N, C, H, W), and
         the epsilon that was added to deviations.
+    out
+        Where the new phase goes; in place of the old one if None.
+    sums
+        Where the sums go; new memory if None.
+    gate
+        Scores, flags and running images (N,), which say which images are updated; None: all.
 
     Returns
     -------
@@ -209,17 +219,22 @@ def phase_update_cuda(
         (N, P, 2) float64: sums of parts of the new phase, and of its squares.
     """
     images = phase.shape[0]
-    parts = kernels.module.UPDATE_PARTS
-    sums = phase.new_empty(images, parts, 2, dtype=torch.float64)
+    if sums is None:
+        sums = phase.new_empty(images, kernels.module.UPDATE_PARTS, 2, dtype=torch.float64)
+    scores, flags, running = (None, None, None) if gate is None else gate
     if rates.rates is not None and rates.rates.stride(1) != 1:
         rates = rates._replace(rates=rates.rates.contiguous())
     kernels.module.phase_update(
         phase=buffer(phase),
+        out=buffer(out),
         gradient=buffer(gradient),
         exp_avg=buffer(exp_avg),
         exp_avg_sq=buffer(exp_avg_sq),
         sums=buffer(sums),
         scratch=buffer(None),
+        scores=buffer(scores),
+        flags=buffer(flags),
+        running=buffer(running),
         dtype=str(phase.dtype).removeprefix("torch."),
         sizes=(images, math.prod(phase.shape[1:])),
         unfinished=unfinished,

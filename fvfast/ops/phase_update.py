@@ -77,11 +77,13 @@ def update(
     scratch = sum_scratch(module, images)
     module.phase_update(
         phase=buffer(phase),
+        out=buffer(None),
         gradient=buffer(gradient),
         exp_avg=buffer(exp_avg),
         exp_avg_sq=buffer(exp_avg_sq),
         sums=buffer(sums),
         scratch=buffer(scratch),
+        **dict.fromkeys(("scores", "flags", "running"), buffer(None)),
         dtype=str(phase.dtype).removeprefix("torch."),
         sizes=(images, math.prod(phase.shape[1:])),
         unfinished=None,
@@ -91,13 +93,18 @@ def update(
     return sums
 
 
+def sum_parts(device: torch.device) -> int:
+    """Return in how many parts the kernels of a device make the sums of a phase."""
+    kernels = kernels_for(device)
+    if kernels is None or kernels.target is None:
+        return 1
+    parts: int = kernels.module.UPDATE_PARTS
+    return parts
+
+
 def fake_sums(phase: torch.Tensor, *_: Any) -> torch.Tensor:
     """Return sums of the shape that the device of a phase makes."""
-    kernels = kernels_for(phase.device)
-    contiguous = phase.is_contiguous()
-    parts = 1
-    if kernels is not None and kernels.target is not None and contiguous:
-        parts = kernels.module.UPDATE_PARTS
+    parts = sum_parts(phase.device) if phase.is_contiguous() else 1
     return phase.new_empty(phase.shape[0], parts, 2, dtype=torch.float64)
 
 

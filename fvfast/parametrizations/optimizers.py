@@ -61,19 +61,6 @@ class KerasNadam(torch.optim.Optimizer):
             "maximize": maximize,
         }
         super().__init__(params, settings)
-        self._table: tuple[torch.Tensor, torch.Tensor] | None = None
-
-    def follow(self, rates: torch.Tensor, counter: torch.Tensor) -> None:
-        """Read the numbers of each step from the device, in place of counting steps.
-
-        Parameters
-        ----------
-        rates
-            As `fvfast.ops.nadam.nadam_table` makes them, on the device.
-        counter
-            int64 (): the step, from 0, on the device. Who takes the steps counts it.
-        """
-        self._table = rates, counter
 
     def restart(self) -> None:
         """Forget the steps that were taken, in the same memory."""
@@ -81,6 +68,22 @@ class KerasNadam(torch.optim.Optimizer):
             state["exp_avg"].zero_()
             state["exp_avg_sq"].zero_()
             state["sums_of_version"] = None  # the sums are of another phase
+
+    def averages(
+        self, parameter: torch.Tensor, sums: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the averages of the gradient and of its square, for who takes the steps itself.
+
+        Parameters
+        ----------
+        parameter
+            What is optimized.
+        sums
+            Where that leaves the sums of `phase_update_`; `sums_hold` says that they hold.
+        """
+        state = self._begun(parameter)
+        state["sums"] = sums
+        return state["exp_avg"], state["exp_avg_sq"]
 
     def tensors(self, parameter: torch.Tensor) -> list[torch.Tensor]:
         """Return all that a step changes besides the parameter; none before the first."""
@@ -130,29 +133,28 @@ class KerasNadam(torch.optim.Optimizer):
         settings: dict[str, Any],
         operation: Callable[..., torch.Tensor],
     ) -> None:
-        state = self.state[parameter]
-        if not state:
-            state["step"] = 0
-            state["mu_product"] = 1.0
-            state["exp_avg"] = torch.zeros_like(parameter)
-            state["exp_avg_sq"] = torch.zeros_like(parameter)
-        averages = state["exp_avg"], state["exp_avg_sq"]
-        if self._table is not None:
-            rates, counter = self._table
-            betas_and_eps = {name: settings[name] for name in ("betas", "eps")}
-            sums = operation(*averages, step=counter, rates=rates, **betas_and_eps)
-            # Where they were: a step that was recorded once reads those of the step before there.
-            state["sums"] = state["sums"].copy_(sums) if "sums" in state else sums
-            state["sums_of_version"] = parameter._version
-            return
+        state = self._begun(parameter)
         state["step"] += 1
         state["sums"] = operation(
-            *averages, step=state["step"], mu_product=state["mu_product"], **settings
+            state["exp_avg"],
+            state["exp_avg_sq"],
+            step=state["step"],
+            mu_product=state["mu_product"],
+            **settings,
         )
         state["sums_of_version"] = parameter._version
         state["mu_product"] *= nadam_momentum(
             state["step"], settings["betas"][0], settings["momentum_decay"]
         )
+
+    def _begun(self, parameter: torch.Tensor) -> dict[str, Any]:
+        state: dict[str, Any] = self.state[parameter]
+        if not state:
+            state["step"] = 0
+            state["mu_product"] = 1.0
+            state["exp_avg"] = torch.zeros_like(parameter)
+            state["exp_avg_sq"] = torch.zeros_like(parameter)
+        return state
 
 
 def known_sums(optimizer: torch.optim.Optimizer, parameter: torch.Tensor) -> torch.Tensor | None:

@@ -8,6 +8,7 @@ import torch
 
 from fvfast._shared.checks import check_size
 from fvfast.ops.phase_ascent import RenderedPhase, can_ascend, phase_ascent_, render_phase
+from fvfast.ops.phase_step import phase_step_
 from fvfast.ops.phase_to_image import phase_to_image
 from fvfast.ops.philox import Purpose, draw_normal, random_words, to_uniform
 from fvfast.parametrizations.optimizers import (
@@ -78,6 +79,49 @@ class Phase:
             self._magnitude.copy_(other._magnitude)
         assert isinstance(self.optimizer, KerasNadam)
         self.optimizer.restart()
+
+    def rendered(self, phase: torch.Tensor, sums: torch.Tensor | None) -> RenderedPhase:
+        """Return the images of a phase in other memory, and what `step` needs of them.
+
+        Parameters
+        ----------
+        phase
+            Of the shape of the state.
+        sums
+            Of it and its squares, as `phase_step_` leaves them; None: computed.
+        """
+        return render_phase(
+            self._magnitude, phase, self._values_range, self._width, phase_sums=sums
+        )
+
+    def step(
+        self,
+        gradient: torch.Tensor,
+        rendered: RenderedPhase,
+        phase: torch.Tensor,
+        next_phase: torch.Tensor,
+        averages: tuple[torch.Tensor, torch.Tensor],
+        **arguments: Any,
+    ) -> None:
+        """Take one step up from a phase to another one, as `phase_step_` does.
+
+        Parameters
+        ----------
+        gradient
+            (N, C, H, W), with respect to the images of the phase.
+        rendered
+            These: see there.
+        phase, next_phase
+            In memory of their own.
+        averages
+            Of the optimizer.
+        **arguments
+            The others of `phase_step_`, by name.
+        """
+        phase_step_(
+            gradient, rendered, self._magnitude, phase, next_phase, *averages, self._values_range,
+            **arguments,
+        )  # fmt: skip
 
     def image(self) -> torch.Tensor:
         """Return the images (N, C, H, W), whose gradient will be asked for."""

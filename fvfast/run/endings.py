@@ -1,5 +1,7 @@
 """Images whose run ends early because a number is not finite, and what they were before."""
 
+import math
+
 import torch
 
 from fvfast.run.step_record import StepRecord
@@ -39,19 +41,6 @@ class Endings:
         self._some_may_have = not at_once
         if transparency is not None and not at_once:
             self._final_transparency = transparency.clone()
-
-    def reset(self) -> None:
-        """Begin anew, in the same memory: all images run, from the state as it is."""
-        self._some_have = False
-        self._last_good.copy_(self._state.detach())
-        for transparency in (self._transparency, self._final_transparency):
-            if transparency is not None:
-                transparency.zero_()
-
-    def tensors(self) -> list[torch.Tensor]:
-        """Return all that steps change."""
-        kept = (self._last_good, self._transparency, self._final_transparency)
-        return [tensor for tensor in kept if tensor is not None]
 
     def begin_step(self) -> None:
         """Take over the transparency, to which this step has been added."""
@@ -99,9 +88,33 @@ class Endings:
             self._final_transparency = self._transparency.clone()
 
 
-def are_finite(totals: torch.Tensor) -> torch.Tensor:
-    """Say which numbers are finite, in fewer launches than `torch.isfinite`."""
-    return totals * 0 == 0
+class FrozenEndings:
+    """Endings of images that steps leave as they are from then on: nothing has to be put back.
+
+    Parameters
+    ----------
+    transparency
+        (N, C, H, W), to which images add until they end.
+    """
+
+    def __init__(self, transparency: torch.Tensor) -> None:
+        self.transparency = transparency
+
+    def put_back(self) -> None:
+        """Do nothing: all images are as they were after their last good step."""
+
+    def some_have_ended(self) -> None:
+        """Do nothing: later steps know it."""
+
+
+def are_finite(numbers: torch.Tensor) -> torch.Tensor:
+    """Say for each image whether all of its numbers (N, ...) are finite.
+
+    In fewer launches than `torch.isfinite`, and without a sum, which may overflow.
+    """
+    if numbers.ndim > 1:  # the largest is infinite or NaN if one is
+        numbers = torch.linalg.vector_norm(numbers.flatten(1), math.inf, dim=1)
+    return numbers * 0 == 0
 
 
 def _along(values: torch.Tensor, flags: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ from fvfast._shared.messages import warn_user
 from fvfast.engine.borrowing.interrupts import let_interrupts_through, opened, user_insists
 from fvfast.engine.memory import available_memory, reused_memory
 from fvfast.parametrizations.base import Parametrization
-from fvfast.run.endings import Endings
+from fvfast.run.endings import Endings, FrozenEndings
 from fvfast.run.memory_checks import Available, free_bytes, gibibytes
 from fvfast.run.news import News
 from fvfast.run.progress import StepBar
@@ -164,13 +164,19 @@ def run_ascent(
     if look_every is None:
         on_gpu = callback is None and parametrization.state.is_cuda
         look_every = LOOK_EVERY if on_gpu or whole is not None else 1
+    update = None
+    record: StepRecord
+    endings: Endings | FrozenEndings
     if whole is not None:
-        record, update = whole.step.record, whole.step.update
+        record, endings = whole.step.record, whole.step.endings
     else:
         record = StepRecord(len(names), parametrization.state.device)
         endings = Endings(record, parametrization.state, transparency, at_once=look_every == 1)
         update = StepUpdate(parametrization, record, endings)
-    loop = _Loop(update, render, names, nb_steps, callback, save_every, available, look_every)
+    loop = _Loop(
+        record, endings, update, render, names, nb_steps, callback, save_every, available,
+        look_every,
+    )  # fmt: skip
     try:
         with reused_memory():
             goes_on = True
@@ -207,7 +213,9 @@ class _Loop:
 
     def __init__(
         self,
-        update: StepUpdate,
+        record: StepRecord,
+        endings: Endings | FrozenEndings,
+        update: StepUpdate | None,
         render: Callable[[], torch.Tensor],
         names: list[str],
         nb_steps: int,
@@ -216,8 +224,7 @@ class _Loop:
         available: Available,
         look_every: int,
     ) -> None:
-        self.update = update
-        self.record, self.endings = update.record, update.endings
+        self.record, self.endings, self.update = record, endings, update
         self.render = render
         self.names = names
         self.nb_steps = nb_steps
@@ -235,6 +242,7 @@ class _Loop:
     def take(self, gradients: Gradients) -> bool:
         """Update the images with one step's gradients; False ends the run."""
         step = self.steps
+        assert self.update is not None, "whole steps update the images themselves"
         self.update.check(gradients)
         if self.looks.are_at_once and not self._learn(self.looks.now(step)):
             return False

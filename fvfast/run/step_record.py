@@ -10,6 +10,8 @@ from collections import deque
 
 import torch
 
+from fvfast.ops.step_end import NextBoxes, end_step_
+
 PATIENCE_WITHOUT_GRADIENT = 10
 """Steps without any gradient after which the user is told."""
 
@@ -70,6 +72,29 @@ class StepRecord:
         """Return all that steps change."""
         flags = [self.step, self.running, self.ended_in, self.by_update, self.has_gradient]
         return flags if self.recent_scores is None else [*flags, self.recent_scores]
+
+    def end_step(
+        self,
+        scores: torch.Tensor,
+        flags: torch.Tensor,
+        phase: torch.Tensor,
+        next_phase: torch.Tensor,
+        sums: torch.Tensor,
+        boxes: NextBoxes | None,
+    ) -> None:
+        """Do all of the below at once: see `fvfast.ops.step_end.end_step_`."""
+        assert self.recent_scores is not None, "make_room has not been called"
+        end_step_(
+            scores, flags, phase, next_phase, sums, running=self.running, ended_in=self.ended_in,
+            by_update=self.by_update, has_gradient=self.has_gradient,
+            recent_scores=self.recent_scores, step=self.step, patience=PATIENCE_WITHOUT_GRADIENT,
+            boxes=boxes,
+        )  # fmt: skip
+
+    def make_room(self) -> None:
+        """Make the memory of the scores before the first step."""
+        shape = (len(self.running), RECENT)
+        self.recent_scores = torch.full(shape, float("nan"), device=self.running.device)
 
     def check_scores(self, finite: torch.Tensor) -> None:
         """End the images whose scores or gradients (N,) are not finite."""

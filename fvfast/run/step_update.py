@@ -44,9 +44,7 @@ class StepUpdate:
     def check(self, gradients: Gradients) -> None:
         """End the images whose score or gradient is not finite."""
         self.endings.begin_step()
-        # A sum is not finite if one of its terms is not.
-        totals = gradients.scores + gradients.gradient.flatten(1).sum(1)
-        self.record.check_scores(are_finite(totals))
+        self.record.check_scores(are_finite(gradients.scores) & are_finite(gradients.gradient))
 
     def take(self, gradients: Gradients, *, watch: bool = True) -> None:
         """Update the images that run.
@@ -63,6 +61,5 @@ class StepUpdate:
         if watch:
             self.record.watch(gradients.gradient)
         self.parametrization.ascend(self.endings.gradient_of_running(gradients.gradient))
-        state = self.parametrization.state.detach()
-        self.record.check_update(are_finite(state.flatten(1).sum(1)))
+        self.record.check_update(are_finite(self.parametrization.state.detach()))
         self.record.close_step()

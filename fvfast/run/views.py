@@ -156,24 +156,29 @@ class Crops:
     def of_step(
         self,
         images: torch.Tensor,
+        boxes: torch.Tensor,
         size: tuple[int, int],
         identities: torch.Tensor,
         step: torch.Tensor,
         tables: CropTables,
-        transparency: torch.Tensor | None,
         *,
         dtype: torch.dtype,
         memory_format: torch.memory_format,
     ) -> torch.Tensor:
         """Return the same crops (N * K, C, h, w), all numbers of which lie on the device."""
-        boxes = self.draw(
-            tables.box_size, self.nb_crops, seed=self.seed, identities=identities, step=step,
-            distribution=self.boxes, device=images.device,
-        )  # fmt: skip
         return self.crop(
             images, boxes, size, std=tables.std, uniform_width=tables.uniform_width,
-            seed=self.seed, identities=identities, step=step, transparency=transparency,
-            dtype=dtype, memory_format=memory_format,
+            seed=self.seed, identities=identities, step=step, dtype=dtype,
+            memory_format=memory_format,
+        )  # fmt: skip
+
+    def boxes_of_step(
+        self, identities: torch.Tensor, step: torch.Tensor, tables: CropTables
+    ) -> torch.Tensor:
+        """Return the boxes (N, K, 4) of these crops."""
+        return self.draw(
+            tables.box_size, self.nb_crops, seed=self.seed, identities=identities, step=step,
+            distribution=self.boxes, device=identities.device,
         )  # fmt: skip
 
     def _cropped(

@@ -1,14 +1,13 @@
 """Whole steps that are recorded once: the same pictures as steps that the host takes."""
 
 import gc
-import signal
-import warnings
 import weakref
 
 import pytest
 import torch
 from emulated import ORDERS, emulated
 from engine.recorded_steps import StepRecorder
+from engine.whole_runs import STEPS, assert_same, drawn, neurons, small_network
 from injected_runs import InjectedSettings, graphs_by
 from torch import nn
 
@@ -16,45 +15,15 @@ from fvfast import Geometric, Linear, Objective
 from fvfast.engine.graphs.repeated_steps import FIRST_REPLAY
 from fvfast.engine.rewrite.kept_forms import FormStore
 from fvfast.ops.boxes import draw_boxes
+from fvfast.ops.crop_resize import random_crops
 from fvfast.regularizers import l1_reg
 from fvfast.run.maco_settings import MacoSettings
 from fvfast.run.run import Run
 
-INPUT = (3, 12, 12)
-STEPS = {"nb_steps": 40, "nb_crops": 3, "custom_shape": (16, 20)}
-
 
 @pytest.fixture
 def network():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return nn.Sequential(nn.Conv2d(3, 8, 3), nn.Tanh(), nn.Flatten(), nn.Linear(800, 6)).eval()
-
-
-def neurons(network, units):
-    # Names decide what is drawn: here not by the name of the layer.
-    names = [f"unit {unit}" for unit in units]
-    return Objective.neuron(network, -1, units, names=names, input_shape=INPUT)
-
-
-def drawn(store, objective, settings, save_every=None):
-    """What a run of all combinations gives, and its warnings."""
-    run = Run(objective, settings, progress=False, forms=store)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        ascent = run.draw(range(len(objective.combination_names)), save_every)
-    told = [warning for warning in caught if warning.category is RuntimeWarning]
-    return ascent, [str(warning.message) for warning in told]
-
-
-def assert_same(found, expected):
-    (ascent, said), (other, other_said) = found, expected
-    assert said == other_said
-    assert len(ascent.images) == len(other.images)
-    for name in ("images", "transparencies"):
-        for one, two in zip(getattr(ascent, name), getattr(other, name), strict=True):
-            assert torch.equal(one, two), name
-    torch.testing.assert_close(ascent.scores, other.scores, rtol=0, atol=0, equal_nan=True)
+    return small_network()
 
 
 SETTINGS = {
@@ -188,88 +157,6 @@ class CountingCapture:
         return lambda: None
 
 
-class Overflows(nn.Module):
-    """Scores that overflow, each in another step, as its pictures get better."""
-
-    def __init__(self, limits):
-        super().__init__()
-        self.register_buffer("limits", torch.tensor(limits))
-
-    def forward(self, scores):
-        return scores + (scores - self.limits).clamp(min=0) * 1e38 * 1e10
-
-
-@pytest.mark.parametrize("save_every", [None, 3])
-def test_endings_are_told_with_their_steps(network, save_every):
-    # One view a step, and small steps: scores rise over the whole run.
-    made = MacoSettings(
-        **{**STEPS, "nb_crops": 1}, box_size=1.0, noise_intensity=0.0, learning_rate=0.03
-    )
-    plain, _ = drawn(FormStore(), neurons(network, list(range(6))), made)
-    # A score is a sixth of what the network says of the view. Two units pass their limits, in the
-    # steps of their best scores.
-    best = plain.scores.argmax(1).tolist()
-    ends = {step: unit for unit, step in enumerate(best) if step >= FIRST_REPLAY + 4}
-    limits = [1e9] * 6
-    for step in sorted(ends)[:2]:
-        limits[ends[step]] = 5.999 * float(plain.scores[ends[step]].max())
-    objective = neurons(nn.Sequential(*network, Overflows(limits)).eval(), list(range(6)))
-    recorder = StepRecorder()
-    found = drawn(graphs_by(None, recorder), objective, made, save_every)
-    expected = drawn(FormStore(), objective, made, save_every)
-    assert_same(found, expected)
-    told = [int(text.split()[1][:-1]) for text in expected[1] if "is not finite for" in text]
-    assert told == sorted(ends)[:2]
-    assert len(told) == 2
-    assert len(recorder.recordings) == 1
-
-
-@pytest.mark.parametrize("unit", [0, 1])
-def test_dead_units_are_told(network, unit):
-    with torch.no_grad():
-        network[3].weight[0] = 0
-    made = MacoSettings(**STEPS)
-    found = drawn(graphs_by(None, StepRecorder()), neurons(network, [unit]), made)
-    expected = drawn(FormStore(), neurons(network, [unit]), made)
-    assert_same(found, expected)
-    assert len(expected[1]) == (1 if unit == 0 else 0)
-
-
-class InterruptedAt(StepRecorder):
-    """The user interrupts while a replay runs."""
-
-    def __init__(self, replay):
-        super().__init__()
-        self.at = replay
-
-    def __call__(self, steps, state):
-        replay = super().__call__(steps, state)
-
-        def interrupted():
-            replay()
-            if self.replays == self.at:
-                signal.raise_signal(signal.SIGINT)
-
-        return interrupted
-
-
-@pytest.mark.parametrize("at", [1, 2, 9, 17])
-def test_an_interrupt_keeps_the_steps_that_were_taken(network, at):
-    made = MacoSettings(**STEPS)
-    objective = neurons(network, [1, 2])
-    found, said = drawn(graphs_by(None, InterruptedAt(at)), objective, made)
-    assert found.interrupted
-    taken = found.scores.shape[1]
-    assert taken == FIRST_REPLAY + 2 * at
-    assert said[0].startswith(f"interrupted after {taken} of 40 steps")
-    stopped = Run(
-        objective, made, progress=False, callback=lambda report: report.step == taken - 1
-    ).draw([0, 1])
-    assert torch.equal(found.images[-1], stopped.images[-1])
-    assert torch.equal(found.transparencies[-1], stopped.transparencies[-1])
-    assert torch.equal(found.scores, stopped.scores)
-
-
 class Noisy(nn.Module):
     """Draws a number for each of its inputs."""
 
@@ -306,6 +193,21 @@ def test_what_wants_the_host_runs_as_before(network, case):
     objective = neurons(network, [1])
     store = graphs_by(lambda run, _views: run, recorder)
     assert_same(drawn(store, objective, made), drawn(FormStore(), objective, made))
+    assert not recorder.recordings
+
+
+def test_crops_of_another_function_run_as_before(network):
+    """They may have another gradient than that of cropping."""
+
+    def crop(*arguments, **settings):
+        return 2 * random_crops(*arguments, **settings)
+
+    made = InjectedSettings(**{**STEPS, "nb_steps": 8}, crops={"crop": crop})
+    recorder = StepRecorder()
+    store = graphs_by(lambda run, _views: run, recorder)
+    run = Run(neurons(network, [1]), made, progress=False, forms=store)
+    assert_same((run.draw([0]), []), drawn(FormStore(), neurons(network, [1]), made))
+    assert run.how_steps_run == "one by one: crops of another function"
     assert not recorder.recordings
 
 

@@ -153,6 +153,8 @@ def crop_gradient(rng: random.Random, memory: Memory, module: Any) -> Arguments:
         "sizes": sizes,
         "gradient_strides": gradient_strides,
         "transparency_strides": transparency_strides,
+        "running": NOWHERE,  # on CUDA alone
+        "flags": NOWHERE,
         "target": None,
     }
 
@@ -242,6 +244,7 @@ def phase_update(rng: random.Random, memory: Memory) -> Arguments:
     arrays = ("phase", "gradient", "exp_avg", "exp_avg_sq")
     return {
         **{name: memory.array(math.prod(sizes), dtype) for name in arrays},
+        **dict.fromkeys(("out", "scores", "flags", "running"), NOWHERE),  # on CUDA alone
         "sums": memory.array(2 * sizes[0], "float64"),
         "scratch": parts(memory, sizes[0]),
         "dtype": dtype,

@@ -24,7 +24,7 @@ DTYPES = [
 DEVICES = [*["meta", "cpu:3"] * 20, "cuda", "cuda:9", "xpu", "mps"]
 OPTIONAL = {
     *("counter", "box_size_table", "std_table", "uniform_width_table", "identity_table", "rates"),
-    *("transparency", "phase_sums", "bias", "term", "limits"),
+    *("transparency", "phase_sums", "bias", "term", "limits", "running", "flags", "boxes"),
 }
 
 
@@ -111,6 +111,8 @@ def shrunk(rng: random.Random, tensor: torch.Tensor) -> torch.Tensor:
 def wild(rng: random.Random, tensor: torch.Tensor) -> torch.Tensor:
     """Numbers that are not finite, or very large."""
     tensor = tensor.clone(memory_format=torch.contiguous_format)
+    if tensor.dtype in (torch.bool, torch.int32):
+        return tensor.fill_(rng.choice([0, -1, 2**31 - 1]))
     if tensor.numel() and tensor.dtype != torch.int64:
         place = rng.randrange(tensor.numel())
         tensor.view(-1)[place] = rng.choice([math.nan, math.inf, -math.inf, 6e4, -6e4])

@@ -104,12 +104,18 @@ def crop_resize(rng: random.Random) -> Arguments:
     }
 
 
+def flags_of_images(rng: random.Random, images: int, dtype: torch.dtype) -> torch.Tensor:
+    """Numbers of two bits, or truth values."""
+    return torch.tensor([rng.randrange(4) for _ in range(images)], dtype=torch.int32).to(dtype)
+
+
 def crop_gradient(rng: random.Random) -> Arguments:
     images, crops, channels = count(rng, 2), count(rng, 3), rng.choice([0, 1, 3, 3, 4])
     pixels = [rng.choice(LENGTHS), rng.choice(LENGTHS)]
     size = [rng.choice(LENGTHS), rng.choice(LENGTHS)]
     dtype = rng.choice(REAL)
     transparency = numbers(rng, [images, channels, *pixels], dtype) if rng.random() < 0.6 else None
+    running = rng.choice([None, flags_of_images(rng, images, torch.bool)])
     return {
         "gradient": numbers(rng, [images * crops, channels, *size], rng.choice(FLOATING)),
         "boxes": boxes(rng, images, crops),
@@ -117,6 +123,8 @@ def crop_gradient(rng: random.Random) -> Arguments:
         "image_width": pixels[1],
         "dtype": dtype,
         "transparency": transparency,
+        "running": running,
+        "flags": rng.choice([None, flags_of_images(rng, images, torch.int32)]),
     }
 
 
@@ -191,6 +199,61 @@ def phase_ascent_(rng: random.Random) -> Arguments:
     return {**back, **averages(rng, given["phase"]), **rates(rng)}
 
 
+def phase_step_(rng: random.Random) -> Arguments:
+    ascent = phase_ascent_(rng)
+    phase = ascent["phase"]
+    images = phase.shape[0]
+    rest = {name: ascent.pop(name) for name in rates(random.Random(0))}
+    moments = {name: ascent.pop(name) for name in ("exp_avg", "exp_avg_sq")}
+    return {
+        **ascent,
+        "next_phase": torch.zeros_like(phase),
+        **moments,
+        "sums": torch.zeros(images, 1, 2, dtype=torch.float64),
+        "scores": scores(rng, images),
+        "flags": flags_of_images(rng, images, torch.int32),
+        "running": flags_of_images(rng, images, torch.bool),
+        **rest,
+    }
+
+
+def scores(rng: random.Random, images: int) -> torch.Tensor:
+    values = [rng.choice([0.5, -1.0, 1e30, float("nan"), float("inf")]) for _ in range(images)]
+    return torch.tensor(values, dtype=torch.float32)
+
+
+def end_step_(rng: random.Random) -> Arguments:
+    boxes = draw_boxes(rng)
+    images = count(rng, 3)
+    sizes = [images, *(rng.choice(LENGTHS) for _ in range(rng.randint(1, 3)))]
+    phase = numbers(rng, sizes, rng.choice(REAL))
+    sums = numbers(rng, [images, rng.choice([1, 3]), 2], torch.float64)
+    if sums.numel() and rng.random() < 0.5:
+        sums.view(-1)[rng.randrange(sums.numel())] = float("nan")
+    words = [rng.randrange(WORD) for _ in range(images)]
+    drawn = rng.random() < 0.7
+    names = ("shape", "spread", "center_spread", "smallest", "largest", "seed")
+    truth = {name: flags_of_images(rng, images, torch.bool) for name in ("by_update", "gradient")}
+    return {
+        "scores": scores(rng, images),
+        "flags": flags_of_images(rng, images, torch.int32),
+        "phase": phase,
+        "next_phase": numbers(rng, sizes, phase.dtype),
+        "sums": sums,
+        "running": flags_of_images(rng, images, torch.bool),
+        "ended_in": torch.full((images,), -1),
+        "by_update": truth["by_update"],
+        "has_gradient": truth["gradient"],
+        "recent_scores": numbers(rng, [images, rng.choice([1, 5])], torch.float32),
+        "counter": torch.tensor(rng.choice([0, 7, WORD - 2])),
+        "patience": rng.choice([0, 5, 10]),
+        "boxes": torch.zeros(images, count(rng, 5), 4) if drawn else None,
+        **{name: boxes[name] for name in names},
+        "box_size_table": torch.tensor([0.25, 0.5], dtype=torch.float64) if drawn else None,
+        "identity_table": torch.tensor(words, dtype=torch.int64) if drawn else None,
+    }
+
+
 def pyramid_to_image(rng: random.Random) -> Arguments:
     height, width = rng.choice(LENGTHS), rng.choice(LENGTHS)
     sizes = [(height, width)]
@@ -249,6 +312,8 @@ CASES: dict[str, Callable[[random.Random], Arguments]] = {
     "phase_to_image_backward": phase_to_image_backward,
     "phase_update_": phase_update_,
     "phase_ascent_": phase_ascent_,
+    "phase_step_": phase_step_,
+    "end_step_": end_step_,
     "pyramid_to_image": pyramid_to_image,
     "pyramid_to_image_backward": pyramid_to_image_backward,
     "winograd_convolution": winograd_convolution,

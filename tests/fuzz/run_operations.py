@@ -28,7 +28,7 @@ FINAL = {"shrunk", "expanded", "overlapping", "foreign", "object"}
 REFUSALS = (ValueError, TypeError, RuntimeError)
 # What the way to the image made, and what it made it from: the way back needs all as they were.
 DERIVED = {"phase", "magnitude", "image", "spectrum", "statistics", "phase_sums", "low", "high"}
-NEEDS_DERIVED = {"phase_to_image", "phase_to_image_backward", "phase_ascent_"}
+NEEDS_DERIVED = {"phase_to_image", "phase_to_image_backward", "phase_ascent_", "phase_step_"}
 # Largest differences of values, of the largest value. Kernels and references round elsewhere.
 TOLERANCE = {torch.bfloat16: 0.02, torch.float16: 3e-3, torch.float32: 1e-3}
 EXACT = 1e-6

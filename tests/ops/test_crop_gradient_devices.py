@@ -59,7 +59,7 @@ def boxes_of(images, crops):
 
 
 def gradient_of(incoming, boxes, dtype=torch.float32, transparency=None, size=SIZE):
-    return torch.ops.fvfast.crop_gradient(incoming, boxes, *size, dtype, transparency)
+    return torch.ops.fvfast.crop_gradient(incoming, boxes, *size, dtype, transparency, None, None)
 
 
 @pytest.mark.usefixtures("capability")

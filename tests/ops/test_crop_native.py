@@ -61,6 +61,8 @@ def gradient(**changes):
         "sizes": SIZES,
         "gradient_strides": CROPS.stride(),
         "transparency_strides": TRANSPARENCY.stride(),
+        "running": NONE,
+        "flags": NONE,
         "target": None,
     }
     native().crop_gradient(**{**arguments, **changes})

@@ -9,6 +9,7 @@ import math
 import pytest
 import torch
 
+from fvfast.ops.phase_step import new_sums
 from fvfast.ops.reference.winograd import winograd_convolution_reference
 from fvfast.ops.winograd import winograd_convolution
 
@@ -47,6 +48,7 @@ def crop_gradient():
     return {
         "gradient": random(4, 3, 5, 6), "boxes": random(2, 2, 4), "image_height": 8,
         "image_width": 9, "dtype": torch.float32, "transparency": torch.zeros(2, 3, 8, 9),
+        "running": torch.tensor([True, False]), "flags": torch.zeros(2, dtype=torch.int32),
     }  # fmt: skip
 
 
@@ -92,6 +94,31 @@ def phase_ascent_():
     return {**{name: back[name] for name in order}, **averages, **RATES}
 
 
+def phase_step_():
+    ascent = phase_ascent_()
+    order = ("gradient", "image", "magnitude", "phase", "spectrum", "statistics", "low", "high")
+    return {
+        **{name: ascent[name] for name in order}, "next_phase": random(2, 3, 8, 5),
+        "exp_avg": ascent["exp_avg"], "exp_avg_sq": ascent["exp_avg_sq"],
+        "sums": new_sums(ascent["phase"]), "scores": random(2),
+        "flags": torch.zeros(2, dtype=torch.int32), "running": torch.tensor([True, False]), **RATES,
+    }  # fmt: skip
+
+
+def end_step_():
+    return {
+        "scores": random(2), "flags": torch.zeros(2, dtype=torch.int32),
+        "phase": random(2, 3, 8, 5), "next_phase": random(2, 3, 8, 5),
+        "sums": random(2, 4, 2, dtype=torch.float64), "running": torch.tensor([True, False]),
+        "ended_in": torch.tensor([-1, 2]), "by_update": torch.tensor([False, False]),
+        "has_gradient": torch.tensor([False, True]), "recent_scores": random(2, 7),
+        "counter": torch.tensor(3), "patience": 10, "boxes": torch.zeros(2, 4, 4),
+        "shape": "normal", "spread": 0.05, "center_spread": 0.15, "smallest": 0.05, "largest": 1.0,
+        "seed": 1, "box_size_table": torch.tensor([0.25], dtype=torch.float64),
+        "identity_table": torch.tensor([0, 1]),
+    }  # fmt: skip
+
+
 def pyramid_to_image():
     return {
         "pyramid": random(2, 3, 101), "height": 8, "width": 9, "levels": 5, "low": 0.0,
@@ -119,8 +146,8 @@ OPERATIONS = {
     make.__name__: make
     for make in (
         inject_noise, draw_boxes, crop_resize, crop_gradient, phase_to_image,
-        phase_to_image_backward, phase_update_, phase_ascent_, pyramid_to_image,
-        pyramid_to_image_backward,
+        phase_to_image_backward, phase_update_, phase_ascent_, phase_step_, end_step_,
+        pyramid_to_image, pyramid_to_image_backward,
     )
 }  # fmt: skip
 OPERATIONS["inject_noise_"] = inject_noise
@@ -139,6 +166,10 @@ BAD = [
     ("crop_gradient", "transparency", lambda: torch.zeros(2, 3, 8, 9, dtype=torch.float64)),
     ("crop_gradient", "transparency", lambda: torch.zeros(2, 1, 8, 9).expand(2, 3, 8, 9)),
     ("crop_gradient", "transparency", lambda: random(99).as_strided((2, 3, 8, 9), (9, 9, 9, 1))),
+    ("crop_gradient", "running", lambda: torch.ones(2)),
+    ("crop_gradient", "running", lambda: torch.ones(3, dtype=torch.bool)),
+    ("crop_gradient", "flags", lambda: torch.zeros(2, dtype=torch.int64)),
+    ("crop_gradient", "flags", lambda: torch.zeros(1, dtype=torch.int32).expand(2)),
     ("crop_gradient", "dtype", lambda: torch.float16),
     ("crop_gradient", "boxes", lambda: random(1, 4)),
     ("crop_gradient", "boxes", lambda: random(2, 2, 1)),
@@ -211,6 +242,39 @@ BAD = [
     ("phase_ascent_", "image", lambda: random(2, 3, 9, 8)),
     ("phase_ascent_", "epsilon", lambda: -1.0),
     ("phase_ascent_", "counter", lambda: torch.zeros(1)),
+    ("phase_step_", "next_phase", lambda: random(2, 3, 8, 4)),
+    ("phase_step_", "next_phase", lambda: torch.zeros(1).expand(2, 3, 8, 5)),
+    ("phase_step_", "sums", lambda: torch.zeros(2, 1, 2)),
+    ("phase_step_", "sums", lambda: torch.zeros(2, 3, 2, dtype=torch.float64)),
+    ("phase_step_", "scores", lambda: random(3)),
+    ("phase_step_", "scores", lambda: torch.zeros(2, dtype=torch.int32)),
+    ("phase_step_", "flags", lambda: torch.zeros(2)),
+    ("phase_step_", "running", lambda: torch.zeros(2, dtype=torch.int32)),
+    ("phase_step_", "running", lambda: torch.zeros(2, 1, dtype=torch.bool)),
+    ("phase_step_", "correction", lambda: 0.0),
+    ("end_step_", "scores", lambda: random(2, dtype=torch.float64)),
+    ("end_step_", "flags", lambda: torch.zeros(1, dtype=torch.int32)),
+    ("end_step_", "phase", lambda: random(2, 3, 8, 5).half()),
+    ("end_step_", "phase", lambda: random(2)),
+    ("end_step_", "next_phase", lambda: random(2, 3, 8, 4)),
+    ("end_step_", "sums", lambda: torch.zeros(2, 0, 2, dtype=torch.float64)),
+    ("end_step_", "sums", lambda: torch.zeros(1, 4, 2, dtype=torch.float64)),
+    ("end_step_", "running", lambda: torch.ones(2)),
+    ("end_step_", "ended_in", lambda: torch.zeros(2)),
+    ("end_step_", "by_update", lambda: torch.zeros(2)),
+    ("end_step_", "has_gradient", lambda: torch.zeros(1, dtype=torch.bool).expand(2)),
+    ("end_step_", "recent_scores", lambda: random(2)),
+    ("end_step_", "recent_scores", lambda: random(2, 0)),
+    ("end_step_", "counter", lambda: torch.zeros(2, dtype=torch.int64)),
+    ("end_step_", "patience", lambda: -1),
+    ("end_step_", "boxes", lambda: torch.zeros(2, 4)),
+    ("end_step_", "boxes", lambda: torch.zeros(2, 4, 4, dtype=torch.float64)),
+    ("end_step_", "boxes", lambda: None),  # beside tables
+    ("end_step_", "shape", lambda: "cauchy"),
+    ("end_step_", "spread", lambda: -1.0),
+    ("end_step_", "box_size_table", lambda: None),
+    ("end_step_", "box_size_table", lambda: torch.zeros(3)),
+    ("end_step_", "identity_table", lambda: torch.zeros(3, dtype=torch.int64)),
     ("pyramid_to_image", "pyramid", lambda: random(2, 3, 100)),
     ("pyramid_to_image", "pyramid", lambda: random(2, 3, 101).half()),
     ("pyramid_to_image", "pyramid", lambda: random(2, 101)),
@@ -235,6 +299,8 @@ def test_an_argument_that_does_not_fit_is_named(operation, argument, make):
     arguments = {**OPERATIONS[operation](), argument: make()}
     if operation == "phase_to_image" and argument == "phase":
         argument = "magnitude"  # of which the phase decides the type
+    if operation == "end_step_" and argument == "boxes" and arguments["boxes"] is None:
+        argument = "box_size_table"
     expected = rf"^{operation}\(\): [a-z_, ]*\b{argument}\b[a-z_, ]*: expected .*, got "
     with pytest.raises((TypeError, ValueError), match=expected):
         getattr(torch.ops.fvfast, operation)(*arguments.values())
@@ -255,10 +321,12 @@ def test_every_operation_has_a_case():
 WRITTEN = ("phase", "exp_avg", "exp_avg_sq")
 
 
-@pytest.mark.parametrize("operation", ["phase_update_", "phase_ascent_"])
+@pytest.mark.parametrize("operation", ["phase_update_", "phase_ascent_", "phase_step_"])
 @pytest.mark.parametrize("written", WRITTEN)
 def test_memory_that_is_written_to_is_nobody_elses(operation, written):
     arguments = OPERATIONS[operation]()
+    if operation == "phase_step_" and written == "phase":
+        written = "next_phase"
     for name, other in arguments.items():
         if isinstance(other, torch.Tensor) and name != written and other.numel() > 0:
             size = arguments[written].numel()

@@ -286,6 +286,8 @@ ARRAYS = ("phase", "gradient", "exp_avg", "exp_avg_sq", "sums", "scratch")
         ("epsilon", {"epsilon": -1.0}),
         ("counter", {"counter": (64, 1)}),
         ("rates", {"rates": ((64, 3), 1, 3)}),
+        ("out", {"out": (64, 99)}),
+        ("scores", {"running": (64, 99)}),
         ("unfinished", {"unfinished": ((64, 99), (64, 99), [1, 1, 1, 4], 1e-5)}),
     ],
 )
@@ -293,6 +295,7 @@ def test_native_module_checks_for_itself(argument, change):
     memory = torch.zeros(len(ARRAYS), 256, dtype=torch.float64)
     arguments = {
         **{name: buffer(row) for name, row in zip(ARRAYS, memory, strict=True)},
+        **dict.fromkeys(("out", "scores", "flags", "running"), (0, 0)),
         "dtype": "float32",
         "sizes": [1, 3],
         "betas": [0.9, 0.999],

@@ -56,7 +56,9 @@ def identities_of(count):
 
 
 def gradient_of(crops_gradient, boxes, size, dtype, transparency=None):
-    return torch.ops.fvfast.crop_gradient(crops_gradient, boxes, *size, dtype, transparency)
+    return torch.ops.fvfast.crop_gradient(
+        crops_gradient, boxes, *size, dtype, transparency, None, None
+    )
 
 
 def error_of(actual, exact):
@@ -443,7 +445,7 @@ def test_opcheck(channels_last):
         torch.library.opcheck(operations.crop_resize.default, arguments)
         crops = operations.crop_resize(*arguments)
         for transparency in (None, torch.zeros_like(images)):
-            arguments = (crops, boxes, 8, 9, torch.float32, transparency)
+            arguments = (crops, boxes, 8, 9, torch.float32, transparency, None, None)
             torch.library.opcheck(operations.crop_gradient.default, arguments)
             arguments = (random(*crops.shape), *arguments[1:])
 

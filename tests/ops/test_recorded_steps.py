@@ -35,7 +35,9 @@ class Loop:
             rendered.image, boxes, 9, std=std, uniform_width=uniform_width, step=step,
             identities=identities, **KEY,
         )  # fmt: skip
-        slope = torch.ops.fvfast.crop_gradient(crops, boxes, 24, 20, torch.float32, None)
+        slope = torch.ops.fvfast.crop_gradient(
+            crops, boxes, 24, 20, torch.float32, None, None, None
+        )
         sums = phase_ascent_(
             slope, rendered, self.magnitude, self.phase, *self.averages, RANGE, **nadam
         )

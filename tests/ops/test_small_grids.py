@@ -5,13 +5,17 @@ import torch
 
 from fvfast.ops import inject_noise, pyramid_to_image, random_crops
 from fvfast.ops._kernels import kernels_for
-from fvfast.ops.boxes import draw_boxes
+from fvfast.ops.boxes import BoxDistribution, draw_boxes
+from fvfast.ops.gradient_flags import GRADIENT_NOT_ZERO
 from fvfast.ops.phase_ascent import phase_ascent_, render_phase
 from fvfast.ops.phase_cuda import phase_gradient_cuda
+from fvfast.ops.phase_step import new_sums, phase_step_
 from fvfast.ops.reference.crop import crop_gradient_reference, random_crops_reference
 from fvfast.ops.reference.noise import inject_noise_reference
 from fvfast.ops.reference.phase import phase_to_image_reference
 from fvfast.ops.reference.pyramid import pyramid_to_image_reference
+from fvfast.ops.step_end import NextBoxes
+from fvfast.run.step_record import StepRecord
 
 RANGE = (-1.0, 2.0)
 KEY = {"seed": 5, "identities": [3], "step": 7}
@@ -68,9 +72,39 @@ def test_crop_gradient(memory_format):
     gradient, transparency = normal(2, 3, 8, 8), torch.zeros(1, 3, 12, 12)
     expected = crop_gradient_reference(gradient.unflatten(0, (1, 2)), boxes, (12, 12))
     incoming = gradient.contiguous(memory_format=memory_format)
-    actual = torch.ops.fvfast.crop_gradient(incoming, boxes, 12, 12, torch.float32, transparency)
+    flags = torch.zeros(1, dtype=torch.int32)
+    actual = torch.ops.fvfast.crop_gradient(
+        incoming, boxes, 12, 12, torch.float32, transparency, torch.tensor([True]), flags
+    )
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
     assert torch.equal(transparency, actual.abs())
+    assert flags.item() == GRADIENT_NOT_ZERO
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("score", [1.0, float("nan")])
+def test_the_end_of_a_step(score):
+    """An image that goes on, or keeps its phase; and one whose update is taken back."""
+    magnitude, phase, rendered = phase_and_more()
+    averages, sums = (torch.zeros_like(phase), torch.ones_like(phase)), new_sums(phase)
+    record, flags = StepRecord(1, phase.device), torch.zeros(1, dtype=torch.int32)
+    record.make_room()
+    scores, next_phase = torch.tensor([score]), phase.clone()
+    gate = {"scores": scores, "flags": flags, "running": record.running}
+    phase_step_(
+        normal(1, 3, 16, 20), rendered, magnitude, phase, next_phase, *averages, RANGE, sums=sums,
+        step=1, **gate,
+    )  # fmt: skip
+    assert torch.equal(next_phase, phase) == (score != score)
+    identities, sides = torch.tensor([3]), torch.tensor([0.5], dtype=torch.float64)
+    boxes = NextBoxes(torch.zeros(1, 2, 4), sides, identities, 5, BoxDistribution())
+    record.step.fill_(6)
+    sums[0, 0, 1] = float("inf")
+    record.end_step(scores, flags, phase, next_phase, sums, boxes)
+    assert torch.equal(boxes.boxes, draw_boxes(0.5, 2, device=phase.device, **KEY))
+    assert torch.equal(next_phase, phase)
+    assert record.ended_in.item() == 6
+    assert record.by_update.item() == (score == score)
 
 
 @pytest.mark.parametrize("size", [(20, 70), (1, 5)])

@@ -95,7 +95,7 @@ def crop_resize_case(side: float, layout: str, dtype: torch.dtype, std: float) -
 
 
 def crop_gradient_case(side: float, layout: str, dtype: torch.dtype) -> Case:
-    """The gradient of cropping, and transparency.
+    """The gradient of cropping, transparency, and what a step learns of the gradient.
 
     Crop gradients of samples inside the image are read once, the image's gradient is written once,
     transparency is read and written once. Where blocks have parts of the crops, each part of the
@@ -107,9 +107,10 @@ def crop_gradient_case(side: float, layout: str, dtype: torch.dtype) -> Case:
         transparency = torch.zeros(1, CHANNELS, IMAGE, IMAGE)
         gradient = torch.rand(crops, CHANNELS, CROP, CROP).to(dtype)
         gradient = gradient.contiguous(memory_format=FORMATS[layout])
+        running, flags = torch.tensor([True]), torch.zeros(1, dtype=torch.int32)
         replay.launches.clear()
         image_gradient = torch.ops.fvfast.crop_gradient(
-            gradient, boxes, IMAGE, IMAGE, torch.float32, transparency
+            gradient, boxes, IMAGE, IMAGE, torch.float32, transparency, running, flags
         )
         samples = samples_inside(boxes, (CROP, CROP), (IMAGE, IMAGE))
         read = CHANNELS * samples * gradient.element_size() + boxes.nbytes

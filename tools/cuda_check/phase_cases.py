@@ -10,13 +10,17 @@ from cuda_check.replay import Replay
 
 from fvfast.ops._kernels import kernels_for, use_emulated
 from fvfast.ops._memory import buffer
-from fvfast.ops.boxes import draw_boxes
-from fvfast.ops.crop_resize import random_crops
+from fvfast.ops.boxes import BoxDistribution
 from fvfast.ops.phase_ascent import RenderedPhase, phase_ascent_, render_phase
+from fvfast.ops.phase_step import new_sums, phase_step_
 from fvfast.ops.phase_update import phase_update_
 from fvfast.ops.reference.phase import STANDARDIZATION_EPSILON
+from fvfast.ops.step_end import NextBoxes, end_step_
+from fvfast.run.maco_settings import MacoSettings
+from fvfast.run.whole_step import WholeStep
 
-MOST_LAUNCHES = 9
+MOST_LAUNCHES = 8
+PARTS, RECENT, NEXT_CROPS = 256, 64, 32  # sums of an image, scores that are kept, boxes
 # Blocks of an image of this size have four lanes, so that there are enough of them: rows of four
 # columns start anywhere in a sector.
 FOUR_COLUMNS = {"most_traffic": 2.1}
@@ -90,6 +94,34 @@ def run_phase_update(_: Replay, __: int) -> Sequence[Floor]:
     return [Floor("phase_update_kernel", 7 * REAL * BINS, BINS)]
 
 
+def run_step(replay: Replay, _: int) -> Sequence[Floor]:
+    """Take a step to another phase, and end it; nothing is put back."""
+    rendered, magnitude, phase = _rendered(replay)
+    sums, following = new_sums(phase), torch.empty_like(phase)
+    scores, flags = torch.ones(1), torch.zeros(1, dtype=torch.int32)
+    running, step = torch.tensor([True]), torch.tensor(0)
+    phase_step_(
+        torch.randn(SHAPE), rendered, magnitude, phase, following, *_averages(phase), RANGE,
+        sums=sums, scores=scores, flags=flags, running=running, step=1,
+    )  # fmt: skip
+    boxes = NextBoxes(
+        torch.zeros(1, NEXT_CROPS, 4), torch.tensor([0.25], dtype=torch.float64),
+        torch.tensor([0]), SEED, BoxDistribution(),
+    )  # fmt: skip
+    end_step_(
+        scores, flags, phase, following, sums, running=running, ended_in=torch.tensor([-1]),
+        by_update=torch.tensor([False]), has_gradient=torch.tensor([False]),
+        recent_scores=torch.zeros(1, RECENT), step=step, patience=10, boxes=boxes,
+    )  # fmt: skip
+    # Of a few numbers each takes a whole sector.
+    return [
+        Floor("gradient_rows_kernel", 2 * REAL * PIXELS + COMPLEX * BINS, PIXELS),
+        Floor("gradient_columns_kernel", (COMPLEX + 3 * REAL) * BINS, BINS, **FOUR_COLUMNS),
+        Floor("phase_update_kernel", 7 * REAL * BINS, BINS),
+        Floor("step_end_kernel", 16 * PARTS + boxes.boxes.nbytes, NEXT_CROPS, most_traffic=2.0),
+    ]
+
+
 def run_other_lengths(_: Replay, __: int) -> Sequence[Floor]:
     """Compute image and gradient of a size that is no power of two."""
     magnitude, phase = _spectrum(OTHER_IMAGE)
@@ -156,6 +188,7 @@ CASES = [
     Case("gradient of the phase", run_phase_gradient),
     Case("ascent", run_phase_ascent),
     Case("update", run_phase_update),
+    Case("whole step", run_step),
     Case("phase of another size", run_other_lengths),
     Case("around torch's transform", run_around_a_transform),
 ]
@@ -178,22 +211,17 @@ def launches_of_a_step(module: types.ModuleType, crops: int) -> int:
         library.cuda_emulator_statistics(counts)
         return int(counts[1])
 
-    magnitude, phase = _spectrum()
-    averages, transparency = _averages(phase), torch.zeros(SHAPE)
-    sums = None
+    settings = MacoSettings(nb_steps=4, nb_crops=crops, custom_shape=SHAPE[2:])
+    scores, cotangent = torch.ones(1), torch.ones(crops, CHANNELS, CROP, CROP)
+    engine = types.SimpleNamespace(views_dtype=torch.float32, views_format=torch.contiguous_format)
     with use_emulated(module):
-        for step in (0, 1):
-            before = launches()
-            rendered = render_phase(magnitude, phase, RANGE, IMAGE, phase_sums=sums)
-            image = rendered.image.requires_grad_()
-            boxes = draw_boxes(0.25, crops, seed=SEED, identities=[0], step=step)
-            noise = {"std": 0.5, "seed": SEED, "identities": [0], "step": step}
-            views = random_crops(image, boxes, CROP, transparency=transparency, **noise)
-            (gradient,) = torch.autograd.grad(views, image, torch.ones_like(views))
-            sums = phase_ascent_(
-                gradient, rendered, magnitude, phase, *averages, RANGE, step=step + 1
-            )
-    return launches() - before
+        phase = settings.parametrize(SHAPE[1:], progress=False)([0], torch.device("cpu"))
+        step = WholeStep(phase, settings.views(SHAPE[1:], (CROP, CROP)), settings)
+        step.begin(phase, [0], lambda _views: (scores, cotangent), engine)
+        step(0)
+        before = launches()
+        step(1, 2)
+    return (launches() - before) // 2
 
 
 def check_launches(module: types.ModuleType) -> list[str]:

@@ -51,7 +51,8 @@ def crop_gradient(module):
     module.crop_gradient(
         gradient=at(2**50), image_gradient=at(2**52), transparency=NONE, scratch=NONE,
         gradient_dtype="float32", sizes=(1, 1, 1, side, side, 1, 1),
-        gradient_strides=(1, 1, 1, 1, 1), transparency_strides=(0, 0, 0, 0), **CROPS,
+        gradient_strides=(1, 1, 1, 1, 1), transparency_strides=(0, 0, 0, 0), running=NONE,
+        flags=NONE, **CROPS,
     )  # fmt: skip
 
 

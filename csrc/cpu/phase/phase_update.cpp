@@ -34,7 +34,7 @@ struct Update {
         momentum_rate(static_cast<Real>(params.momentum_rate)),
         inverse_correction(static_cast<Real>(1 / params.correction)),
         epsilon(static_cast<Real>(params.epsilon)),
-        phase(static_cast<Real*>(params.phase) + image * params.elements),
+        phase(static_cast<Real*>(params.out) + image * params.elements),
         gradient(static_cast<const Real*>(params.gradient) + image * params.elements),
         exp_avg(static_cast<Real*>(params.exp_avg) + image * params.elements),
         exp_avg_sq(static_cast<Real*>(params.exp_avg_sq) + image * params.elements) {}

@@ -96,6 +96,7 @@ void launch_crop_gradient_kernel(CropGradientParams params, bool interleaved,
   if (plan.by == GradientPlan::By::kScratch) {
     params.image_gradient = params.scratch;
     params.transparency = nullptr;
+    params.flags = nullptr;
   }
   const int64_t groups = params.channels / kGroup;
   const dim3 block(kTileColumns, kGroup);

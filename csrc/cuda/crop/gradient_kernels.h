@@ -22,7 +22,7 @@ __global__ void __launch_bounds__(kTileColumns* kGroup, kGradientBlocks<Real, El
   constexpr int kThreads = kTileColumns * kGroup;
   __shared__ Real totals[8 * kThreads];
   const auto memory = gradient_memory<Real, Element, kGroup, 1>();
-  const TileThread thread;
+  const TileThread thread(kGroup);
   const GradientTile<kGroup> tile(tiling, blockIdx.x % tiling.tiles);
 
   Real sums[2][4] = {};
@@ -45,8 +45,9 @@ __global__ void __launch_bounds__(kTileColumns* kGroup, kGradientBlocks<Real, El
     piece = StripPiece(part + 1);
   }
   take_back<kThreads>(totals, thread.index, sums);
-  write_pixels(params, tile, thread.channel, OwnPixels(thread),
-               first_part_of(tiling) * tiling.pixels, sums);
+  const int flags = write_pixels(params, tile, thread.channel, OwnPixels(thread),
+                                 first_part_of(tiling) * tiling.pixels, sums);
+  add_flags(params, tile.image, flags);
 }
 
 // A cluster has a tile, and each of its blocks one part. They leave their sums in shared memory,
@@ -59,7 +60,7 @@ __global__ void __launch_bounds__(kTileColumns* kGroup, kGradientBlocks<Real, El
   constexpr int kStages = kGradientStages<Real, Element, kGroup>;
   static_assert(kLeft<kGroup> <= kGroup * kBlendedChannel<kGroup> * 4, "blended columns have room");
   const auto memory = gradient_memory<Real, Element, kGroup, kStages>();
-  const TileThread thread;
+  const TileThread thread(kGroup);
   const GradientTile<kGroup> tile(tiling, blockIdx.x / tiling.parts);
 
   Real sums[2][4] = {};
@@ -81,7 +82,7 @@ __global__ void __launch_bounds__(kTileColumns* kGroup, kGradientBlocks<Real, El
     arrive_at_cluster();
     wait_for_cluster();
   }
-  write_rows(params, tiling, tile, thread, memory.blended, parts);
+  add_flags(params, tile.image, write_rows(params, tiling, tile, thread, memory.blended, parts));
   if (parts > 0) {
     // Until all have read, no block may end and take its shared memory with it.
     arrive_at_cluster();
@@ -97,16 +98,23 @@ __global__ void __launch_bounds__(kAddThreads)
                      int64_t first_plane) {
   const int64_t plane_pixels = params.image_height * params.image_width;
   const int64_t pixel = int64_t{blockIdx.x} * kAddThreads + threadIdx.x;
-  if (pixel >= plane_pixels) return;
   const int64_t plane = first_plane + blockIdx.y;
-  const int64_t at = plane * plane_pixels + pixel;
-  Real sum = parts[at];
-  FVFAST_UNROLL
-  for (int part = 1; part < kScratchParts; ++part) sum += parts[part * pixels + at];
-  static_cast<Real*>(params.image_gradient)[at] = sum;
-  if (params.transparency == nullptr) return;
-  add_absolute(sum, transparency_at<Real>(params, plane / params.channels, plane % params.channels,
-                                          pixel / params.image_width, pixel % params.image_width));
+  const int64_t image = plane / params.channels;
+  int flags = 0;
+  if (pixel < plane_pixels) {
+    const int64_t at = plane * plane_pixels + pixel;
+    Real sum = parts[at];
+    FVFAST_UNROLL
+    for (int part = 1; part < kScratchParts; ++part) sum += parts[part * pixels + at];
+    static_cast<Real*>(params.image_gradient)[at] = sum;
+    flags = flags_of(sum);
+    if (adds_to_transparency(params, image)) {
+      add_absolute(sum,
+                   transparency_at<Real>(params, image, plane % params.channels,
+                                         pixel / params.image_width, pixel % params.image_width));
+    }
+  }
+  add_flags(params, image, flags);
 }
 
 }  // namespace fvfast::cuda

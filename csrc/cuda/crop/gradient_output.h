@@ -18,6 +18,30 @@ __device__ __forceinline__ void add_absolute(Real gradient, Real* transparency) 
   if (std::isfinite(absolute)) *transparency += absolute;
 }
 
+// What a value of a gradient says of all of it.
+template <typename Real>
+__device__ __forceinline__ int flags_of(Real gradient) {
+  return (std::isfinite(gradient) ? 0 : kGradientNotFinite) |
+         (gradient != 0 ? kGradientNotZero : 0);
+}
+
+// Adds what the threads of a block have seen of an image's gradient to its flags. All of them call
+// this. Or has no order: the flags are the same in every run.
+__device__ __forceinline__ void add_flags(const CropGradientParams& params, int64_t image,
+                                          int flags) {
+  // Also where there are no flags: to leave here would take a register more.
+  const int not_finite = __syncthreads_or(flags & kGradientNotFinite);
+  const int not_zero = __syncthreads_or(flags & kGradientNotZero);
+  if (threadIdx.x != 0 || threadIdx.y != 0) return;
+  const int all = (not_finite ? kGradientNotFinite : 0) | (not_zero ? kGradientNotZero : 0);
+  if (all != 0 && params.flags != nullptr) atomicOr(params.flags + image, all);
+}
+
+__device__ __forceinline__ bool adds_to_transparency(const CropGradientParams& params,
+                                                     int64_t image) {
+  return params.transparency != nullptr && (params.running == nullptr || params.running[image]);
+}
+
 // Where the transparency of a pixel lies.
 template <typename Real>
 __device__ __forceinline__ Real* transparency_at(const CropGradientParams& params, int64_t image,
@@ -46,12 +70,13 @@ __device__ __forceinline__ void take_back(const Real* totals, int thread, Real (
 }
 
 // Writes the sums of a thread, `offset` elements from the image's gradient, and adds their absolute
-// values to the transparency.
+// values to the transparency. Returns their flags.
 template <int kGroup, typename Real>
-__device__ __forceinline__ void write_pixels(const CropGradientParams& params,
-                                             const GradientTile<kGroup>& tile, int channel,
-                                             const OwnPixels& own, int64_t offset,
-                                             const Real (&sums)[2][4]) {
+__device__ __forceinline__ int write_pixels(const CropGradientParams& params,
+                                            const GradientTile<kGroup>& tile, int channel,
+                                            const OwnPixels& own, int64_t offset,
+                                            const Real (&sums)[2][4]) {
+  int flags = 0;
   const int64_t plane = tile.image * params.channels + tile.first_channel + channel;
   const int first = tile.first_row + 4 * own.half;
   const int rows = static_cast<int>(min(params.image_height - first, int64_t{4}));
@@ -63,9 +88,11 @@ __device__ __forceinline__ void write_pixels(const CropGradientParams& params,
                            (plane * params.image_height + first) * params.image_width + x;
     FVFAST_UNROLL
     for (int i = 0; i < 4; ++i) {
-      if (i < rows) image_gradient[i * params.image_width] = sums[other][i];
+      if (i >= rows) continue;
+      image_gradient[i * params.image_width] = sums[other][i];
+      flags |= flags_of(sums[other][i]);
     }
-    if (params.transparency == nullptr) continue;
+    if (!adds_to_transparency(params, tile.image)) continue;
     Real* transparency =
         transparency_at<Real>(params, tile.image, tile.first_channel + channel, first, x);
     FVFAST_UNROLL
@@ -75,6 +102,7 @@ __device__ __forceinline__ void write_pixels(const CropGradientParams& params,
       }
     }
   }
+  return flags;
 }
 
 // A row of a tile that is left to other blocks. Rows 0 to 3 and 4 to 7 lie half of the banks apart.
@@ -111,12 +139,14 @@ __device__ __forceinline__ Real sum_of_parts(const Real* left, int parts) {
 }
 
 // Adds up the parts of a tile, and writes them: each block of the cluster has some of the rows.
-// `left` is where each block has left its sums. Only the first `parts` blocks have any.
+// `left` is where each block has left its sums. Only the first `parts` blocks have any. Returns
+// the flags of what the thread has written.
 template <int kGroup, typename Real>
-__device__ __forceinline__ void write_rows(const CropGradientParams& params,
-                                           const GradientTiling& tiling,
-                                           const GradientTile<kGroup>& tile,
-                                           const TileThread& thread, const Real* left, int parts) {
+__device__ __forceinline__ int write_rows(const CropGradientParams& params,
+                                          const GradientTiling& tiling,
+                                          const GradientTile<kGroup>& tile,
+                                          const TileThread& thread, const Real* left, int parts) {
+  int flags = 0;
   const int64_t channel = tile.first_channel + thread.channel;
   const int64_t plane = tile.image * params.channels + channel;
   const int x = tile.first_pixel + thread.column;
@@ -128,10 +158,12 @@ __device__ __forceinline__ void write_rows(const CropGradientParams& params,
         sum_of_parts(left + (thread.channel * kTileRows + row) * kLeftPitch + thread.column, parts);
     static_cast<Real*>(
         params.image_gradient)[(plane * params.image_height + y) * params.image_width + x] = sum;
-    if (params.transparency != nullptr) {
+    flags |= flags_of(sum);
+    if (adds_to_transparency(params, tile.image)) {
       add_absolute(sum, transparency_at<Real>(params, tile.image, channel, y, x));
     }
   }
+  return flags;
 }
 #endif
 

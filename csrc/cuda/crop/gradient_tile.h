@@ -42,9 +42,10 @@ struct TileThread {
   int index;  // in the block
   int lane;   // in the warp
 
-  __device__ __forceinline__ TileThread()
+  // With one channel, that needs no register.
+  __device__ __forceinline__ explicit TileThread(int group)
       : column(static_cast<int>(threadIdx.x)),
-        channel(static_cast<int>(threadIdx.y)),
+        channel(group == 1 ? 0 : static_cast<int>(threadIdx.y)),
         index(channel * kTileColumns + column),
         lane(column % kWarp) {}
 };

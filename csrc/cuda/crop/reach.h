@@ -120,7 +120,8 @@ __device__ __forceinline__ void look_at_boxes(const CropGradientParams& params,
   if (thread.index < 2 * kWarp) {
     const bool rows = thread.index < kWarp;
     const Question& question = look.questions[rows ? 0 : 1];
-    const int64_t crop = first_crop + thread.lane;
+    // Unsigned: the loop over looks would keep the other half of a signed number in a register.
+    const int64_t crop = first_crop | static_cast<unsigned>(thread.lane);
     const int64_t index = image * params.crops + min(crop, params.crops - 1);
     Box box;
     if constexpr (kBriefly) {

@@ -13,14 +13,10 @@
 #include "cuda/launch.h"
 #include "cuda/phase/finish.h"
 #include "cuda/phase/kernels.h"
+#include "cuda/phase/update_bins.h"
 #include "ops.h"
 
 namespace fvfast::cuda {
-
-// For two blocks on a multiprocessor, each thread may have 80 registers.
-constexpr int kUpdateThreads = 384;
-constexpr int kInFlight = 4;
-static_assert(kUpdateThreads / kWarp >= kFinishSums, "a warp for each sum");
 
 struct UpdateRates {
   double gradient, momentum, correction;
@@ -34,17 +30,13 @@ __device__ inline UpdateRates current_rates(const PhaseUpdateParams& params) {
   return {row[0], row[1], row[2]};
 }
 
-// The number of bin i of those that a thread takes together, the first of which is `first`.
-__device__ __forceinline__ int64_t bin_number(int64_t first, int i) {
-  return first + i * kUpdateThreads;
-}
-
 // One step of NAdam, of bins of one image.
 template <typename Real>
 class Nadam {
  public:
   __device__ Nadam(const PhaseUpdateParams& params, int64_t image)
-      : phase_(static_cast<Real*>(params.phase) + image * params.elements),
+      : phase_(static_cast<const Real*>(params.phase) + image * params.elements),
+        out_(static_cast<Real*>(params.out) + image * params.elements),
         exp_avg_(static_cast<Real*>(params.exp_avg) + image * params.elements),
         exp_avg_sq_(static_cast<Real*>(params.exp_avg_sq) + image * params.elements),
         keep1_(static_cast<Real>(params.beta1)),
@@ -78,7 +70,7 @@ class Nadam {
     const Real p = phases_[i] + (gradient_rate_ * g + momentum_rate_ * m) / size;
     exp_avg_[at] = m;
     exp_avg_sq_[at] = v;
-    phase_[at] = p;
+    out_[at] = p;
     sums[0] += static_cast<double>(p);
     sums[1] += static_cast<double>(p) * static_cast<double>(p);
   }
@@ -86,78 +78,12 @@ class Nadam {
   __device__ __forceinline__ Real phase(int i) const { return phases_[i]; }
 
  private:
-  Real* phase_;
+  const Real* phase_;
+  Real* out_;
   Real* exp_avg_;
   Real* exp_avg_sq_;
   Real keep1_, add1_, keep2_, add2_, epsilon_, gradient_rate_, momentum_rate_, inverse_correction_;
   Real phases_[kInFlight], averages_[kInFlight], squares_[kInFlight];
-};
-
-// Shared memory of a block that finishes a gradient.
-template <typename Real>
-struct FinishMemory {
-  double sums[kFinishSums];
-  FinishFactors<Real> factors;
-};
-
-// The gradient of the bins that a thread takes together, of an image and its bins from `begin` on,
-// if it has to be finished.
-template <typename Real>
-class FinishedBins {
- public:
-  __device__ __forceinline__ FinishedBins(const UnfinishedGradient& gradient, int64_t image,
-                                          int64_t begin)
-      : unfinished_(gradient, image, begin),
-        edges_(gradient.edges + image * gradient.sizes.rows() * 2),
-        begin_(begin) {}
-
-  __device__ __forceinline__ void read(int64_t first, int64_t end) {
-#pragma unroll
-    for (int i = 0; i < kInFlight; ++i) {
-      const int64_t at = bin_number(first, i);
-      if (at < end) bins_[i] = unfinished_[static_cast<uint32_t>(at - begin_)];
-    }
-  }
-
-  // All threads of the block call this, after the first read and before the first gradient.
-  __device__ __forceinline__ void find_factors(const UnfinishedGradient& gradient, int64_t image,
-                                               FinishMemory<Real>& memory) {
-    cuda::find_factors(gradient, image, memory.sums, &memory.factors);
-    factors_ = memory.factors;
-  }
-
-  __device__ __forceinline__ Real gradient(int i, Real phase) const {
-    return bins_[i].finish(factors_, edges_, phase);
-  }
-
- private:
-  UnfinishedBins<Real> unfinished_;
-  const EdgeTerm* edges_;
-  int64_t begin_;
-  UnfinishedBin<Real> bins_[kInFlight];
-  FinishFactors<Real> factors_;
-};
-
-// The same, of a gradient that is complete, or any other array.
-template <typename Real>
-class CompleteBins {
- public:
-  __device__ __forceinline__ explicit CompleteBins(const Real* gradient) : gradient_(gradient) {}
-
-  __device__ __forceinline__ void read(int64_t first, int64_t end) {
-#pragma unroll
-    for (int i = 0; i < kInFlight; ++i) {
-      const int64_t at = bin_number(first, i);
-      if (at < end) bins_[i] = gradient_[at];
-    }
-  }
-
-  __device__ __forceinline__ Real value(int i) const { return bins_[i]; }
-  __device__ __forceinline__ Real gradient(int i, Real) const { return bins_[i]; }
-
- private:
-  const Real* gradient_;
-  Real bins_[kInFlight];
 };
 
 // Updates the bins before `end`, of which the first kInFlight have been read.
@@ -177,7 +103,56 @@ __device__ __forceinline__ void update_bins(Nadam<Real>& nadam, Bins& bins, int6
   }
 }
 
-// Without kFinish the gradient is complete, and `gradient` is not looked at.
+// Whether a step updates an image.
+__device__ __forceinline__ bool is_updated(const UpdateGate& gate, int64_t image) {
+  if (gate.running == nullptr) return true;
+  // All three at once: each alone would take as long.
+  const bool runs = gate.running[image];
+  const float score = gate.scores[image];
+  const int32_t flags = gate.flags[image];
+  return runs && isfinite(score) && (flags & kGradientNotFinite) == 0;
+}
+
+// Leaves an image that is not updated at its last good phase, with the sums that an update would
+// have made of it. That of an image that ends here is already in the place of the next one.
+template <typename Real>
+__device__ __forceinline__ void keep_bins(const PhaseUpdateParams& params, int64_t image,
+                                          int64_t first, int64_t end, double (&sums)[2]) {
+  const bool ends_here = params.gate.running[image];
+  const Real* phase = static_cast<const Real*>(params.phase) + image * params.elements;
+  Real* out = static_cast<Real*>(params.out) + image * params.elements;
+  const Real* good = ends_here ? out : phase;
+#pragma unroll 4
+  for (int64_t at = first; at < end; at += kUpdateThreads) {
+    const Real p = good[at];
+    if (!ends_here) out[at] = p;
+    sums[0] += static_cast<double>(p);
+    sums[1] += static_cast<double>(p) * static_cast<double>(p);
+  }
+}
+
+// Updates the bins of a part. All threads of the block call this. Without kFinish the gradient is
+// complete, and `gradient` is not looked at.
+template <typename Real, bool kFinish>
+__device__ __forceinline__ void update_image(const PhaseUpdateParams& params,
+                                             const UnfinishedGradient& gradient, int64_t image,
+                                             int64_t begin, int64_t end, double (&sums)[2]) {
+  const int64_t first = begin + threadIdx.x;
+  Nadam<Real> nadam(params, image);
+  nadam.read(first, end);
+  if constexpr (kFinish) {
+    __shared__ FinishMemory<Real> finish_memory;
+    FinishedBins<Real> bins(gradient, image, begin);
+    bins.read(first, end);
+    bins.find_factors(gradient, image, finish_memory);
+    update_bins(nadam, bins, first, end, sums);
+  } else {
+    CompleteBins<Real> bins(static_cast<const Real*>(params.gradient) + image * params.elements);
+    bins.read(first, end);
+    update_bins(nadam, bins, first, end, sums);
+  }
+}
+
 template <typename Real, bool kFinish>
 __global__ void __launch_bounds__(kUpdateThreads, sizeof(Real) == 4 ? 2 : 1)
     phase_update_kernel(const PhaseUpdateParams params, const UnfinishedGradient gradient,
@@ -192,18 +167,10 @@ __global__ void __launch_bounds__(kUpdateThreads, sizeof(Real) == 4 ? 2 : 1)
   }
   double sums[2] = {0, 0};
   const int64_t first = begin + threadIdx.x;
-  Nadam<Real> nadam(params, image);
-  nadam.read(first, end);
-  if constexpr (kFinish) {
-    __shared__ FinishMemory<Real> finish_memory;
-    FinishedBins<Real> bins(gradient, image, begin);
-    bins.read(first, end);
-    bins.find_factors(gradient, image, finish_memory);
-    update_bins(nadam, bins, first, end, sums);
+  if (!is_updated(params.gate, image)) {
+    keep_bins<Real>(params, image, first, end, sums);
   } else {
-    CompleteBins<Real> bins(static_cast<const Real*>(params.gradient) + image * params.elements);
-    bins.read(first, end);
-    update_bins(nadam, bins, first, end, sums);
+    update_image<Real, kFinish>(params, gradient, image, begin, end, sums);
   }
   first_thread_sum(sums, memory);
   if (threadIdx.x == 0) {

@@ -32,8 +32,11 @@ _log = logging.getLogger(__name__)
 class Step(Protocol):
     """A step of a run whose numbers all lie on the device."""
 
-    def __call__(self, number: int) -> None:
-        """Take it; the number, from 0, tells its variant alone."""
+    def __call__(self, number: int, count: int = 1) -> None:
+        """Take so many of one variant, which the number of the first, from 0, tells.
+
+        The number serves for nothing else. `STEPS_PER_GRAPH` of them can be captured.
+        """
         ...
 
     def variant(self, number: int) -> Hashable:
@@ -181,10 +184,6 @@ class RepeatedSteps:
         graph.ordinary += 1
         return 1
 
-    def _steps(self, step: Step) -> None:
-        for number in range(self.taken, self.taken + STEPS_PER_GRAPH):
-            step(number)
-
     def _replayed(self, step: Step, graph: _Graph, replay: Callable[[], None]) -> int:
         try:
             replay()
@@ -221,7 +220,7 @@ class RepeatedSteps:
         """Capture steps, and compare their replay with steps as they are, which count."""
 
         def steps() -> None:
-            self._steps(step)
+            step(self.taken, STEPS_PER_GRAPH)
 
         before = _copies(step.state())
         steps()
@@ -253,7 +252,7 @@ class RepeatedSteps:
         """Compare the first replay of a run with steps as they are, which count."""
         graph.is_checked, is_new, graph.is_new = True, graph.is_new, False
         before = _copies(step.state())
-        self._steps(step)
+        step(self.taken, STEPS_PER_GRAPH)
         expected = _copies(step.state())
         step.restore(before)
         replay()
