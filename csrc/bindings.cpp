@@ -53,6 +53,7 @@ PYBIND11_MODULE(_C, module) {
   module.doc() =
       "Kernels of fvfast. They take addresses: call the functions of fvfast.ops instead.";
   fvfast::bind_boxes(module);
+  fvfast::bind_convolution_epilogue(module);
   fvfast::bind_crop(module);
   fvfast::bind_noise(module);
   fvfast::bind_phase(module);

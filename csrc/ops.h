@@ -397,6 +397,21 @@ struct WinogradParams {
   FVFAST_HOST_DEVICE int64_t out_width() const { return width + 2 * pad_x - 2; }
 };
 
+// output = clamp(output + bias + term, lowest, highest), in place and rounded once: what follows a
+// convolution. NaN stays NaN. The output (batch, channels, height, width) is seen as
+// (outer, channels, inner): as (batch, channels, height width), or with channels last as
+// (batch height width, channels, 1).
+struct ConvolutionEpilogueParams {
+  void* output;      // contiguous, as all that follow
+  const void* bias;  // (channels,), or null
+  const void* term;  // of the output's shape and order, or null
+  DType dtype;       // any; sums are float64 for float64, else float32
+  int64_t outer, channels, inner;
+  double lowest, highest;  // -inf and inf where there is no limit
+
+  FVFAST_HOST_DEVICE int64_t elements() const { return outer * channels * inner; }
+};
+
 namespace cpu {
 void draw_boxes(const BoxParams& params);
 void inject_noise(const NoiseParams& params);
@@ -408,6 +423,7 @@ void phase_update(const PhaseUpdateParams& params);
 void crop_resize(const CropParams& params);
 void crop_gradient(const CropGradientParams& params);
 void winograd_convolution(const WinogradParams& params);
+void convolution_epilogue(const ConvolutionEpilogueParams& params);
 void pyramid_image(const PyramidImageParams& params);
 void pyramid_gradient(const PyramidGradientParams& params);
 int64_t pyramid_gradient_scratch(const PyramidGradientParams& params);  // reads sizes and dtype
@@ -432,6 +448,7 @@ void crop_resize(const CropParams& params, const Target& target);
 void crop_gradient(const CropGradientParams& params, const Target& target);
 // Reads sizes and the type of the image only. Devices with clusters of blocks need none.
 int64_t crop_gradient_scratch(const CropGradientParams& params, const Target& target);
+void convolution_epilogue(const ConvolutionEpilogueParams& params, const Target& target);
 
 void pyramid_image(const PyramidImageParams& params, const Target& target);
 void pyramid_gradient(const PyramidGradientParams& params, const Target& target);

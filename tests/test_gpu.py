@@ -4,6 +4,8 @@ That the kernels compute the right numbers is tested in tests/ops, on a GPU too 
 """
 
 import copy
+import dataclasses
+import functools
 import itertools
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from engine.plans import gradients, objective_of, plan_of, relative, views_of
 from injected_runs import golden_settings
 from test_endings import ENDINGS, METHODS, Ascents, assert_same
 from test_golden_run import assert_close, objectives
@@ -21,6 +24,7 @@ from fvfast.cli.network import describe_engine
 from fvfast.engine.borrowing.state import borrowed
 from fvfast.engine.captures import CAPTURES
 from fvfast.engine.graphs.cuda_graph import EAGER_PASSES, CudaGraphs, capture_pass, capture_steps
+from fvfast.engine.rewrite.epilogue_choice import seconds_on_gpu
 from fvfast.engine.rewrite.kept_forms import FormStore
 from fvfast.lucent.layer_names import LayerNames
 from fvfast.lucent.optvis import objectives as lucent_objectives
@@ -403,6 +407,32 @@ def test_passes_of_lucents_functions_are_replayed_from_a_graph(network, name):
             on_network.minimize(images * 1, images)
     assert spy.replays == (0 if name == "function" else 1 + 8 - EAGER_PASSES)
     assert images.grad.isfinite().all()
+
+
+def test_calls_are_timed_by_the_clock_of_the_device():
+    sleeps = [functools.partial(torch.cuda._sleep, LONG // 2**factor) for factor in (7, 9)]
+    longer, shorter = seconds_on_gpu(sleeps)
+    assert 3 < longer / shorter < 5
+
+
+@pytest.mark.usefixtures("plain_convolutions")
+@pytest.mark.parametrize("precision", [None, "bfloat16", "float16", "auto"])
+def test_epilogues_that_were_chosen_come_to_the_same(network, device, precision):
+    network.to(device)
+    objective = objective_of(network, "7")
+    views = views_of(8).to(device)
+    plan = plan_of(objective, precision, views=views)
+    kinds = [epilogue.kind for epilogue in plan.epilogues if epilogue is not None]
+    assert len(kinds) == 2
+    if precision in ("bfloat16", "float16"):
+        assert kinds == ["fvfast", "fvfast"]
+    separate = dataclasses.replace(plan, epilogues=())
+    # In float32 they differ by the order of the bias, at most; in 16 bits by their roundings.
+    limit = 1e-5 if plan.form.dtype is None else 0.02
+    for mine, its in zip(
+        gradients(objective, plan, views), gradients(objective, separate, views), strict=True
+    ):
+        assert relative(mine, its) < limit
 
 
 @pytest.mark.parametrize("precision", [None, "bfloat16", "float16"])

@@ -23,8 +23,10 @@ from fvfast.ops.boxes import BoxDistribution, draw_boxes, draw_boxes_reference
 from fvfast.ops.reference.noise import inject_noise_reference
 
 REHEARSED_SEED = 1
+EPILOGUE_CHANNELS = 64
 TESTS = (
     "boxes", "noise", "random_crops", "phase_to_image", "phase_update", "phase_ascent", "pyramid",
+    "convolution_epilogue",
 )  # fmt: skip
 
 
@@ -182,6 +184,25 @@ def crops(comparison: Comparison) -> None:
             comparison.place.free_memory()
 
 
+def convolution_epilogue(comparison: Comparison) -> None:
+    """Check bias, sum and activation of outputs of the views' size, with as many channels."""
+    tests, sizes = tests_of("convolution_epilogue"), comparison.sizes
+    shape = (sizes.images * sizes.crops, EPILOGUE_CHANNELS, sizes.crop // 4, sizes.crop // 4)
+    for dtype, memory_format in CROP_FORMATS:
+        output, term = (
+            comparison.normal(*shape, number=number)
+            .to(dtype)
+            .contiguous(memory_format=memory_format)
+            for number in (0, 1)
+        )
+        bias, limits = comparison.normal(EPILOGUE_CHANNELS, number=2).to(dtype), (0.0, 6.0)
+        exact = tests.exact_epilogue(output, bias, term, limits)
+        allowed = tests.tolerance(output, bias, term)
+        torch.ops.fvfast.convolution_epilogue_(output, bias, term, limits)
+        form = name_of(dtype, memory_format)
+        comparison.result("convolution epilogue", output, exact, allowed, form=form)
+
+
 def phase_to_image(comparison: Comparison) -> None:
     """Check the image of a phase, and the gradient of the phase."""
     tests, width = tests_of("phase_to_image"), comparison.sizes.image
@@ -273,4 +294,5 @@ def check_sums(
 
 CHECKS: Sequence[Callable[[Comparison], None]] = (
     boxes, crops, phase_to_image, phase_ascent, phase_update, pyramid_to_image, noise,
+    convolution_epilogue,
 )  # fmt: skip

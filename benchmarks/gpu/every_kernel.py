@@ -14,6 +14,7 @@ from benchmarks.gpu.place import Place, measuring_place
 from benchmarks.gpu.sanitizers import DONE, RAN
 from fvfast.ops import inject_noise, phase_update_, pyramid_to_image, random_crops
 from fvfast.ops.boxes import BoxDistribution, draw_boxes
+from fvfast.ops.convolution_epilogue import convolution_epilogue_
 from fvfast.ops.nadam import nadam_table
 from fvfast.ops.phase_ascent import phase_ascent_, render_phase
 from fvfast.ops.phase_step import new_sums, phase_step_
@@ -86,6 +87,19 @@ def run_noise(device: torch.device, dtype: torch.dtype) -> None:
     for width, stride in ((64, 1), (33, 1), (33, 2)):
         images = normal((2, 3, 5, width * stride), device, dtype)[..., ::stride]
         inject_noise(images, 0.1, seed=1, identities=[0, 1], step=0)
+
+
+def run_convolution_epilogue(device: torch.device, dtype: torch.dtype) -> None:
+    """Run epilogues in both memory formats: whole packs of channels and others, odd addresses."""
+    formats = (torch.contiguous_format, torch.channels_last)
+    for channels, memory_format, adds in itertools.product((16, 7), formats, (True, False)):
+        output, term = (
+            normal((2, channels, 5, 9), device, dtype).contiguous(memory_format=memory_format)
+            for _ in range(2)
+        )
+        bias = normal((channels,), device, dtype)
+        convolution_epilogue_(output, bias, term=term if adds else None, limits=(0.0, 6.0))
+        convolution_epilogue_(output[1:], bias, term=term[1:] if adds else None)
 
 
 def run_pyramid(device: torch.device, dtype: torch.dtype, channels: int) -> None:
@@ -167,6 +181,8 @@ def run_every_kernel(place: Place) -> None:
     for dtype in dtypes:
         run_noise(device, dtype)
         ran(f"noise {dtype}")
+        run_convolution_epilogue(device, dtype)
+        ran(f"convolution epilogue {dtype}")
     for image_dtype, crop_dtype in itertools.product(real, dtypes):
         run_crops(device, image_dtype, crop_dtype)
         ran(f"crops {image_dtype} {crop_dtype}")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import torch
 
 from benchmarks.gpu.around_network import fvfast_step
+from benchmarks.gpu.epilogues import cudnn_parts, epilogue_parts
 from benchmarks.gpu.job import Job
 from benchmarks.gpu.operations import MakeParts, Meter, crop_parts, phase_parts
 from benchmarks.gpu.place import Place, measuring_place
@@ -75,6 +76,14 @@ def run(job: Job) -> None:
             for case in cases(sizes):
                 with job.records.attempt(f"operations on the crops, {case.row}"):
                     time_operations(job, place, meter, case, crop_parts)
+            for case in cases(sizes):
+                if case.box != first.box:  # which these do not depend on
+                    continue
+                with job.records.attempt(f"epilogues of convolutions, {case.row}"):
+                    time_operations(job, place, meter, case, epilogue_parts)
+                if place.is_gpu:
+                    with job.records.attempt(f"epilogues by cuDNN, {case.row}"):
+                        time_operations(job, place, meter, case, cudnn_parts)
 
 
 def time_kernels(job: Job, place: Place, meter: Meter, case: Case) -> None:

@@ -9,6 +9,7 @@
 namespace fvfast {
 
 void bind_boxes(pybind11::module_& module);
+void bind_convolution_epilogue(pybind11::module_& module);
 void bind_crop(pybind11::module_& module);
 void bind_noise(pybind11::module_& module);
 void bind_phase(pybind11::module_& module);

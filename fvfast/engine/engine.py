@@ -243,7 +243,8 @@ def running_engine(
     runs_user_code
         Whether the scores call functions of the user.
     """
-    form = KeptForm(tapped.model, plan, Running(tapped.model, plan.form, plan.convolutions))
+    running = Running(tapped.model, plan.form, plan.convolutions, plan.epilogues)
+    form = KeptForm(tapped.model, plan, running)
     with _installed(
         tapped, form, plan, make_scorer, name, graphs=CudaGraphs(), runs_user_code=runs_user_code
     ) as engine:

@@ -111,6 +111,18 @@ def check_range(operation: str, argument: str, low: float, high: float) -> None:
         reject(operation, argument, expected, (low, high))
 
 
+def check_limits(operation: str, limits: Sequence[float], dtype: torch.dtype) -> None:
+    """Raise ValueError unless there are two limits in order, each infinite or of a type."""
+    largest = torch.finfo(dtype).max
+    if not (
+        len(limits) == 2
+        and all(math.isinf(limit) or abs(limit) <= largest for limit in limits)
+        and limits[0] <= limits[1]
+    ):
+        expected = f"a lower limit and an upper one of {dtype}"
+        reject(operation, "limits", expected, tuple(limits))
+
+
 def check_elements(operation: str, argument: str, sizes: Sequence[int]) -> None:
     """Raise ValueError if a tensor of some sizes would have more elements than kernels address."""
     if math.prod(sizes) > _MOST_ELEMENTS:

@@ -8,14 +8,13 @@ References
 A. Lavin and S. Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016, section 4.1.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from fvfast.ops._checks import FLOATING, check_alike, check_type, reject
+from fvfast.ops._checks import FLOATING, check_alike, check_limits, check_type, reject
 from fvfast.ops._kernels import native
 from fvfast.ops._memory import buffer, check_memory
 from fvfast.ops._register import register
@@ -194,15 +193,6 @@ def _fake(
     return _empty(images, outputs, padding)
 
 
-def _are_limits(limits: Sequence[float], dtype: torch.dtype) -> bool:
-    largest = torch.finfo(dtype).max
-    return (
-        len(limits) == 2
-        and all(math.isinf(limit) or abs(limit) <= largest for limit in limits)
-        and limits[0] <= limits[1]
-    )
-
-
 def _check(
     operation: str,
     images: torch.Tensor,
@@ -224,10 +214,8 @@ def _check(
     if output[2] < 1 or output[3] < 1:
         expected = "at least 3 x 3 pixels with their padding"
         reject(operation, "images", expected, f"{tuple(images.shape)} and {tuple(padding)}")
-    if limits is not None and not _are_limits(limits, images.dtype):
-        reject(
-            operation, "limits", f"a lower limit and an upper one of {images.dtype}", tuple(limits)
-        )
+    if limits is not None:
+        check_limits(operation, limits, images.dtype)
     shapes = {
         "weight": (weight, (-(-outputs // PANEL), _TILE**2, images.shape[1], PANEL)),
         "bias": (bias, (outputs,)),

@@ -39,6 +39,7 @@ APART = {
         ("out", "bias"),
         ("term", "out"),
     ],
+    "convolution_epilogue": [("output", "bias"), ("output", "term"), ("term", "output")],
 }
 
 

@@ -348,6 +348,20 @@ def winograd_convolution(rng: random.Random, memory: Memory) -> Arguments:
     }
 
 
+def convolution_epilogue(rng: random.Random, memory: Memory) -> Arguments:
+    sizes = [count(rng, 3), length(rng, 300), rng.choice([0, 1, 1, length(rng, 300)])]
+    dtype, elements = rng.choice(DTYPES), math.prod(sizes)
+    return {
+        "output": memory.array(elements, dtype),
+        "bias": memory.array(sizes[1], dtype) if rng.random() < 0.5 else NOWHERE,
+        "term": memory.array(elements, dtype) if rng.random() < 0.5 else NOWHERE,
+        "dtype": dtype,
+        "sizes": sizes,
+        "limits": rng.choice([None, [0.0, math.inf], [0.0, 6.0], [-1.0, -1.0]]),
+        "target": None,
+    }
+
+
 CASES = [
     inject_noise,
     crop_resize,
@@ -363,4 +377,5 @@ CASES = [
     pyramid_gradient_scratch,
     pyramid_gradient,
     winograd_convolution,
+    convolution_epilogue,
 ]

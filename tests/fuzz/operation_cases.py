@@ -4,6 +4,7 @@ Each function of `CASES` makes the arguments of the operation of its name, in th
 What is random about contents is well conditioned, so that kernels and references must agree.
 """
 
+import math
 import random
 from collections.abc import Callable
 from typing import Any
@@ -302,6 +303,27 @@ def winograd_convolution(rng: random.Random) -> Arguments:
     }
 
 
+def convolution_epilogue_(rng: random.Random) -> Arguments:
+    sizes = [
+        count(rng, 3),
+        rng.choice([0, 1, 3, 8, 16, 33]),
+        rng.choice(LENGTHS),
+        rng.choice(LENGTHS),
+    ]
+    dtype = rng.choice(FLOATING)
+
+    def images() -> torch.Tensor:
+        formats = [torch.contiguous_format, torch.channels_last]
+        return numbers(rng, sizes, dtype).contiguous(memory_format=rng.choice(formats))
+
+    return {
+        "output": images(),
+        "bias": rng.choice([None, numbers(rng, sizes[1:2], dtype)]),
+        "term": rng.choice([None, images()]),
+        "limits": rng.choice([None, (0.0, math.inf), (0.0, 6.0), (-1.0, -1.0)]),
+    }
+
+
 CASES: dict[str, Callable[[random.Random], Arguments]] = {
     "inject_noise": inject_noise,
     "inject_noise_": inject_noise,
@@ -317,4 +339,5 @@ CASES: dict[str, Callable[[random.Random], Arguments]] = {
     "pyramid_to_image": pyramid_to_image,
     "pyramid_to_image_backward": pyramid_to_image_backward,
     "winograd_convolution": winograd_convolution,
+    "convolution_epilogue_": convolution_epilogue_,
 }

@@ -134,6 +134,12 @@ def pyramid_to_image_backward():
     }  # fmt: skip
 
 
+def convolution_epilogue_():
+    output = random(2, 8, 3, 5).contiguous(memory_format=torch.channels_last)
+    term = 2 * random(2, 8, 3, 5).contiguous(memory_format=torch.channels_last)
+    return {"output": output, "bias": random(8), "term": term, "limits": (0.0, 6.0)}
+
+
 def winograd():
     images = random(2, 4, 6, 7).contiguous(memory_format=torch.channels_last)
     return {
@@ -147,7 +153,7 @@ OPERATIONS = {
     for make in (
         inject_noise, draw_boxes, crop_resize, crop_gradient, phase_to_image,
         phase_to_image_backward, phase_update_, phase_ascent_, phase_step_, end_step_,
-        pyramid_to_image, pyramid_to_image_backward,
+        pyramid_to_image, pyramid_to_image_backward, convolution_epilogue_,
     )
 }  # fmt: skip
 OPERATIONS["inject_noise_"] = inject_noise
@@ -291,6 +297,23 @@ BAD = [
     ("pyramid_to_image_backward", "image", lambda: shrunk(random(2, 3, 8, 9))),
     ("pyramid_to_image_backward", "levels", lambda: 0),
     ("pyramid_to_image_backward", "low", lambda: math.inf),
+    ("convolution_epilogue_", "output", lambda: random(8, 3, 5)),
+    ("convolution_epilogue_", "output", lambda: random(2, 8, 3, 5).long()),
+    ("convolution_epilogue_", "output", lambda: shrunk(random(2, 8, 3, 5))),
+    ("convolution_epilogue_", "output", lambda: torch.zeros(1, 8, 3, 5).expand(2, 8, 3, 5)),
+    ("convolution_epilogue_", "output", lambda: torch._neg_view(random(2, 8, 3, 5))),
+    ("convolution_epilogue_", "output", lambda: random(2, 8, 3, 5).to_sparse()),
+    ("convolution_epilogue_", "bias", lambda: random(7)),
+    ("convolution_epilogue_", "bias", lambda: random(1, 8)),
+    ("convolution_epilogue_", "bias", lambda: random(8).double()),
+    ("convolution_epilogue_", "bias", lambda: shrunk(random(8))),
+    ("convolution_epilogue_", "term", lambda: random(2, 8, 3, 4)),
+    ("convolution_epilogue_", "term", lambda: random(2, 8, 3, 5).half()),
+    ("convolution_epilogue_", "term", lambda: torch.zeros(2, 8, 3, 5, device="meta")),
+    ("convolution_epilogue_", "limits", lambda: (1.0, 0.0)),
+    ("convolution_epilogue_", "limits", lambda: (math.nan, 0.0)),
+    ("convolution_epilogue_", "limits", lambda: (0.0, 1e300)),
+    ("convolution_epilogue_", "limits", lambda: (0.0,)),
 ]  # fmt: skip
 
 
@@ -346,6 +369,17 @@ def test_transparency_apart_from_the_gradient():
         ValueError, match=r"crop_gradient\(\): transparency: .*apart from that of gradient"
     ):
         torch.ops.fvfast.crop_gradient(*arguments.values())
+
+
+@pytest.mark.parametrize("added", ["bias", "term"])
+def test_an_output_apart_from_what_is_added(added):
+    arguments = convolution_epilogue_()
+    output = arguments["output"]
+    arguments[added] = output.permute(0, 2, 3, 1)[0, 0, 0] if added == "bias" else output
+    with pytest.raises(
+        ValueError, match=rf"^convolution_epilogue_\(\): output: .*apart from that of {added}"
+    ):
+        torch.ops.fvfast.convolution_epilogue_(*arguments.values())
 
 
 @pytest.mark.parametrize("operation", ["phase_update_", "phase_ascent_"])

@@ -6,10 +6,12 @@ import torch
 from fvfast.ops import inject_noise, pyramid_to_image, random_crops
 from fvfast.ops._kernels import kernels_for
 from fvfast.ops.boxes import BoxDistribution, draw_boxes
+from fvfast.ops.convolution_epilogue import convolution_epilogue_
 from fvfast.ops.gradient_flags import GRADIENT_NOT_ZERO
 from fvfast.ops.phase_ascent import phase_ascent_, render_phase
 from fvfast.ops.phase_cuda import phase_gradient_cuda
 from fvfast.ops.phase_step import new_sums, phase_step_
+from fvfast.ops.reference.convolution_epilogue import convolution_epilogue_reference
 from fvfast.ops.reference.crop import crop_gradient_reference, random_crops_reference
 from fvfast.ops.reference.noise import inject_noise_reference
 from fvfast.ops.reference.phase import phase_to_image_reference
@@ -127,6 +129,18 @@ def test_noise():
     images = normal(1, 3, 5, 7)
     expected = inject_noise_reference(images, 0.5, uniform_width=0.5, **KEY)
     torch.testing.assert_close(inject_noise(images, 0.5, **KEY), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_convolution_epilogue(memory_format):
+    output, term = (
+        normal(1, 5, 3, 7, seed=seed).contiguous(memory_format=memory_format) for seed in (0, 1)
+    )
+    bias, limits = normal(5, seed=2), (0.0, 6.0)
+    expected = convolution_epilogue_reference(output, bias, term, limits)
+    convolution_epilogue_(output, bias, term=term, limits=limits)
+    assert torch.equal(output, expected)
 
 
 def test_unfinished_gradient():

@@ -22,7 +22,11 @@ ARCHITECTURE = "80"
 PACKAGE = "nvidia-cuda-nvdisasm"
 # An instruction that every kernel of a source must contain, and its width in bits.
 # Copies from global to shared memory count as LDGSTS.
-WANTED = {"crop": ("STG", 128), "crop_gradient": ("LDGSTS", 128)}
+WANTED = {
+    "crop/crop": ("STG", 128),
+    "crop/crop_gradient": ("LDGSTS", 128),
+    "convolution_epilogue": ("STG", 128),
+}
 # Images of any width allow no wider accesses, and this kernel takes 7 us of a step on an H200.
 NARROW = (
     "add_parts_kernel",
@@ -104,11 +108,11 @@ def failures_of(
 
 
 def check() -> list[str]:
-    """Print the widths of the crop kernels' accesses to memory, and return failures."""
+    """Print the widths of kernels' accesses to memory, and return failures."""
     failures = []
     table = Table("kernel", *ACCESSES, title=f"instructions for sm_{ARCHITECTURE}, by bits")
     for stem, (kind, bits) in WANTED.items():
-        compiled = compile_cubin(ROOT / "csrc/cuda/crop" / f"{stem}.cu", ARCHITECTURE)
+        compiled = compile_cubin(ROOT / "csrc/cuda" / f"{stem}.cu", ARCHITECTURE)
         if not compiled.cubin.exists():
             failures += [f"{stem}.cu: {complaint}" for complaint in compiled.complaints]
             continue

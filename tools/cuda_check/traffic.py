@@ -7,7 +7,7 @@ may be at most `Floor.most_traffic` times that. The share of wavefronts in share
 due to bank conflicts must be below `Floor.most_conflicts`.
 
 A new case is a function that runs the operation and returns the floors, in the `CASES` of
-`crop_cases`, `phase_cases` or `pyramid_cases`.
+`convolution_cases`, `crop_cases`, `phase_cases` or `pyramid_cases`.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ import sys
 import types
 from collections.abc import Sequence
 
-from cuda_check import crop_cases, phase_cases, pyramid_cases
+from cuda_check import convolution_cases, crop_cases, phase_cases, pyramid_cases
 from cuda_check.floors import Case, Floor
 from cuda_check.replay import Replay, Totals
 from rich.console import Console
@@ -25,7 +25,12 @@ from rich.table import Table
 from fvfast.ops._kernels import use_emulated
 
 SECTOR = 32  # bytes
-CASES = [*crop_cases.CASES, *phase_cases.CASES, *pyramid_cases.CASES]
+CASES = [
+    *crop_cases.CASES,
+    *phase_cases.CASES,
+    *pyramid_cases.CASES,
+    *convolution_cases.CASES,
+]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,9 @@ import torch
 from torch import nn
 
 from fvfast.engine.borrowing.threads import replaced_tensors
-from fvfast.engine.rewrite.joining import Rewriting, freeze
+from fvfast.engine.rewrite.epilogues import Epilogue
+from fvfast.engine.rewrite.frozen_convolution import FrozenConvolution
+from fvfast.engine.rewrite.joining import Note, Rewriting, freeze
 from fvfast.engine.rewrite.recording import Convolution
 
 _IMAGE_DIMENSIONS = 4  # of tensors that have a memory format
@@ -69,10 +71,16 @@ class Running:
         The form.
     convolutions
         What `fvfast.engine.rewrite.recording.record_convolutions` found in the network.
+    epilogues
+        How each of them does on a GPU what follows it; empty: as torch's own calls do.
     """
 
     def __init__(
-        self, model: nn.Module | None, form: Form, convolutions: Sequence[Convolution]
+        self,
+        model: nn.Module | None,
+        form: Form,
+        convolutions: Sequence[Convolution],
+        epilogues: Sequence[Epilogue | None] = (),
     ) -> None:
         self.form = form
         # By the id of the network's own tensors, which several modules may share.
@@ -83,6 +91,27 @@ class Running:
             (id(weight), entry) for weight, entry in zip(weights, convolutions, strict=True)
         ]
         self._rewritings: dict[bool, Rewriting] = {}
+        self.use_epilogues(epilogues)
+
+    def use_epilogues(self, epilogues: Sequence[Epilogue | None]) -> None:
+        """Let convolutions do on a GPU what follows them in these ways, from now on."""
+        self._epilogues = list(epilogues) or [None] * len(self._convolutions)
+        self._rewritings.clear()
+
+    @property
+    def joined_convolutions(self) -> list[FrozenConvolution]:
+        """The convolutions as they run, in their order."""
+        return list(self._rewriting(join_activations=True).convolutions.values())
+
+    @contextlib.contextmanager
+    def noting(self, note: Note) -> Iterator[None]:
+        """Call a function with each joined convolution that runs, during a ``with`` statement."""
+        rewriting = self._rewriting(join_activations=True)
+        rewriting.note = note
+        try:
+            yield
+        finally:
+            rewriting.note = None
 
     @contextlib.contextmanager
     def installed(self, model: nn.Module | None) -> Iterator[None]:
@@ -123,8 +152,11 @@ class Running:
                         channels_last=self.form.channels_last,
                         join_sum=self.form.sums,
                         join_activation=join_activations,
+                        epilogue=epilogue,
                     )
-                    for weight, convolution in self._convolutions
+                    for (weight, convolution), epilogue in zip(
+                        self._convolutions, self._epilogues, strict=True
+                    )
                 }
             )
         return self._rewritings[join_activations]

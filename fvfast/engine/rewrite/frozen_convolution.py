@@ -4,14 +4,19 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 
+from fvfast.engine.rewrite.epilogues import (
+    LIMITS,
+    Activation,
+    Epilogue,
+    convolve_and_finish,
+    convolve_with_cudnn,
+)
 from fvfast.ops.winograd import has_winograd_kernel, winograd_convolution, winograd_weight
-
-Activation = Literal["none", "relu", "relu6"]
 
 FEW_CHANNELS = 4
 """Up to this many input channels the ordinary backward pass of a strided convolution is slow.
@@ -49,6 +54,8 @@ class FrozenConvolution:
         Whether the next convolution does the padding for which the network makes a separate call.
     owns_gradient
         Whether nothing else reads the incoming gradient, so that it may be overwritten.
+    epilogue
+        What computes bias, sum and activation on a GPU.
     """
 
     weight: torch.Tensor
@@ -62,6 +69,7 @@ class FrozenConvolution:
     activation: Activation = "none"
     feeds_padding: bool = False
     owns_gradient: bool = False
+    epilogue: Epilogue = Epilogue()  # noqa: RUF009 (frozen)
 
     def __call__(self, images: torch.Tensor, term: torch.Tensor | None = None) -> torch.Tensor:
         """Convolve images (B, in, H, W), and add a term of the output's shape."""
@@ -82,13 +90,19 @@ class FrozenConvolution:
         if self.uses_winograd and _is_plain(images) and (term is None or _is_plain(term)):
             return winograd_convolution(
                 images, self._winograd_weight, self.bias, outputs=len(self.weight),
-                padding=self.padding, term=term, limits=_LIMITS[self.activation],
+                padding=self.padding, term=term, limits=LIMITS[self.activation],
             )  # fmt: skip
+        settings = (self.stride, self.padding, self.dilation, self.groups)
+        match self.epilogue.kind_for(images, self.activation):
+            case "fvfast":
+                return convolve_and_finish(
+                    images, self.weight, self.bias, term, self.activation, settings
+                )
+            case "cudnn":
+                return convolve_with_cudnn(images, self.weight, self.bias, term, settings)
         if _has_fused_operation(images):
             return self._forward_fused(images, term)
-        output = F.conv2d(
-            images, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
-        )
+        output = F.conv2d(images, self.weight, self.bias, *settings)
         output = output if term is None else output.add_(term)
         if self.activation == "relu":
             return output.relu_()
@@ -253,12 +267,6 @@ _FUSED: dict[Activation, tuple[str, list[float]]] = {
     "none": ("none", []),
     "relu": ("relu", []),
     "relu6": ("hardtanh", [0, 6]),
-}
-
-_LIMITS: dict[Activation, tuple[float, float] | None] = {
-    "none": None,
-    "relu": (0, math.inf),
-    "relu6": (0, 6),
 }
 
 

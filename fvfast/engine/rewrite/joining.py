@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from fvfast.engine.borrowing.modes import Mode
+from fvfast.engine.rewrite.epilogues import Epilogue
 from fvfast.engine.rewrite.frozen_convolution import FrozenConvolution
 from fvfast.engine.rewrite.recording import (
     Convolution,
@@ -23,6 +24,9 @@ from fvfast.engine.rewrite.recording import (
 _TAKEN_OVER = "_fvfast_taken_over"
 _WAITING = "_fvfast_waiting"
 
+Note = Callable[[FrozenConvolution, torch.Tensor, torch.Tensor | None], None]
+"""Takes a convolution, the images (B, in, H, W) that it runs on, and the term that it adds."""
+
 
 def freeze(
     convolution: Convolution,
@@ -31,6 +35,7 @@ def freeze(
     channels_last: bool,
     join_sum: bool = True,
     join_activation: bool = True,
+    epilogue: Epilogue | None = None,
 ) -> FrozenConvolution:
     """Make a convolution that does the work of a recorded one and of the operations after it.
 
@@ -44,6 +49,8 @@ def freeze(
         Memory format of the weights.
     join_sum, join_activation
         Whether it takes over the sum and the activation, too.
+    epilogue
+        How bias, sum and activation are run on a GPU; None: by torch's own calls.
 
     References
     ----------
@@ -88,6 +95,7 @@ def freeze(
         feeds_padding=convolution.feeds_padding and joins_all(convolution),
         # A convolution alone reads the output, and its backward pass makes a new tensor.
         owns_gradient=convolution.feeds_convolution and activation == convolution.activation,
+        epilogue=Epilogue() if epilogue is None else epilogue,
     )
 
 
@@ -113,11 +121,17 @@ class Rewriting(Mode):
     ----------
     convolutions
         By the ``id`` of the weight that the network calls them with.
+
+    Attributes
+    ----------
+    note
+        Called with each convolution that runs, its images and its term; None: not called.
     """
 
     def __init__(self, convolutions: Mapping[int, FrozenConvolution]) -> None:
         super().__init__()
         self.convolutions = convolutions
+        self.note: Note | None = None
 
     def __torch_function__(
         self,
@@ -132,11 +146,11 @@ class Rewriting(Mode):
         frozen = None if arguments is None else self.convolutions.get(id(arguments["weight"]))
         if frozen is not None:
             assert arguments is not None
-            return _run(frozen, arguments["input"])
+            return self._run(frozen, arguments["input"])
         for index, term in enumerate(sum_operands(func, args, settings)):
             if hasattr(term, _WAITING):
                 frozen, images = getattr(term, _WAITING)
-                output = frozen(images, args[1 - index])
+                output = self._convolve(frozen, images, args[1 - index])
                 _set_taken_over(output, _taken_over_behind_sum(frozen))
                 return output
         if norm_arguments(func, args, settings) is not None:
@@ -153,20 +167,26 @@ class Rewriting(Mode):
                 return x
         return func(*args, **settings)
 
+    def _run(self, frozen: FrozenConvolution, images: torch.Tensor) -> torch.Tensor:
+        """Run a convolution; one that takes over a sum runs later, when the other term is there."""
+        taken_over = ["norm"] if frozen.has_norm else []
+        if frozen.adds:
+            # A placeholder that takes no memory. It is NaN, so that any other use of it shows.
+            nothing = images.new_full((1,), float("nan"), dtype=frozen.weight.dtype)
+            output = nothing.expand(frozen.output_shape(images))
+            setattr(output, _WAITING, (frozen, images))
+        else:
+            output = self._convolve(frozen, images, None)
+            taken_over += _taken_over_behind_sum(frozen)
+        _set_taken_over(output, taken_over)
+        return output
 
-def _run(frozen: FrozenConvolution, images: torch.Tensor) -> torch.Tensor:
-    """Run a convolution; one that takes over a sum runs later, when the other term is there."""
-    taken_over = ["norm"] if frozen.has_norm else []
-    if frozen.adds:
-        # A placeholder that takes no memory. It is NaN, so that any other use of it shows.
-        nothing = images.new_full((1,), float("nan"), dtype=frozen.weight.dtype)
-        output = nothing.expand(frozen.output_shape(images))
-        setattr(output, _WAITING, (frozen, images))
-    else:
-        output = frozen(images)
-        taken_over += _taken_over_behind_sum(frozen)
-    _set_taken_over(output, taken_over)
-    return output
+    def _convolve(
+        self, frozen: FrozenConvolution, images: torch.Tensor, term: torch.Tensor | None
+    ) -> torch.Tensor:
+        if self.note is not None:
+            self.note(frozen, images, term)
+        return frozen(images, term)
 
 
 def _taken_over_behind_sum(frozen: FrozenConvolution) -> list[str]:

@@ -16,7 +16,15 @@ from fvfast.engine.exact_float32 import exact_float32
 from fvfast.engine.memory import available_memory
 from fvfast.engine.passes import Passes, Scorer, is_out_of_memory
 from fvfast.engine.precision import Precision, dtype_of, half_types
+from fvfast.engine.rewrite.epilogue_choice import (
+    ConvolutionCall,
+    EpilogueChooser,
+    Timer,
+    gpu_timer,
+)
+from fvfast.engine.rewrite.epilogues import Epilogue, describe_epilogues
 from fvfast.engine.rewrite.forms import Form, Running
+from fvfast.engine.rewrite.frozen_convolution import FrozenConvolution
 from fvfast.engine.rewrite.joining import freeze
 from fvfast.engine.rewrite.recording import Convolution, record_convolutions
 from fvfast.engine.taps import TappedModel
@@ -70,6 +78,8 @@ class Plan:
     scaled_outputs
         If the network's type needs a gradient scale: the layers' outputs for the views that were
         tried. The scale depends on the score, so it is computed again for another score.
+    epilogues
+        What runs after each of the convolutions on a GPU; empty where there was nothing to choose.
     """
 
     form: Form = Form()  # noqa: RUF009 (frozen)
@@ -80,6 +90,7 @@ class Plan:
     bytes_per_view: float = 0.0
     takes_one_view: bool = False
     scaled_outputs: tuple[torch.Tensor, ...] = ()
+    epilogues: tuple[Epilogue | None, ...] = ()
 
     def for_run(self, scorer: Scorer, device: torch.device) -> "Plan":
         """Return the plan adapted to a score and to the memory that is free now."""
@@ -115,6 +126,8 @@ class Plan:
             )
         if count := self._count_winograd():
             rows.append(("Winograd", f"{count} convolutions of 3 x 3"))
+        if any(self.epilogues):
+            rows.append(("epilogues", describe_epilogues(self.epilogues)))
         if self.views_per_pass is not None:
             rows.append(("views per pass that fit the memory", str(self.views_per_pass)))
         return rows + [("left out", note) for note in self.notes]
@@ -280,6 +293,8 @@ class Planner:
         M: one, or all that are scored together.
     available
         Says how many bytes are free on a device, or None.
+    timer_for
+        Returns what times the epilogues of convolutions on a device, or None.
     """
 
     def __init__(
@@ -291,9 +306,12 @@ class Planner:
         *,
         images: int = 1,
         available: Callable[[torch.device], int | None] = available_memory,
+        timer_for: Callable[[torch.device], Timer | None] = gpu_timer,
     ) -> None:
         self.tapped = tapped
         self._available = available
+        self._timer_for = timer_for
+        self._views_of_run = len(views)
         self.images = images
         self.views = some_views(views, images, PROBE_VIEWS).detach()
         self.scorer = scorer
@@ -343,17 +361,44 @@ class Planner:
             best = self._in_precision(best, precision)
         bytes_per_view = best.kept_bytes / len(self.views)
         scaled = self._is_scaled(best.form)
+        views_per_pass = self._views_per_pass(bytes_per_view)
+        epilogues = self._choose_epilogues(best.running, views_per_pass, precision)
         plan = Plan(
             best.form,
             self.convolutions,
-            self._views_per_pass(bytes_per_view),
+            views_per_pass,
             self._scale_in(best.form),
             tuple(self.notes),
             bytes_per_view,
             self.passes.takes_one_view,
             tuple(own.outputs[:count]) if scaled else (),
+            epilogues,
         )
         return plan, best.running
+
+    def _choose_epilogues(
+        self, running: Running, views_per_pass: int | None, precision: Precision
+    ) -> tuple[Epilogue | None, ...]:
+        """Let the convolutions of a form finish in the fastest way, for as many views as a pass."""
+        time = self._timer_for(self.views.device) if running.form.joined else None
+        if time is None:
+            return ()
+        at_once = min(self._views_of_run, views_per_pass or self._views_of_run)
+        times = at_once / len(self.views)
+        calls: dict[int, ConvolutionCall] = {}
+
+        def note(
+            convolution: FrozenConvolution, images: torch.Tensor, term: torch.Tensor | None
+        ) -> None:
+            calls[id(convolution)] = ConvolutionCall.of(images, term).repeated(times)
+
+        with running.installed(self.tapped.model), running.noting(note):
+            self._forward_and_back(running)
+        chooser = EpilogueChooser(time, any_bits=precision == "auto")
+        epilogues = chooser.choose(running.joined_convolutions, calls)
+        running.use_epilogues(epilogues)
+        self.notes += chooser.notes
+        return epilogues
 
     def _fastest_same(self, own: _Trial) -> _Trial:
         """Return the first form, from the fastest on, that gives the network's own results."""

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from fvfast.engine.borrowing.fingerprint import HOOKS, has_global_hooks
 from fvfast.engine.borrowing.modes import Mode
 from fvfast.engine.borrowing.threads import in_this_thread
-from fvfast.engine.rewrite.frozen_convolution import Activation
+from fvfast.engine.rewrite.epilogues import Activation
 from fvfast.engine.rewrite.relu import RELU_CEILINGS
 
 _CONVOLUTION_ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
