@@ -12,7 +12,8 @@ from fvfast.engine.graphs.repeated_steps import FIRST_REPLAY, STEPS_PER_GRAPH
 from fvfast.engine.passes import Scorer
 from fvfast.engine.precision import Precision
 from fvfast.engine.rewrite.kept_forms import FormStore
-from fvfast.engine.rewrite.plan import PROBE_VIEWS, Plan, make_plan
+from fvfast.engine.rewrite.plan import Plan, make_plan
+from fvfast.engine.rewrite.trials import PROBE_VIEWS
 from fvfast.engine.taps import TappedModel
 from fvfast.models import LoadedModel
 from fvfast.objectives import Objective

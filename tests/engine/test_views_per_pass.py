@@ -9,7 +9,8 @@ from engine.plans import INPUT, Network, gradients, objective_of, plan_of, views
 from torch import nn
 
 from fvfast import Objective
-from fvfast.engine.rewrite.plan import PROBE_VIEWS, Planner
+from fvfast.engine.rewrite.plan import Planner
+from fvfast.engine.rewrite.trials import PROBE_VIEWS
 
 
 def with_memory(free):
