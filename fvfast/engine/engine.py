@@ -263,8 +263,9 @@ class Engine:
             with self.running.context(device):
                 return self.tapped(views)
 
-        reason = why_not_compiled(self.tapped.model, device, runs_user_code=self.runs_user_code)
-        return Compilation(self._form.compiled, self._compiler, wish, own, in_form, reason)
+        model = self.tapped.model
+        reason = why_not_compiled(model, device, runs_user_code=self.runs_user_code)
+        return Compilation(self._form.compiled, self._compiler, wish, model, own, in_form, reason)
 
 
 @contextlib.contextmanager

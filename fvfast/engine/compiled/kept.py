@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Hashable
 
 import torch
+from torch import nn
 
 from fvfast._shared.messages import warn_user
 from fvfast.engine.compiled.choice import CompileChoice
@@ -73,7 +74,7 @@ class Compilation:
         What compiles.
     wish
         What this run wants.
-    own, in_form
+    model, own, in_form
         See `Trial`.
     why_not
         Why nothing is compiled; empty where it may be.
@@ -84,6 +85,7 @@ class Compilation:
         forms: CompiledForms,
         compiler: Compiler,
         wish: Wish,
+        model: nn.Module | None,
         own: Network,
         in_form: Network,
         why_not: str,
@@ -91,6 +93,7 @@ class Compilation:
         self._forms = forms
         self._compiler = compiler
         self._wish = wish
+        self._model = model
         self._own = own
         self._in_form = in_form
         self._checked: set[Hashable] = set()
@@ -130,7 +133,7 @@ class Compilation:
             self._check(key, views)
         elif draws is not None and len(outcomes) < MOST_SHAPES:
             self._checked.add(key)
-            trial = Trial(self._own, self._in_form, views, self._compiler)
+            trial = self._trial(views)
             if self._is_wanted(trial, share):
                 self._compile(key, trial, views)
 
@@ -170,11 +173,13 @@ class Compilation:
         self.note = outcome.note
         if not self._wish.is_first:
             return
-        trial = Trial(self._own, self._in_form, views, self._compiler)
-        if difference := trial.check(outcome.network):
+        if difference := self._trial(views).check(outcome.network):
             _log.info("the network is compiled anew: it %s", difference)
             del self._forms.outcomes[key]
             self._checked.discard(key)
+
+    def _trial(self, views: torch.Tensor) -> Trial:
+        return Trial(self._model, self._own, self._in_form, views, self._compiler)
 
     def _leave_out(self, reason: str) -> None:
         self.note = f"left out: {reason}"
