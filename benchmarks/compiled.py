@@ -85,6 +85,8 @@ def measure(name: str, count: int, rounds: int) -> dict[str, str | int | float]:
         watch.start()
         seconds = alternating_medians(passes, rounds=rounds, warm_up=2)
         watch.stop()
+        # Of all threads together; other busy programs hardly change it.
+        busy = alternating_medians(passes, rounds=rounds, warm_up=0, clock=time.process_time)
     return {
         **machine(),
         "network": name,
@@ -93,6 +95,7 @@ def measure(name: str, count: int, rounds: int) -> dict[str, str | int | float]:
         "form": str(plan.form),
         "rounds": rounds,
         **{f"{kind}_ms": round(1e3 * taken, 1) for kind, taken in seconds.items()},
+        **{f"{kind}_cpu_ms": round(1e3 * taken, 1) for kind, taken in busy.items()},
         "form_by_compiled": round(seconds["form"] / seconds["compiled"], 3),
         "compiling_s": round(compiling, 1),
         "other_load_percent": watch.other_load_percent(),
@@ -113,8 +116,9 @@ def main() -> None:
             row = measure(network, count, arguments.rounds)
             print(
                 f"{network}, {count} views: as it is {row['own_ms']} ms, {row['form']} "
-                f"{row['form_ms']} ms, compiled {row['compiled_ms']} ms; compiling took "
-                f"{row['compiling_s']} s; other load {row['other_load_percent']} %",
+                f"{row['form_ms']} ms, compiled {row['compiled_ms']} ms; of processor time "
+                f"{row['own_cpu_ms']}, {row['form_cpu_ms']} and {row['compiled_cpu_ms']} ms; "
+                f"compiling took {row['compiling_s']} s; other load {row['other_load_percent']} %",
                 flush=True,
             )
             if not arguments.no_save:

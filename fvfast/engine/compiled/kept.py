@@ -191,4 +191,5 @@ class Compilation:
 
 
 def _key(views: torch.Tensor) -> Hashable:
-    return views.shape, views.dtype, views.device, views.stride()
+    # The compiler writes the number of threads into the code.
+    return views.shape, views.dtype, views.device, views.stride(), torch.get_num_threads()
