@@ -79,6 +79,24 @@ def forget_unused_images(graph_module: fx.GraphModule) -> None:
     graph_module.recompile()
 
 
+def mask_by_outputs(graph_module: fx.GraphModule) -> None:
+    """Compute gradients of ReLU6 and the like from their outputs, which are kept anyway.
+
+    The input is at or beyond a limit exactly where the output is at it.
+    """
+    outputs = {
+        node.args: node
+        for node in graph_module.graph.nodes
+        if node.op == "call_function" and node.target is _aten.hardtanh.default
+    }
+    for node in graph_module.graph.nodes:
+        if node.op == "call_function" and node.target is _aten.hardtanh_backward.default:
+            gradient, *settings = node.args
+            if (output := outputs.get(tuple(settings))) is not None:
+                node.args = (gradient, output, *settings[1:])
+    graph_module.recompile()
+
+
 def fold_constants(
     graph_module: fx.GraphModule, constants: Mapping[int, torch.Tensor]
 ) -> list[torch.Tensor]:

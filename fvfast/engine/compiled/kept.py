@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from fvfast._shared.messages import warn_user
+from fvfast.engine.borrowing.state import preserved
 from fvfast.engine.compiled.choice import CompileChoice
 from fvfast.engine.compiled.network import CompiledNetwork
 from fvfast.engine.compiled.trial import Compiler, Outcome, Trial
@@ -130,12 +131,15 @@ class Compilation:
         outcomes = self._forms.outcomes
         if key in outcomes:
             self._checked.add(key)
-            self._check(key, views)
+            with preserved(self._model):
+                self._check(key, views)
         elif draws is not None and len(outcomes) < MOST_SHAPES:
             self._checked.add(key)
             trial = self._trial(views)
-            if self._is_wanted(trial, share):
-                self._compile(key, trial, views)
+            # The run must be the same whatever was tried in between.
+            with preserved(self._model):
+                if self._is_wanted(trial, share):
+                    self._compile(key, trial, views)
 
     def _is_wanted(self, trial: Trial, share: float) -> bool:
         """Whether to compile: views of a second shape have to be worth it in any case."""

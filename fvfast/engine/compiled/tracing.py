@@ -8,9 +8,11 @@ a precision) is done when they are recorded.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
+import torch._inductor.lowering  # some decompositions use it
 from torch import fx
 from torch._functorch.partitioners import min_cut_rematerialization_partition
 from torch._inductor.decomposition import select_decomp_table
@@ -20,10 +22,13 @@ from fvfast.engine.compiled.folding import (
     fold_constants,
     forget_unused_images,
     lift_constants,
+    mask_by_outputs,
     name_inputs,
     remove_aliases,
 )
 from fvfast.engine.passes import Network
+
+_aten = torch.ops.aten
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,16 +87,30 @@ def trace_pass(network: Network, views: torch.Tensor) -> Traced:
     constants = lift_constants(recorded)
     inputs = [views, *cotangents, *constants]
     functional = torch.func.functionalize(recorded, remove="mutations")
-    whole = make_fx(functional, select_decomp_table(), "fake")(*inputs)
+    whole = make_fx(functional, _decompositions(views.device), "fake")(*inputs)
     count = len(cotangents)
     name_inputs(whole, tangents=range(1, 1 + count))
     remove_aliases(whole)
+    mask_by_outputs(whole)
     forget_unused_images(whole)
     folded = fold_constants(whole, dict(enumerate(constants, 1 + count)))
     name_inputs(whole, tangents=range(1, 1 + count))
     examples = [node.meta["val"] for node in whole.graph.nodes if node.op == "placeholder"]
     forward, backward = min_cut_rematerialization_partition(whole, examples, num_fwd_outputs=count)
     return Traced(forward, backward, tuple(folded), cotangents, places)
+
+
+def _decompositions(device: torch.device) -> dict[Any, Callable[..., Any]]:
+    """Return how operations are expressed by simpler ones, so that these can be fused.
+
+    On a processor the gradients of ReLUs are left whole: as a mask of Booleans, which is slow to
+    write and to read there, would otherwise be kept, and not the output.
+    """
+    table: dict[Any, Callable[..., Any]] = dict(select_decomp_table())
+    if device.type == "cpu":
+        for operation in (_aten.threshold_backward.default, _aten.hardtanh_backward.default):
+            table.pop(operation, None)
+    return table
 
 
 def _probe(
