@@ -29,6 +29,11 @@ from fvfast.engine.compiled.folding import (
 from fvfast.engine.passes import Network
 
 _aten = torch.ops.aten
+_MASKED = (
+    _aten.threshold_backward.default, _aten.hardtanh_backward.default,
+    _aten.hardswish_backward.default, _aten.hardsigmoid_backward.default,
+    _aten.leaky_relu_backward.default, _aten.elu_backward.default,
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +89,7 @@ def trace_pass(network: Network, views: torch.Tensor) -> Traced:
         return [*(output.detach() for output in outputs), gradient]
 
     recorded = make_fx(run)(views, *cotangents)
+    mask_by_outputs(recorded)
     constants = lift_constants(recorded)
     inputs = [views, *cotangents, *constants]
     functional = torch.func.functionalize(recorded, remove="mutations")
@@ -91,7 +97,6 @@ def trace_pass(network: Network, views: torch.Tensor) -> Traced:
     count = len(cotangents)
     name_inputs(whole, tangents=range(1, 1 + count))
     remove_aliases(whole)
-    mask_by_outputs(whole)
     forget_unused_images(whole)
     folded = fold_constants(whole, dict(enumerate(constants, 1 + count)))
     name_inputs(whole, tangents=range(1, 1 + count))
@@ -103,12 +108,12 @@ def trace_pass(network: Network, views: torch.Tensor) -> Traced:
 def _decompositions(device: torch.device) -> dict[Any, Callable[..., Any]]:
     """Return how operations are expressed by simpler ones, so that these can be fused.
 
-    On a processor the gradients of ReLUs are left whole: as a mask of Booleans, which is slow to
-    write and to read there, would otherwise be kept, and not the output.
+    On a processor the gradients of ReLUs and the like are left whole. Their parts would have the
+    passes keep masks of Booleans, which are slow to write and to read there, and not outputs.
     """
     table: dict[Any, Callable[..., Any]] = dict(select_decomp_table())
     if device.type == "cpu":
-        for operation in (_aten.threshold_backward.default, _aten.hardtanh_backward.default):
+        for operation in _MASKED:
             table.pop(operation, None)
     return table
 
