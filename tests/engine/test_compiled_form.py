@@ -8,6 +8,7 @@ import gc
 import logging
 import re
 import signal
+import sys
 import threading
 import warnings
 import weakref
@@ -262,6 +263,12 @@ def test_other_devices_are_left_out():
     elsewhere = why_not_compiled(model, torch.device("cuda", 0), runs_user_code=False)
     assert elsewhere == "the network's tensors are not all on cuda:0"
     assert not why_not_compiled(model, torch.device("cpu"), runs_user_code=False)
+
+
+def test_windows_is_left_out(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    reason = why_not_compiled(Swish(), torch.device("cpu"), runs_user_code=False)
+    assert reason == "it has not been tried on Windows"
 
 
 def test_auto_says_what_is_left_out_only_to_the_log(caplog):

@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import statistics
+import sys
 import time
 from collections.abc import Callable
 
@@ -78,6 +79,8 @@ def why_not_compiled(model: nn.Module | None, device: torch.device, *, runs_user
     """Return the reason why a network is not compiled; empty if it may be."""
     if model is None or runs_user_code:
         return "the objective calls a function of the user, which wants Python in every pass"
+    if sys.platform == "win32":
+        return "it has not been tried on Windows"
     if device.type not in ("cpu", "cuda"):
         return f"it has not been tried on {device.type}"
     devices = {tensor.device for tensor in (*model.parameters(), *model.buffers())}
