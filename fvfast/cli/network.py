@@ -97,7 +97,7 @@ def describe_compiled(
     compiler
         What compiles.
     """
-    wish = Wish(True, say=teller(progress=True), is_first=False)
+    wish = Wish(True, say=teller(progress=True), warns=False)
     with running_engine(
         tapped, plan, lambda _first, _last: scorer, name,
         runs_user_code=False, wish=wish, compiler=compiler,

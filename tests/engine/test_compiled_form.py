@@ -391,6 +391,14 @@ def test_each_size_is_compiled_if_it_is_worth_it(caplog):
     assert close(images, maco_batch(objective, **SHORT, progress=False, batch_size=2).images)
 
 
+def test_a_call_with_another_number_of_crops_compiles_at_once():
+    model, compiler = Swish(), StandIn()
+    store = compiler.store()
+    drawn(model, store)
+    assert close(drawn(model, store, nb_crops=2), plain(model, nb_crops=2))
+    assert compiler.graphs == 4
+
+
 def test_few_sizes_are_compiled():
     model, compiler = Swish(), StandIn()
     store = compiler.store(expected_seconds=1e-6)

@@ -38,12 +38,15 @@ class Wish:
     is_first
         Whether these are the first images of a call, for which what is kept from an earlier call
         is checked.
+    warns
+        Whether to warn if what was asked for is left out.
     """
 
     choice: CompileChoice = False
     passes: int = 1
     say: Callable[[str], None] = _log.info
     is_first: bool = True
+    warns: bool = True
 
 
 class CompiledForms:
@@ -142,8 +145,8 @@ class Compilation:
                     self._compile(key, trial, views)
 
     def _is_wanted(self, trial: Trial, share: float) -> bool:
-        """Whether to compile: views of a second shape have to be worth it in any case."""
-        if self._wish.choice is True and not self._forms.outcomes:
+        """Whether to compile: a second shape in the same call has to be worth it in any case."""
+        if self._wish.choice is True and self._wish.is_first and len(self._checked) == 1:
             return True
         left = (self._wish.passes - self._passes) * trial.seconds_in_form() / share
         wanted = left > WORTH * self._compiler.expected_seconds
@@ -188,7 +191,7 @@ class Compilation:
     def _leave_out(self, reason: str) -> None:
         self.note = f"left out: {reason}"
         _log.info("compiled form: %s", self.note)
-        if self._wish.choice is True and self._wish.is_first:
+        if self._wish.choice is True and self._wish.is_first and self._wish.warns:
             warn_user(
                 f"compile=True: the network runs without being compiled: {reason}.", UserWarning
             )
