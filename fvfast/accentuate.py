@@ -6,6 +6,7 @@ import torch
 
 from fvfast._shared.checks import ImageSize
 from fvfast.engine.borrowing.interrupts import result_kept
+from fvfast.engine.compiled.choice import CompileChoice
 from fvfast.engine.precision import Precision
 from fvfast.objectives import Objective
 from fvfast.objectives.guides import Guide
@@ -44,6 +45,7 @@ def accentuate(
     learning_rate: ScheduleSpec = None,
     preset: AccentuatePresetName = "gentle",
     precision: Precision = None,
+    compile: CompileChoice = False,  # noqa: A002 (torch's name)
     regularizers: Sequence[Regularizer] | Regularizer | None = None,
     guide: Guide | None = None,
 ) -> MacoImage:
@@ -81,7 +83,7 @@ def accentuate(
         input size, "2x" twice that.
     seed
         Any integer, which decides the boxes and the noise.
-    progress, callback, save_every, device, learning_rate, precision, regularizers, guide
+    progress, callback, save_every, device, learning_rate, precision, compile, regularizers, guide
         See `fvfast.maco`.
     preset
         Values of the arguments that are left out: "gentle" (the defaults above), or "strong", twice

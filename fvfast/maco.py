@@ -6,6 +6,7 @@ import torch
 
 from fvfast._shared.checks import ImageSize
 from fvfast.engine.borrowing.interrupts import result_kept
+from fvfast.engine.compiled.choice import CompileChoice
 from fvfast.engine.precision import Precision
 from fvfast.objectives import Objective
 from fvfast.objectives.guides import Guide
@@ -46,6 +47,7 @@ def maco(
     learning_rate: ScheduleSpec = None,
     preset: PresetName = "xplique",
     precision: Precision = None,
+    compile: CompileChoice = False,  # noqa: A002 (torch's name)
     regularizers: Sequence[Regularizer] | Regularizer | None = None,
     guide: Guide | None = None,
     color_shift: float | None = None,
@@ -114,6 +116,12 @@ def maco(
         Type in which the network runs: "float32", "bfloat16", "float16", or "auto", the fastest
         whose scores and gradients agree with the network's own type on the first views. Default:
         the network's own. Images and updates are float32 in any case.
+    compile
+        Whether the network is compiled with TorchInductor, the compiler of `torch.compile`, which
+        takes from tens of seconds to minutes and needs a C++ compiler, on a GPU also Triton. True
+        compiles before the second step, "auto" only if the rest of the run takes much longer than
+        that. The compiled network is used if it gives the same and is 5 % faster, and later calls
+        use it again; else a warning (with True) says why not. Default: False.
     regularizers
         Functions from the images (N, C, H, W) to penalties (N,), subtracted from the scores: see
         `fvfast.regularizers`. The transparency does not count them.
@@ -202,6 +210,7 @@ def maco_batch(
     learning_rate: ScheduleSpec = None,
     preset: PresetName = "xplique",
     precision: Precision = None,
+    compile: CompileChoice = False,  # noqa: A002 (torch's name)
     regularizers: Sequence[Regularizer] | Regularizer | None = None,
     guide: Guide | None = None,
     color_shift: float | None = None,

@@ -6,6 +6,7 @@ import torch
 
 from fvfast._shared.checks import ImageSize, check_count
 from fvfast.engine.borrowing.interrupts import result_kept
+from fvfast.engine.compiled.choice import CompileChoice
 from fvfast.engine.precision import Precision
 from fvfast.objectives import Objective
 from fvfast.objectives.guides import Guide
@@ -42,6 +43,7 @@ def optimize(
     callback: Callback | None = None,
     device: torch.device | str | None = None,
     precision: Precision = None,
+    compile: CompileChoice = False,  # noqa: A002 (torch's name)
     guide: Guide | None = None,
     preset: OptimizePresetName = "xplique",
     initial: PhotographSource | None = None,
@@ -91,7 +93,7 @@ def optimize(
         generators of torch, numpy or Python, which are seeded for the run's steps and put back
         after each. A batch shares them, so an image is transformed differently alone than in a
         batch.
-    progress, callback, device, precision
+    progress, callback, device, precision, compile
         See `fvfast.maco`.
     preset
         Values of the arguments that are left out: "xplique" (the defaults above), or "lucid":

@@ -97,6 +97,18 @@ def test_a_pyramid_has_no_spectrum(tmp_path):
     assert not (tmp_path / "other").exists()
 
 
+def test_the_network_is_compiled_on_request(tmp_path):
+    """Not in these runs, which are too short for "auto", and over before "always" begins."""
+    for option, setting in (("auto", "auto"), ("always", True)):
+        draw("--class", 1, "--compile", option, "--out", option, *QUICK, "--steps", 1)
+        settings = settings_of(tmp_path / option / "tiny_grey_fox.png")
+        assert settings["compile"] == setting
+    draw("--class", 1, *QUICK)
+    assert "compile" not in settings_of(tmp_path / "pictures" / "tiny_grey_fox.png")
+    refused = draw("--class", 1, "--compile", "yes", *QUICK, status=2)
+    assert "--compile" in refused.output
+
+
 @pytest.mark.parametrize("batch_size", [1, 2])
 def test_several_channels_become_several_pictures(tmp_path, batch_size):
     arguments = ("--layer", "conv", "--channel", "0,3-4", "--batch-size", batch_size)

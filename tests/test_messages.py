@@ -100,6 +100,12 @@ def plain():
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).eval()
 
 
+def hooked():
+    network = plain()
+    network[1].register_forward_hook(lambda *_: None)
+    return network
+
+
 def numbered():
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sequential(nn.ReLU()), nn.Flatten()).eval()
 
@@ -268,6 +274,7 @@ CASES = {
     "Statistics of the batch": lambda: channel(normalized(), "1"),
     "One image at a time": lambda: maco(channel(Rows().eval(), "head"), **SHORT),
     "Training mode": lambda: maco(channel(plain().train()), **SHORT),
+    "Not compiled": lambda: maco(channel(hooked()), **{**SHORT, "nb_steps": 2}, compile=True),
     "A score that does not depend on the image": lambda: maco(
         channel(Checkpointed().eval(), "conv"), **SHORT
     ),

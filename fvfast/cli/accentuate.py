@@ -17,6 +17,7 @@ from fvfast.cli.drawing import (
 )
 from fvfast.cli.installation import choose_device, describe_device
 from fvfast.cli.options import (
+    CompileOption,
     DeviceOption,
     LearningRateOption,
     ModelName,
@@ -28,6 +29,7 @@ from fvfast.cli.options import (
     SaveEveryOption,
     SeedOption,
     box_size_option,
+    compiled_as,
     crops_option,
     default_of,
     noise_option,
@@ -86,6 +88,7 @@ def accentuate_command(
     seed: SeedOption = 0,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
+    compile_when: CompileOption = None,
     preset: Annotated[
         AccentuatePresetName, typer.Option("--preset", help="Values of all that is not given.")
     ] = DEFAULT_PRESET,
@@ -99,7 +102,7 @@ def accentuate_command(
             "accentuate makes one picture of a photograph for each unit: leave --diversity and "
             "--path out. `fvfast maco` has them."
         )
-    chosen = given_settings(AccentuateSettings, locals())
+    chosen = given_settings(AccentuateSettings, {**locals(), "compile": compiled_as(compile_when)})
     with friendly_errors(context.obj.debug) as stop:
         check_writable(out)
         loaded = load_model(model)

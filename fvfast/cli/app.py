@@ -29,6 +29,7 @@ from fvfast.cli.options import (
 from fvfast.cli.output import check_output, say
 from fvfast.cli.requests import takes_target
 from fvfast.cli.terminal import console, friendly_errors, plain, run_program
+from fvfast.engine.compiled.trial import Compiler
 from fvfast.engine.network.layers import trace_layers
 from fvfast.files.writing import check_replaceable, remove_unfinished
 from fvfast.maco import MacoBatch, MacoImage, maco_batch
@@ -184,6 +185,12 @@ def info(
     ] = None,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
+    compiles: Annotated[
+        bool,
+        typer.Option(
+            "--compile", help="Also compile the network with TorchInductor, which may take minutes."
+        ),
+    ] = False,
 ) -> None:
     """Show versions, devices and how the kernels were built."""
     with friendly_errors(context.obj.debug):
@@ -194,7 +201,9 @@ def info(
             loaded = load_model(model)
             for rows in (
                 describe_network(loaded),
-                describe_engine(loaded, choose_device(device), precision),
+                describe_engine(
+                    loaded, choose_device(device), precision, Compiler() if compiles else None
+                ),
             ):
                 table.add_section()
                 for name, value in rows:

@@ -24,6 +24,7 @@ from fvfast.cli.options import (
     BatchOption,
     BoxSizeOption,
     ColorShiftOption,
+    CompileOption,
     CropsOption,
     DeviceOption,
     InitialOption,
@@ -39,6 +40,7 @@ from fvfast.cli.options import (
     SeedOption,
     SpectrumOption,
     ViewSizeOption,
+    compiled_as,
     default_of,
     size_option,
     steps_option,
@@ -76,6 +78,7 @@ def maco_command(
     seed: SeedOption = 0,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
+    compile_when: CompileOption = None,
     batch_size: BatchOption = 1,
     preset: Annotated[
         PresetName, typer.Option("--preset", help="Values of all that is not given.")
@@ -94,7 +97,7 @@ def maco_command(
 ) -> None:
     """Draw units with MaCo: the magnitudes of natural images, optimized phases; or a pyramid."""
     check_phase_options(preset, spectrum, initial)
-    chosen = given_settings(MacoSettings, locals())
+    chosen = given_settings(MacoSettings, {**locals(), "compile": compiled_as(compile_when)})
     with friendly_errors(context.obj.debug) as stop:
         check_writable(out)
         if video is not None:

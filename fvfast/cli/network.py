@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import torch
 
 from fvfast.engine.borrowing.state import borrowed
+from fvfast.engine.compiled.kept import Wish
+from fvfast.engine.compiled.trial import Compiler
 from fvfast.engine.engine import running_engine
 from fvfast.engine.exact_float32 import tf32_settings
 from fvfast.engine.graphs.cuda_graph import EAGER_PASSES
@@ -12,12 +14,14 @@ from fvfast.engine.graphs.repeated_steps import FIRST_REPLAY, STEPS_PER_GRAPH
 from fvfast.engine.passes import Scorer
 from fvfast.engine.precision import Precision
 from fvfast.engine.rewrite.kept_forms import FormStore
-from fvfast.engine.rewrite.plan import PROBE_VIEWS, Plan, make_plan
+from fvfast.engine.rewrite.plan import Plan, make_plan
+from fvfast.engine.rewrite.trials import PROBE_VIEWS
 from fvfast.engine.taps import TappedModel
 from fvfast.models import LoadedModel
 from fvfast.objectives import Objective
 from fvfast.ops.philox import Purpose, draw_normal
 from fvfast.run.maco_settings import MacoSettings
+from fvfast.run.progress import teller
 from fvfast.run.run import Run
 
 
@@ -33,9 +37,21 @@ def describe_network(loaded: LoadedModel) -> Iterator[tuple[str, str]]:
 
 
 def describe_engine(
-    loaded: LoadedModel, device: torch.device, precision: Precision
+    loaded: LoadedModel,
+    device: torch.device,
+    precision: Precision,
+    compiler: Compiler | None = None,
 ) -> list[tuple[str, str]]:
     """Return names and values: how the engine runs the network up to its last layer.
+
+    Parameters
+    ----------
+    loaded
+        The network.
+    device, precision
+        Where and how to run it.
+    compiler
+        What also compiles it; None: nothing.
 
     Raises
     ------
@@ -54,12 +70,45 @@ def describe_engine(
         tapped, scorer, names, _ = objective.compile()
         plan = make_plan(tapped, scorer, views, names[0], precision)
         rows = plan.describe()
+        if compiler is not None:
+            rows.append(describe_compiled(tapped, plan, scorer, views, names[0], compiler))
         if device.type == "cuda":
             rows.append(("passes run", describe_graph(tapped, plan, scorer, views, names[0])))
     if device.type == "cuda":
         rows.append(("steps of MaCo run", describe_steps(objective, loaded, device, precision)))
         rows.append(("float32", describe_float32()))
     return rows
+
+
+def describe_compiled(
+    tapped: TappedModel,
+    plan: Plan,
+    scorer: Scorer,
+    views: torch.Tensor,
+    name: str,
+    compiler: Compiler,
+) -> tuple[str, str]:
+    """Compile a network, and say how much faster it is, or why it is left out.
+
+    Parameters
+    ----------
+    tapped, plan, scorer, views, name
+        See `describe_graph`.
+    compiler
+        What compiles.
+    """
+    wish = Wish(True, say=teller(progress=True), warns=False)
+    with running_engine(
+        tapped, plan, lambda _first, _last: scorer, name,
+        runs_user_code=False, wish=wish, compiler=compiler,
+    ) as engine:  # fmt: skip
+        for _ in range(2):  # the first shows how many views run at once
+            engine.gradients(views, 1)
+        note = engine.compiled_note
+    left_out = note.removeprefix("left out: ")
+    if left_out != note:
+        return "left out", f"compiled: {left_out}"
+    return f"compiled, with {len(views)} views", note
 
 
 def describe_graph(

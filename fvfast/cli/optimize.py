@@ -16,6 +16,7 @@ from fvfast.cli.drawing import (
 from fvfast.cli.installation import choose_device, describe_device
 from fvfast.cli.options import (
     BatchOption,
+    CompileOption,
     DeviceOption,
     InitialOption,
     ModelName,
@@ -26,6 +27,7 @@ from fvfast.cli.options import (
     RangeOption,
     SaveEveryOption,
     SeedOption,
+    compiled_as,
     default_of,
     size_option,
     steps_option,
@@ -58,6 +60,7 @@ def optimize_command(
     seed: SeedOption = 0,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
+    compile_when: CompileOption = None,
     batch_size: BatchOption = 1,
     preset: Annotated[
         OptimizePresetName, typer.Option("--preset", help="Values of all that is not given.")
@@ -68,7 +71,7 @@ def optimize_command(
     progress: ProgressOption = True,
 ) -> None:
     """Draw units with Fourier (or pixel) feature visualization."""
-    chosen = given_settings(OptimizeSettings, locals())
+    chosen = given_settings(OptimizeSettings, {**locals(), "compile": compiled_as(compile_when)})
     with friendly_errors(context.obj.debug) as stop:
         check_writable(out)
         loaded = load_model(model)

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -17,6 +17,7 @@ from fvfast.cli.arguments import (
     parse_schedule,
     parse_size,
 )
+from fvfast.engine.compiled.choice import CompileChoice
 from fvfast.engine.precision import PrecisionName
 from fvfast.maco import maco
 
@@ -65,6 +66,15 @@ PrecisionOption = Annotated[
         show_default="the network's own",
     ),
 ]
+CompileOption = Annotated[
+    Literal["auto", "always"] | None,
+    typer.Option(
+        "--compile",
+        help="Compile the network with TorchInductor, which may take minutes: always, or auto, "
+        "if the run is long enough. It is used if it is faster.",
+        show_default="never",
+    ),
+]
 BatchOption = Annotated[
     int,
     typer.Option("--batch-size", min=1, max=MOST_TOGETHER, help="Pictures optimized together."),
@@ -92,6 +102,11 @@ SaveEveryOption = Annotated[
     ),
 ]
 ProgressOption = Annotated[bool, typer.Option("--progress/--no-progress", help="Show progress.")]
+
+
+def compiled_as(option: Literal["auto", "always"] | None) -> CompileChoice | None:
+    """Return the setting that the option ``--compile`` stands for; None where it is not given."""
+    return True if option == "always" else option
 
 
 def steps_option(function: Callable[..., Any]) -> Any:

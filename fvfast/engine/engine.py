@@ -1,5 +1,6 @@
 """Runs the user's network during an optimization: scores, and gradients of the views."""
 
+import collections
 import contextlib
 import functools
 from collections.abc import Callable, Hashable, Iterator
@@ -9,6 +10,8 @@ import torch
 
 from fvfast.engine.borrowing.randomness import drawn_from
 from fvfast.engine.borrowing.state import preserved
+from fvfast.engine.compiled.kept import Compilation, Wish
+from fvfast.engine.compiled.trial import Compiler, why_not_compiled
 from fvfast.engine.graphs.cuda_graph import CudaGraphs, Pass
 from fvfast.engine.graphs.repeated_pass import RepeatedPass, kind_of
 from fvfast.engine.graphs.repeated_steps import RepeatedSteps
@@ -48,6 +51,10 @@ class Engine:
         How many images, next to each other, are scored together.
     splits
         Whether views go through the network in parts if memory runs out.
+    wish
+        What is to be compiled; None: nothing.
+    compiler
+        What compiles.
     """
 
     def __init__(
@@ -63,6 +70,8 @@ class Engine:
         seed: int = 0,
         group: int = 1,
         splits: bool = True,
+        wish: Wish | None = None,
+        compiler: Compiler | None = None,
     ) -> None:
         self.tapped = tapped
         self.plan = plan
@@ -81,6 +90,11 @@ class Engine:
         self._seed = seed
         self._step = 0
         self._draws: bool | None = None  # whether the network draws; known after a pass
+        self._wish = wish
+        self._compiler = Compiler() if compiler is None else compiler
+        self._compilation: Compilation | None = None
+        # How many views went through the network at once, and how often, in the latest pass.
+        self._lengths: collections.Counter[int] = collections.Counter()
 
     @property
     def views_dtype(self) -> torch.dtype:
@@ -117,6 +131,8 @@ class Engine:
         settings = count, join_activations
         if settings not in self._runs:
             self._runs[settings] = self._first_run(views.device, *settings)
+        if join_activations:
+            self._prepare_to_compile(views, self._draws)
         run, step = self._runs[settings], self._step
         self._step += 1
         if self._draws is False:
@@ -134,6 +150,11 @@ class Engine:
             return self._repeated[-1].status
         obstacle = self._obstacle(self._device)
         return f"without a CUDA graph: {obstacle}" if obstacle else "not yet"
+
+    @property
+    def compiled_note(self) -> str:
+        """What came of compiling the network, in words; empty if it was not tried."""
+        return "" if self._compilation is None else self._compilation.note
 
     def close(self) -> None:
         """End the run: what is kept for later runs no longer refers to the network."""
@@ -168,15 +189,19 @@ class Engine:
         kind = kind_of(self._make_scorer(0, count))
         if kind is not None:
             at_once = min(self.plan.views_per_pass or views, views)
-            kind = ("steps", kind, count, self.plan.gradient_scale, at_once, self._splits, key)
+            compiles = self._wish is not None
+            scale = self.plan.gradient_scale
+            kind = ("steps", kind, count, scale, at_once, self._splits, compiles, key)
         steps = self._form.repeated(model, kind, lambda: RepeatedSteps(capture))
         passes = self._make_passes(steps.scorers.turned_to(self._make_scorer))
         self._repeated.append(steps)
 
         def run(views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            self._prepare_to_compile(views, step.draws)
             return self._pass(passes, views, count, join_activations=True)
 
-        return steps, StepPass(run, self._seed, lambda: steps.taken)
+        step = StepPass(run, self._seed, lambda: steps.taken)
+        return steps, step
 
     def _first_run(self, device: torch.device, count: int, join_activations: bool) -> Pass:
         """Return a function that runs passes, with a CUDA graph if that is possible."""
@@ -189,7 +214,9 @@ class Engine:
             return functools.partial(run, self._passes)
         kind = kind_of(self._make_scorer(0, count))
         if kind is not None:
-            kind = (kind, count, join_activations, self.plan.gradient_scale, self._splits)
+            compiles = self._wish is not None
+            scale = self.plan.gradient_scale
+            kind = (kind, count, join_activations, scale, self._splits, compiles)
         assert model is not None  # there would be nothing to capture
         capture = self._graphs.capture
         repeated = self._form.repeated(model, kind, lambda: RepeatedPass(capture))
@@ -210,13 +237,42 @@ class Engine:
     def _pass(
         self, passes: Passes, views: torch.Tensor, count: int, join_activations: bool
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        self._lengths.clear()
+        compilation = self._compilation if join_activations else None
+
         def network(part: torch.Tensor) -> list[torch.Tensor]:
-            return self.tapped(self.running.form.feed(part))
+            self._lengths[len(part)] += 1
+            fed = self.running.form.feed(part)
+            compiled = None if compilation is None else compilation.network_for(fed)
+            return self.tapped(fed) if compiled is None else compiled(fed)
 
         # The context covers the scores, too: a user's function may call the network itself.
         context = self.running.context(views.device, join_activations=join_activations)
         with torch.enable_grad(), context:
             return passes.run(network, views, count)
+
+    def _prepare_to_compile(self, views: torch.Tensor, draws: bool | None) -> None:
+        """Compile the network for the views that most passes have, if the run wants that."""
+        if self._wish is None or not self._lengths:
+            return
+        if self._compilation is None:
+            self._compilation = self._begin_compilation(self._wish, views.device)
+        length = max(self._lengths, key=lambda length: (self._lengths[length], length))
+        fed = self.running.form.feed(views[:length].detach())
+        self._compilation.prepare(fed, length / len(views), draws=draws)
+
+    def _begin_compilation(self, wish: Wish, device: torch.device) -> Compilation:
+        def own(views: torch.Tensor) -> list[torch.Tensor]:
+            with self.running.context(device, joins=False):
+                return self.tapped(views)
+
+        def in_form(views: torch.Tensor) -> list[torch.Tensor]:
+            with self.running.context(device):
+                return self.tapped(views)
+
+        model = self.tapped.model
+        reason = why_not_compiled(model, device, runs_user_code=self.runs_user_code)
+        return Compilation(self._form.compiled, self._compiler, wish, model, own, in_form, reason)
 
 
 @contextlib.contextmanager
@@ -227,6 +283,8 @@ def running_engine(
     name: str,
     *,
     runs_user_code: bool = True,
+    wish: Wish | None = None,
+    compiler: Compiler | None = None,
 ) -> Iterator[Engine]:
     """Run a network by a plan during a ``with`` statement; nothing is kept for later runs.
 
@@ -242,12 +300,17 @@ def running_engine(
         Of the first objective, for messages.
     runs_user_code
         Whether the scores call functions of the user.
+    wish
+        What is to be compiled; None: nothing.
+    compiler
+        What compiles. Default: TorchInductor.
     """
     running = Running(tapped.model, plan.form, plan.convolutions, plan.epilogues)
     form = KeptForm(tapped.model, plan, running)
     with _installed(
-        tapped, form, plan, make_scorer, name, graphs=CudaGraphs(), runs_user_code=runs_user_code
-    ) as engine:
+        tapped, form, plan, make_scorer, name, graphs=CudaGraphs(), runs_user_code=runs_user_code,
+        wish=wish, compiler=compiler,
+    ) as engine:  # fmt: skip
         yield engine
 
 
@@ -265,6 +328,7 @@ def kept_engine(
     thorough: bool = True,
     group: int = 1,
     at_once: int | None = None,
+    wish: Wish | None = None,
 ) -> Iterator[Engine]:
     """Run a network in the form of an earlier run, or choose a form and keep it for later runs.
 
@@ -288,6 +352,8 @@ def kept_engine(
         M, how many images, next to each other, are scored together.
     at_once
         How many views have to go through the network at once. Default: as many as fit the memory.
+    wish
+        What is to be compiled; None: nothing.
 
     Raises
     ------
@@ -305,6 +371,8 @@ def kept_engine(
             if tapped.preprocess is not None:
                 check_preprocess(tapped.preprocess, tuple(views.shape[1:]), views.device)
             form = choose_form(tapped, first, views, name, precision, group)
+    if wish is not None and model is not None:
+        form.watch_all_values(model)
     plan = form.plan_for(first, views.device)
     if plan.views_per_pass is not None and plan.views_per_pass < (at_once or len(views)):
         # Not even the views of one group fit, or of all: free what is kept for other networks.
@@ -319,6 +387,7 @@ def kept_engine(
         tapped, form, plan, make_scorer, name,
         graphs=store.graphs, runs_user_code=runs_user_code, seed=seed, group=group,
         splits=at_once is None,
+        wish=wish, compiler=store.compiler,
     ) as engine:  # fmt: skip
         yield engine
     # Not reached after an exception, which may have left the form half changed.

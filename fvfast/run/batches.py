@@ -49,6 +49,7 @@ def draw_batches(
             start = batch.stop
             try:
                 meter.begin()
+                run.batches_left = -(-(count - batch.start) // len(batch))
                 is_last = _draw_batch(run, batch, results, on_result)
                 sizes.learn(meter.end(len(batch), run.seconds_per_step))
                 let_interrupts_through()

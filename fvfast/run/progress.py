@@ -1,11 +1,14 @@
 """Progress bars: of the steps of one run, or of the images of several runs one after the other."""
 
+import logging
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from fvfast._shared.messages import printable, shortened
 from fvfast._shared.progress_bars import tqdm
 
+_log = logging.getLogger(__name__)
 _LABEL = 60  # characters of a name beside a progress bar
 _IMAGES = "{l_bar}{bar}| {n:.1f}/{total:.0f} images [{elapsed}<{remaining}{postfix}]"
 
@@ -20,6 +23,15 @@ class StepBar(Protocol):
     def close(self) -> None:
         """Tell that no more steps will be taken."""
         ...
+
+
+def teller(*, progress: bool) -> Callable[[str], None]:
+    """Return what tells people what takes long; on the screen where bars are shown."""
+
+    def tell(text: str) -> None:
+        tqdm.write(printable(text), file=sys.stderr)
+
+    return tell if progress else _log.info
 
 
 class BarOfSteps:

@@ -14,6 +14,7 @@ from fvfast._shared.messages import warn_user
 from fvfast.engine.borrowing.interrupts import shielded, torch_state_kept
 from fvfast.engine.borrowing.randomness import SeededGenerators
 from fvfast.engine.borrowing.state import borrowed, model_device
+from fvfast.engine.compiled.kept import Wish
 from fvfast.engine.devices import check_device
 from fvfast.engine.engine import Engine, EngineAtFirstUse, kept_engine
 from fvfast.engine.passes import Scorer
@@ -29,7 +30,7 @@ from fvfast.regularizers import Regularizer
 from fvfast.run.loop import Ascent, Callback, run_ascent
 from fvfast.run.maco_settings import MacoSettings
 from fvfast.run.memory_checks import check_kept_images, check_run_fits
-from fvfast.run.progress import BarOfImages, BarOfSteps, StepBar
+from fvfast.run.progress import BarOfImages, BarOfSteps, StepBar, teller
 from fvfast.run.settings import Parametrize, Settings
 from fvfast.run.step_timer import StepTimer
 from fvfast.run.step_update import Gradients
@@ -70,6 +71,8 @@ class Run:
         After a run on a GPU, the mean time of a step; NaN if it was too short, and elsewhere.
     images_bar
         The bar that shows the steps of all batches; None for one of their own.
+    batches_left
+        How many batches of the call are not drawn yet.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class Run:
         self.settings = settings
         self.progress = progress
         self.images_bar: BarOfImages | None = None
+        self.batches_left = 1
         self.how_steps_run = ""
         self.seconds_per_step = math.nan
         self.callback = callback
@@ -284,9 +288,17 @@ class _Batch:
             self._tapped, views, self._scorer_of_part, self._names[0], self._settings.precision,
             runs_user_code=self._run.objective.runs_user_code,
             store=self._run._forms, seed=self._settings.seed, thorough=thorough,
-            group=self._group,
+            group=self._group, wish=self._wish(is_first=thorough),
             at_once=None if self._run.splits or count == self._group else views_of_all,
         )  # fmt: skip
+
+    def _wish(self, *, is_first: bool) -> Wish | None:
+        """Say what is to be compiled; None: nothing."""
+        choice = self._settings.compile
+        if choice is False:
+            return None
+        passes = self._settings.nb_steps * self._run.batches_left
+        return Wish(choice, passes, teller(progress=self._run.progress), is_first)
 
     def _scorer_of_part(self, first: int, last: int) -> Scorer:
         if last - first == len(self._names):

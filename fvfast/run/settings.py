@@ -15,6 +15,7 @@ from fvfast._shared.checks import (
     check_seed,
     check_sorted_range,
 )
+from fvfast.engine.compiled.choice import CompileChoice, check_compile
 from fvfast.engine.precision import Precision, check_precision
 from fvfast.objectives import Objective
 from fvfast.objectives.guides import Guide
@@ -55,6 +56,7 @@ class Settings(abc.ABC):
     custom_shape: ImageSize = (512, 512)
     seed: int = 0
     precision: Precision = None
+    compile: CompileChoice = False
     preset: str = "xplique"
     guide: Guide | None = None
 
@@ -72,6 +74,7 @@ class Settings(abc.ABC):
     def __post_init__(self) -> None:
         check_optimizer(self.optimizer)
         check_precision(self.precision)
+        check_compile(self.compile)
         find_preset(self.preset, self.presets)
         if self.guide is not None and not isinstance(self.guide, Guide):
             raise TypeError(
@@ -110,6 +113,8 @@ class Settings(abc.ABC):
         if values["optimizer"] is None:
             values["optimizer"] = "default"
         values["regularizers"] = [_plain(one) for one in _as_regularizers(self.regularizers)]
+        if self.compile is False:
+            del values["compile"]  # as before there was a choice
         if self.guide is None:
             del values["guide"]
         else:

@@ -11,7 +11,8 @@ from torch import nn
 
 from fvfast import Objective
 from fvfast.engine.rewrite.kept_forms import FormStore
-from fvfast.engine.rewrite.plan import PROBE_VIEWS, Plan, Planner
+from fvfast.engine.rewrite.plan import Plan, Planner
+from fvfast.engine.rewrite.trials import PROBE_VIEWS
 from fvfast.run.maco_settings import MacoSettings
 from fvfast.run.run import Run
 

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
-from fvfast.engine.borrowing.fingerprint import HOOKS
+from fvfast.engine.borrowing.fingerprint import HOOKS, contents
 from fvfast.engine.memory import available_memory
 
 _CONTAINERS = (dict, collections.OrderedDict, collections.defaultdict, list, set, collections.deque)
@@ -139,6 +139,25 @@ def _changeable_among(values: Iterable[Any], seen: set[int]) -> Iterator[Any]:
         elif kind is torch.Generator or isinstance(value, _GENERATORS):
             seen.add(id(value))
             yield value
+
+
+def state_of(model: nn.Module) -> Hashable:
+    """Return what differs after a pass in which a network has changed itself.
+
+    These are values of tensors, and numbers, objects and lengths of containers in attributes.
+    """
+    attributes = tuple(
+        (name, value if type(value) in _CONSTANT else id(value))
+        for module in model.modules()
+        for name, value in module.__dict__.items()
+    )
+    values = []
+    for value in changeable(model):
+        if isinstance(value, torch.Tensor):
+            values.append(contents([value]) if has_memory(value) else id(value))
+        elif type(value) in _CONTAINERS:
+            values.append(len(value))
+    return attributes, tuple(values)
 
 
 def has_memory(tensor: torch.Tensor) -> bool:

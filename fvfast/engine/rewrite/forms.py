@@ -123,7 +123,9 @@ class Running:
             yield
 
     @contextlib.contextmanager
-    def context(self, device: torch.device, *, join_activations: bool = True) -> Iterator[None]:
+    def context(
+        self, device: torch.device, *, join_activations: bool = True, joins: bool = True
+    ) -> Iterator[None]:
         """Return the context in which to call the network.
 
         Parameters
@@ -132,13 +134,15 @@ class Running:
             Where the network runs.
         join_activations
             False runs ReLUs on their own, so that a caller can replace them.
+        joins
+            False joins nothing: the network as it is, in the type of the form.
         """
         with contextlib.ExitStack() as stack:
             if self.form.autocast:
                 stack.enter_context(
                     torch.autocast(device.type, dtype=self.form.dtype, cache_enabled=False)
                 )
-            if self.form.joined:
+            if self.form.joined and joins:
                 stack.enter_context(self._rewriting(join_activations))
             yield
 

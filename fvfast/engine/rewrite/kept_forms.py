@@ -16,6 +16,8 @@ import torch
 from torch import nn
 
 from fvfast.engine.borrowing.fingerprint import addresses, contents, identity, structure
+from fvfast.engine.compiled.kept import CompiledForms
+from fvfast.engine.compiled.trial import Compiler
 from fvfast.engine.graphs.cuda_graph import CudaGraphs
 from fvfast.engine.locks import free_after_fork
 from fvfast.engine.memory import when_memory_is_needed
@@ -58,10 +60,17 @@ class KeptForm:
         How to run it.
     running
         Its weights in the form of the plan.
+
+    Attributes
+    ----------
+    compiled
+        What was compiled for it.
     """
 
     def __init__(self, model: nn.Module | None, plan: Plan, running: Running) -> None:
         self.plan = plan
+        self.compiled = CompiledForms()
+        self._is_compiled = False
         self.running = running
         self.last_use = 0
         self._passes: dict[Hashable, Repeated] = {}
@@ -73,6 +82,12 @@ class KeptForm:
     def can_be_kept(self) -> bool:
         """Whether a later run can check that the network has not changed."""
         return self._contents is not None
+
+    def watch_all_values(self, model: nn.Module) -> None:
+        """Have later runs check all values of the network: compiled code has some in it."""
+        if not self._is_compiled:
+            self._is_compiled = True
+            self._contents = self._read_contents(model)
 
     def plan_for(self, scorer: Scorer, device: torch.device) -> Plan:
         """Return the plan for a run, adapted to its score and to the memory that is free now."""
@@ -141,7 +156,7 @@ class KeptForm:
     def _copied(self, model: nn.Module) -> Iterator[torch.Tensor | None]:
         """Yield the tensors of the network of which the form has converted or folded copies."""
         form = self.plan.form
-        if form.dtype is not None and not form.autocast:
+        if self._is_compiled or (form.dtype is not None and not form.autocast):
             yield from model.parameters()
             yield from model.buffers()
         elif form.joined:
@@ -158,10 +173,17 @@ class FormStore:
     ----------
     graphs
         What captures the passes that are kept with a form.
+    compiler
+        What compiles networks. Default: TorchInductor.
     """
 
-    def __init__(self, graphs: CudaGraphs = CudaGraphs()) -> None:  # noqa: B008 (frozen)
+    def __init__(
+        self,
+        graphs: CudaGraphs = CudaGraphs(),  # noqa: B008 (frozen)
+        compiler: Compiler | None = None,
+    ) -> None:
         self.graphs = graphs
+        self.compiler = Compiler() if compiler is None else compiler
         self._forms: weakref.WeakKeyDictionary[nn.Module, dict[Hashable, KeptForm]] = (
             weakref.WeakKeyDictionary()
         )

@@ -2,19 +2,14 @@
 
 import contextlib
 import dataclasses
-import math
-import statistics
-import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 
 import torch
 
 from fvfast.engine.borrowing.fingerprint import has_global_hooks
 from fvfast.engine.borrowing.randomness import drawn_from
-from fvfast.engine.exact_float32 import exact_float32
 from fvfast.engine.memory import available_memory
-from fvfast.engine.passes import Passes, Scorer, is_out_of_memory
+from fvfast.engine.passes import Scorer
 from fvfast.engine.precision import Precision, dtype_of, half_types
 from fvfast.engine.rewrite.epilogue_choice import (
     ConvolutionCall,
@@ -27,10 +22,8 @@ from fvfast.engine.rewrite.forms import Form, Running
 from fvfast.engine.rewrite.frozen_convolution import FrozenConvolution
 from fvfast.engine.rewrite.joining import freeze
 from fvfast.engine.rewrite.recording import Convolution, record_convolutions
+from fvfast.engine.rewrite.trials import Trial, Trials, brief, gradient_scale, some_views
 from fvfast.engine.taps import TappedModel
-
-PROBE_VIEWS = 4
-"""How many views are run to try a form: at least one of each image."""
 
 SAME = 1e-3
 """Largest difference between two forms in the network's own type, relative to its outputs.
@@ -42,14 +35,8 @@ larger one.
 SIMILAR = 0.1
 """Largest difference relative to the outputs with which "auto" accepts a 16-bit type."""
 
-ALIKE = 0.9
-"""Smallest likeness of gradients with which two forms agree, see `_Trial.likeness`."""
-
 GAIN = 0.95
 """Largest share of float32's time that a 16-bit type may take, to be worth its rounding."""
-
-HOPELESS = 2.0
-"""Ratio of two times after which the slower one is not measured again."""
 
 MEMORY_SHARE = 0.6
 """Share of the free memory that the activations of one pass may take."""
@@ -200,21 +187,6 @@ def record(
     return record_convolutions(tapped.model, run)
 
 
-def some_views(views: torch.Tensor, images: int, most: int) -> torch.Tensor:
-    """Return the first views of each of several images, as many of each, and at least one.
-
-    Parameters
-    ----------
-    views
-        (M*K, C, h, w).
-    images
-        M.
-    most
-        How many views to return, unless M is more.
-    """
-    return views.unflatten(0, (images, -1))[:, : max(1, most // images)].flatten(0, 1)
-
-
 def fitting_views(bytes_per_view: float, free: int | None) -> int | None:
     """Count the views whose activations fit the free memory; None if that is unknown."""
     if free is None or bytes_per_view == 0:
@@ -222,61 +194,7 @@ def fitting_views(bytes_per_view: float, free: int | None) -> int | None:
     return max(1, int(MEMORY_SHARE * free / bytes_per_view))
 
 
-def gradient_scale(scorer: Scorer, outputs: Sequence[torch.Tensor]) -> float:
-    """Return the power of two that brings the gradient at the layers' outputs close to 1."""
-    leaves = [tensor.detach().requires_grad_() for tensor in outputs]
-    with torch.enable_grad():
-        gradients = torch.autograd.grad(
-            scorer(leaves).sum(), leaves, allow_unused=True, materialize_grads=True
-        )
-    largest = max(float(gradient.abs().max()) for gradient in gradients)
-    if largest == 0 or not math.isfinite(largest):
-        return 1.0
-    return 2.0 ** -math.floor(math.log2(largest))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Trial:
-    """The results of a form for the views tried, and the bytes it kept for the backward pass."""
-
-    running: Running
-    outputs: list[torch.Tensor]
-    gradient: torch.Tensor
-    kept_bytes: int
-
-    @property
-    def form(self) -> Form:
-        return self.running.form
-
-    @property
-    def is_finite(self) -> bool:
-        return all(bool(tensor.isfinite().all()) for tensor in (*self.outputs, self.gradient))
-
-    def agrees_with(self, other: "_Trial", tolerance: float) -> bool:
-        """Whether outputs and gradients are the same up to tolerances."""
-        # Comparisons with NaN are false, so results that are not finite do not agree.
-        close = self.difference(other) <= tolerance
-        return close and self.likeness(other) >= ALIKE
-
-    def difference(self, other: "_Trial") -> float:
-        """Return the largest relative difference of the layers' outputs."""
-        return max(
-            float((mine - its).norm() / its.norm().clamp(min=torch.finfo(its.dtype).tiny))
-            for mine, its in zip(self.outputs, other.outputs, strict=True)
-        )
-
-    def likeness(self, other: "_Trial") -> float:
-        """Return the cosine similarity of the gradients times the ratio (<= 1) of their norms."""
-        mine, its = (trial.gradient.flatten().double() for trial in (self, other))
-        norms = float(mine.norm()), float(its.norm())
-        if max(norms) == 0:
-            return 1.0
-        # This equals <mine, its> / (norms[0] * norms[1]) * min(norms) / max(norms). The division
-        # comes first because a product of two small gradients may underflow.
-        return float((mine / max(norms)) @ (its / max(norms)))
-
-
-class Planner:
+class Planner(Trials):
     """Tries forms of a network on a few views.
 
     Parameters
@@ -308,20 +226,11 @@ class Planner:
         available: Callable[[torch.device], int | None] = available_memory,
         timer_for: Callable[[torch.device], Timer | None] = gpu_timer,
     ) -> None:
-        self.tapped = tapped
+        super().__init__(tapped, scorer, views, name, images=images)
         self._available = available
         self._timer_for = timer_for
         self._views_of_run = len(views)
-        self.images = images
-        self.views = some_views(views, images, PROBE_VIEWS).detach()
-        self.scorer = scorer
-        self.passes = Passes(lambda _first, _last: self._noting_scorer, name, group=images)
-        self._outputs: list[torch.Tensor] = []  # of the latest pass, for all views
-        self.convolutions: list[Convolution] = []
         self.notes: list[str] = []
-        self.gradient_scale = 1.0
-        # So that two forms do not differ by the rounding of TF32.
-        self.trial_context: Callable[[], AbstractContextManager[None]] = exact_float32
 
     def plan(self, precision: Precision) -> tuple[Plan, Running]:
         """Choose how to run the network.
@@ -345,11 +254,11 @@ class Planner:
         """
         if self.tapped.model is None:
             return Plan(), Running(None, Form(), ())
-        own = self._try(Form())
+        own = self.try_form(Form())
         if isinstance(own, Exception):
             # Perhaps it failed because it reads the settings that the context changes.
             self.trial_context = contextlib.nullcontext
-            own = self._try(Form())
+            own = self.try_form(Form())
         if isinstance(own, Exception):
             raise own
         count = len(self.tapped.layers)
@@ -360,14 +269,14 @@ class Planner:
         elif precision is not None:
             best = self._in_precision(best, precision)
         bytes_per_view = best.kept_bytes / len(self.views)
-        scaled = self._is_scaled(best.form)
+        scaled = self.is_scaled(best.form)
         views_per_pass = self._views_per_pass(bytes_per_view)
         epilogues = self._choose_epilogues(best.running, views_per_pass, precision)
         plan = Plan(
             best.form,
             self.convolutions,
             views_per_pass,
-            self._scale_in(best.form),
+            self.scale_in(best.form),
             tuple(self.notes),
             bytes_per_view,
             self.passes.takes_one_view,
@@ -400,12 +309,12 @@ class Planner:
         self.notes += chooser.notes
         return epilogues
 
-    def _fastest_same(self, own: _Trial) -> _Trial:
+    def _fastest_same(self, own: Trial) -> Trial:
         """Return the first form, from the fastest on, that gives the network's own results."""
         try:
             self.convolutions = record(self.tapped, self.scorer, self.views, self.images)
         except Exception as error:  # noqa: BLE001 (the network can still run as it is)
-            self.notes.append(f"joined convolutions: {_brief(error)}")
+            self.notes.append(f"joined convolutions: {brief(error)}")
             return own
         if has_global_hooks():
             self.notes.append(
@@ -421,37 +330,37 @@ class Planner:
             Form(joined=True),
         ]
         for form in forms[0 if sums else 1 :]:
-            trial = self._try(form)
+            trial = self.try_form(form)
             if isinstance(trial, Exception):
-                self.notes.append(f"{form}: {_brief(trial)}")
+                self.notes.append(f"{form}: {brief(trial)}")
             elif not trial.agrees_with(own, SAME):
                 self.notes.append(f"{form}: changes the outputs by {trial.difference(own):.1%}")
             else:
                 return trial
         return own
 
-    def _in_precision(self, best: _Trial, precision: str) -> _Trial:
+    def _in_precision(self, best: Trial, precision: str) -> Trial:
         dtype = dtype_of(precision)
         failures = []
         for form in self._forms_in(best.form, dtype):
-            trial = self._try(form)
-            if isinstance(trial, _Trial) and trial.is_finite:
+            trial = self.try_form(form)
+            if isinstance(trial, Trial) and trial.is_finite:
                 return trial
-            reason = _brief(trial) if isinstance(trial, Exception) else "not finite"
+            reason = brief(trial) if isinstance(trial, Exception) else "not finite"
             failures.append(f"{form}: {reason}")
         raise ValueError(
             f"the network does not run in precision={precision!r} on {self.views.device}: "
             f"{'; '.join(failures)}. Use another precision, or None for the network's own type."
         )
 
-    def _fastest_similar(self, best: _Trial) -> _Trial:
+    def _fastest_similar(self, best: Trial) -> Trial:
         own = self.views.dtype
         candidates = [best]
         for dtype in half_types(self.views.device):
             for form in self._forms_in(best.form, dtype):
-                trial = self._try(form)
+                trial = self.try_form(form)
                 if isinstance(trial, Exception):
-                    self.notes.append(f"{form}: {_brief(trial)}")
+                    self.notes.append(f"{form}: {brief(trial)}")
                     continue
                 if not trial.agrees_with(best, SIMILAR):
                     self.notes.append(
@@ -480,107 +389,8 @@ class Planner:
             forms.append(dataclasses.replace(form, dtype=dtype, autocast=True, sums=False))
         return forms
 
-    def _try(self, form: Form) -> "_Trial | Exception":
-        kept: dict[int, int] = {}
-
-        def note(tensor: torch.Tensor) -> torch.Tensor:
-            if (memory := _memory(tensor)) is not None:
-                address, size = memory
-                kept[address] = size
-            return tensor
-
-        try:
-            running = Running(self.tapped.model, form, self.convolutions)
-            with (
-                self.trial_context(),
-                running.installed(self.tapped.model),
-                torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
-            ):
-                outputs, gradient = self._forward_and_back(running)
-                # Parameters do not count. Here they have the type of the form.
-                for tensor in (
-                    self.tapped.model.parameters() if self.tapped.model is not None else ()
-                ):
-                    if (memory := _memory(tensor)) is not None:
-                        kept.pop(memory[0], None)
-        except Exception as error:
-            if isinstance(error, RuntimeError) and is_out_of_memory(error):
-                raise
-            return error
-        floats = [tensor.float() for tensor in outputs]
-        return _Trial(running, floats, gradient.float(), sum(kept.values()))
-
-    def _noting_scorer(self, outputs: Sequence[torch.Tensor]) -> torch.Tensor:
-        # Here, not in the network, which may be run on a part of the views at a time.
-        self._outputs = [tensor.detach() for tensor in outputs]
-        return self.scorer(outputs)
-
-    def _forward_and_back(self, running: Running) -> tuple[list[torch.Tensor], torch.Tensor]:
-        def network(views: torch.Tensor) -> list[torch.Tensor]:
-            return self.tapped(running.form.feed(views))
-
-        self.passes.gradient_scale = self._scale_in(running.form)
-        # A network that draws random numbers gets the same ones in each trial.
-        with (
-            torch.enable_grad(),
-            running.context(self.views.device),
-            drawn_from(0, 0, self.views.device),
-        ):
-            scores, gradient = self.passes.run(network, self.views, self.images)
-        outputs = self._outputs
-        if all(layer.module is None for layer in self.tapped.layers):
-            # No layer was read: the score itself calls the network.
-            outputs.append(scores)
-        return outputs, gradient
-
-    def seconds_of(self, forms: Sequence[Running], rounds: int = 3) -> list[float]:
-        """Measure the median seconds of a pass in each form, in turns; far slower ones once."""
-        seconds: list[list[float]] = [[] for _ in forms]
-        for _ in range(rounds if len(forms) > 1 else 0):
-            for running, taken in zip(forms, seconds, strict=True):
-                if taken and taken[0] > HOPELESS * min(filter(None, seconds))[0]:
-                    continue
-                with running.installed(self.tapped.model):
-                    self._forward_and_back(running)  # fills the caches with its weights
-                    _wait(self.views.device)
-                    start = time.perf_counter()
-                    self._forward_and_back(running)
-                    _wait(self.views.device)
-                    taken.append(time.perf_counter() - start)
-        return [statistics.median(taken) if taken else 0.0 for taken in seconds]
-
     def _views_per_pass(self, bytes_per_view: float) -> int | None:
         """Count the views that fit; no more than were left if memory ran out during the trials."""
         free = self._available(self.views.device)
         counts = (fitting_views(bytes_per_view, free), self.passes.views_per_pass)
         return min((count for count in counts if count is not None), default=None)
-
-    def _scale_in(self, form: Form) -> float:
-        return self.gradient_scale if self._is_scaled(form) else 1.0
-
-    def _is_scaled(self, form: Form) -> bool:
-        """Whether a form needs a gradient scale: only float16 cannot hold small gradients."""
-        if form.dtype is not None:
-            return form.dtype == torch.float16
-        model = self.tapped.model
-        return model is not None and any(p.dtype == torch.float16 for p in model.parameters())
-
-
-def _memory(tensor: torch.Tensor) -> tuple[int, int] | None:
-    """Return address and bytes of a tensor's memory; None for subclasses without their own."""
-    try:
-        storage = tensor.untyped_storage()
-        return storage.data_ptr(), storage.nbytes()
-    except (RuntimeError, NotImplementedError):
-        return None
-
-
-def _brief(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:160] if lines else ''}"
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        # The stream, not the device: that fails while another thread captures a graph.
-        torch.cuda.current_stream(device).synchronize()
