@@ -9,6 +9,7 @@ them unless --subjects names others.
 
 import argparse
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from fvfast.cli.terminal import console
 SHEET = Path(__file__).resolve().parents[1] / "docs" / "images" / "quality_sheet.webp"
 SIDE = 1.1
 """Inches of a picture."""
+TITLE = 16
+"""Characters in a line above a picture: more would reach into its neighbor's."""
 RESOLUTION = 150
 LARGEST = 400_000
 """Bytes of the file: documents load it."""
@@ -91,7 +94,7 @@ def sheet(
             ax.set_yticks([])
             ax.spines[:].set_visible(False)
             if row == 0:
-                ax.set_title(subject.replace(" ", "\n", 1), fontsize="x-small")
+                ax.set_title(textwrap.fill(subject, TITLE), fontsize="x-small")
             if column == 0:
                 ax.set_ylabel(recipe, rotation=0, ha="right", va="center", fontsize="small")
     return figure

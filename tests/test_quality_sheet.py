@@ -47,8 +47,15 @@ def test_names_stand_on_the_left_and_above(folder):
     figure = sheet(kept, ["b-c", "a"], ["sports car", "blue-green"], 0)
     axes = np.array(figure.axes).reshape(2, 2)
     assert [ax.get_ylabel() for ax in axes[:, 0]] == ["b-c", "a"]
-    assert [ax.get_title() for ax in axes[0]] == ["sports\ncar", "blue-green"]
+    assert [ax.get_title() for ax in axes[0]] == ["sports car", "blue-green"]
     assert shared_subjects(kept, ["a"]) == sorted(COLORS)
+
+
+def test_long_names_are_wrapped(tmp_path):
+    name = "cello (hobbies-music-string-cello)"
+    Kept("a", name, 0).save(torch.zeros(3, 8, 8), tmp_path)
+    (ax,) = sheet(kept_pictures(tmp_path), ["a"], [name], 0).axes
+    assert ax.get_title() == "cello (hobbies-\nmusic-string-\ncello)"
 
 
 def test_a_sheet_that_stays_too_large(folder, tmp_path):
