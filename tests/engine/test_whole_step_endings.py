@@ -154,7 +154,8 @@ def test_finite_phases_end_no_image_although_their_sum_overflows(network, save_e
 
 
 @pytest.mark.parametrize("save_every", [None, 5])
-def test_finite_gradients_end_no_image_although_their_sum_overflows(save_every):
+def test_gradients_are_finite_although_their_sum_overflows(save_every):
+    """So that it is the update which ends the images: there, numbers do overflow."""
     bright = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(INPUT), 2, bias=False)).eval()
     with torch.no_grad():
         bright[1].weight.fill_(5e36)
@@ -163,9 +164,8 @@ def test_finite_gradients_end_no_image_although_their_sum_overflows(save_every):
     found = drawn(graphs_by(None, StepRecorder()), objective, made, save_every)
     expected = drawn(FormStore(), objective, made, save_every)
     assert_same(found, expected)
-    assert not expected[1]
-    assert expected[0].scores.shape == (2, STEPS["nb_steps"])
-    assert expected[0].scores.isfinite().all()
+    assert steps_told(expected[1]) == [0]
+    assert "the image after its update" in expected[1][0]
 
 
 @pytest.mark.parametrize("unit", [0, 1])
