@@ -592,6 +592,19 @@ def test_the_compiler_itself(settings):
 
 
 @pytest.mark.thorough
+def test_the_compiler_itself_keeps_nothing_of_a_network():
+    model = Swish()
+    store = Timed().store()
+    drawn(model, store)
+    assert len(store) == 1
+    kept = [weakref.ref(model), weakref.ref(model.gate.weight.untyped_storage())]
+    del model
+    gc.collect()
+    assert [one() for one in kept] == [None, None]
+    assert len(store) == 0
+
+
+@pytest.mark.thorough
 def test_the_compiler_itself_in_two_threads():
     models, results = [Swish(), Swish()], {}
 
