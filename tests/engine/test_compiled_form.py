@@ -27,7 +27,7 @@ from fvfast import Objective, accentuate, maco, maco_batch, optimize
 from fvfast.cli.network import describe_engine
 from fvfast.engine.compiled.choice import check_compile
 from fvfast.engine.compiled.inductor import inductor
-from fvfast.engine.compiled.kept import MOST_SHAPES
+from fvfast.engine.compiled.kept import MOST_SHAPES, Compilation, CompiledForms, Wish
 from fvfast.engine.compiled.trial import why_not_compiled
 from fvfast.engine.rewrite.kept_forms import FormStore
 from fvfast.models import LoadedModel
@@ -425,6 +425,42 @@ def test_passes_that_are_halved_are_compiled_as_they_run():
     assert compiler.calls > 2 * 2
     with pytest.warns(RuntimeWarning, match="going on with 4"):
         assert close(image, plain(model, nb_crops=8))
+
+
+class FailsLater(Swish):
+    """Once it is told to, more than two views are too many."""
+
+    is_full = False
+
+    def forward(self, x):
+        if self.is_full and len(x) > 2:
+            raise torch.OutOfMemoryError("full")
+        return super().forward(x)
+
+
+def test_memory_that_runs_out_in_the_check_of_what_is_kept():
+    model, compiler = FailsLater(), StandIn()
+    store = compiler.store()
+    drawn(model, store)
+    model.is_full = True
+    with pytest.warns(RuntimeWarning, match="going on with 1"):
+        drawn(model, store)
+    assert compiler.graphs == 4  # for passes of one view
+
+
+def test_no_pass_that_the_memory_may_not_hold():
+    model, compiler = Swish(), StandIn()
+    forms = CompiledForms()
+    compilation = Compilation(
+        forms, compiler.compiler(), Wish("auto", 10**6), model, model, model, ""
+    )
+    views = torch.zeros(2, *INPUT)
+    compilation.prepare(views, 1.0, draws=False, fits=False)
+    assert compilation.note == (
+        "left out: the memory may not hold a pass through the network as it is"
+    )
+    compilation.prepare(views, 1.0, draws=False)  # measured once
+    assert not forms.outcomes
 
 
 class Interrupts(StandIn):
