@@ -102,6 +102,7 @@ def test_the_recorded_network_draws_the_same(layer):
     assert close(image, maco_with(FormStore(), objective, **SHORT))
 
 
+@pytest.mark.thorough
 def test_several_layers_at_once():
     model, compiler = Swish(), StandIn()
     objective = neuron(model) + Objective.channel(model, "stem", 2, input_shape=INPUT)
@@ -343,6 +344,7 @@ def test_it_is_freed_with_its_network():
     assert len(store) == 0
 
 
+@pytest.mark.thorough
 def test_clear_frees_it():
     model, compiler = Swish(), StandIn()
     store = compiler.store()
@@ -399,6 +401,7 @@ def test_a_call_with_another_number_of_crops_compiles_at_once():
     assert compiler.graphs == 4
 
 
+@pytest.mark.thorough
 def test_few_sizes_are_compiled():
     model, compiler = Swish(), StandIn()
     store = compiler.store(expected_seconds=1e-6)
@@ -485,6 +488,7 @@ def test_an_interrupt_while_it_compiles_keeps_the_picture():
     assert close(drawn(model, store), plain(model))
 
 
+@pytest.mark.thorough
 def test_two_threads_at_once():
     models, compiler = [Swish(), Swish()], StandIn()
     results = {}
