@@ -16,14 +16,17 @@ from fvfast.engine.graphs.cuda_graph import CudaGraphs, Pass
 from fvfast.engine.graphs.repeated_pass import RepeatedPass, kind_of
 from fvfast.engine.graphs.repeated_steps import RepeatedSteps
 from fvfast.engine.graphs.step_pass import StepPass
-from fvfast.engine.memory import free_memory
+from fvfast.engine.memory import available_memory, free_memory
 from fvfast.engine.network.preprocessing import check_preprocess
 from fvfast.engine.passes import MakeScorer, Passes
 from fvfast.engine.precision import Precision
 from fvfast.engine.rewrite.forms import Running
 from fvfast.engine.rewrite.kept_forms import FormStore, KeptForm, choose_form, key_of
-from fvfast.engine.rewrite.plan import Plan
+from fvfast.engine.rewrite.plan import Plan, fitting_views
 from fvfast.engine.taps import TappedModel
+
+AS_IT_IS = 3.0
+"""How many times as much memory as in its form a network may take as it is, which is compiled."""
 
 
 class Engine:
@@ -259,7 +262,10 @@ class Engine:
             self._compilation = self._begin_compilation(self._wish, views.device)
         length = max(self._lengths, key=lambda length: (self._lengths[length], length))
         fed = self.running.form.feed(views[:length].detach())
-        self._compilation.prepare(fed, length / len(views), draws=draws)
+        free = available_memory(views.device)
+        most = fitting_views(AS_IT_IS * self.plan.bytes_per_view, free)
+        fits = most is None or most >= length
+        self._compilation.prepare(fed, length / len(views), draws=draws, fits=fits)
 
     def _begin_compilation(self, wish: Wish, device: torch.device) -> Compilation:
         def own(views: torch.Tensor) -> list[torch.Tensor]:

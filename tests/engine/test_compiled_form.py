@@ -27,7 +27,7 @@ from fvfast import Objective, accentuate, maco, maco_batch, optimize
 from fvfast.cli.network import describe_engine
 from fvfast.engine.compiled.choice import check_compile
 from fvfast.engine.compiled.inductor import inductor
-from fvfast.engine.compiled.kept import MOST_SHAPES
+from fvfast.engine.compiled.kept import MOST_SHAPES, Compilation, CompiledForms, Wish
 from fvfast.engine.compiled.trial import why_not_compiled
 from fvfast.engine.rewrite.kept_forms import FormStore
 from fvfast.models import LoadedModel
@@ -102,6 +102,7 @@ def test_the_recorded_network_draws_the_same(layer):
     assert close(image, maco_with(FormStore(), objective, **SHORT))
 
 
+@pytest.mark.thorough
 def test_several_layers_at_once():
     model, compiler = Swish(), StandIn()
     objective = neuron(model) + Objective.channel(model, "stem", 2, input_shape=INPUT)
@@ -343,6 +344,7 @@ def test_it_is_freed_with_its_network():
     assert len(store) == 0
 
 
+@pytest.mark.thorough
 def test_clear_frees_it():
     model, compiler = Swish(), StandIn()
     store = compiler.store()
@@ -399,6 +401,7 @@ def test_a_call_with_another_number_of_crops_compiles_at_once():
     assert compiler.graphs == 4
 
 
+@pytest.mark.thorough
 def test_few_sizes_are_compiled():
     model, compiler = Swish(), StandIn()
     store = compiler.store(expected_seconds=1e-6)
@@ -427,6 +430,42 @@ def test_passes_that_are_halved_are_compiled_as_they_run():
         assert close(image, plain(model, nb_crops=8))
 
 
+class FailsLater(Swish):
+    """Once it is told to, more than two views are too many."""
+
+    is_full = False
+
+    def forward(self, x):
+        if self.is_full and len(x) > 2:
+            raise torch.OutOfMemoryError("full")
+        return super().forward(x)
+
+
+def test_memory_that_runs_out_in_the_check_of_what_is_kept():
+    model, compiler = FailsLater(), StandIn()
+    store = compiler.store()
+    drawn(model, store)
+    model.is_full = True
+    with pytest.warns(RuntimeWarning, match="going on with 1"):
+        drawn(model, store)
+    assert compiler.graphs == 4  # for passes of one view
+
+
+def test_no_pass_that_the_memory_may_not_hold():
+    model, compiler = Swish(), StandIn()
+    forms = CompiledForms()
+    compilation = Compilation(
+        forms, compiler.compiler(), Wish("auto", 10**6), model, model, model, ""
+    )
+    views = torch.zeros(2, *INPUT)
+    compilation.prepare(views, 1.0, draws=False, fits=False)
+    assert compilation.note == (
+        "left out: the memory may not hold a pass through the network as it is"
+    )
+    compilation.prepare(views, 1.0, draws=False)  # measured once
+    assert not forms.outcomes
+
+
 class Interrupts(StandIn):
     def __call__(self, graph, examples):
         if self.graphs == 0:
@@ -449,6 +488,7 @@ def test_an_interrupt_while_it_compiles_keeps_the_picture():
     assert close(drawn(model, store), plain(model))
 
 
+@pytest.mark.thorough
 def test_two_threads_at_once():
     models, compiler = [Swish(), Swish()], StandIn()
     results = {}
@@ -589,6 +629,19 @@ def test_the_compiler_itself(settings):
     rounded, exact = plain(model, **settings), plain(model, **{**settings, "precision": None})
     most = max(1e-3 * exact.norm(), 2 * (rounded - exact).norm())
     assert (image - rounded).norm() < most
+
+
+@pytest.mark.thorough
+def test_the_compiler_itself_keeps_nothing_of_a_network():
+    model = Swish()
+    store = Timed().store()
+    drawn(model, store)
+    assert len(store) == 1
+    kept = [weakref.ref(model), weakref.ref(model.gate.weight.untyped_storage())]
+    del model
+    gc.collect()
+    assert [one() for one in kept] == [None, None]
+    assert len(store) == 0
 
 
 @pytest.mark.thorough

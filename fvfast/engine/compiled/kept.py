@@ -101,6 +101,7 @@ class Compilation:
         self._own = own
         self._in_form = in_form
         self._checked: set[Hashable] = set()
+        self._refused: set[Hashable] = set()
         self._passes = 0
         self.note = ""
         if why_not:
@@ -111,7 +112,9 @@ class Compilation:
         """Return what runs views, where it is compiled and was checked in this run."""
         return self._forms.of(views) if _key(views) in self._checked else None
 
-    def prepare(self, views: torch.Tensor, share: float, *, draws: bool | None) -> None:
+    def prepare(
+        self, views: torch.Tensor, share: float, *, draws: bool | None, fits: bool = True
+    ) -> None:
         """Compile, if that is wanted and worth it, or check what an earlier run compiled.
 
         Parameters
@@ -122,10 +125,16 @@ class Compilation:
             Which share they are of the views of a step.
         draws
             Whether the network draws random numbers; None before the first pass.
+        fits
+            Whether the memory holds a pass through the network as it is.
         """
         self._passes += 1
         key = _key(views)
-        if not self._is_possible or key in self._checked:
+        if not self._is_possible or key in self._checked or key in self._refused:
+            return
+        if not fits:
+            self._refused.add(key)
+            self._leave_out("the memory may not hold a pass through the network as it is")
             return
         if draws:
             self._leave_out("the network draws random numbers")
@@ -148,7 +157,8 @@ class Compilation:
         """Whether to compile: a second shape in the same call has to be worth it in any case."""
         if self._wish.choice is True and self._wish.is_first and len(self._checked) == 1:
             return True
-        left = (self._wish.passes - self._passes) * trial.seconds_in_form() / share
+        seconds = trial.seconds_in_form()
+        left = (self._wish.passes - self._passes) * seconds / share
         wanted = left > WORTH * self._compiler.expected_seconds
         if not wanted:
             self.note = (
@@ -180,8 +190,8 @@ class Compilation:
         self.note = outcome.note
         if not self._wish.is_first:
             return
-        if difference := self._trial(views).check(outcome.network):
-            _log.info("the network is compiled anew: it %s", difference)
+        if difference := self._trial(views).differs(outcome.network):
+            _log.info("the network is compiled anew: %s", difference)
             del self._forms.outcomes[key]
             self._checked.discard(key)
 

@@ -6,6 +6,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -18,6 +19,8 @@ from fvfast.engine.compiled.tracing import random_like
 from fvfast.engine.exact_float32 import exact_float32
 from fvfast.engine.memory import free_memory
 from fvfast.engine.passes import Network, is_out_of_memory
+
+T = TypeVar("T")
 
 SAME = 1e-3
 """Largest difference of outputs in 32 bits or more, relative to the network's own."""
@@ -125,20 +128,29 @@ class Trial:
 
     def run(self) -> Outcome:
         """Compile, check and measure."""
+        return self._tried(self._run, lambda reason: Outcome(None, reason))
+
+    def seconds_in_form(self) -> float:
+        """Measure the seconds of a pass that is not compiled; 0 where it fails."""
+        return self._tried(lambda: self._seconds(self._in_form), lambda _reason: 0.0)
+
+    def differs(self, network: Network) -> str:
+        """Say how a compiled network differs, or what fails; empty if neither."""
+        return self._tried(lambda: self._difference(network), lambda reason: reason)
+
+    def _tried(self, function: Callable[[], T], otherwise: Callable[[str], T]) -> T:
+        """Call a function; if it fails, what is returned depends on the reason alone."""
         try:
-            return self._run()
+            return function()
         except Exception as error:  # noqa: BLE001 (the network runs without, whatever it is)
             _log.info("the network is not compiled", exc_info=error)
             if not is_out_of_memory(error):
-                return Outcome(None, reason_of(error))
+                return otherwise(reason_of(error))
+        # Here the exception is gone, and with it the tensors in its frames.
         free_memory(self._views.device)
-        return Outcome(None, "out of memory")
+        return otherwise("out of memory")
 
-    def seconds_in_form(self) -> float:
-        """Measure the seconds of a pass that is not compiled."""
-        return self._seconds(self._in_form)
-
-    def check(self, network: Network) -> str:
+    def _difference(self, network: Network) -> str:
         """Say by how much a compiled network differs from the network; empty if it does not."""
         with exact_float32():
             outputs, gradient = self._forward_and_back(self._own)
@@ -162,7 +174,7 @@ class Trial:
         others = self._views.flip(-1) * 0.75
         network = compile_network(self._own, others, self._compiler.compile)
         taken = clock() - start
-        if difference := self.check(network):
+        if difference := self._difference(network):
             return Outcome(None, difference, taken)
         before, after = [], []
         for _ in range(ROUNDS):
