@@ -112,8 +112,16 @@ def are_finite(numbers: torch.Tensor) -> torch.Tensor:
 
     In fewer launches than `torch.isfinite`, and without a sum, which may overflow.
     """
-    if numbers.ndim > 1:  # the largest is infinite or NaN if one is
-        numbers = torch.linalg.vector_norm(numbers.flatten(1), math.inf, dim=1)
+    if numbers.ndim == 1:
+        return _is_finite(numbers)
+    flat = numbers.flatten(1)
+    if numbers.is_cuda:  # one launch; the largest is infinite or NaN if one is
+        return _is_finite(torch.linalg.vector_norm(flat, math.inf, dim=1))
+    # On the CPU the norm is not vectorized, and takes ten times as long.
+    return _is_finite(flat.amax(1)) & _is_finite(flat.amin(1))
+
+
+def _is_finite(numbers: torch.Tensor) -> torch.Tensor:
     return numbers * 0 == 0
 
 

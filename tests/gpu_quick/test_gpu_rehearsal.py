@@ -138,7 +138,7 @@ def assert_every_operation_is_compared(folder):
     assert {r["operation"] for r in errors} == {
         "boxes", "noise", "crops", "crop gradient", "transparency", "phase to image",
         "image gradient to phase gradient", "image gradient to updated phase", "phase update",
-        "pyramid to image", "image gradient to pyramid",
+        "pyramid to image", "image gradient to pyramid", "convolution epilogue",
     }  # fmt: skip
     assert {r["images"] for r in errors} == {1, 2}
     assert {r.get("form") for r in errors if r["operation"] == "crops"} == {
