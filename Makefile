@@ -5,7 +5,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 CUDA_ARCHS := sm_75 sm_80 sm_86 sm_90 sm_100 sm_120
 # Files of tests in two processes, whose waiting threads leave the cores to each other.
-PARALLEL := -n 2 --dist loadfile
+# In the order of collection: tests that fork come first (tests/conftest.py).
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 CPP     = $(shell git ls-files '*.cpp' '*.cu' '*.h')
 
 .DEFAULT_GOAL := help
