@@ -65,6 +65,16 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.get_closest_marker("forks") is None)
 
 
+@pytest.fixture(scope="module")
+def leaks_end_here():
+    """Let the garbage collector close what Ray and Jupyter leave open.
+
+    In the tests that may ignore its warnings, and not in the middle of a later one.
+    """
+    yield
+    gc.collect()
+
+
 @pytest.fixture(autouse=True)
 def _no_interrupt_before():
     """The interrupts of one test do not count in the next one."""

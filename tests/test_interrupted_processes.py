@@ -165,6 +165,7 @@ def notebook():
     opened.close()
 
 
+@pytest.mark.usefixtures("leaks_end_here")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 def test_a_notebook_gets_the_picture_and_goes_on(notebook):
     printed, error = notebook.run(ONE, interrupts=1)
@@ -172,6 +173,7 @@ def test_a_notebook_gets_the_picture_and_goes_on(notebook):
     assert notebook.run("print(result)")[0] == "MacoImage(image of 3 x 16 x 16, interrupted)\n"
 
 
+@pytest.mark.usefixtures("leaks_end_here")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 def test_two_quick_ones_leave_a_cell(notebook):
     printed, error = notebook.run("time.sleep(3.1)\n" + BUSY, interrupts=2)

@@ -20,7 +20,10 @@ from fvfast.atlas.executors.processes import Processes
 from fvfast.atlas.executors.ray_cluster import shares_of
 from fvfast.atlas.keys import UnitKey
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),
+    pytest.mark.usefixtures("leaks_end_here"),
+]
 
 EXECUTORS = [
     pytest.param(lambda: Processes(2), id="processes"),
