@@ -11,6 +11,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from fvfast.engine.agreement import ALIKE, GAIN, SAME, SIMILAR, largest_difference, likeness
 from fvfast.engine.borrowing.fingerprint import HOOKS, has_global_hooks
 from fvfast.engine.borrowing.snapshot import state_of
 from fvfast.engine.compiled.inductor import Compile, inductor
@@ -21,18 +22,6 @@ from fvfast.engine.memory import free_memory
 from fvfast.engine.passes import Network, is_out_of_memory
 
 T = TypeVar("T")
-
-SAME = 1e-3
-"""Largest difference of outputs in 32 bits or more, relative to the network's own."""
-
-SIMILAR = 0.1
-"""Largest difference of outputs in 16 bits, which the network rounds in each operation."""
-
-ALIKE = 0.9
-"""Smallest cosine of the gradients times the ratio of their norms."""
-
-GAIN = 0.95
-"""Largest share of the time that the compiled network may take, to be worth it."""
 
 ROUNDS = 3
 """How often the two are timed in turns."""
@@ -155,12 +144,12 @@ class Trial:
         with exact_float32():
             outputs, gradient = self._forward_and_back(self._own)
             own_outputs, own_gradient = self._forward_and_back(network)
-        difference = max(map(_difference, own_outputs, outputs))
+        difference = largest_difference(own_outputs, outputs)
         wide = all(output.dtype.itemsize >= 4 for output in outputs)
         if not difference <= (SAME if wide else SIMILAR):
             return f"changes the outputs by {difference:.1%}"
-        likeness = _likeness(own_gradient, gradient)
-        return "" if likeness >= ALIKE else f"likeness of the gradients {likeness:.3f}"
+        alike = likeness(own_gradient, gradient)
+        return "" if alike >= ALIKE else f"likeness of the gradients {alike:.3f}"
 
     def _run(self) -> Outcome:
         # Here, because it takes seconds, which a run that compiles nothing saves.
@@ -222,17 +211,6 @@ def _compared(share: float) -> str:
     if share <= 1:
         return f"{1 / share:.2f} times as fast"
     return f"{share - 1:.0%} slower"
-
-
-def _difference(mine: torch.Tensor, its: torch.Tensor) -> float:
-    error = (mine.double() - its.double()).norm()
-    return float(error / its.double().norm().clamp(min=torch.finfo(torch.double).tiny))
-
-
-def _likeness(mine: torch.Tensor, its: torch.Tensor) -> float:
-    one, other = mine.double().flatten(), its.double().flatten()
-    largest = max(float(one.norm()), float(other.norm()))
-    return 1.0 if largest == 0 else float((one / largest) @ (other / largest))
 
 
 def _wait(device: torch.device) -> None:

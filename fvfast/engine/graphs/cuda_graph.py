@@ -7,7 +7,6 @@ results are compared with those of an ordinary pass.
 
 import dataclasses
 import logging
-import math
 import os
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
@@ -15,6 +14,7 @@ from typing import TypeAlias
 import torch
 from torch import nn
 
+from fvfast.engine.agreement import SAME, largest_difference
 from fvfast.engine.borrowing.fingerprint import HOOKS, has_global_hooks
 from fvfast.engine.captures import CAPTURES
 from fvfast.engine.exact_float32 import tf32_settings
@@ -27,16 +27,13 @@ EAGER_PASSES = 3
 The last of them is the rehearsal. Runs that are shorter never capture.
 """
 
-SAME = 1e-3
-"""Largest relative difference between a replay and an ordinary pass over the same views.
+UNSTEADY = 4.0
+"""A replay may differ by this factor times the difference of two ordinary passes, if that is more
+than `fvfast.engine.agreement.SAME`.
 
 Kernels that add atomically differ from pass to pass by rounding; a pass that depends on more than
 the views differs by far more.
 """
-
-UNSTEADY = 4.0
-"""A replay may differ by this factor times the difference of two ordinary passes, if that is more
-than `SAME`."""
 
 MOST = 0.1
 """Largest difference of a replay, however much two ordinary passes differ."""
@@ -304,16 +301,3 @@ def kernel_settings() -> tuple[object, ...]:
         torch.are_deterministic_algorithms_enabled(),
         tuple(tf32_settings().values()),
     )
-
-
-def largest_difference(actual: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) -> float:
-    """Return the largest relative difference of tensors, in the norm; infinite if not finite."""
-    differences = list(map(_difference, actual, expected))
-    # Not max alone: with a NaN among its arguments, it may return another of them.
-    return max(differences) if all(map(math.isfinite, differences)) else math.inf
-
-
-def _difference(actual: torch.Tensor, expected: torch.Tensor) -> float:
-    """Return the difference relative to ``expected``; 0 if both are 0."""
-    error = (actual.double() - expected.double()).norm()
-    return float(error / expected.double().norm()) if bool(error > 0) else float(error)

@@ -8,14 +8,13 @@ from typing import Protocol, TypeVar, cast
 
 import torch
 
+from fvfast.engine.agreement import SAME, largest_difference
 from fvfast.engine.captures import CAPTURES
 from fvfast.engine.graphs.cuda_graph import (
     EAGER_PASSES,
-    SAME,
     UNSTEADY,
     CaptureSteps,
     kernel_settings,
-    largest_difference,
 )
 from fvfast.engine.graphs.kept_scorers import KeptScorers
 from fvfast.engine.graphs.rehearsal import rehearse

@@ -13,16 +13,11 @@ from typing import Protocol
 
 import torch
 
+from fvfast.engine.agreement import GAIN, SAME, largest_difference
 from fvfast.engine.passes import is_out_of_memory
 from fvfast.engine.rewrite.epilogues import Epilogue, EpilogueKind
 from fvfast.engine.rewrite.frozen_convolution import FrozenConvolution
 from fvfast.ops.convolution_epilogue import has_epilogue_kernel
-
-GAIN = 0.95
-"""Largest share of the time of fvfast's kernel that another candidate may take."""
-
-FLOAT32_DIFFERENCE = 1e-3
-"""Largest difference between two candidates, relative to the output, as between two forms."""
 
 ROUNDINGS = 4
 """Largest difference in roundings of the type: of the convolution, the bias, the sum, the end."""
@@ -251,9 +246,8 @@ def _run_of(
 
 
 def _agrees(output: torch.Tensor, right: torch.Tensor) -> bool:
-    tolerance = max(FLOAT32_DIFFERENCE, ROUNDINGS * torch.finfo(right.dtype).eps)
-    difference = (output.float() - right.float()).norm()
-    return bool(difference <= tolerance * right.float().norm())
+    tolerance = max(SAME, ROUNDINGS * torch.finfo(right.dtype).eps)
+    return largest_difference([output], [right]) <= tolerance
 
 
 def _first_line(error: Exception) -> str:

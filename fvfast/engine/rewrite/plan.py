@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from fvfast.engine.agreement import GAIN, SAME, SIMILAR
 from fvfast.engine.borrowing.fingerprint import has_global_hooks
 from fvfast.engine.borrowing.randomness import drawn_from
 from fvfast.engine.memory import available_memory
@@ -24,19 +25,6 @@ from fvfast.engine.rewrite.joining import freeze
 from fvfast.engine.rewrite.recording import Convolution, record_convolutions
 from fvfast.engine.rewrite.trials import Trial, Trials, brief, gradient_scale, some_views
 from fvfast.engine.taps import TappedModel
-
-SAME = 1e-3
-"""Largest difference between two forms in the network's own type, relative to its outputs.
-
-Rounding in float32 makes a far smaller difference; an operation left out or done twice, a far
-larger one.
-"""
-
-SIMILAR = 0.1
-"""Largest difference relative to the outputs with which "auto" accepts a 16-bit type."""
-
-GAIN = 0.95
-"""Largest share of float32's time that a 16-bit type may take, to be worth its rounding."""
 
 MEMORY_SHARE = 0.6
 """Share of the free memory that the activations of one pass may take."""

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 
 import torch
 
+from fvfast.engine.agreement import ALIKE, largest_difference, likeness
 from fvfast.engine.borrowing.randomness import drawn_from
 from fvfast.engine.exact_float32 import exact_float32
 from fvfast.engine.passes import Passes, Scorer, is_out_of_memory
@@ -18,9 +19,6 @@ from fvfast.engine.taps import TappedModel
 
 PROBE_VIEWS = 4
 """How many views are run to try a form: at least one of each image."""
-
-ALIKE = 0.9
-"""Smallest likeness of gradients with which two forms agree, see `Trial.likeness`."""
 
 HOPELESS = 2.0
 """Ratio of two times after which the slower one is not measured again."""
@@ -53,20 +51,11 @@ class Trial:
 
     def difference(self, other: "Trial") -> float:
         """Return the largest relative difference of the layers' outputs."""
-        return max(
-            float((mine - its).norm() / its.norm().clamp(min=torch.finfo(its.dtype).tiny))
-            for mine, its in zip(self.outputs, other.outputs, strict=True)
-        )
+        return largest_difference(self.outputs, other.outputs)
 
     def likeness(self, other: "Trial") -> float:
-        """Return the cosine similarity of the gradients times the ratio (<= 1) of their norms."""
-        mine, its = (trial.gradient.flatten().double() for trial in (self, other))
-        norms = float(mine.norm()), float(its.norm())
-        if max(norms) == 0:
-            return 1.0
-        # This equals <mine, its> / (norms[0] * norms[1]) * min(norms) / max(norms). The division
-        # comes first because a product of two small gradients may underflow.
-        return float((mine / max(norms)) @ (its / max(norms)))
+        """Return the likeness of the gradients."""
+        return likeness(self.gradient, other.gradient)
 
 
 class Trials:
