@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -45,6 +46,49 @@ def test_interrupt_keeps_the_image_so_far(network):
     )
     assert torch.equal(image, two)
     assert torch.equal(transparency, two_transparency)
+
+
+@pytest.mark.parametrize("kind", ["callback of a weak reference", "destructor"])
+def test_an_interrupt_where_python_ignores_exceptions_comes_through(network, kind):
+    """As soon as the function returns in which it came."""
+    hook = sys.unraisablehook
+
+    class Dies:
+        def __del__(self):
+            if kind == "destructor":
+                signal.raise_signal(signal.SIGINT)
+
+    def interrupt(report):
+        if report.step == 1:
+            it = Dies()
+            watch = weakref.ref(it, lambda _: signal.raise_signal(signal.SIGINT))
+            if kind == "destructor":
+                del watch
+            del it
+
+    objective = Objective.neuron(network, "7", 3, input_shape=INPUT)
+    with pytest.warns(RuntimeWarning, match="interrupted after 2 of 4 steps"):
+        maco(objective, **SHORT, callback=interrupt)
+    assert sys.unraisablehook == hook
+
+
+@pytest.mark.parametrize("ends", ["in a step", "afterwards"])
+def test_other_exceptions_that_python_ignores_are_reported_as_usual(network, monkeypatch, ends):
+    reported = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda ignored: reported.append(ignored.exc_type))
+
+    class Dies:
+        def __del__(self):
+            raise ZeroDivisionError
+
+    def callback(report):
+        if report.step == 1 and ends == "in a step":
+            Dies()
+
+    maco(Objective.neuron(network, "7", 3, input_shape=INPUT), **SHORT, callback=callback)
+    if ends == "afterwards":
+        Dies()
+    assert reported == [ZeroDivisionError]
 
 
 @pytest.mark.parametrize("call", [maco, maco_batch])

@@ -10,6 +10,7 @@ import functools
 import math
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -40,6 +41,18 @@ class _Shield:
         self.insists = False
         self.last_raised = -math.inf
         self.original: Callable[[int, FrameType | None], Any] | None = None
+        self.original_hook: Callable[[sys.UnraisableHookArgs], Any] = sys.unraisablehook
+
+    def begin(self, handler: Callable[[int, FrameType | None], Any]) -> None:
+        """Take the place of the handler that the signal has."""
+        self.original = handler
+        self.pending = 0
+        self.insists = False
+        self.blocks = True
+        signal.signal(signal.SIGINT, self.handle)
+        self.depth = 1
+        self.original_hook = sys.unraisablehook
+        sys.unraisablehook = self.note_ignored
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Note an interrupt, or let it through; while it unwinds the stack, others are noted."""
@@ -54,8 +67,23 @@ class _Shield:
     def end(self) -> None:
         """Restore the handler that the signal had before."""
         self.depth = 0
+        if sys.unraisablehook == self.note_ignored:
+            sys.unraisablehook = self.original_hook
         signal.signal(signal.SIGINT, self.original)
         self.blocks = False
+
+    def note_ignored(self, ignored: "sys.UnraisableHookArgs") -> None:
+        """Note an interrupt again that Python has ignored.
+
+        No exception leaves a destructor or the callback of a weak reference. Python reports one
+        that is raised there to `sys.unraisablehook`, and continues.
+        """
+        if self.depth and _is_main() and issubclass(ignored.exc_type, KeyboardInterrupt):
+            self.pending += 1
+            self.last_raised = -math.inf  # when it is raised again, it is not a second one
+            self.blocks = False
+        else:
+            self.original_hook(ignored)
 
     def deliver(self) -> None:
         """Let a noted interrupt through."""
@@ -112,12 +140,7 @@ class shielded:  # noqa: N801 (a context manager)
             handler = signal.getsignal(signal.SIGINT)
             if not callable(handler):
                 return  # the signal is ignored, or not handled by Python: nothing would be raised
-            _SHIELD.original = handler
-            _SHIELD.pending = 0
-            _SHIELD.insists = False
-            _SHIELD.blocks = True
-            signal.signal(signal.SIGINT, _SHIELD.handle)
-            _SHIELD.depth = 1
+            _SHIELD.begin(handler)
             return
         _SHIELD.blocks = True
         _SHIELD.depth += 1
