@@ -16,9 +16,9 @@ import torch
 from benchmarks.harness import alternating_medians, machine, save_row
 from fvfast import Objective, maco, maco_batch
 from fvfast.engine.borrowing.state import borrowed
-from fvfast.engine.engine import running_engine
 from fvfast.engine.memory import reused_memory
 from fvfast.engine.rewrite.plan import make_plan
+from fvfast.engine.starting import running_engine
 from fvfast.models import LoadedModel, load_model
 
 NETWORK = "efficientnet_lite0"

@@ -22,7 +22,8 @@ from benchmarks.peers.scene import Scene
 from benchmarks.peers.torch_networks import build_network
 from benchmarks.stopwatch import Stopwatch
 from fvfast import maco
-from fvfast.engine.engine import Engine, kept_engine
+from fvfast.engine.engine import Engine
+from fvfast.engine.starting import kept_engine
 from fvfast.run import run
 from fvfast.run.loop import StepReport
 

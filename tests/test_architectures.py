@@ -13,8 +13,8 @@ from torch import nn
 
 from fvfast import Objective, maco, optimize
 from fvfast.engine.borrowing.state import borrowed
-from fvfast.engine.engine import running_engine
 from fvfast.engine.rewrite.plan import make_plan
+from fvfast.engine.starting import running_engine
 
 SHORT = {"nb_steps": 2, "nb_crops": 2, "progress": False}
 

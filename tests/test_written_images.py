@@ -10,8 +10,8 @@ from torch import nn
 
 from fvfast import Objective, maco, maco_batch, optimize
 from fvfast.engine.borrowing.state import borrowed
-from fvfast.engine.engine import running_engine
 from fvfast.engine.rewrite.plan import Plan
+from fvfast.engine.starting import running_engine
 
 pytestmark = pytest.mark.usefixtures("nothing_kept")
 

@@ -8,9 +8,9 @@ from torch import nn
 from benchmarks.gpu.place import Place
 from fvfast import Objective
 from fvfast.engine.borrowing.state import borrowed
-from fvfast.engine.engine import running_engine
 from fvfast.engine.memory import reused_memory
 from fvfast.engine.rewrite.plan import make_plan
+from fvfast.engine.starting import running_engine
 
 WARM_UP = 6
 """Passes that set up what first use needs, and capture a graph if possible."""

@@ -15,9 +15,9 @@ from benchmarks.peers.gate import ENDLESS, Gate, serve
 from benchmarks.peers.scene import Scene
 from benchmarks.peers.torch_networks import build_network, framework
 from fvfast.engine.borrowing.state import borrowed
-from fvfast.engine.engine import running_engine
 from fvfast.engine.memory import reused_memory
 from fvfast.engine.rewrite.plan import Plan, make_plan
+from fvfast.engine.starting import running_engine
 
 
 def prepare(scene: Scene) -> tuple[dict[str, str], Callable[[Gate], object]]:

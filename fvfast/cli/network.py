@@ -7,7 +7,6 @@ import torch
 from fvfast.engine.borrowing.state import borrowed
 from fvfast.engine.compiled.kept import Wish
 from fvfast.engine.compiled.trial import Compiler
-from fvfast.engine.engine import running_engine
 from fvfast.engine.exact_float32 import tf32_settings
 from fvfast.engine.graphs.cuda_graph import EAGER_PASSES
 from fvfast.engine.graphs.repeated_steps import FIRST_REPLAY, STEPS_PER_GRAPH
@@ -16,6 +15,7 @@ from fvfast.engine.precision import Precision
 from fvfast.engine.rewrite.kept_forms import FormStore
 from fvfast.engine.rewrite.plan import Plan, make_plan
 from fvfast.engine.rewrite.trials import PROBE_VIEWS
+from fvfast.engine.starting import running_engine
 from fvfast.engine.taps import TappedModel
 from fvfast.models import LoadedModel
 from fvfast.objectives import Objective

@@ -16,10 +16,11 @@ from fvfast.engine.borrowing.randomness import SeededGenerators
 from fvfast.engine.borrowing.state import borrowed, model_device
 from fvfast.engine.compiled.kept import Wish
 from fvfast.engine.devices import check_device
-from fvfast.engine.engine import Engine, EngineAtFirstUse, kept_engine
+from fvfast.engine.engine import Engine
 from fvfast.engine.passes import Scorer
 from fvfast.engine.rewrite.kept_forms import SHARED, FormStore
 from fvfast.engine.rewrite.relu import open_relu_gradients
+from fvfast.engine.starting import EngineAtFirstUse, kept_engine
 from fvfast.engine.taps import TappedModel
 from fvfast.objectives import Objective
 from fvfast.ops.philox import image_identity

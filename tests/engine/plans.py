@@ -5,9 +5,9 @@ from torch import nn
 
 from fvfast import Objective
 from fvfast.engine.borrowing.state import borrowed
-from fvfast.engine.engine import running_engine
 from fvfast.engine.rewrite.forms import Form
 from fvfast.engine.rewrite.plan import Planner
+from fvfast.engine.starting import running_engine
 
 INPUT = (3, 20, 20)
 

@@ -20,7 +20,6 @@ from torch.utils._pytree import tree_map_only
 import fvfast.engine
 from fvfast import Objective, maco, maco_batch, optimize
 from fvfast.engine.borrowing.state import borrowed
-from fvfast.engine.engine import kept_engine
 from fvfast.engine.graphs.cuda_graph import EAGER_PASSES
 from fvfast.engine.graphs.repeated_pass import RepeatedPass
 from fvfast.engine.memory import free_memory
@@ -34,6 +33,7 @@ from fvfast.engine.rewrite.kept_forms import (
     key_of,
 )
 from fvfast.engine.rewrite.plan import Plan
+from fvfast.engine.starting import kept_engine
 from fvfast.run.batches import draw_batches
 from fvfast.run.maco_settings import MacoSettings
 from fvfast.run.run import Run

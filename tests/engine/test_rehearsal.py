@@ -5,11 +5,11 @@ import torch
 from engine.passes_to_capture import objectives, views_of
 
 from fvfast.engine.borrowing.state import borrowed
-from fvfast.engine.engine import running_engine
 from fvfast.engine.graphs.rehearsal import WaitWatch
 from fvfast.engine.rewrite.forms import Form
 from fvfast.engine.rewrite.plan import Plan
 from fvfast.engine.rewrite.recording import record_convolutions
+from fvfast.engine.starting import running_engine
 
 
 class ReadsInItsGradient(torch.autograd.Function):

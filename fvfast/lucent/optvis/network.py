@@ -11,11 +11,12 @@ from torch import nn
 from fvfast._shared.messages import warn_user
 from fvfast.engine.borrowing.interrupts import opened
 from fvfast.engine.borrowing.randomness import drawn_from
-from fvfast.engine.engine import Engine, kept_engine
+from fvfast.engine.engine import Engine
 from fvfast.engine.network.input_type import input_dtype
 from fvfast.engine.network.layers import Layer
 from fvfast.engine.passes import is_out_of_memory
 from fvfast.engine.rewrite.kept_forms import SHARED, FormStore
+from fvfast.engine.starting import kept_engine
 from fvfast.engine.taps import TappedModel
 from fvfast.lucent.layer_names import LayerNames
 from fvfast.lucent.optvis.features import LayerOutputs, not_reached
