@@ -237,13 +237,16 @@ def test_a_kill_in_any_stage_loses_nothing(name, tmp_path, bare_python):
     (tmp_path / RESULTS).write_text(json.dumps(earlier) + "\n")
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = start(bare_python, tmp_path, "--stages", name, **silent)
-    deadline = time.monotonic() + 60
-    while not is_under_way(tmp_path, name, 1):
-        assert process.poll() is None, "the stage ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    deadline = time.monotonic() + LIMIT
+    try:
+        while not is_under_way(tmp_path, name, 1):
+            assert process.poll() is None, "the stage ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+    finally:
+        process.kill()
+        status = process.wait()
+    assert status == -signal.SIGKILL
     wait_for_orphans(tmp_path)
     assert len(list(tmp_path.iterdir())) <= MOST_FILES
     records = read_records(tmp_path)
