@@ -11,6 +11,7 @@
 #include "cpu/crop/resample_row.h"
 #include "cpu/noise_block.h"
 #include "cpu/parallel.h"
+#include "cpu/prefetch.h"
 #include "cpu/simd.h"
 #include "ops.h"
 
@@ -96,16 +97,23 @@ struct ResampledRows {
     }
   }
 
-  // Resamples a row of the image, from its first channel on, unless it is held already.
+  // Resamples a row of the image, from its first channel on, unless it is held already. Asks for
+  // the row below, which most often comes next.
   template <SimdLevel level>
   FVFAST_HOST_DEVICE void hold(const CropParams& params, const Real* image, int64_t pixel_row,
                                const Samples<Real>& samples, int channels) {
     const int slot = static_cast<int>(pixel_row % 2);
     if (held[slot] == pixel_row) return;
     held[slot] = pixel_row;
+    const auto [left, right] =
+        std::minmax(samples.lower[samples.begin], samples.lower[samples.end - 1]);
     for (int c = 0; c < channels; ++c) {
-      resample_row<level>(image + c * params.image_strides[1] + pixel_row * params.image_strides[2],
-                          params.image_width, params.image_strides[3], samples, values[slot][c]);
+      const Real* row = image + c * params.image_strides[1] + pixel_row * params.image_strides[2];
+      if (pixel_row + 1 < params.image_height) {
+        prefetch(row + params.image_strides[2] + left, right - left + 2);
+      }
+      resample_row<level>(row, params.image_width, params.image_strides[3], samples,
+                          values[slot][c]);
     }
   }
 };

@@ -14,6 +14,7 @@
 #include "cpu/crop/crop_readers.h"
 #include "cpu/crop/resample_row.h"
 #include "cpu/parallel.h"
+#include "cpu/prefetch.h"
 #include "cpu/simd.h"
 #include "ops.h"
 
@@ -102,6 +103,13 @@ FVFAST_HOST_DEVICE void blend_rows(const typename Element::Storage* gradient, in
   }
 }
 
+// The number of the first row of a crop that neither a row of the image nor one before it reads.
+template <typename Real>
+FVFAST_HOST_DEVICE int64_t end_of_rows(const RowReaders<Real>& rows, int64_t pixel_row) {
+  const int64_t count = rows.count[pixel_row];
+  return count == 0 ? 0 : rows.start[pixel_row] + count;
+}
+
 // (columns, channels) to (channels, columns).
 template <typename Real>
 FVFAST_HOST_DEVICE void deinterleave(const Real* mixed, int channels, int columns,
@@ -171,7 +179,18 @@ FVFAST_HOST_DEVICE void add_columns(const CropGradientParams& params, const Band
   for (int c = 0; c < channels; ++c) {
     std::fill(blended.lines[c] + columns, blended.lines[c] + kColumns, Real(0));
   }
+  const bool adjacent = band.interleaved || strides[4] == 1;
   for (int64_t row = begin; row < end; ++row) {
+    if (adjacent && row + 1 < end) {
+      // While this row is made, the memory sends what the next one needs in addition.
+      const int64_t last = end_of_rows(rows, row + 1);
+      for (int64_t y = end_of_rows(rows, row); y < last; ++y) {
+        for (int c = 0; c < (band.interleaved ? 1 : channels); ++c) {
+          prefetch(gradient + y * strides[3] + c * strides[2],
+                   band.interleaved ? columns * channels : columns);
+        }
+      }
+    }
     if (rows.count[row] == 0) continue;
     if (band.interleaved) {
       blend_rows<Element>(gradient, strides[3], 1, columns * channels, rows, row, blended.mixed);
