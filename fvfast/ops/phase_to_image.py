@@ -148,7 +148,7 @@ def _native(
     )
     if images == 0:  # torch does not transform an empty batch
         return phase.new_empty(0, channels, height, width), spectrum, statistics
-    image = torch.fft.irfft2(spectrum, s=(height, width)).contiguous()
+    image = _inverse_transform(spectrum, width)
     module.spectrum_image(
         image=buffer(image),
         statistics=buffer(statistics),
@@ -160,6 +160,24 @@ def _native(
         **common,
     )
     return image, spectrum, statistics
+
+
+def _inverse_transform(spectrum: torch.Tensor, width: int) -> torch.Tensor:
+    """Return what `torch.fft.irfft2` returns for half spectra (N, C, H, W // 2 + 1).
+
+    For columns of 512 numbers it takes a fifth longer than this. Here the columns are transformed
+    next to each other, and brought back plane by plane, because torch copies in blocks only if it
+    has a matrix and its transpose. Number after number, the accesses would lie a power of two
+    apart, in few sets of the cache. Shorter columns, and other lengths, have nothing to gain.
+    """
+    height = spectrum.shape[2]
+    if height < 512 or height & (height - 1):
+        return torch.fft.irfft2(spectrum, s=(height, width)).contiguous()
+    columns = torch.fft.ifft(spectrum, dim=2)
+    rows = torch.empty_like(spectrum)
+    for to, plane in zip(rows.flatten(0, 1), columns.flatten(0, 1), strict=True):
+        to.copy_(plane)
+    return torch.fft.irfft(rows, n=width).contiguous()
 
 
 def backward(
