@@ -57,10 +57,8 @@ __global__ void __launch_bounds__(kNoiseThreads)
   const int64_t group = int64_t{blockIdx.x} * kNoiseThreads + threadIdx.x;
   const int64_t first = 4 * group;
   if (first >= dims.elements) return;
-  const NoiseSource<Real> source(
-      current_number(params.std, params.std_table, params.counter),
-      current_number(params.uniform_width, params.uniform_width_table, params.counter), params.seed,
-      current_step(params.step, params.counter), identities.of(blockIdx.y));
+  const NoiseSource<Real> source(noise_numbers<Real>(params, identities.of(blockIdx.y)),
+                                 params.seed);
   Real noise[4] = {0, 0, 0, 0};
   if (source.any()) source.group(static_cast<uint32_t>(group), noise);
   const Storage* images =

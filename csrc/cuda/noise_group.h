@@ -5,11 +5,40 @@
 
 #include "common/normal.h"
 #include "common/philox.h"
+#include "cuda/launch.h"
 #include "ops.h"
 
 namespace fvfast::cuda {
 
-// What the elements of one image share.
+// Moves four numbers by kBy places, the first to the end, if `moved`. Selects instead of a loop:
+// an index that is not constant would need local memory.
+template <int kBy, typename Real>
+__device__ __forceinline__ void rotate(bool moved, Real (&numbers)[4]) {
+  const Real before[4] = {numbers[0], numbers[1], numbers[2], numbers[3]};
+  FVFAST_UNROLL
+  for (int i = 0; i < 4; ++i) numbers[i] = moved ? before[(i + kBy) % 4] : before[i];
+}
+
+// What a step and an image have of their own. It may have been read from the device.
+template <typename Real>
+struct NoiseNumbers {
+  Real std;
+  Real uniform_width;
+  uint32_t step;
+  uint32_t identity;
+};
+
+// Of NoiseParams or CropParams.
+template <typename Real, typename Params>
+__device__ NoiseNumbers<Real> noise_numbers(const Params& params, uint32_t identity) {
+  const double std = current_number(params.std, params.std_table, params.counter);
+  const double uniform_width =
+      current_number(params.uniform_width, params.uniform_width_table, params.counter);
+  return {static_cast<Real>(std), static_cast<Real>(uniform_width),
+          current_step(params.step, params.counter), identity};
+}
+
+// The noise of the elements of one image.
 template <typename Real>
 struct NoiseSource {
   Real std;
@@ -18,14 +47,13 @@ struct NoiseSource {
   uint32_t step;
   uint32_t identity;
 
-  __device__ NoiseSource(double std_, double uniform_width_, uint64_t seed, uint32_t step_,
-                         uint32_t identity_)
-      : std(static_cast<Real>(std_)),
-        uniform_width(static_cast<Real>(uniform_width_)),
+  __device__ NoiseSource(const NoiseNumbers<Real>& numbers, uint64_t seed)
+      : std(numbers.std),
+        uniform_width(numbers.uniform_width),
         key0(static_cast<uint32_t>(seed)),
         key1(static_cast<uint32_t>(seed >> 32)),
-        step(step_),
-        identity(identity_) {}
+        step(numbers.step),
+        identity(numbers.identity) {}
 
   // Whether there is any noise.
   __device__ bool any() const { return std > 0 || uniform_width > 0; }
@@ -67,14 +95,8 @@ struct NoiseSource {
     for (int part = 0; part <= (skipped > 0 ? 1 : 0); ++part) {
       Real noise[4];
       group(counter + static_cast<uint32_t>(part), noise);
-      // Moves by one element at a time: an index that is not constant would need local memory.
-      FVFAST_UNROLL
-      for (int moved = 0; moved < 3; ++moved) {
-        if (moved >= skipped) break;
-        const Real first = noise[0];
-        for (int i = 0; i < 3; ++i) noise[i] = noise[i + 1];
-        noise[3] = first;
-      }
+      rotate<1>((skipped & 1) != 0, noise);
+      rotate<2>((skipped & 2) != 0, noise);
       FVFAST_UNROLL
       for (int i = 0; i < 4; ++i) {
         if ((i + skipped < 4) == (part == 0)) values[i * kStride] += noise[i];

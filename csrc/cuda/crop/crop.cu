@@ -31,6 +31,16 @@
 
 namespace fvfast::cuda {
 
+// What all threads need to know of the tile. In shared memory, because it would fill registers
+// while rows are resampled.
+template <typename Real>
+struct SharedTile {
+  int64_t image_offset, out_offset;
+  int64_t first_element;
+  int rows;
+  NoiseNumbers<Real> noise;
+};
+
 // Adds noise to a lane's pixels; `element` is the number of the first.
 template <int kGroup, typename Real>
 __device__ __forceinline__ void add_noise(const NoiseSource<Real>& noise, int64_t element,
@@ -74,9 +84,9 @@ __device__ __forceinline__ void write_dense(const ThreadPlace& thread, const Cro
 template <typename Element, int kGroup, typename Real>
 __device__ __forceinline__ void make_rows(const ThreadPlace& thread, const CropParams& params,
                                           const CropTiling& tiling, int first, int last,
-                                          int64_t first_element, const RingReader<Real>& reader,
-                                          const NoiseSource<Real>& noise, unsigned char* buffer,
-                                          typename Element::Storage* out) {
+                                          const SharedTile<Real>& shared,
+                                          const RingReader<Real>& reader, unsigned char* buffer) {
+  auto* out = static_cast<typename Element::Storage*>(params.out) + shared.out_offset;
   const int64_t plane = params.height * params.width;
   const int run_pixels = tiling.whole_rows ? (last - first) * reader.columns : reader.columns;
   const int runs = tiling.whole_rows ? 1 : last - first;
@@ -84,7 +94,7 @@ __device__ __forceinline__ void make_rows(const ThreadPlace& thread, const CropP
   for (int task = thread.warp; task < runs * units; task += kCropWarps) {
     const int index = tiling.whole_rows ? 0 : task / units;
     const int row = first + index;
-    const int64_t run_element = first_element + row * params.width;
+    const int64_t run_element = shared.first_element + row * params.width;
     const int skipped = static_cast<int>(run_element & 3);
     const int unit = (task - index * units) * kUnit - skipped;
     const int pixel = unit + 4 * thread.lane;
@@ -92,6 +102,7 @@ __device__ __forceinline__ void make_rows(const ThreadPlace& thread, const CropP
 
     Real values[4 * kGroup];
     reader.template blend<kGroup>(run, values);
+    const NoiseSource<Real> noise(shared.noise, params.seed);
     if (noise.any() && pixel < run_pixels) {
       add_noise<kGroup>(noise, run_element + pixel, plane, values);
     }
@@ -117,12 +128,18 @@ __global__ void __launch_bounds__(kCropThreads, CropMemory<Real, Element, kGroup
   __shared__ Real row_share[kCropRows];
   __shared__ int inside[4];
   __shared__ float spacings[2];
+  __shared__ SharedTile<Real> shared;
   const TileSamples<Real> samples = {column_lower, column_share, row_lower,
                                      row_share,    inside,       spacings};
   const ThreadPlace thread;
   const CropTile<kGroup> tile(params, tiling);
 
   place_samples(thread, params, tile, samples);
+  // A thread of the warps that place few samples.
+  if (thread.index == kCropThreads - kWarp) {
+    shared = {tile.image_offset(params), tile.out_offset(params), tile.first_element(params),
+              tile.rows, noise_numbers<Real>(params, identities.of(tile.image))};
+  }
   __syncthreads();
   const RingLayout<Memory, kGroup> layout(tile.columns, spacings[1]);
   find_inside_columns(thread, tile.columns, samples);
@@ -133,13 +150,6 @@ __global__ void __launch_bounds__(kCropThreads, CropMemory<Real, Element, kGroup
   const RowSamples<Real> columns = {column_lower, column_share, tile.columns,
                                     inside[0],    inside[1],    spacings[0]};
   const bool empty = inside[0] >= inside[1];
-  const Real* pixels = tile.template pixels<Real>(params);
-  typename Element::Storage* out = tile.template out<typename Element::Storage>(params);
-  const int64_t first_element = tile.first_element(params);
-  const NoiseSource<Real> noise(
-      current_number(params.std, params.std_table, params.counter),
-      current_number(params.uniform_width, params.uniform_width_table, params.counter), params.seed,
-      current_step(params.step, params.counter), identities.of(tile.image));
   unsigned char* buffer = buffers + thread.warp * Memory::kBuffer;
   const RingReader<Real> reader = {ring,
                                    layout.pitch,
@@ -151,16 +161,16 @@ __global__ void __launch_bounds__(kCropThreads, CropMemory<Real, Element, kGroup
                                    empty};
 
   HeldRows held;
-  for (int first = 0; first < tile.rows; first += layout.pass) {
-    const int last = min(first + layout.pass, tile.rows);
+  for (int first = 0; first < shared.rows; first += layout.pass) {
+    const int last = min(first + layout.pass, shared.rows);
     const int begin = max(first, inside[2]), end = min(last, inside[3]);
     if (begin < end && !empty) {
+      const Real* pixels = static_cast<const Real*>(params.images) + shared.image_offset;
       fill_ring(thread, params, pixels, begin, end, layout, row_lower, columns, held,
                 reinterpret_cast<Real*>(buffer), ring);
     }
     __syncthreads();
-    make_rows<Element, kGroup>(thread, params, tiling, first, last, first_element, reader, noise,
-                               buffer, out);
+    make_rows<Element, kGroup>(thread, params, tiling, first, last, shared, reader, buffer);
     __syncthreads();
   }
 }

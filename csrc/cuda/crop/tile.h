@@ -64,19 +64,16 @@ struct CropTile {
     columns = static_cast<int>(min(params.width - first_column, int64_t{tiling.columns}));
   }
 
-  // The image from the first channel of the tile on.
-  template <typename Real>
-  __device__ __forceinline__ const Real* pixels(const CropParams& params) const {
-    return static_cast<const Real*>(params.images) + image * params.image_strides[0] +
-           channel * params.image_strides[1];
+  // Where the tile lies, in elements: its first channel in the images, its first element in the
+  // crops.
+  __device__ __forceinline__ int64_t image_offset(const CropParams& params) const {
+    return image * params.image_strides[0] + channel * params.image_strides[1];
   }
 
-  // The crop from the first element of the tile on.
-  template <typename Storage>
-  __device__ __forceinline__ Storage* out(const CropParams& params) const {
-    return static_cast<Storage*>(params.out) + image * params.out_strides[0] +
-           crop * params.out_strides[1] + channel * params.out_strides[2] +
-           first_row * params.out_strides[3] + first_column * params.out_strides[4];
+  __device__ __forceinline__ int64_t out_offset(const CropParams& params) const {
+    return image * params.out_strides[0] + crop * params.out_strides[1] +
+           channel * params.out_strides[2] + first_row * params.out_strides[3] +
+           first_column * params.out_strides[4];
   }
 
   // The number of the tile's first element, which determines its noise.
