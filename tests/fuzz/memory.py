@@ -27,10 +27,17 @@ EDGES = [0.0, -0.0, 1.0, -1.0, 1e-40, -6e4, math.inf, -math.inf, math.nan]
 
 
 class Memory:
-    """Buffers with random contents, which live until `free`."""
+    """Buffers with random contents, which live until `free`.
 
-    def __init__(self, rng: random.Random) -> None:
+    Attributes
+    ----------
+    target
+        Where functions run that use them: None for the CPU, else a device and a stream.
+    """
+
+    def __init__(self, rng: random.Random, target: tuple[int, int] | None = None) -> None:
         self.rng = rng
+        self.target = target
         self.addresses: list[int] = []
 
     def allocate(self, contents: bytes, item: int = 1) -> Buffer:
@@ -54,6 +61,11 @@ class Memory:
         repeated = numbers * (count // max(len(numbers), 1) + 1)
         packed = struct.pack(f"{count}{FORMATS[dtype]}", *repeated[:count])
         return self.allocate(packed, ITEM[dtype])
+
+    def integers(self, numbers: list[int], bits: int = 64) -> Buffer:
+        """Memory of signed integers of 8, 32 or 64 bits."""
+        letter = {8: "b", 32: "i", 64: "q"}[bits]
+        return self.allocate(struct.pack(f"{len(numbers)}{letter}", *numbers), bits // 8)
 
     def strided(
         self, sizes: list[int], dtype: str, shared: bool = False

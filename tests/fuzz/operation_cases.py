@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from fvfast.ops.phase_step import new_sums
 from fvfast.ops.winograd import PANEL
 
 WORD = 2**32
@@ -111,7 +112,8 @@ def flags_of_images(rng: random.Random, images: int, dtype: torch.dtype) -> torc
 
 
 def crop_gradient(rng: random.Random) -> Arguments:
-    images, crops, channels = count(rng, 2), count(rng, 3), rng.choice([0, 1, 3, 3, 4])
+    images, channels = count(rng, 2), rng.choice([0, 1, 3, 3, 4])
+    crops = rng.choice([count(rng, 3), count(rng, 3), rng.randint(8, 40)])  # 32 at a time
     pixels = [rng.choice(LENGTHS), rng.choice(LENGTHS)]
     size = [rng.choice(LENGTHS), rng.choice(LENGTHS)]
     dtype = rng.choice(REAL)
@@ -210,7 +212,7 @@ def phase_step_(rng: random.Random) -> Arguments:
         **ascent,
         "next_phase": torch.zeros_like(phase),
         **moments,
-        "sums": torch.zeros(images, 1, 2, dtype=torch.float64),
+        "sums": new_sums(phase),
         "scores": scores(rng, images),
         "flags": flags_of_images(rng, images, torch.int32),
         "running": flags_of_images(rng, images, torch.bool),

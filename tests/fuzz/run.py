@@ -1,6 +1,8 @@
 """Calls every function of a native module that takes memory, with random arguments.
 
-    python tests/fuzz/run.py MODULE COUNT PROGRESS [FUNCTION NUMBER]
+    python tests/fuzz/run.py MODULE COUNT PROGRESS [FUNCTION [NUMBER]]
+
+A module with CUDA kernels is one that emulates them: its functions are called on CUDA.
 
 About 60 % of the calls are valid, and must succeed. In the others one argument is broken: they may
 be refused, with one of the exceptions below. A crash is for AddressSanitizer to report: the file
@@ -8,6 +10,7 @@ PROGRESS then names the call, which FUNCTION and NUMBER repeat alone.
 """
 
 import collections
+import ctypes
 import importlib.util
 import inspect
 import json
@@ -17,14 +20,17 @@ import sys
 import zlib
 from typing import Any
 
+import cases
+import cuda_cases
 from breaks import break_one
-from cases import CASES
 from memory import Memory
 
 REFUSALS = (ValueError, TypeError, OverflowError, MemoryError)
 # What takes no memory; all other functions must have cases.
 WITHOUT_MEMORY = {"philox_words", "max_threads", "simd_level", "set_simd_level"}
+ON_CUDA = {"transform_fits", "phase_image_scratch", "phase_image_gradient_scratch"}
 LEVELS = ("baseline", "avx2", "avx512")
+CAPABILITIES = (90, 80)  # with clusters of blocks, and without
 
 
 def load(path: str) -> Any:
@@ -37,12 +43,26 @@ def load(path: str) -> Any:
     return module
 
 
+def has_cuda(module: Any) -> bool:
+    """Whether a module has the kernels of CUDA: then it emulates them."""
+    return hasattr(module, "UPDATE_PARTS")
+
+
+def choose_device(module: Any, number: int) -> None:
+    """Let one call after the other run on another instruction set, or another emulated device."""
+    levels = [level for level in LEVELS if module.set_simd_level(level)]
+    module.set_simd_level(levels[number % len(levels)])
+    if has_cuda(module):
+        capability = CAPABILITIES[number % len(CAPABILITIES)]
+        ctypes.CDLL(module.__file__).cuda_emulator_set_capability(ctypes.c_int(capability))
+
+
 def run_one(module: Any, case: Any, number: int) -> str:
     """Make one call; return its outcome. The number alone determines its arguments."""
     function = case.__name__
     rng = random.Random(zlib.crc32(f"{function} {number}".encode()))
-    memory = Memory(rng)
-    # Gradients of crops and pyramids ask the module how much scratch memory they need.
+    memory = Memory(rng, (0, 0) if has_cuda(module) else None)
+    # Some ask the module how much scratch memory they need.
     extra = [module] if "module" in inspect.signature(case).parameters else []
     arguments = case(rng, memory, *extra)
     valid = rng.random() < 0.6
@@ -65,17 +85,20 @@ def run_one(module: Any, case: Any, number: int) -> str:
 def main(path: str, count: str, progress: str, *only: str) -> None:
     module = load(path)
     functions = {name for name in dir(module) if callable(getattr(module, name))}
-    functions -= {name for name in functions if name.startswith("__")}
-    assert functions - WITHOUT_MEMORY == {case.__name__ for case in CASES}
-    levels = [level for level in LEVELS if module.set_simd_level(level)]
+    functions -= {name for name in functions if name.startswith("__")} | WITHOUT_MEMORY
+    chosen = cases.CASES
+    if has_cuda(module):
+        functions -= ON_CUDA | cuda_cases.ON_THE_CPU
+        chosen = cuda_cases.CASES
+    assert functions == {case.__name__ for case in chosen}
     counts: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     file = os.open(progress, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    for case in CASES:
+    for case in chosen:
         for number in range(int(count)):
-            if only and only != (case.__name__, str(number)):
+            if only != (case.__name__, str(number))[: len(only)]:
                 continue
             os.pwrite(file, f"{case.__name__} {number:<8}".encode().ljust(40), 0)
-            module.set_simd_level(levels[number % len(levels)])
+            choose_device(module, number)
             counts[case.__name__][run_one(module, case, number)] += 1
     sys.stdout.write(json.dumps(counts) + "\n")
 

@@ -2,6 +2,8 @@
 
     python tests/fuzz/run_operations.py MODULE COUNT PROGRESS [OPERATION [NUMBER]]
 
+A module with CUDA kernels is one that emulates them: it takes tensors of the CPU for those of CUDA.
+
 In most calls one or two arguments are changed. A call either raises an error that names the
 operation and an argument, or returns what the reference returns. A crash is for AddressSanitizer to
 report: the file PROGRESS then names the call, which OPERATION and NUMBER repeat alone.
@@ -21,7 +23,7 @@ from typing import Any
 import torch
 from operation_breaks import change_one
 from operation_cases import CASES, Arguments
-from run import load
+from run import choose_device, has_cuda, load
 
 # Changes that leave a tensor with which torch itself must not go on.
 FINAL = {"shrunk", "expanded", "overlapping", "foreign", "object"}
@@ -47,7 +49,7 @@ def call(name: str, arguments: Arguments) -> Any:
 
 def reference(name: str, arguments: Arguments) -> Any:
     """Compute the results with PyTorch alone; phases and gradients in float64."""
-    from fvfast.ops import _tables, boxes, philox, winograd
+    from fvfast.ops import _tables, boxes, phase_step, philox, winograd
 
     if name == "winograd_convolution":
         images, weight, bias, *_ = arguments.values()
@@ -67,6 +69,9 @@ def reference(name: str, arguments: Arguments) -> Any:
             step=philox.whole_step(step, counter),
             distribution=boxes.BoxDistribution(*distribution),
         )  # fmt: skip
+    if name == "phase_step_":  # without kernels, sums have a single part
+        arguments["sums"] = arguments["sums"][:, :1].clone()
+        return phase_step._reference(*arguments.values())
     # What the operation has for devices without kernels.
     operation = getattr(torch.ops.fvfast, name).default
     return operation._op_dk(torch._C.DispatchKey.CompositeExplicitAutograd, *arguments.values())
@@ -98,10 +103,25 @@ def doubled(name: str, arguments: Arguments) -> Arguments:
     }
 
 
-def tensors_of(result: Any, arguments: Arguments, written: Sequence[str]) -> list[torch.Tensor]:
-    """All that a call made or changed."""
+def on_cuda() -> bool:
+    """Whether kernels of CUDA are called."""
+    from fvfast.ops._kernels import kernels_for
+
+    kernels = kernels_for(torch.device("cpu"))
+    return kernels is not None and kernels.target is not None
+
+
+def tensors_of(name: str, result: Any, arguments: Arguments) -> list[torch.Tensor]:
+    """All that a call made or changed, as far as it has one right value."""
     made = [result] if isinstance(result, torch.Tensor) else list(result or [])
-    return [*made, *(arguments[name] for name in written if arguments[name] is not None)]
+    changed = {key: arguments[key] for key in written_of(name) if arguments[key] is not None}
+    if name == "phase_to_image" and on_cuda():
+        del made[1]  # the spectrum, which only the kernels of the CPU leave
+    elif name in ("phase_update_", "phase_ascent_"):
+        made = [made[0].sum(1)]  # in how many parts depends on the device
+    elif name == "phase_step_":
+        changed["sums"] = changed["sums"].sum(1)
+    return [*made, *changed.values()]
 
 
 def tolerance_of(arguments: Arguments) -> float:
@@ -168,7 +188,6 @@ def run_one(name: str, number: int) -> str:
     rng = random.Random(zlib.crc32(f"{name} {number}".encode()))
     arguments = CASES[name](rng)
     changes = change_some(rng, arguments)
-    written = written_of(name)
     comparable = not any(change == "wild" for _, change, _ in changes)
     if name in NEEDS_DERIVED:
         comparable &= all(same or key not in DERIVED for key, _, same in changes)
@@ -196,7 +215,7 @@ def run_one(name: str, number: int) -> str:
     double = doubled(name, before)
     expected = reference(name, double)
     pairs = zip(
-        tensors_of(result, arguments, written), tensors_of(expected, double, written), strict=True
+        tensors_of(name, result, arguments), tensors_of(name, expected, double), strict=True
     )
     for ours, theirs in pairs:
         compare(ours, theirs, tolerance_of(before) if comparable else None)
@@ -235,15 +254,21 @@ def main(path: str, count: str, progress: str, *only: str) -> None:
     assert module is sys.modules["fvfast._C"], "another module is in use"
     assert operations() == CASES.keys(), operations() ^ CASES.keys()
     torch.set_num_threads(2)
+    with fvfast.ops._kernels.use_emulated(module if has_cuda(module) else None):
+        run_all(int(count), progress, *only)
+
+
+def run_all(count: int, progress: str, *only: str) -> None:
     counts: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     slowest: dict[str, float] = collections.defaultdict(float)
     file = os.open(progress, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     failed = 0
     for name in CASES:
-        for number in range(int(count)):
+        for number in range(count):
             if only != (name, str(number))[: len(only)]:
                 continue
             os.pwrite(file, f"{name} {number:<8}".encode().ljust(40), 0)
+            choose_device(sys.modules["fvfast._C"], number)
             start = time.perf_counter()
             try:
                 counts[name][run_one(name, number)] += 1

@@ -20,16 +20,19 @@ The environment variable FVFAST_TEST_BACKENDS leaves only the back ends that it 
 """
 
 import contextlib
+import ctypes
 import os
 
 import pytest
 import torch
-from emulated import ORDERS, emulated
+from emulated import ORDERS, emulated, emulated_module
+from launched_kernels import launched_kernels, note_launches
 
 from fvfast.ops._kernels import native
 
 INSTRUCTION_SETS = ["baseline", "avx2", "avx512"]
 SHORT_ORDER = "emulated random"
+SANITIZER = os.environ.get("FVFAST_TEST_SANITIZER")
 
 
 def pytest_generate_tests(metafunc):
@@ -37,7 +40,7 @@ def pytest_generate_tests(metafunc):
         return
     marks = {mark.name for mark in metafunc.definition.iter_markers()}
     backends = INSTRUCTION_SETS if "every_instruction_set" in marks else ["cpu"]
-    if os.environ.get("FVFAST_TEST_SANITIZER"):
+    if SANITIZER:
         backends = []
     if "cpu_only" not in marks:
         backends = [*backends, *ORDERS]
@@ -56,6 +59,19 @@ def pytest_generate_tests(metafunc):
         ],
         indirect=True,
     )
+
+
+@pytest.fixture(autouse=SANITIZER is not None, scope="session")
+def _launches_are_noted():
+    """For the summary, of which a sanitizer has seen the kernels that it names."""
+    module = emulated_module()
+    if not isinstance(module, str):
+        note_launches(ctypes.CDLL(module.__file__))
+
+
+def pytest_terminal_summary(terminalreporter):
+    if SANITIZER:
+        terminalreporter.write_line(f"kernels: {' '.join(sorted(launched_kernels()))}")
 
 
 def best_instruction_set():

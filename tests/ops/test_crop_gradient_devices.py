@@ -1,11 +1,9 @@
 """The gradient of cropping on CUDA devices with clusters of blocks and without, which deal the work
 on a tile to different numbers of parts."""
 
-import ctypes
-
 import pytest
 import torch
-from emulated import ORDERS, emulated, emulated_module
+from emulated import ORDERS, compute_capability, emulated
 from selection import thorough
 
 from fvfast.ops import random_crops
@@ -28,11 +26,6 @@ BOXES = torch.tensor(
 SIZE, CROP = (20, 131), (33, 200)
 
 
-def set_capability(capability):
-    library = ctypes.CDLL(emulated_module().__file__)
-    library.cuda_emulator_set_capability(ctypes.c_int(capability))
-
-
 @pytest.fixture(params=[WITH_CLUSTERS, WITHOUT], ids="sm_{}".format)
 def capability(request, backend):
     """The emulated device's; a real device, and the CPU, have their own."""
@@ -41,9 +34,8 @@ def capability(request, backend):
             pytest.skip("only an emulated device can be told what it is")
         yield None
         return
-    set_capability(request.param)
-    yield request.param
-    set_capability(WITH_CLUSTERS)
+    with compute_capability(request.param):
+        yield request.param
 
 
 def random(*shape, dtype=torch.float64, seed=0):

@@ -6,9 +6,12 @@ import pytest
 import torch
 from ops.tables import RANGE, assert_same, normal
 
+from fvfast.ops._kernels import kernels_for
+from fvfast.ops._memory import buffer
 from fvfast.ops.gradient_flags import GRADIENT_NOT_FINITE, GRADIENT_NOT_ZERO
 from fvfast.ops.nadam import nadam_rates, nadam_table
 from fvfast.ops.phase_ascent import phase_ascent_, render_phase
+from fvfast.ops.phase_cuda import phase_update_cuda
 from fvfast.ops.phase_step import new_sums, phase_step_
 
 STEP = {"step": 3, "lr": 0.5}
@@ -135,6 +138,23 @@ def test_autograd_notices_the_change_in_place():
     state.take()
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
+
+
+def test_no_gradient_is_unfinished_where_the_transform_does_not_fit():
+    """The division of its columns among blocks was one by zero."""
+    kernels = kernels_for(torch.get_default_device())
+    if kernels is None or kernels.target is None:
+        pytest.skip("only CUDA leaves a gradient unfinished")
+    sizes = [1, 1, 11, 1]  # columns of 11 numbers, as torch transforms them
+    phase, *averages = (torch.ones(1, 1, 11, 1) for _ in range(3))
+    bytes_of_scratch = kernels.module.phase_image_gradient_scratch(dtype="float32", sizes=sizes)
+    scratch = torch.zeros(bytes_of_scratch, dtype=torch.uint8)
+    statistics = torch.ones(1, 4, dtype=torch.float64)
+    unfinished = (buffer(scratch), buffer(statistics), sizes, 1e-5)
+    with pytest.raises(
+        ValueError, match=r"phase_update\(\): unfinished: expected a height and .* 11"
+    ):
+        phase_update_cuda(kernels, phase, None, *averages, nadam_rates(step=1), unfinished)
 
 
 def test_opcheck():

@@ -63,6 +63,7 @@
 #include "cuda_emulator/shared_memory.h"
 
 #include "cuda_emulator/block.h"
+#include "cuda_emulator/fiber_sets.h"
 
 #include "cuda_emulator/scheduler.h"
 

@@ -166,3 +166,16 @@ CASE(waits_for_too_few_copies) {
   return count_wrong_in_clusters(waits_for_too_few_kernel,
                                  [](int i) { return static_cast<float>(i); });
 }
+
+// All clusters count in the same place. That each of them has met at a barrier orders none of them
+// after another.
+__global__ void race_between_clusters_kernel(float* values) {
+  sync_cluster();
+  if (__clusterRelativeBlockRank() == 0 && threadIdx.x == 0) values[0] += 1;
+  sync_cluster();
+}
+
+CASE(race_between_clusters) {
+  return count_wrong_in_clusters(race_between_clusters_kernel,
+                                 [](int i) { return static_cast<float>(i == 0 ? 2 : i); });
+}

@@ -66,6 +66,7 @@ struct Warp {
 // acquired. New for each block, since only clusters order blocks.
 struct Clocks {
   uint64_t barrier[2];  // in turn: who wakes late must not see what others did since
+  uint64_t cluster[2];  // the same, of the cluster's barriers: those of its first block count
   uint64_t warp[kMaxThreads / kWarpThreads][64];
 };
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cuda_emulator/block.h"
+#include "cuda_emulator/fiber_sets.h"
 
 namespace cuda_emulator {
 
@@ -11,7 +12,7 @@ class Scheduler {
   // Runs all threads of a cluster, whose blocks lie at `indices`, once `kernel` and `arguments` are
   // set. Each has `dynamic_bytes` of shared memory, and `limit` bounds all of it.
   void run(const std::vector<uint3>& indices, size_t dynamic_bytes, size_t limit);
-  // What a fault has left.
+  // What a launch has left, after a fault too.
   void release();
 
   // State of the running thread.
@@ -63,8 +64,9 @@ class Scheduler {
 
  private:
   static void thread_entry();
+  void* cluster_clock(unsigned barrier) { return &blocks_[0].clocks->cluster[barrier % 2]; }
   void push_all(State state);
-  void create_fibers();
+  void take_fibers();
   void release_threads();
   Thread* finish_thread();
   void finish_block(Block& block);
@@ -122,9 +124,8 @@ class Scheduler {
   unsigned size_ = 0;
   std::vector<Thread*> ready_;  // a stack: what became ready last runs first
   unsigned alive_ = 0;
-  unsigned cluster_arrived_ = 0;     // threads, at the barrier of the cluster that opens next
-  unsigned cluster_barriers_ = 0;    // that have opened
-  uint64_t cluster_clocks_[2] = {};  // in turn, as those of a block
+  unsigned cluster_arrived_ = 0;   // threads, at the barrier of the cluster that opens next
+  unsigned cluster_barriers_ = 0;  // that have opened
   Thread* current_ = nullptr;
   Context launcher_;
   std::exception_ptr fault_;
@@ -146,37 +147,42 @@ inline void Scheduler::push_all(State state) {
 
 // A fiber of ThreadSanitizer comes after all that its creator did: here what the host did before
 // the launch. That of other blocks is unknown until the launch is over.
-inline void Scheduler::create_fibers() {
+inline void Scheduler::take_fibers() {
 #if defined(__SANITIZE_THREAD__)
   launcher_.fiber = __tsan_get_current_fiber();
+  auto fiber = fiber_sets.next(alive_).begin();
   for_blocks([&](Block& block) {
     block.clocks = new Clocks();
     for_threads(block, [&](Thread& thread) {
-      start(thread);
-      thread.context.fiber = __tsan_create_fiber(0);
+      thread.stack = fiber->stack;
+      thread.context.fiber = fiber->fiber;
+      cuda_emulator::prepare(thread.context, thread.stack, thread.number, &thread_entry);
+      ++fiber;
     });
   });
 #endif
 }
 
-// All threads have ended, or a fault has stopped some in the middle. ThreadSanitizer cannot end
-// those, and keeps them.
+// All threads have ended, or a fault has stopped some in the middle.
 inline void Scheduler::release_threads() {
   current_ = nullptr;
   for_blocks([&](Block& block) {
     for_threads(block, [&](Thread& thread) {
-#if defined(__SANITIZE_THREAD__)
-      if (fault_ != nullptr) return;
-      __tsan_destroy_fiber(thread.context.fiber);
-#endif
-      if (thread.stack != nullptr) stacks.give_back(std::exchange(thread.stack, nullptr));
+      char* const stack = std::exchange(thread.stack, nullptr);
+      if (!kThreadSanitizer && stack != nullptr) stacks.give_back(stack);
     });
     delete std::exchange(block.clocks, nullptr);
   });
+#if defined(__SANITIZE_THREAD__)
+  if (fault_ != nullptr) fiber_sets.abandon();
+#endif
 }
 
 inline void Scheduler::release() {
   for (Block& block : blocks_) block.memory.release();
+#if defined(__SANITIZE_THREAD__)
+  fiber_sets.end();
+#endif
 }
 
 CUDA_EMULATOR_UNCHECKED inline void Scheduler::run(const std::vector<uint3>& indices,
@@ -192,7 +198,7 @@ CUDA_EMULATOR_UNCHECKED inline void Scheduler::run(const std::vector<uint3>& ind
     blocks_[rank].memory.begin_block(dynamic_bytes, limit);
   }
   push_all(State::kReady);
-  create_fibers();
+  take_fibers();
   launcher_.stack = nullptr;  // the first fiber says where the stack of this one is
   Thread* first = next_ready();
   if (!kThreadSanitizer) start(*first);
@@ -319,7 +325,7 @@ inline void Scheduler::arrive_at_cluster(const Site* site) {
   if (self.cluster_arrivals != self.cluster_waits) {
     fail(to_text(*site) + ": arrives at a barrier of the cluster again, before it has waited");
   }
-  tsan_release(&cluster_clocks_[self.cluster_arrivals % 2]);
+  if (kThreadSanitizer) tsan_release(cluster_clock(self.cluster_arrivals));
   ++self.cluster_arrivals;
   ++cluster_arrived_;
   preempt();
@@ -331,13 +337,12 @@ inline void Scheduler::wait_for_cluster(const Site* site) {
   if (self.cluster_arrivals != self.cluster_waits + 1) {
     fail(to_text(*site) + ": waits for a barrier of the cluster at which it has not arrived");
   }
-  void* clock = &cluster_clocks_[self.cluster_waits % 2];
   open_barriers();
   if (cluster_barriers_ < self.cluster_arrivals) {
     mark_waiting(State::kAtClusterBarrier, site);
     yield();
   }
-  tsan_acquire(clock);
+  if (kThreadSanitizer) tsan_acquire(cluster_clock(self.cluster_waits));
   ++self.cluster_waits;
 }
 
