@@ -18,6 +18,7 @@ from torch._functorch.partitioners import min_cut_rematerialization_partition
 from torch._inductor.decomposition import select_decomp_table
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from fvfast.engine.agreement import random_like
 from fvfast.engine.compiled.folding import (
     fold_constants,
     forget_unused_images,
@@ -134,13 +135,6 @@ def _probe(
         next(index for index, one in enumerate(distinct) if one is output) for output in outputs
     )
     return tuple(random_like(output) for output in distinct), places
-
-
-def random_like(output: torch.Tensor) -> torch.Tensor:
-    """Draw numbers of the shape, type and memory format of a tensor, from no global generator."""
-    generator = torch.Generator("cpu").manual_seed(0)
-    numbers = torch.randn(output.shape, generator=generator, device="cpu")
-    return torch.empty_like(output, requires_grad=False).copy_(numbers)
 
 
 def _distinct(outputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:

@@ -11,12 +11,19 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from fvfast.engine.agreement import ALIKE, GAIN, SAME, SIMILAR, largest_difference, likeness
+from fvfast.engine.agreement import (
+    ALIKE,
+    GAIN,
+    SAME,
+    SIMILAR,
+    largest_difference,
+    likeness,
+    random_like,
+)
 from fvfast.engine.borrowing.fingerprint import HOOKS, has_global_hooks
 from fvfast.engine.borrowing.snapshot import state_of
 from fvfast.engine.compiled.inductor import Compile, inductor
 from fvfast.engine.compiled.network import CompiledNetwork
-from fvfast.engine.compiled.tracing import random_like
 from fvfast.engine.exact_float32 import exact_float32
 from fvfast.engine.memory import free_memory
 from fvfast.engine.passes import Network, is_out_of_memory
