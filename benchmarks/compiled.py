@@ -15,10 +15,10 @@ import torch._inductor.config
 from benchmarks.harness import alternating_medians, machine, save_row
 from benchmarks.stopwatch import Stopwatch
 from fvfast import Objective
+from fvfast.engine.agreement import random_like
 from fvfast.engine.borrowing.state import borrowed
 from fvfast.engine.compiled.compiler import compile_network
 from fvfast.engine.compiled.inductor import inductor
-from fvfast.engine.compiled.tracing import random_like
 from fvfast.engine.memory import reused_memory
 from fvfast.engine.passes import Network
 from fvfast.engine.rewrite.plan import Planner

@@ -126,3 +126,20 @@ def test_no_file_gets_the_number_of_a_closed_stream(start, closed):
     os.write(go, b"x")
     process.communicate()
     assert process.returncode == 70  # the null device is there
+
+
+def test_the_compiler_is_imported_only_by_who_asks_for_it(tmp_path):
+    """It takes seconds, and fails where its folder of files cannot be made."""
+    (tmp_path / "file").touch()
+    code = (
+        "import sys, fvfast.cli.app; print(*{'torch._inductor', 'torch._dynamo'} & {*sys.modules})"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "file" / "cache")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "\n", "")

@@ -12,7 +12,7 @@ from fvfast.atlas import directions
 from fvfast.atlas.keys import LONGEST_LAYER, quoted
 from fvfast.atlas.networks import check_name, weights_sha256
 from fvfast.atlas.plan import Plan, PlannedNetwork
-from fvfast.atlas.planned_batches import AskedSize, choose_batch_size
+from fvfast.atlas.planned_batches import AUTO, DEFAULT, AskedSize, choose_batch_size
 from fvfast.atlas.planned_layers import KINDS, Kind, PlannedLayer, as_ranges
 from fvfast.atlas.settings import planned_settings
 from fvfast.atlas.sizes import drawn_together, shard_size_for, with_batch_size_of
@@ -129,7 +129,7 @@ def make_plan(
         values,
         1 if shard_size is None else check_count(shard_size, "shard_size", 1),
     )
-    if before is not None and not isinstance(batch_size, int):
+    if before is not None and (batch_size is None or batch_size in (AUTO, DEFAULT)):
         plan = with_batch_size_of(plan, before)
     else:
         plan = choose_batch_size(plan, batch_size, loaded, device=device, sharing=sharing)

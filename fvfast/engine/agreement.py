@@ -40,6 +40,13 @@ def likeness(actual: torch.Tensor, expected: torch.Tensor) -> float:
     return float((one / largest) @ (other / largest))
 
 
+def random_like(output: torch.Tensor) -> torch.Tensor:
+    """Draw numbers of the shape, type and memory format of a tensor, from no global generator."""
+    generator = torch.Generator("cpu").manual_seed(0)
+    numbers = torch.randn(output.shape, generator=generator, device="cpu")
+    return torch.empty_like(output, requires_grad=False).copy_(numbers)
+
+
 def _difference(actual: torch.Tensor, expected: torch.Tensor) -> float:
     """Return the difference relative to ``expected``; 0 if both are 0."""
     error = (actual.double() - expected.double()).norm()

@@ -168,7 +168,10 @@ class Passes:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         views = views.requires_grad_()
         scores = self._score(network(views), first, last)
-        (gradient,) = opened(torch.autograd.grad, scores.sum() * self.gradient_scale, views)
+        total = scores.sum() * self.gradient_scale
+        (gradient,) = opened(torch.autograd.grad, total, views, allow_unused=True)
+        if gradient is None:
+            raise ValueError(self._no_gradient())
         return scores.detach(), self._unscaled(gradient)
 
     def _split_group(
@@ -185,20 +188,27 @@ class Passes:
         whole = [torch.cat(tensors).requires_grad_() for tensors in zip(*outputs, strict=True)]
         scores = self._score(whole, first, last)
         cotangents = torch.autograd.grad(
-            scores.sum() * self.gradient_scale, whole, allow_unused=True, materialize_grads=True
+            scores.sum() * self.gradient_scale, whole, allow_unused=True
         )
+        if all(cotangent is None for cotangent in cotangents):
+            raise ValueError(self._no_gradient())
         gradients = []
         for index, part in enumerate(views.split(size)):
             leaf = part.detach().requires_grad_()
             pairs = [
                 (output, cotangent.split(size)[index])
                 for output, cotangent in zip(network(leaf), cotangents, strict=True)
-                if output.requires_grad  # others do not depend on the views
+                # Others do not depend on the views, or the scores not on them.
+                if output.requires_grad and cotangent is not None
             ]
             if not pairs:
                 raise ValueError(self._no_gradient())
             reached, their_cotangents = zip(*pairs, strict=True)
-            (gradient,) = opened(torch.autograd.grad, reached, leaf, their_cotangents)
+            (gradient,) = opened(
+                torch.autograd.grad, reached, leaf, their_cotangents, allow_unused=True
+            )
+            if gradient is None:
+                raise ValueError(self._no_gradient())
             gradients.append(gradient)
         return scores.detach(), self._unscaled(torch.cat(gradients))
 
@@ -215,8 +225,8 @@ class Passes:
             f"the score of {self.name} does not depend on the image: no gradient reaches it. "
             "Likely causes: the layer runs within torch.utils.checkpoint(use_reentrant=True), "
             "which hides gradients (pass use_reentrant=False, or switch checkpointing off); or the "
-            "network, preprocess or your function runs in torch.no_grad(), detaches, rounds or "
-            "takes indices."
+            "network, preprocess or your function runs in torch.no_grad(), detaches, rounds, "
+            "quantizes or takes indices."
         )
 
     def _unscaled(self, gradient: torch.Tensor) -> torch.Tensor:

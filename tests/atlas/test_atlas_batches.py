@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from atlas_networks import CHANNELS, SHAPE
@@ -246,6 +247,16 @@ def test_who_does_not_ask_goes_on_with_the_size_that_is_there(folder):
     assert atlas.draw_atlas(make_plan(), folder).plan == there
     assert sizes_drawn(folder) == {8}
     assert atlas.verify(folder).is_right
+
+
+@pytest.mark.parametrize("wrong", ["atuo", 2.0, 0, True])
+def test_a_plan_that_goes_on_is_asked_for_with_a_number(wrong):
+    with pytest.raises((TypeError, ValueError), match="batch_size must be"):
+        make_plan(before=measured(8), batch_size=wrong)
+
+
+def test_a_number_of_numpy_counts_as_one():
+    assert make_plan(before=measured(8), batch_size=np.int64(4)).batch_size == 4
 
 
 def test_sizes_of_shards_follow(folder):

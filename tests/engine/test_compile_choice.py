@@ -1,13 +1,15 @@
 """Which networks are compiled for a run, when, why not, and what the user is told of it."""
 
+import functools
 import logging
 import re
 import sys
 import warnings
 
+import numpy as np
 import pytest
 import torch
-from engine.compiled_networks import INPUT, LOGGED, SHORT, Swish, drawn, neuron, notes, plain
+from engine.compiled_networks import INPUT, LOGGED, SHORT, Swish, close, drawn, neuron, notes, plain
 from engine.compiler_stand_in import StandIn
 from injected_runs import maco_with
 from misbehaving import everything
@@ -60,11 +62,64 @@ class CountsInPython(Swish):
         return super().forward(x) * (1 + 1e-6 * self.calls)
 
 
-class Through(Swish):
-    """Hides from the recording what it does with the images."""
+class FromNumpy(torch.autograd.Function):
+    """Hides from the recording what it does with the gradient."""
+
+    @staticmethod
+    def forward(_context, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(_context, gradient):
+        return torch.from_numpy(np.sign(gradient.numpy()))
+
+
+class HidesItsGradient(Swish):
+    def forward(self, x):
+        return FromNumpy.apply(super().forward(x))
+
+
+class Decides(Swish):
+    """Goes on in another way if a number is large, which it does not ask torch for.
+
+    Parameters
+    ----------
+    read
+        Returns the number.
+    """
+
+    def __init__(self, read):
+        super().__init__()
+        self.read = read
 
     def forward(self, x):
-        return super().forward(x) * float(x.detach().numpy().mean())
+        return super().forward(x) * (2 if self.read(x) > 100 else 1)
+
+
+def caught(x):
+    """Go on without what torch refuses to record."""
+    try:
+        return float(x.detach().mean())
+    except RuntimeError:
+        return 0.0
+
+
+DECISIONS = {
+    "Tensor.numpy": lambda x: x.detach().numpy().mean(),
+    "Tensor.tolist": lambda x: max(x.mean((1, 2, 3)).tolist()),
+    "aten.nonzero.default": lambda x: len(x.detach().nonzero()) - x.numel(),
+    "aten.index.Tensor": lambda x: x[x > 100].numel(),
+    "aten._unique2.default": lambda x: x.unique().numel() - x.numel(),
+    "aten._local_scalar_dense.default": caught,
+}
+
+
+class Generates(Swish):
+    """Has random numbers from a generator of its own, which begins anew in each pass."""
+
+    def forward(self, x):
+        generator = torch.Generator().manual_seed(3)
+        return super().forward(x) + torch.rand(5, generator=generator)
 
 
 def hooked(_store):
@@ -73,12 +128,18 @@ def hooked(_store):
     return model
 
 
+NUMBERS = "the network reads numbers from tensors"
 LEFT_OUT = {
-    "reads": (Reads, StandIn, "RuntimeError: "),
+    "reads": (Reads, StandIn, f"{NUMBERS} (aten._local_scalar_dense.default)"),
+    **{
+        read: (functools.partial(Decides, decide), StandIn, f"{NUMBERS} ({read})")
+        for read, decide in DECISIONS.items()
+    },
+    "numpy in the gradient": (HidesItsGradient, StandIn, "likeness of the gradients "),
+    "own generator": (Generates, StandIn, "ValueError: the network uses a Generator of its own"),
     "draws": (Draws, StandIn, "the network draws random numbers"),
     "counts": (Counts, StandIn, "the network changes itself in each pass"),
     "counts in Python": (CountsInPython, StandIn, "the network changes itself in each pass"),
-    "numpy": (Through, StandIn, "changes the outputs by "),
     "hooks": (lambda: hooked(None), StandIn, "hooks on its modules want Python in every pass"),
     "slower": (Swish, lambda: StandIn(1.2), "20% slower, compiling took 5 s"),
     "hardly faster": (Swish, lambda: StandIn(0.97), "1.03 times as fast, compiling took 5 s"),
@@ -92,6 +153,13 @@ LEFT_OUT = {
         lambda: StandIn(error=RuntimeError("C++ compile error\n\nCommand:\ng++ x.cpp\n"
                                            "x.cpp:1:1: fatal error: Python.h: No such file")),
         "RuntimeError: x.cpp:1:1: fatal error: Python.h: No such file",
+    ),
+    "full disk": (
+        Swish,
+        lambda: StandIn(error=RuntimeError("C++ compile error\n\nCommand:\ng++ x.cpp\n\nOutput:\n"
+                                           "ld: final link failed: No space left on device\n"
+                                           "collect2: error: ld returned 1 exit status")),
+        "RuntimeError: ld: final link failed: No space left on device",
     ),
     "memory": (
         Swish,
@@ -115,6 +183,25 @@ def test_why_it_is_left_out(case, caplog):
     assert notes(caplog)[-1].startswith(f"compiled form: left out: {reason}")
     assert everything(model) == before
     assert torch.equal(image, plain(model))
+
+
+def test_numbers_of_the_network_may_be_read():
+    """They are the same in each pass; and what `Tensor.data` returns is recorded."""
+
+    class Reading(Swish):
+        sizes = torch.tensor([2, 3])
+
+        def forward(self, x):
+            height, width = self.sizes.tolist()
+            weight = float(self.head.bias.detach().numpy().max())
+            x = x + 0.01 * x.data[..., :1, :1].clamp(0, 1)
+            x = x * weight + self.sizes[self.sizes > 2].numel()
+            return super().forward(x + (height - width))
+
+    model, compiler = Reading(), StandIn()
+    image = drawn(model, compiler.store())
+    assert compiler.calls
+    assert close(image, plain(model))
 
 
 def test_functions_of_the_user_are_left_out():

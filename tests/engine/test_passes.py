@@ -119,8 +119,12 @@ def test_the_gradient_scale_does_not_show(network):
         assert torch.equal(plain[1], scaled[1])
 
 
-def test_a_score_without_a_gradient_is_explained():
-    objective = Objective.from_callable(None, lambda x: x.detach().mean(), input_shape=INPUT)
+@pytest.mark.parametrize("weight", [1, torch.ones((), requires_grad=True)])
+def test_a_score_without_a_gradient_is_explained(weight):
+    """Also one that has a gradient, but not of the images."""
+    objective = Objective.from_callable(
+        None, lambda x: x.detach().mean() * weight, input_shape=INPUT
+    )
     tapped, *_ = objective.compile()
     for views_per_pass in (None, 1):
         passes = passes_of(objective, views_per_pass)

@@ -15,6 +15,11 @@ def lift_constants(graph_module: fx.GraphModule) -> list[torch.Tensor]:
     """Make the constants of a graph its last inputs, and return them.
 
     As parts of the graph they would stay with the compiled code, which is kept for the process.
+
+    Raises
+    ------
+    ValueError
+        One is no tensor, but a generator, for example, from which the network draws.
     """
     graph = graph_module.graph
     last = [node for node in graph.nodes if node.op == "placeholder"][-1]
@@ -25,7 +30,10 @@ def lift_constants(graph_module: fx.GraphModule) -> list[torch.Tensor]:
         if node.target not in inputs:
             with graph.inserting_after(last):
                 last = inputs[node.target] = graph.placeholder(f"constant_{len(constants)}")
-            constants.append(getattr(graph_module, node.target).detach())
+            constant = getattr(graph_module, node.target)
+            if not isinstance(constant, torch.Tensor):
+                raise ValueError(f"the network uses a {type(constant).__name__} of its own")
+            constants.append(constant.detach())
         node.replace_all_uses_with(inputs[node.target])
         graph.erase_node(node)
     for name in inputs:

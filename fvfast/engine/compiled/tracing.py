@@ -18,6 +18,7 @@ from torch._functorch.partitioners import min_cut_rematerialization_partition
 from torch._inductor.decomposition import select_decomp_table
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from fvfast.engine.agreement import random_like
 from fvfast.engine.compiled.folding import (
     fold_constants,
     forget_unused_images,
@@ -26,6 +27,7 @@ from fvfast.engine.compiled.folding import (
     name_inputs,
     remove_aliases,
 )
+from fvfast.engine.compiled.reads import reads_refused
 from fvfast.engine.passes import Network
 
 _aten = torch.ops.aten
@@ -75,15 +77,16 @@ def trace_pass(network: Network, views: torch.Tensor) -> Traced:
     ------
     ValueError
         No output depends on the views, or one does not.
+    ReadsNumbersError
+        The network reads a number from a tensor, for example to decide how to go on.
     RuntimeError
-        What the network does cannot be recorded, for example because it reads a number from a
-        tensor to decide how to go on.
+        What the network does cannot be recorded.
     """
     cotangents, places = _probe(network, views)
 
     def run(views: torch.Tensor, *cotangents: torch.Tensor) -> list[torch.Tensor]:
         leaf = views.detach().requires_grad_()
-        with torch.enable_grad():
+        with torch.enable_grad(), reads_refused():
             outputs = _distinct(network(leaf))
             (gradient,) = torch.autograd.grad(outputs, leaf, cotangents)
         return [*(output.detach() for output in outputs), gradient]
@@ -133,14 +136,8 @@ def _probe(
     places = tuple(
         next(index for index, one in enumerate(distinct) if one is output) for output in outputs
     )
-    return tuple(random_like(output) for output in distinct), places
-
-
-def random_like(output: torch.Tensor) -> torch.Tensor:
-    """Draw numbers of the shape, type and memory format of a tensor, from no global generator."""
-    generator = torch.Generator("cpu").manual_seed(0)
-    numbers = torch.randn(output.shape, generator=generator, device="cpu")
-    return torch.empty_like(output, requires_grad=False).copy_(numbers)
+    # Not the cotangents of the check, which shows if numbers of these are in the code.
+    return tuple(-random_like(output) for output in distinct), places
 
 
 def _distinct(outputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:

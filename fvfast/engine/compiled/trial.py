@@ -1,7 +1,9 @@
 """Compiles a network's passes for one shape of views, checks the results, and measures the gain."""
 
 import dataclasses
+import errno
 import logging
+import os
 import statistics
 import sys
 import time
@@ -11,12 +13,20 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from fvfast.engine.agreement import ALIKE, GAIN, SAME, SIMILAR, largest_difference, likeness
+from fvfast.engine.agreement import (
+    ALIKE,
+    GAIN,
+    SAME,
+    SIMILAR,
+    largest_difference,
+    likeness,
+    random_like,
+)
 from fvfast.engine.borrowing.fingerprint import HOOKS, has_global_hooks
 from fvfast.engine.borrowing.snapshot import state_of
 from fvfast.engine.compiled.inductor import Compile, inductor
 from fvfast.engine.compiled.network import CompiledNetwork
-from fvfast.engine.compiled.tracing import random_like
+from fvfast.engine.compiled.reads import ReadsNumbersError
 from fvfast.engine.exact_float32 import exact_float32
 from fvfast.engine.memory import free_memory
 from fvfast.engine.passes import Network, is_out_of_memory
@@ -200,10 +210,13 @@ class Trial:
 
 def reason_of(error: Exception) -> str:
     """Say in a line why something could not be recorded or compiled."""
+    if isinstance(error, ReadsNumbersError):
+        return str(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     # A compiler's output has the command first.
     wrong = [line for line in lines if " error: " in line or line.startswith("fatal error")]
-    line = next(iter(wrong or lines), "")
+    full = [line for line in lines if os.strerror(errno.ENOSPC) in line]
+    line = next(iter(full or wrong or lines), "")
     return f"{type(error).__name__}: {line[:160]}"
 
 

@@ -322,7 +322,7 @@ class Planner(Trials):
             if isinstance(trial, Exception):
                 self.notes.append(f"{form}: {brief(trial)}")
             elif not trial.agrees_with(own, SAME):
-                self.notes.append(f"{form}: changes the outputs by {trial.difference(own):.1%}")
+                self.notes.append(f"{form}: {_compared(trial, own)}")
             else:
                 return trial
         return own
@@ -351,10 +351,7 @@ class Planner(Trials):
                     self.notes.append(f"{form}: {brief(trial)}")
                     continue
                 if not trial.agrees_with(best, SIMILAR):
-                    self.notes.append(
-                        f"{form}: changes the outputs by {trial.difference(best):.1%}, likeness of "
-                        f"the gradients {trial.likeness(best):.3f}"
-                    )
+                    self.notes.append(f"{form}: {_compared(trial, best)}")
                     continue
                 candidates.append(trial)
                 break
@@ -382,3 +379,11 @@ class Planner(Trials):
         free = self._available(self.views.device)
         counts = (fitting_views(bytes_per_view, free), self.passes.views_per_pass)
         return min((count for count in counts if count is not None), default=None)
+
+
+def _compared(trial: Trial, other: Trial) -> str:
+    """Say how two trials differ: maybe in their gradients alone."""
+    return (
+        f"changes the outputs by {trial.difference(other):.1%}, likeness of the gradients "
+        f"{trial.likeness(other):.3f}"
+    )
