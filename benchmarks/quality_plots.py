@@ -12,6 +12,12 @@ from benchmarks.quality_statistics import standard_error
 BAND = (10, 90)
 """Percentiles over the runs at which the bands around the curves begin and end."""
 
+COLORS = 10
+"""How many colors matplotlib has before the first one comes again."""
+
+MARKERS = "os^D"
+"""The markers of the first ten recipes, of the next ten, and so on."""
+
 
 def plot(curves: Sequence[Curve], path: Path) -> None:
     """Draw curves of runs with several checkpoints, and points of runs with one.
@@ -36,12 +42,14 @@ def points_figure(curves: Sequence[Curve]) -> Figure:
     figure = Figure(figsize=(11.0, 4.4), layout="constrained")
     top, probability = figure.subplots(1, 2)
     # The best stands above in the legend. Labels at the points would overlap.
-    for curve in sorted(curves, key=lambda curve: -curve.probability().mean()):
+    best_first = sorted(curves, key=lambda curve: -curve.probability().mean())
+    for number, curve in enumerate(best_first):
+        marker = MARKERS[number // COLORS % len(MARKERS)]
         both = (curve.is_first("lite1") + curve.is_first("lite2")) / 2
         for ax, values in ((top, 100.0 * both), (probability, curve.probability())):
             seconds, mean = curve.last("cpu_seconds").mean(), values.mean()
             error = standard_error(values, curve.subjects)
-            ax.errorbar(seconds, mean, yerr=error, marker="o", capsize=3, label=curve.label)
+            ax.errorbar(seconds, mean, yerr=error, marker=marker, capsize=3, label=curve.label)
     handles, labels = top.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", fontsize="small")
     top.set_ylabel("class ranked first, %, mean of Lite1 and Lite2")
