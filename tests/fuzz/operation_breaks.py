@@ -129,7 +129,9 @@ def foreign(rng: random.Random, tensor: torch.Tensor) -> torch.Tensor:
     if kind == "zero":
         return torch._efficientzerotensor(tensor.shape, dtype=tensor.dtype)
     if kind == "sparse" or tensor.dtype != torch.float32:
-        return tensor.to_sparse() if tensor.ndim else tensor.to("meta")
+        # Torch does not look for the zeros of all types.
+        can_be_sparse = tensor.ndim and tensor.dtype not in (torch.uint16, torch.float8_e5m2)
+        return tensor.to_sparse() if can_be_sparse else tensor.to("meta")
     if kind == "mkldnn" and tensor.numel():
         return tensor.to_mkldnn()
     if kind == "csr" and tensor.ndim >= 2 and tensor.numel():

@@ -47,6 +47,14 @@ def call(name: str, arguments: Arguments) -> Any:
     return getattr(torch.ops.fvfast, name)(*arguments.values())
 
 
+def as_declared(name: str, arguments: Arguments) -> list[Any]:
+    """The values as torch hands them to an operation: a float where its schema says so."""
+    return [
+        float(value) if key in fractions_of(name) and isinstance(value, int) else value
+        for key, value in arguments.items()
+    ]
+
+
 def reference(name: str, arguments: Arguments) -> Any:
     """Compute the results with PyTorch alone; phases and gradients in float64."""
     from fvfast.ops import _tables, boxes, phase_step, philox, winograd
@@ -56,12 +64,8 @@ def reference(name: str, arguments: Arguments) -> Any:
         others = {key: arguments[key] for key in ("outputs", "padding", "term", "limits")}
         return winograd.winograd_convolution_reference(images, weight, bias, **others)
     if name == "draw_boxes":  # which chooses between kernel and reference itself
-        values = [
-            float(value) if key in fractions_of(name) and isinstance(value, int) else value
-            for key, value in arguments.items()
-        ]
         box_size, nb_crops, *distribution, seed, identities, step, counter, sides, words, device = (
-            values
+            as_declared(name, arguments)
         )
         return boxes.draw_boxes_reference(
             _tables.current_number(box_size, sides, counter), nb_crops, seed=seed,
@@ -71,7 +75,7 @@ def reference(name: str, arguments: Arguments) -> Any:
         )  # fmt: skip
     if name == "phase_step_":  # without kernels, sums have a single part
         arguments["sums"] = arguments["sums"][:, :1].clone()
-        return phase_step._reference(*arguments.values())
+        return phase_step._reference(*as_declared(name, arguments))
     # What the operation has for devices without kernels.
     operation = getattr(torch.ops.fvfast, name).default
     return operation._op_dk(torch._C.DispatchKey.CompositeExplicitAutograd, *arguments.values())
