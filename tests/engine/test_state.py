@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from fvfast import Objective, maco
 from fvfast.engine.borrowing.state import borrowed, unwrap
 from fvfast.engine.rewrite.relu import open_relu_gradients
 
@@ -89,6 +90,26 @@ def test_a_model_on_several_devices_is_not_moved(network):
 def test_wrappers_are_looked_through(network):
     assert unwrap(nn.DataParallel(network)) is network
     assert unwrap(torch.compile(network)) is network
+
+
+def test_a_network_compiled_in_place_runs_as_it_is(network):
+    """As one in the wrapper of torch.compile does."""
+    compiled = []
+
+    def compiler(graph, _examples):
+        compiled.append(graph)
+        return graph
+
+    objective = Objective.neuron(network, "7", 3, input_shape=(3, 20, 20))
+    plain, _ = maco(objective, nb_steps=2, nb_crops=2, custom_shape=(32, 32), progress=False)
+    network.compile(backend=compiler)
+    network[0].compile(backend=compiler)
+    calls = [network._compiled_call_impl, network[0]._compiled_call_impl]
+    objective = Objective.neuron(network, "7", 3, input_shape=(3, 20, 20))
+    image, _ = maco(objective, nb_steps=2, nb_crops=2, custom_shape=(32, 32), progress=False)
+    assert not compiled
+    assert torch.equal(image, plain)
+    assert [network._compiled_call_impl, network[0]._compiled_call_impl] == calls
 
 
 @pytest.mark.parametrize(

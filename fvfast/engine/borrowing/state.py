@@ -95,6 +95,9 @@ def borrowed(
             # Set directly: train() and eval() may be overridden with side effects.
             for module, _ in modes:
                 module.training = False
+                # What nn.Module.compile has set: it would trace fvfast's functions, too.
+                if module._compiled_call_impl is not None:
+                    module._compiled_call_impl = None
             _move(model, device)
             yield model_device(model)
 
