@@ -236,14 +236,16 @@ def end_step_(rng: random.Random) -> Arguments:
     words = [rng.randrange(WORD) for _ in range(images)]
     drawn = rng.random() < 0.7
     names = ("shape", "spread", "center_spread", "smallest", "largest", "seed")
-    truth = {name: flags_of_images(rng, images, torch.bool) for name in ("by_update", "gradient")}
+    names_of_truth = ("running", "by_update", "gradient")
+    truth = {name: flags_of_images(rng, images, torch.bool) for name in names_of_truth}
+    truth["by_update"] &= ~truth["running"]  # what runs has not ended
     return {
         "scores": scores(rng, images),
         "flags": flags_of_images(rng, images, torch.int32),
         "phase": phase,
         "next_phase": numbers(rng, sizes, phase.dtype),
         "sums": sums,
-        "running": flags_of_images(rng, images, torch.bool),
+        "running": truth["running"],
         "ended_in": torch.full((images,), -1),
         "by_update": truth["by_update"],
         "has_gradient": truth["gradient"],
