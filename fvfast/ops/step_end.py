@@ -170,7 +170,7 @@ def end_step_(
     ended_in
         int64 (N,): becomes the step in which an image has ended.
     by_update
-        bool (N,): becomes true if that was because of its next phase.
+        bool (N,): false while an image runs; becomes true if it ended because of its next phase.
     has_gradient
         bool (N,): becomes true in the first `patience` steps if a gradient is not zero.
     recent_scores
