@@ -41,13 +41,14 @@ def planned_settings(
     ValueError, TypeError
         A setting is wrong, or cannot be written into a plan.
     """
-    for name in ("optimizer", "regularizers", "initial"):
+    for name in ("optimizer", "regularizers", "initial", "guide", "compile"):
         value = given.get(name)
-        if value is not None and not (isinstance(value, tuple) and not value):
-            raise ValueError(
-                f"{name}={value!r} cannot be written into the plan of an atlas, which other "
-                "machines read; leave it out."
-            )
+        if value is None or value is False or (isinstance(value, tuple) and not value):
+            continue
+        raise ValueError(
+            f"{name}= cannot be written into the plan of an atlas, which other machines "
+            "read; leave it out."
+        )
     spectrum = given.get("maco_dataset")
     chosen = {"preset": DEFAULT_PRESET, "values_range": values_range}
     chosen |= {name: value for name, value in given.items() if name != "maco_dataset"}

@@ -36,7 +36,7 @@ from fvfast.ops.reference.phase import (
     standardize,
 )
 
-_MOST_PARTS = 2**16  # of the sums of a phase: an update makes 128 at most
+_MOST_PARTS = 2**16  # of the sums of a phase: an update makes 256 at most
 
 _library = torch.library.Library("fvfast", "FRAGMENT")
 _library.define(
