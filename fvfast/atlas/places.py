@@ -177,8 +177,9 @@ class Place:
     def _write(self, path: str, data: bytes) -> None:
         if self._folder is not None:
             self._check_there()
+            within = self._folder if self._is_begun else None
             try:
-                with replacing(Path(path), tidy=False) as file:
+                with replacing(Path(path), tidy=False, within=within) as file:
                     file.write(data)
             except FileNotFoundError:
                 self._check_there()  # it may have gone while the file was written

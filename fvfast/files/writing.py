@@ -19,7 +19,7 @@ _UNSUPPORTED = (errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.E
 
 
 @contextlib.contextmanager
-def replacing(path: Path, *, tidy: bool = True) -> Iterator[BinaryIO]:
+def replacing(path: Path, *, tidy: bool = True, within: Path | None = None) -> Iterator[BinaryIO]:
     """Open a file that replaces ``path`` when the block ends without an error.
 
     Until then ``path`` is unchanged. If several processes write the same path at the same time, the
@@ -32,6 +32,8 @@ def replacing(path: Path, *, tidy: bool = True) -> Iterator[BinaryIO]:
         Path of the file.
     tidy
         Whether to remove unfinished files, which takes longer the more files the folder has.
+    within
+        A folder above the file that is not created: if it is missing, it has gone.
 
     Yields
     ------
@@ -44,7 +46,7 @@ def replacing(path: Path, *, tidy: bool = True) -> Iterator[BinaryIO]:
         The file cannot be written, or there is something other than a file under its name.
     """
     target = check_replaceable(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    _make_folders(target.parent, within)
     if tidy:
         remove_unfinished(target.parent)
     unfinished: Path | None = None
@@ -70,6 +72,15 @@ def replacing(path: Path, *, tidy: bool = True) -> Iterator[BinaryIO]:
     finally:
         if unfinished is not None:
             unfinished.unlink(missing_ok=True)
+
+
+def _make_folders(folder: Path, within: Path | None) -> None:
+    if within is None or not folder.is_relative_to(within):  # a link may lead elsewhere
+        folder.mkdir(parents=True, exist_ok=True)
+        return
+    # One by one, so that there is no moment at which the first one could be made, too.
+    for depth in range(len(folder.relative_to(within).parts) - 1, -1, -1):
+        [folder, *folder.parents][depth].mkdir(exist_ok=True)
 
 
 def check_replaceable(path: Path) -> Path:

@@ -172,6 +172,26 @@ def test_a_folder_that_goes_away_while_a_file_is_written_is_told_alike(tmp_path,
     assert f"{folder} cannot be reached (plan.json is not there); waiting" in said[0]
 
 
+def test_a_folder_that_goes_away_before_a_file_is_written_is_not_made_anew(tmp_path, monkeypatch):
+    """At the last moment: it was still there when the place looked."""
+    said, folder, away = [], tmp_path / "atlas", tmp_path / "away"
+    place = atlas.Place(folder, say=said.append, sleep=lambda _seconds: away.rename(folder))
+    place.put(PLAN, b"{}")
+    place.begin()
+    exists = Path.exists
+
+    def look(path):
+        is_there = exists(path)
+        if path.name == PLAN and not said and is_there:
+            folder.rename(away)
+        return is_there
+
+    monkeypatch.setattr(Path, "exists", look)
+    place.put("units/0/1.png", b"x")
+    assert place.read("units/0/1.png") == b"x"
+    assert f"{folder} cannot be reached (plan.json is not there); waiting" in said[0]
+
+
 @pytest.mark.thorough
 def test_a_server_that_goes_away_for_ten_seconds_is_waited_for(monkeypatch):
     server, said = S3Server(), []

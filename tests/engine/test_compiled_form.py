@@ -109,11 +109,12 @@ def test_the_network_and_torch_are_as_before():
 
 @pytest.mark.thorough
 def test_two_threads_at_once():
-    models, compiler = [Swish(), Swish()], StandIn()
+    models = [Swish(), Swish()]
+    compilers = [StandIn(), StandIn()]  # each with a clock, which the other's passes do not move
     results = {}
 
     def draw(index):
-        results[index] = drawn(models[index], compiler.store(), unit=index)
+        results[index] = drawn(models[index], compilers[index].store(), unit=index)
 
     threads = [threading.Thread(target=draw, args=(index,)) for index in (0, 1)]
     for thread in threads:
